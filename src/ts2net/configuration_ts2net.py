@@ -1,0 +1,285 @@
+"""Every choice of TS2-Net as a checked field.
+
+Notable here: the defaults are the paper's model, each row of its ablations is another value of a few fields, and
+`shift_kind="none", selection_kind="none", matching_kind="mean"` is CLIP4Clip. A combination that cannot work fails
+when the configuration is made, not in the middle of a forward pass.
+"""
+
+from typing import Any, ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, CLIPConfig, CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
+
+ShiftKind = Literal["token", "channel", "channel_patches", "channel_cls", "none"]
+PaddingMode = Literal["masked", "released"]
+SelectionKind = Literal["perturbed_topk", "random", "none"]
+MatchingKind = Literal["weighted", "mean"]
+
+
+@strict
+class TS2NetVisionConfig(CLIPVisionConfig):
+    """CLIP's vision transformer with token shift in some of its layers (paper, section 3.2).
+
+    All fields of `transformers.CLIPVisionConfig` keep their meaning. `image_size` and `patch_size` are single numbers.
+
+    Args:
+        shift_kind (`str`, defaults to `"token"`):
+            What trades places between neighbouring frames before attention: `"token"` (whole patch tokens),
+            `"channel"` (a fraction of the channels of all tokens), `"channel_patches"` (of the patches only),
+            `"channel_cls"` (of [CLS] only) or `"none"`.
+        shift_layers (`list[int]`, *optional*):
+            The layers that shift, counted from 0. `None` means the last two.
+        shift_stride (`int`, defaults to 7):
+            With `"token"`: tokens `1, 1 + stride, ...` come from the frame before. 7 moves about 28 % of the tokens.
+        shift_offset (`int`, defaults to 3):
+            With `"token"`: tokens `1 + offset, 1 + offset + stride, ...` come from the frame after.
+        shift_channel_fraction (`float`, defaults to 0.125):
+            With the channel kinds: the fraction of the channels that comes from the frame before, and the fraction
+            that comes from the frame after.
+
+    Raises:
+        huggingface_hub.errors.StrictDataclassError: If a field has a wrong type, is out of range or contradicts
+            another; the message says which and why.
+    """
+
+    model_type = "ts2net_vision_model"
+    base_config_key = "vision_config"
+
+    shift_kind: ShiftKind = "token"
+    shift_layers: list[int] | None = None
+    shift_stride: int = 7
+    shift_offset: int = 3
+    shift_channel_fraction: float | int = 0.125
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.shift_layers is None:
+            self.shift_layers = list(range(self.num_hidden_layers))[-2:]
+        super().__post_init__(**kwargs)
+
+    @property
+    def num_patches(self) -> int:
+        """Number of patches of a frame, `N`: [CLS] not counted."""
+        return (self.image_size // self.patch_size) ** 2
+
+    def validate_image(self) -> None:
+        """The image is a square cut into whole patches."""
+        for name in ("image_size", "patch_size"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be one positive number, got {getattr(self, name)!r}")
+        if self.patch_size > self.image_size:
+            raise ValueError(f"patch_size ({self.patch_size}) is larger than image_size ({self.image_size})")
+
+    def validate_shift(self) -> None:
+        """Shift layers exist, and no token is asked to come from both sides."""
+        layers = self.shift_layers or []
+        if len(set(layers)) != len(layers) or not all(0 <= layer < self.num_hidden_layers for layer in layers):
+            raise ValueError(
+                f"shift_layers must be different layers from 0 to {self.num_hidden_layers - 1}, got {layers}"
+            )
+        if not 0 < self.shift_offset < self.shift_stride:
+            raise ValueError(
+                f"shift_offset must lie between 1 and shift_stride - 1, so that no token comes from both neighbours; "
+                f"got shift_offset={self.shift_offset}, shift_stride={self.shift_stride}"
+            )
+        if not 0 < self.shift_channel_fraction <= 0.5:
+            raise ValueError(
+                f"shift_channel_fraction goes each way, so it must be above 0 and at most 0.5; "
+                f"got {self.shift_channel_fraction}"
+            )
+        if self.shift_kind.startswith("channel") and int(self.hidden_size * self.shift_channel_fraction) < 1:
+            raise ValueError(
+                f"shift_channel_fraction={self.shift_channel_fraction} of hidden_size={self.hidden_size} is no channel"
+            )
+
+
+@strict
+class TS2NetConfig(PreTrainedConfig):
+    """Configuration of [`TS2NetModel`].
+
+    Args:
+        text_config (`CLIPTextConfig` or `dict`, *optional*): CLIP's text transformer.
+        vision_config (`TS2NetVisionConfig` or `dict`, *optional*): CLIP's vision transformer with token shift.
+        projection_dim (`int`, defaults to 512): `D`, the width that texts and video tokens are projected to.
+        logit_scale_init_value (`float`, defaults to 2.6592): Logarithm of the factor on the similarity.
+        initializer_factor (`float`, defaults to 1.0): Scales the initial weights, as in CLIP.
+        num_frames (`int`, defaults to 12): The most frames a video has. The temporal positions are made for them.
+        padding_mode (`str`, defaults to `"masked"`):
+            `"masked"`: a padding frame touches nothing. `"released"`: what the authors' code does, and what
+            checkpoints converted from it were trained with.
+        selection_kind (`str`, defaults to `"perturbed_topk"`):
+            How patches are chosen (paper, section 3.3): `"perturbed_topk"` by a learned scorer, `"random"`, or
+            `"none"` ([CLS] only).
+        num_selected_tokens (`int`, defaults to 3): `K`, the patches of a frame that join [CLS], unless it is alone.
+        selection_activation (`str`, defaults to `"tanh"`):
+            `"tanh"` (released code) or `"softmax"` over the tokens of a frame (paper).
+        selection_sigma (`float`, defaults to 0.05): Standard deviation of the noise on the scores in training.
+        selection_num_samples (`int`, defaults to 500): Draws of that noise.
+        selection_gradient (`str`, defaults to `"exact"`):
+            `"exact"`, or `"diagonal"`: only the diagonal of the Jacobian, as in the released code.
+        temporal_num_layers (`int`, defaults to 4): Layers of the temporal encoder. 0 leaves it out.
+        temporal_num_heads (`int`, *optional*): Its heads; `None` makes them 64 wide.
+        temporal_num_positions (`int`, *optional*):
+            Its positions; `None` means as many as the text transformer has, or `num_frames * (K + 1)` if that is more.
+        temporal_hidden_act (`str`, defaults to `"quick_gelu"`): Its activation.
+        temporal_layer_norm_eps (`float`, defaults to 1e-12): Epsilon of its LayerNorms.
+        matching_kind (`str`, defaults to `"weighted"`):
+            `"weighted"`: frames weigh in by their own similarity to the text. `"mean"`: all alike.
+        matching_temperature (`float`, defaults to 4.0): Factor on the normalised cosines before their softmax.
+
+    Raises:
+        huggingface_hub.errors.StrictDataclassError: If a field has a wrong type, is out of range or contradicts
+            another; the message says which and why.
+    """
+
+    model_type = "ts2net"
+    sub_configs_defaults: ClassVar = {"text_config": CLIPTextConfig, "vision_config": TS2NetVisionConfig}
+    _auto_class: ClassVar = "AutoConfig"
+
+    text_config: Any = None
+    vision_config: Any = None
+    projection_dim: int = 512
+    logit_scale_init_value: float | int = 2.6592
+    initializer_factor: float | int = 1.0
+
+    num_frames: int = 12
+    padding_mode: PaddingMode = "masked"
+
+    selection_kind: SelectionKind = "perturbed_topk"
+    num_selected_tokens: int = 3
+    selection_activation: Literal["tanh", "softmax"] = "tanh"
+    selection_sigma: float | int = 0.05
+    selection_num_samples: int = 500
+    selection_gradient: Literal["exact", "diagonal"] = "exact"
+
+    temporal_num_layers: int = 4
+    temporal_num_heads: int | None = None
+    temporal_num_positions: int | None = None
+    temporal_hidden_act: str = "quick_gelu"
+    temporal_layer_norm_eps: float | int = 1e-12
+
+    matching_kind: MatchingKind = "weighted"
+    matching_temperature: float | int = 4.0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        if self.temporal_num_heads is None:
+            self.temporal_num_heads = max(1, self.projection_dim // 64)
+        if self.temporal_num_positions is None:
+            self.temporal_num_positions = max(
+                self.text_config.max_position_embeddings, self.num_frames * self.tokens_per_frame
+            )
+
+    @property
+    def tokens_per_frame(self) -> int:
+        """Tokens of a frame that reach the temporal encoder: [CLS] and `K` patches."""
+        return 1 if self.selection_kind == "none" else self.num_selected_tokens + 1
+
+    @property
+    def temporal_config(self) -> CLIPTextConfig:
+        """The temporal encoder's layers, described as the CLIP layers that they are."""
+        return CLIPTextConfig(
+            hidden_size=self.projection_dim,
+            intermediate_size=4 * self.projection_dim,
+            num_hidden_layers=self.temporal_num_layers,
+            num_attention_heads=self.temporal_num_heads,
+            max_position_embeddings=self.temporal_num_positions,
+            hidden_act=self.temporal_hidden_act,
+            layer_norm_eps=self.temporal_layer_norm_eps,
+            initializer_factor=self.initializer_factor,
+            attn_implementation=self._attn_implementation,
+        )
+
+    @classmethod
+    def from_clip_config(cls, clip_config: CLIPConfig, **overrides: Any) -> "TS2NetConfig":
+        """Describe the TS2-Net that starts from a CLIP.
+
+        Args:
+            clip_config: Configuration of any transformers CLIP.
+            overrides: Fields of this class, and fields of [`TS2NetVisionConfig`] by their own names
+                (`shift_kind="none"`). A whole `text_config` or `vision_config` is CLIP's and cannot be given.
+
+        Raises:
+            TypeError: If an override is a field of neither.
+        """
+        vision_overrides = {}
+        for name in list(overrides):
+            if name in cls.__dataclass_fields__ and name not in ("text_config", "vision_config"):
+                continue
+            if name not in TS2NetVisionConfig.__dataclass_fields__ or name in CLIPVisionConfig.__dataclass_fields__:
+                known = [
+                    field for field in cls.__dataclass_fields__ if field not in PreTrainedConfig.__dataclass_fields__
+                ]
+                known += [name for name in TS2NetVisionConfig.__dataclass_fields__ if name.startswith("shift_")]
+                raise TypeError(f"{name!r} is not a setting of TS2-Net over CLIP; known are {', '.join(known)}")
+            vision_overrides[name] = overrides.pop(name)
+
+        text_config = clip_config.text_config.to_dict()
+        if text_config["eos_token_id"] == 2 and text_config["vocab_size"] == 49408:
+            # Old CLIP configurations name the wrong end-of-text token and rely on it having the highest id. Adding
+            # tokens would break that, so the right one is written down here.
+            text_config["eos_token_id"] = 49407
+        settings = {
+            "projection_dim": clip_config.projection_dim,
+            "logit_scale_init_value": clip_config.logit_scale_init_value,
+            "initializer_factor": clip_config.initializer_factor,
+            "temporal_hidden_act": clip_config.text_config.hidden_act,
+            "dtype": clip_config.dtype,
+        }
+        vision_config = clip_config.vision_config.to_dict()
+        vision_config.pop("model_type")
+        return cls(text_config=text_config, vision_config=vision_config | vision_overrides, **(settings | overrides))
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "TS2NetConfig":
+        """Make a configuration from a dictionary.
+
+        Raises:
+            ValueError: If the dictionary describes another kind of model. A CLIP checkpoint would load as a model
+                whose new layers are random, so it is refused with the way that does work.
+        """
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            advice = "start from it with TS2NetModel.from_clip(...)" if model_type == "clip" else "it cannot be loaded"
+            raise ValueError(f"this is the configuration of a {model_type!r} model, not of a 'ts2net' one: {advice}")
+        return super().from_dict(config_dict, **kwargs)
+
+    def validate_selection(self) -> None:
+        """The number of tokens fits the kind of selection and the grid."""
+        if self.selection_kind != "none" and not 1 <= self.num_selected_tokens <= self.vision_config.num_patches:
+            raise ValueError(
+                f"num_selected_tokens must lie between 1 and the {self.vision_config.num_patches} patches of a frame, "
+                f"got {self.num_selected_tokens}; for [CLS] alone use selection_kind='none'"
+            )
+        if self.selection_sigma <= 0:
+            raise ValueError(f"selection_sigma must be positive, got {self.selection_sigma}")
+        if self.selection_num_samples < 1:
+            raise ValueError(f"selection_num_samples must be at least 1, got {self.selection_num_samples}")
+        if self.projection_dim % 2:
+            raise ValueError(f"the scorer halves projection_dim, so it must be even, got {self.projection_dim}")
+
+    def validate_temporal(self) -> None:
+        """The temporal encoder has whole heads and a position for every token."""
+        if self.temporal_num_layers < 0:
+            raise ValueError(f"temporal_num_layers must be 0 or more, got {self.temporal_num_layers}")
+        heads = self.temporal_num_heads or 0
+        if heads < 1 or self.projection_dim % heads:
+            raise ValueError(f"temporal_num_heads must divide projection_dim ({self.projection_dim}), got {heads}")
+        if self.num_frames < 1:
+            raise ValueError(f"num_frames must be at least 1, got {self.num_frames}")
+        positions, needed = self.temporal_num_positions or 0, self.num_frames * self.tokens_per_frame
+        if positions < needed:
+            raise ValueError(
+                f"{self.num_frames} frames of {self.tokens_per_frame} tokens need {needed} temporal positions, "
+                f"got temporal_num_positions={positions}"
+            )
+
+    def validate_matching(self) -> None:
+        """The softmax over frames has a positive temperature."""
+        if self.matching_temperature <= 0:
+            raise ValueError(f"matching_temperature must be positive, got {self.matching_temperature}")
+
+
+if __package__ == "ts2net":  # the installed package needs no trust_remote_code; a copy beside a checkpoint does
+    AutoConfig.register(TS2NetConfig.model_type, TS2NetConfig, exist_ok=True)
+
+__all__ = ["TS2NetConfig", "TS2NetVisionConfig"]

@@ -1,0 +1,917 @@
+"""TS2-Net: CLIP turned into a text-video model by token shift and token selection (Liu et al., ECCV 2022).
+
+Read it from the smallest part up: shift, perturbed top-k, selection, temporal encoder, matching, the whole model.
+Notable here:
+- CLIP's own modules and parameter names, so a CLIP checkpoint arrives bit for bit;
+- the perturbed top-k never stores anything of size `draws x K x N`: noise is drawn twice from the same seed;
+- `padding_mode="masked"` keeps padding out of the shift, the attention and the matching, so a video's score does not
+  depend on how far it was padded.
+
+Shapes: `B` videos, `T` frames, `N` patches a frame, `L = N + 1` tokens a frame ([CLS] first), `C` vision width,
+`D` projection width, `Q` texts, `K` selected patches.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from transformers import AutoModel, CLIPModel, CLIPTextModel
+from transformers import initialization as init
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
+from transformers.models.clip.modeling_clip import (
+    CLIPAttention,
+    CLIPEncoderLayer,
+    CLIPPreTrainedModel,
+    CLIPVisionEmbeddings,
+)
+from transformers.utils import ModelOutput, logging
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_ts2net import TS2NetConfig, TS2NetVisionConfig
+
+logger = logging.get_logger(__name__)
+
+# Elements of the largest intermediate of a chunk: 64 MiB of float32. Large enough that a chunk keeps a device busy,
+# small enough that thousands of texts against thousands of videos stay in memory.
+_CHUNK_ELEMENTS = 2**24
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Outputs
+# ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class TS2NetVideoOutput(ModelOutput):
+    """What [`TS2NetModel.get_video_features`] returns.
+
+    Args:
+        pooler_output (`torch.FloatTensor` of shape `(B, T, D)`): Frame embeddings, not normalised.
+        last_hidden_state (`torch.FloatTensor` of shape `(B, T, L, D)`): Every vision token after projection.
+        selected_token_indices (`torch.LongTensor` of shape `(B, T, K)`):
+            Which tokens of each frame have the highest scores, in grid order; patches count from 1, [CLS] is 0.
+        selection_scores (`torch.FloatTensor` of shape `(B, T, L)`, *optional*): Scores of the learned scorer.
+        selected_tokens (`torch.FloatTensor` of shape `(B, T, K + 1, D)`): [CLS] and the chosen patches. In training
+            each chosen patch is the mixture that the perturbed maximum makes of all.
+        vision_model_output (`BaseModelOutput`): The vision transformer's, with its hidden states and attentions.
+        temporal_model_output (`BaseModelOutput`, *optional*): The temporal encoder's, with its own.
+    """
+
+    pooler_output: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    selected_token_indices: torch.Tensor | None = None
+    selection_scores: torch.Tensor | None = None
+    selected_tokens: torch.Tensor | None = None
+    vision_model_output: BaseModelOutput | None = None
+    temporal_model_output: BaseModelOutput | None = None
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The fields that are there, nested outputs as tuples too."""
+        return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
+
+
+@dataclass
+class TS2NetOutput(ModelOutput):
+    """What [`TS2NetModel`] returns.
+
+    Args:
+        loss (`torch.FloatTensor` of shape `()`, *optional*): Symmetric cross-entropy, with `return_loss=True`.
+        logits_per_text (`torch.FloatTensor` of shape `(Q, B)`): Similarity of each text to each video.
+        logits_per_video (`torch.FloatTensor` of shape `(B, Q)`): Its transpose.
+        text_embeds (`torch.FloatTensor` of shape `(Q, D)`): Text embeddings of length 1.
+        video_embeds (`torch.FloatTensor` of shape `(B, T, D)`): Frame embeddings of length 1.
+        selected_token_indices (`torch.LongTensor` of shape `(B, T, K)`):
+            Which tokens of each frame have the highest scores, in grid order; patches count from 1, [CLS] is 0.
+        frame_weights (`torch.FloatTensor` of shape `(Q, B, T)`, *optional*):
+            How much each frame weighs in each score, with `output_frame_weights=True`. They sum to 1 over the frames.
+        text_model_output (`BaseModelOutputWithPooling`): The text transformer's, with hidden states and attentions.
+        video_model_output (`TS2NetVideoOutput`): The video side's, with the outputs of its two transformers.
+    """
+
+    loss: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    logits_per_video: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    video_embeds: torch.Tensor | None = None
+    selected_token_indices: torch.Tensor | None = None
+    frame_weights: torch.Tensor | None = None
+    text_model_output: BaseModelOutputWithPooling | None = None
+    video_model_output: TS2NetVideoOutput | None = None
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The fields that are there, nested outputs as tuples too."""
+        return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Shift (paper, section 3.2)
+# ----------------------------------------------------------------------------------------------------------------
+
+
+class TS2NetShift(nn.Module):
+    """Let tokens, or channels, of neighbouring frames trade places. It has no parameters.
+
+    With `shift_kind="token"`, tokens `1, 1 + s, ...` of frame `t` come from frame `t - 1` and tokens
+    `1 + o, 1 + o + s, ...` from frame `t + 1`, for stride `s` and offset `o`. With the channel kinds a fraction of
+    the channels comes from the frame before and as many from the frame after. What has no neighbour stays.
+    """
+
+    def __init__(self, config: TS2NetVisionConfig) -> None:
+        super().__init__()
+        everything = slice(None)
+        if config.shift_kind == "token":
+            stride, offset = config.shift_stride, config.shift_offset
+            self.from_before = (slice(1, None, stride), everything)
+            self.from_after = (slice(1 + offset, None, stride), everything)
+        else:
+            width = int(config.hidden_size * config.shift_channel_fraction)
+            tokens = {"channel": everything, "channel_patches": slice(1, None), "channel_cls": slice(0, 1)}
+            self.from_before = (tokens[config.shift_kind], slice(0, width))
+            self.from_after = (tokens[config.shift_kind], slice(width, 2 * width))
+
+    def forward(self, hidden_states: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Shift.
+
+        Args:
+            hidden_states: Tokens of shape `(B, T, L, C)`.
+            frame_mask: Boolean, of shape `(B, T)`, True for real frames. Others neither give nor take. `None`: all.
+
+        Returns:
+            Tokens of shape `(B, T, L, C)`.
+        """
+        earlier, later = hidden_states[:, :-1], hidden_states[:, 1:]  # (B, T - 1, L, C) each
+        pair_is_real = None
+        if frame_mask is not None:
+            pair_is_real = (frame_mask[:, :-1] & frame_mask[:, 1:])[:, :, None, None]  # (B, T - 1, 1, 1)
+
+        shifted = hidden_states.clone()
+        for target, own, neighbour, (tokens, channels) in (
+            (shifted[:, 1:], later, earlier, self.from_before),
+            (shifted[:, :-1], earlier, later, self.from_after),
+        ):
+            taken = neighbour[:, :, tokens, channels]
+            if pair_is_real is not None:
+                taken = torch.where(pair_is_real, taken, own[:, :, tokens, channels])
+            target[:, :, tokens, channels] = taken
+        return shifted
+
+
+class TS2NetVisionLayer(CLIPEncoderLayer):
+    """A layer of CLIP's vision transformer, `x + attention(shift(ln1(x)))`: the residual is never shifted."""
+
+    def __init__(self, config: TS2NetVisionConfig, layer_idx: int) -> None:
+        super().__init__(config)
+        shifts = config.shift_kind != "none" and layer_idx in (config.shift_layers or [])
+        self.shift = TS2NetShift(config) if shifts else None
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        num_frames: int,
+        frame_mask: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Apply the layer to tokens of shape `(B * T, L, C)`; `frame_mask` is `(B, T)`, True for real frames."""
+        residual = hidden_states
+        hidden_states = self.layer_norm1(hidden_states)
+        if self.shift is not None:
+            hidden_states = hidden_states.unflatten(0, (-1, num_frames))  # (B, T, L, C)
+            hidden_states = self.shift(hidden_states, frame_mask).flatten(0, 1)  # (B * T, L, C)
+        hidden_states, _ = self.self_attn(hidden_states=hidden_states, attention_mask=None, **kwargs)
+        hidden_states = residual + hidden_states
+
+        residual = hidden_states
+        hidden_states = self.layer_norm2(hidden_states)
+        hidden_states = self.mlp(hidden_states)
+        return residual + hidden_states
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Perturbed top-k (Berthet et al. 2020, Cordonnier et al. 2021)
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def perturbed_topk(
+    scores: torch.Tensor,
+    k: int,
+    sigma: float = 0.05,
+    num_samples: int = 500,
+    *,
+    noise: torch.Tensor | None = None,
+    generator: torch.Generator | None = None,
+    seeds: torch.Tensor | None = None,
+    gradient: str = "exact",
+) -> torch.Tensor:
+    """Smooth the one-hot top-k: its mean over `num_samples` draws of `scores + sigma * noise`.
+
+    Slot `j` of the result is a distribution over the `N` candidates: where the `j`-th of the `k` winners, in order
+    of position, was found. The gradient of the expectation is `E[(sum_j g_j[index_j]) * noise] / sigma`. Only
+    the winners' indices are kept for it; standard normal noise is drawn once more from its seed.
+
+    Args:
+        scores: Scores of shape `(rows, N)`, any floating dtype. The work is done in float32 (float64 stays).
+        k: Number of winners, 1 to `N`.
+        sigma: Standard deviation of the noise.
+        num_samples: Number of draws.
+        noise: Noise to use instead of drawing it, of shape `(rows, num_samples, N)`.
+        generator: Where the seeds come from, on the CPU; torch's default generator if not given.
+        seeds: Integers of shape `(groups,)`: the rows are cut into so many equal runs, and the noise of each depends
+            on its seed alone. So the same video sees the same noise in any batch, chunk or process.
+        gradient: `"exact"`, or `"diagonal"` for the diagonal of the Jacobian only, as in the released code.
+
+    Returns:
+        Indicators of shape `(rows, k, N)`. Each slot sums to 1.
+
+    Raises:
+        ValueError: If an argument is out of range or has the wrong shape.
+    """
+    if scores.ndim != 2 or not scores.is_floating_point():
+        raise ValueError(f"scores must be a floating tensor of shape (rows, N), got {scores.dtype} {(*scores.shape,)}")
+    rows, num_candidates = scores.shape
+    if not 1 <= k <= num_candidates:
+        raise ValueError(f"k must lie between 1 and the {num_candidates} candidates, got {k}")
+    if sigma <= 0 or num_samples < 1:
+        raise ValueError(f"sigma must be positive and num_samples at least 1, got {sigma} and {num_samples}")
+    if gradient not in ("exact", "diagonal"):
+        raise ValueError(f"gradient must be 'exact' or 'diagonal', got {gradient!r}")
+    if noise is not None and noise.shape != (rows, num_samples, num_candidates):
+        expected = (rows, num_samples, num_candidates)
+        raise ValueError(f"noise must have shape (rows, num_samples, N) = {expected}, got {(*noise.shape,)}")
+    if noise is None and seeds is None:
+        # As many runs as keep a run's noise in a processor's cache, each with rows enough to be worth a call.
+        groups = max(1, min(rows, rows * num_samples * num_candidates // 2**20))
+        while rows % groups:
+            groups -= 1
+        seeds = torch.randint(2**62, (groups,), generator=generator)
+    if seeds is not None and (seeds.ndim != 1 or not len(seeds) or rows % len(seeds)):
+        raise ValueError(f"seeds must be a vector whose length divides the {rows} rows, got shape {(*seeds.shape,)}")
+    dtype = torch.promote_types(scores.dtype, torch.float32)
+    source = noise.to(dtype) if noise is not None else seeds.tolist()  # type: ignore[union-attr]
+    return _PerturbedTopK.apply(scores.to(dtype), source, k, sigma, num_samples, gradient)
+
+
+class _PerturbedTopK(torch.autograd.Function):
+    """The mean one-hot top-k forward, the gradient of its expectation backward, a run of rows at a time."""
+
+    @staticmethod
+    def forward(ctx, scores, source, k, sigma, num_samples, gradient):
+        rows, num_candidates = scores.shape
+        index_dtype = torch.uint8 if num_candidates <= 256 else torch.int16 if num_candidates <= 2**15 else torch.int32
+        winners = torch.empty(rows, num_samples, k, dtype=index_dtype, device=scores.device)
+        counts = torch.zeros(rows, k, num_candidates, dtype=scores.dtype, device=scores.device)
+        for run, noise in _runs_of_noise(source, scores, num_samples):
+            perturbed = torch.add(scores[run, None], noise, alpha=sigma)  # (run, n, N)
+            indices = perturbed.topk(k, dim=-1, sorted=False).indices.sort(dim=-1).values  # (run, n, k)
+            winners[run] = indices.to(index_dtype)
+            one_each = counts.new_ones(()).expand(len(indices), k, num_samples)
+            counts[run].scatter_add_(-1, indices.transpose(1, 2), one_each)
+        ctx.save_for_backward(scores, winners)
+        ctx.source, ctx.sigma, ctx.gradient = source, sigma, gradient
+        return counts.div_(num_samples)
+
+    @staticmethod
+    def backward(ctx, grad_indicators):
+        scores, winners = ctx.saved_tensors
+        num_samples = winners.shape[1]
+        grad_scores = torch.zeros_like(scores)
+        for run, noise in _runs_of_noise(ctx.source, scores, num_samples):
+            indices = winners[run].long()  # (run, n, k)
+            weights = grad_indicators[run].gather(-1, indices.transpose(1, 2))  # (run, k, n): g_j[index_j]
+            if ctx.gradient == "exact":
+                weights = weights.sum(1, keepdim=True)  # (run, 1, n)
+                grad_scores[run] = (weights @ noise).squeeze(1)
+            else:
+                at_winners = noise.gather(-1, indices).transpose(1, 2)  # (run, k, n)
+                flat = (weights * at_winners).flatten(1)
+                grad_scores[run].scatter_add_(-1, indices.transpose(1, 2).flatten(1), flat)
+        return grad_scores.div_(num_samples * ctx.sigma), None, None, None, None, None
+
+
+def _runs_of_noise(source, scores, num_samples):
+    """Yield `(rows, noise)` for each run of rows, from a list of seeds or from noise that is all there."""
+    rows, num_candidates = scores.shape
+    if isinstance(source, torch.Tensor):
+        step = max(1, 2**20 // (num_samples * num_candidates))
+        for start in range(0, rows, step):
+            yield slice(start, start + step), source[start : start + step]
+        return
+    generator = torch.Generator(scores.device)
+    step = rows // len(source)
+    noise = scores.new_empty(step, num_samples, num_candidates)
+    for run, seed in enumerate(source):
+        yield slice(run * step, (run + 1) * step), noise.normal_(generator=generator.manual_seed(seed))
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Token selection (paper, section 3.3)
+# ----------------------------------------------------------------------------------------------------------------
+
+
+class TS2NetTokenSelector(nn.Module):
+    """Keep [CLS] and the `K` patches of each frame that matter.
+
+    The scorer sees each token beside its frame's [CLS]. In training the choice is the perturbed maximum, and each of
+    the `K` slots a soft mixture of patches; otherwise it is the hard top-k and has no randomness in it.
+    """
+
+    def __init__(self, config: TS2NetConfig) -> None:
+        super().__init__()
+        self.kind = config.selection_kind
+        self.num_selected_tokens = config.num_selected_tokens
+        self.activation = config.selection_activation
+        self.sigma = config.selection_sigma
+        self.num_samples = config.selection_num_samples
+        self.gradient = config.selection_gradient
+        if self.kind == "perturbed_topk":
+            width = config.projection_dim
+            self.layer_norm = nn.LayerNorm(width, eps=config.vision_config.layer_norm_eps)
+            self.in_proj = nn.Linear(width, width // 2, bias=False)
+            self.out_proj = nn.Linear(width, width // 2, bias=False)
+            self.score_proj = nn.Linear(width // 2, 1, bias=False)
+
+    def score(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Score projected tokens of shape `(B, T, L, D)`; returns `(B, T, L)`."""
+        hidden = nn.functional.gelu(self.in_proj(self.layer_norm(tokens)))  # (B, T, L, D/2)
+        beside_cls = torch.cat([hidden, hidden[:, :, :1].expand_as(hidden)], dim=-1)  # (B, T, L, D)
+        scores = self.score_proj(nn.functional.gelu(self.out_proj(beside_cls))).squeeze(-1)  # (B, T, L)
+        return scores.tanh() if self.activation == "tanh" else scores.softmax(dim=-1)
+
+    def forward(
+        self, tokens: torch.Tensor, seeds: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Select.
+
+        Args:
+            tokens: Projected tokens of shape `(B, T, L, D)`.
+            seeds: Integers of shape `(B,)` that fix each video's draws in training. `None`: drawn from torch's
+                default generator.
+
+        Returns:
+            The kept tokens `(B, T, K + 1, D)`, the indices of the top patches `(B, T, K)` and, with a learned
+            scorer, the scores `(B, T, L)`.
+        """
+        cls, patches = tokens[:, :, :1], tokens[:, :, 1:]
+        if self.kind == "none":
+            indices = torch.empty(*tokens.shape[:2], 0, dtype=torch.long, device=tokens.device)
+            return cls, indices, None
+
+        scores = self.score(tokens) if self.kind == "perturbed_topk" else None
+        ranking = scores[:, :, 1:] if scores is not None else self._random_ranking(patches, seeds)
+        indices = ranking.topk(self.num_selected_tokens, dim=-1).indices.sort(dim=-1).values  # (B, T, K)
+        if self.training and scores is not None:
+            rows = scores[:, :, 1:].flatten(0, 1)  # (B * T, N)
+            # A video's draws must not depend on its batch mates, so each has a seed of its own.
+            seeds = seeds if seeds is not None else torch.randint(2**62, (len(tokens),))
+            indicators = perturbed_topk(
+                rows, self.num_selected_tokens, self.sigma, self.num_samples, seeds=seeds, gradient=self.gradient
+            )
+            indicators = indicators.unflatten(0, tokens.shape[:2]).to(patches.dtype)  # (B, T, K, N)
+            chosen = indicators @ patches
+        else:
+            chosen = patches.take_along_dim(indices[..., None], dim=2)
+        return torch.cat([cls, chosen], dim=2), indices + 1, scores
+
+    def _random_ranking(self, patches: torch.Tensor, seeds: torch.Tensor | None) -> torch.Tensor:
+        """Rank patches at random: anew at each step of training, always alike at inference. `(B, T, N)`."""
+        videos, num_frames, num_patches = patches.shape[:3]
+        if self.training:
+            seeds = seeds if seeds is not None else torch.randint(2**62, (videos,))
+            draws = [
+                torch.rand(num_frames, num_patches, generator=torch.Generator().manual_seed(s)) for s in seeds.tolist()
+            ]
+            return torch.stack(draws).to(patches.device)
+        # An integer hash of (frame, patch) is the same on every device and needs no generator.
+        place = torch.arange(1, num_frames * num_patches + 1, device=patches.device)
+        for _ in range(2):
+            place = (place ^ (place >> 15)) * 0x2C1B3C6D % 2**31
+        return place.view(1, num_frames, num_patches).expand(videos, -1, -1)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# The transformers
+# ----------------------------------------------------------------------------------------------------------------
+
+
+class TS2NetPreTrainedModel(CLIPPreTrainedModel):
+    """Weight initialisation, and what the library may do with the models below."""
+
+    config: TS2NetConfig
+    base_model_prefix = "ts2net"
+    main_input_name = "pixel_values_videos"
+    input_modalities: ClassVar[tuple[str, ...]] = ("video", "text")
+    _no_split_modules: ClassVar = [
+        "CLIPTextEmbeddings",
+        "CLIPVisionEmbeddings",
+        "CLIPEncoderLayer",
+        "TS2NetVisionLayer",
+    ]
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, TS2NetTemporalEncoder):
+            init.normal_(module.position_embedding.weight, std=0.01 * self.config.initializer_factor)
+        elif isinstance(module, TS2NetModel):
+            factor = self.config.initializer_factor
+            init.normal_(module.text_projection.weight, std=module.config.text_config.hidden_size**-0.5 * factor)
+            init.normal_(module.visual_projection.weight, std=module.config.vision_config.hidden_size**-0.5 * factor)
+            init.constant_(module.logit_scale, self.config.logit_scale_init_value)
+
+
+class TS2NetVisionEncoder(nn.Module):
+    """The stack of vision layers, under the parameter names of CLIP's encoder."""
+
+    def __init__(self, config: TS2NetVisionConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            TS2NetVisionLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers)
+        )
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Apply all layers to tokens of shape `(B * T, L, C)`."""
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, *args, **kwargs)
+        return hidden_states
+
+
+class TS2NetVisionModel(TS2NetPreTrainedModel):
+    """CLIP's vision transformer over the frames of videos, with token shift in some layers (paper, section 3.2)."""
+
+    config: TS2NetVisionConfig
+    input_modalities = ("video",)
+    _input_embed_layer = "patch_embedding"
+    _can_record_outputs: ClassVar = {"hidden_states": TS2NetVisionLayer, "attentions": CLIPAttention}
+
+    def __init__(self, config: TS2NetVisionConfig) -> None:
+        super().__init__(config)
+        self.embeddings = CLIPVisionEmbeddings(config)
+        # CLIP's own spelling: the parameter's name is what its checkpoints hold.
+        self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.encoder = TS2NetVisionEncoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        pixel_values_videos: torch.Tensor,
+        frame_mask: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        **kwargs: Any,
+    ) -> BaseModelOutput:
+        """Encode frames.
+
+        Args:
+            pixel_values_videos: Normalised frames of shape `(B, T, 3, H, W)`.
+            frame_mask: Boolean, of shape `(B, T)`: frames that may trade tokens. `None`: all.
+            interpolate_pos_encoding: Accept frames of another size than the configuration's.
+
+        Returns:
+            `last_hidden_state` of shape `(B * T, L, C)`, after the final LayerNorm on every token; hidden states and
+            attentions on request, before it.
+        """
+        num_frames = pixel_values_videos.shape[1]
+        frames = pixel_values_videos.flatten(0, 1)  # (B * T, 3, H, W)
+        hidden_states = self.embeddings(frames, interpolate_pos_encoding=interpolate_pos_encoding)  # (B * T, L, C)
+        hidden_states = self.pre_layrnorm(hidden_states)
+        hidden_states = self.encoder(hidden_states, num_frames, frame_mask, **kwargs)
+        return BaseModelOutput(last_hidden_state=self.post_layernorm(hidden_states))
+
+
+class TS2NetTemporalEncoder(TS2NetPreTrainedModel):
+    """A transformer over the kept tokens of all frames, with learned positions (paper, section 3.4)."""
+
+    input_modalities = ("video",)
+    _can_record_outputs: ClassVar = {"hidden_states": CLIPEncoderLayer, "attentions": CLIPAttention}
+
+    def __init__(self, config: TS2NetConfig) -> None:
+        # The layers are CLIP's, so they are described as CLIP's; the attention interface finds its choice there.
+        super().__init__(config.temporal_config)
+        self.position_embedding = nn.Embedding(self.config.max_position_embeddings, config.projection_dim)
+        self.layers = nn.ModuleList(CLIPEncoderLayer(self.config) for _ in range(config.temporal_num_layers))
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self, hidden_states: torch.Tensor, token_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> BaseModelOutput:
+        """Encode tokens.
+
+        Args:
+            hidden_states: Tokens of shape `(B, T * (K + 1), D)`.
+            token_mask: Boolean, of shape `(B, T * (K + 1))`: tokens that may be attended to. `None`: all.
+
+        Returns:
+            `last_hidden_state` of shape `(B, T * (K + 1), D)`, with the input added back.
+
+        Raises:
+            ValueError: If there are more tokens than positions.
+        """
+        num_tokens, num_positions = hidden_states.shape[1], self.position_embedding.num_embeddings
+        if num_tokens > num_positions:
+            raise ValueError(
+                f"the frames have {num_tokens} tokens and the temporal encoder {num_positions} positions: use fewer "
+                f"frames, or start from CLIP with a larger num_frames"
+            )
+        tokens = hidden_states
+        hidden_states = hidden_states + self.position_embedding(torch.arange(num_tokens, device=hidden_states.device))
+        attention_mask = create_bidirectional_mask(self.config, hidden_states, token_mask)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+        return BaseModelOutput(last_hidden_state=hidden_states + tokens)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Matching (paper, section 3.5)
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def match(
+    text_embeds: torch.Tensor, video_embeds: torch.Tensor, frame_mask: torch.Tensor, temperature: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Score texts against videos, frame by frame.
+
+    Args:
+        text_embeds: Text embeddings of length 1, `(Q, D)`.
+        video_embeds: Frame embeddings of length 1, `(B, T, D)`.
+        frame_mask: Boolean, `(B, T)`: the frames that count.
+        temperature: A frame's weight is the softmax of its cosine over the cosines' L2 norm, times this.
+            `None`: all frames weigh alike.
+
+    Returns:
+        Similarities `(Q, B)` between a video's mean and its best cosine, and frame weights `(Q, B, T)`. A video with
+        no frame that counts has similarity 0.
+    """
+    cosines = torch.einsum("qd,btd->qbt", text_embeds, video_embeds).masked_fill(~frame_mask, 0.0)  # (Q, B, T)
+    if temperature is None:
+        logits = torch.zeros_like(cosines)
+    else:
+        logits = temperature * nn.functional.normalize(cosines, dim=-1)
+    weights = logits.masked_fill(~frame_mask, torch.finfo(logits.dtype).min).softmax(dim=-1)
+    return (weights * cosines).sum(-1), weights
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# The whole model
+# ----------------------------------------------------------------------------------------------------------------
+
+
+class TS2NetModel(TS2NetPreTrainedModel):
+    """TS2-Net: scores texts against videos.
+
+    Start from CLIP with [`TS2NetModel.from_clip`], from a trained checkpoint with `from_pretrained`.
+    """
+
+    _auto_class = "AutoModel"
+
+    def __init__(self, config: TS2NetConfig) -> None:
+        super().__init__(config)
+        self.text_model = CLIPTextModel._from_config(config.text_config)
+        self.vision_model = TS2NetVisionModel._from_config(config.vision_config)
+        self.visual_projection = nn.Linear(config.vision_config.hidden_size, config.projection_dim, bias=False)
+        self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
+        self.token_selector = TS2NetTokenSelector(config)
+        self.temporal_encoder = TS2NetTemporalEncoder(config) if config.temporal_num_layers else None
+        self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
+        self.post_init()
+
+    @classmethod
+    def from_clip(
+        cls,
+        clip: str | os.PathLike | CLIPModel,
+        *,
+        revision: str = "main",
+        subfolder: str = "",
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        local_files_only: bool = False,
+        dtype: str | torch.dtype = "auto",
+        attn_implementation: str | None = None,
+        **config_overrides: Any,
+    ) -> "TS2NetModel":
+        """Start from a CLIP.
+
+        CLIP's tensors are taken over bit for bit under their own names. The temporal encoder starts as the first
+        layers of CLIP's text transformer, its positions as the text's (interpolated where more are needed). The
+        scorer of the token selection is initialised.
+
+        Args:
+            clip: A repository or folder of any transformers CLIP, or the model itself.
+            revision: Branch, tag or commit of the repository.
+            subfolder: Folder of the repository that holds the model.
+            token: Token for a private repository.
+            cache_dir: Where downloads are kept.
+            local_files_only: Never download.
+            dtype: Type of the weights; `"auto"` is the checkpoint's own.
+            attn_implementation: `"eager"`, `"sdpa"`, `"flash_attention_2"`, ...; `None` chooses.
+            config_overrides: Fields of [`TS2NetConfig`], and `shift_*` fields of [`TS2NetVisionConfig`].
+
+        Returns:
+            The model, in evaluation mode.
+
+        Raises:
+            TypeError: If an override is no field of the configuration.
+            ValueError: If the checkpoint is not a CLIP or is incomplete, or its text transformer cannot start the
+                temporal encoder.
+        """
+        if not isinstance(clip, CLIPModel):
+            clip, report = CLIPModel.from_pretrained(
+                clip,
+                revision=revision,
+                subfolder=subfolder,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+                dtype=dtype,
+                output_loading_info=True,
+            )
+            if report["missing_keys"]:
+                missing = sorted(report["missing_keys"])
+                raise ValueError(
+                    f"{clip.name_or_path!r} is not a whole CLIP: {len(missing)} of its tensors are missing, "
+                    f"{missing[0]!r} for one"
+                )
+        config = TS2NetConfig.from_clip_config(clip.config, **config_overrides)
+        text_config = config.text_config
+        if config.temporal_num_layers > text_config.num_hidden_layers:
+            raise ValueError(
+                f"temporal_num_layers={config.temporal_num_layers}, but the text transformer that they start from has "
+                f"only {text_config.num_hidden_layers} layers"
+            )
+        if config.temporal_num_layers and text_config.hidden_size != config.projection_dim:
+            raise ValueError(
+                f"the text transformer is {text_config.hidden_size} wide and the temporal encoder "
+                f"{config.projection_dim}, so the one cannot start the other: set temporal_num_layers=0"
+            )
+        kwargs = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+        model = cls._from_config(config, dtype=clip.dtype, **kwargs)
+        state = clip.state_dict() | _temporal_from_text(clip.text_model, config)
+        expected = {name for name in model.state_dict() if not name.startswith("token_selector.")}
+        if expected != set(state):
+            odd = sorted(expected ^ set(state))
+            raise ValueError(f"this CLIP does not fit: {len(odd)} tensors without a counterpart, {odd[0]!r} for one")
+        model.load_state_dict(state, strict=False)
+        return model.eval()
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The embedding of text tokens."""
+        return self.text_model.embeddings.token_embedding
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the embedding of text tokens."""
+        self.text_model.embeddings.token_embedding = value
+
+    @can_return_tuple
+    def get_text_features(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """Encode texts.
+
+        Args:
+            input_ids: Token ids of shape `(Q, words)`.
+            attention_mask: 1 for real tokens, of shape `(Q, words)`.
+
+        Returns:
+            `pooler_output` of shape `(Q, D)`: the projected end-of-text embedding, not normalised.
+        """
+        outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
+        outputs.pooler_output = self.text_projection(outputs.pooler_output)
+        return outputs
+
+    @can_return_tuple
+    def get_video_features(
+        self,
+        pixel_values_videos: torch.Tensor,
+        padding_mask_videos: torch.Tensor | None = None,
+        selection_seeds: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        **kwargs: Any,
+    ) -> TS2NetVideoOutput:
+        """Encode videos.
+
+        Args:
+            pixel_values_videos: Normalised frames of shape `(B, T, 3, H, W)`.
+            padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None`: all are real.
+            selection_seeds: Integers of shape `(B,)` that fix each video's selection noise in training.
+            interpolate_pos_encoding: Accept frames of another size than the configuration's.
+
+        Returns:
+            `pooler_output` of shape `(B, T, D)`: frame embeddings, not normalised; see [`TS2NetVideoOutput`].
+
+        Raises:
+            ValueError: If a shape is wrong or there are more frames than the temporal encoder has positions for.
+        """
+        if pixel_values_videos.ndim != 5:
+            raise ValueError(
+                f"pixel_values_videos must have shape (videos, frames, channels, height, width), "
+                f"got {(*pixel_values_videos.shape,)}"
+            )
+        frame_mask = self._frame_mask(pixel_values_videos, padding_mask_videos)
+        masked = self.config.padding_mode == "masked"
+        vision = self.vision_model(
+            pixel_values_videos,
+            frame_mask=frame_mask if masked else None,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            return_dict=True,
+            **kwargs,
+        )
+        tokens = self.visual_projection(vision.last_hidden_state)  # (B * T, L, D)
+        tokens = tokens.unflatten(0, pixel_values_videos.shape[:2])  # (B, T, L, D)
+        kept, indices, scores = self.token_selector(tokens, selection_seeds)  # (B, T, K + 1, D)
+
+        temporal = None
+        frames = kept[:, :, 0]  # (B, T, D)
+        if self.temporal_encoder is not None:
+            tokens_per_frame = kept.shape[2]
+            if frame_mask is None:
+                token_mask = None
+            elif masked:
+                token_mask = frame_mask.repeat_interleave(tokens_per_frame, dim=1)  # (B, T * (K + 1))
+            else:
+                # The released code tiles the mask: token p is visible where frame p mod T is real.
+                token_mask = frame_mask.repeat(1, tokens_per_frame)
+            temporal = self.temporal_encoder(kept.flatten(1, 2), token_mask, return_dict=True, **kwargs)
+            frames = temporal.last_hidden_state[:, ::tokens_per_frame]
+        return TS2NetVideoOutput(
+            pooler_output=frames,
+            last_hidden_state=tokens,
+            selected_token_indices=indices,
+            selection_scores=scores,
+            selected_tokens=kept,
+            vision_model_output=vision,
+            temporal_model_output=temporal,
+        )
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        pixel_values_videos: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        padding_mask_videos: torch.Tensor | None = None,
+        return_loss: bool | None = None,
+        output_frame_weights: bool = False,
+        selection_seeds: torch.Tensor | None = None,
+        interpolate_pos_encoding: bool = False,
+        **kwargs: Any,
+    ) -> TS2NetOutput:
+        """Score texts against videos.
+
+        Args:
+            input_ids: Token ids of shape `(Q, words)`.
+            pixel_values_videos: Normalised frames of shape `(B, T, 3, H, W)`.
+            attention_mask: 1 for real text tokens, of shape `(Q, words)`.
+            padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None`: all are real.
+            return_loss: Also return the loss, taking text `i` to describe video `i`.
+            output_frame_weights: Also return how much each frame weighs in each score.
+            selection_seeds: Integers of shape `(B,)` that fix each video's selection noise in training.
+            interpolate_pos_encoding: Accept frames of another size than the configuration's.
+
+        Returns:
+            See [`TS2NetOutput`].
+
+        Raises:
+            ValueError: If a shape is wrong, or with `return_loss` if there are not as many texts as videos.
+        """
+        text = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
+        video = self.get_video_features(
+            pixel_values_videos,
+            padding_mask_videos,
+            selection_seeds=selection_seeds,
+            interpolate_pos_encoding=interpolate_pos_encoding,
+            return_dict=True,
+            **kwargs,
+        )
+        text_embeds = nn.functional.normalize(text.pooler_output, dim=-1)
+        video_embeds = nn.functional.normalize(video.pooler_output, dim=-1)
+        logits_per_text = self.similarity(text_embeds, video_embeds, padding_mask_videos)
+        weights = self.frame_weights(text_embeds, video_embeds, padding_mask_videos) if output_frame_weights else None
+        return TS2NetOutput(
+            loss=contrastive_loss(logits_per_text) if return_loss else None,
+            logits_per_text=logits_per_text,
+            logits_per_video=logits_per_text.t(),
+            text_embeds=text_embeds,
+            video_embeds=video_embeds,
+            selected_token_indices=video.selected_token_indices,
+            frame_weights=weights,
+            text_model_output=text,
+            video_model_output=video,
+        )
+
+    def similarity(
+        self,
+        text_embeds: torch.Tensor,
+        video_embeds: torch.Tensor,
+        padding_mask_videos: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Match embeddings (paper, section 3.5), in memory that does not grow with texts times videos times frames.
+
+        Args:
+            text_embeds: Text embeddings of shape `(Q, D)`, normalised or not.
+            video_embeds: Frame embeddings of shape `(B, T, D)`, normalised or not.
+            padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None`: all are real.
+
+        Returns:
+            Similarities of shape `(Q, B)`, times `exp(logit_scale)`, in float32 (float64 stays).
+        """
+        texts, videos, counted = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
+        scale = self.logit_scale.to(texts.device, texts.dtype).exp()
+        num_texts, (num_videos, num_frames) = len(texts), videos.shape[:2]
+        if num_texts * num_videos * num_frames <= _CHUNK_ELEMENTS:
+            return scale * match(texts, videos, counted, self._temperature)[0]
+
+        videos_a_chunk = max(1, min(num_videos, _CHUNK_ELEMENTS // (num_frames * min(num_texts, 1024))))
+        texts_a_chunk = max(1, _CHUNK_ELEMENTS // (num_frames * videos_a_chunk))
+        columns = zip(videos.split(videos_a_chunk), counted.split(videos_a_chunk), strict=True)
+        blocks = [
+            torch.cat([match(chunk, video, mask, self._temperature)[0] for chunk in texts.split(texts_a_chunk)])
+            for video, mask in columns
+        ]
+        return scale * torch.cat(blocks, dim=1)
+
+    def frame_weights(
+        self,
+        text_embeds: torch.Tensor,
+        video_embeds: torch.Tensor,
+        padding_mask_videos: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """How much each frame weighs in each score: `(Q, B, T)`, summing to 1 over frames. Takes what
+        [`TS2NetModel.similarity`] takes."""
+        return match(*self._matching_inputs(text_embeds, video_embeds, padding_mask_videos), self._temperature)[1]
+
+    @property
+    def _temperature(self) -> float | None:
+        return self.config.matching_temperature if self.config.matching_kind == "weighted" else None
+
+    def _matching_inputs(
+        self, text_embeds: torch.Tensor, video_embeds: torch.Tensor, padding_mask_videos: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Normalise in at least float32, where near neighbours stay apart, and say which frames count."""
+        frame_mask = self._frame_mask(video_embeds, padding_mask_videos)
+        if frame_mask is None:
+            frame_mask = torch.ones(video_embeds.shape[:2], dtype=torch.bool, device=video_embeds.device)
+        elif self.config.padding_mode == "released":
+            # The released code indexes its tiled mask by token: frame t counts where frame t * (K + 1) mod T is real.
+            frames = torch.arange(frame_mask.shape[1], device=frame_mask.device)
+            frame_mask = frame_mask[:, frames * self.config.tokens_per_frame % frame_mask.shape[1]]
+        dtype = torch.promote_types(text_embeds.dtype, torch.float32)
+        texts = nn.functional.normalize(text_embeds.to(dtype), dim=-1)
+        videos = nn.functional.normalize(video_embeds.to(texts), dim=-1)
+        return texts, videos, frame_mask.to(texts.device)
+
+    @staticmethod
+    def _frame_mask(video: torch.Tensor, padding_mask_videos: torch.Tensor | None) -> torch.Tensor | None:
+        """The padding mask as a boolean `(B, T)` beside `video`, whose first two axes it must have."""
+        if padding_mask_videos is None:
+            return None
+        if padding_mask_videos.shape != video.shape[:2]:
+            raise ValueError(
+                f"padding_mask_videos must have shape (videos, frames) = {(*video.shape[:2],)}, "
+                f"got {(*padding_mask_videos.shape,)}"
+            )
+        return padding_mask_videos.to(video.device, torch.bool)
+
+
+def contrastive_loss(logits_per_text: torch.Tensor) -> torch.Tensor:
+    """Symmetric cross-entropy of a square matrix whose diagonal holds the pairs (paper, equation 9).
+
+    Raises:
+        ValueError: If the matrix is not square.
+    """
+    num_texts, num_videos = logits_per_text.shape
+    if num_texts != num_videos:
+        raise ValueError(
+            f"the loss pairs text i with video i, but there are {num_texts} texts and {num_videos} videos"
+        )
+    pairs = torch.arange(num_texts, device=logits_per_text.device)
+    text_to_video = nn.functional.cross_entropy(logits_per_text, pairs)
+    video_to_text = nn.functional.cross_entropy(logits_per_text.t(), pairs)
+    return (text_to_video + video_to_text) / 2
+
+
+def _temporal_from_text(text_model: CLIPTextModel, config: TS2NetConfig) -> dict[str, torch.Tensor]:
+    """The temporal encoder's first state: layers and positions of CLIP's text transformer."""
+    if not config.temporal_num_layers:
+        return {}
+    positions = text_model.embeddings.position_embedding.weight.detach()  # (77, D)
+    needed = config.temporal_config.max_position_embeddings
+    if needed > len(positions):
+        as_signal = positions.t()[None].float()  # (1, D, 77)
+        stretched = nn.functional.interpolate(as_signal, size=needed, mode="linear", align_corners=True)
+        positions = stretched[0].t().to(positions.dtype)
+    state = {"temporal_encoder.position_embedding.weight": positions[:needed]}
+    for index, layer in enumerate(text_model.encoder.layers[: config.temporal_num_layers]):
+        state |= {f"temporal_encoder.layers.{index}.{name}": value for name, value in layer.state_dict().items()}
+    return state
+
+
+if __package__ == "ts2net":  # the installed package needs no trust_remote_code; a copy beside a checkpoint does
+    AutoModel.register(TS2NetConfig, TS2NetModel, exist_ok=True)
+
+__all__ = ["TS2NetModel", "TS2NetOutput", "TS2NetPreTrainedModel", "TS2NetVideoOutput", "perturbed_topk"]
