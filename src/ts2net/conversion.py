@@ -31,7 +31,7 @@ Model = TypeVar("Model", bound=PreTrainedModel)
 
 HEAD_WIDTH = 64  # of every CLIP of OpenAI's, and of the temporal encoder
 
-# Other keys under which training scripts keep the weights beside an optimiser's state and the like.
+# Keys under which training scripts keep the weights beside an optimiser's state and the like.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 # A module's name in OpenAI's residual blocks, and in transformers' encoder layers.
@@ -80,7 +80,7 @@ RELEASED_UNUSED = rf"(visual_prompt_encoder|text_prompt_encoder|text_token_selec
 # What torch.load reads of an archive beside `data/`.
 PLAIN_RECORDS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment")
 
-# One tensor that tells a family of checkpoints, for an error that says what was given instead.
+# A tensor that marks each family of checkpoints, for an error that says what was given instead.
 FAMILIES = {
     "clip.visual.class_embedding": "a TS2-Net checkpoint of the released code",
     "visual.class_embedding": "an OpenAI CLIP checkpoint",
@@ -113,22 +113,18 @@ def convert_original_checkpoint(
         TypeError: If an override is no field of the configuration.
     """
     state, origin = _read(path_or_state_dict)
-    shift_layers = [
-        layer
-        for layer in range(_count_blocks(state, "clip.visual.transformer"))
-        if any(name.startswith(f"clip.visual.transformer.resblocks.{layer}.attn.net.") for name in state)
-    ]
+    shift_layers = _shift_layers(state)
     temporal_layers = _count_blocks(state, "transformerClip")
     names = {
         **_clip_names(state, "clip.", shift_layers),
         **_block_names("transformerClip", "temporal_encoder", temporal_layers),
         **RELEASED_TENSORS,
     }
-    _check_names(state, names, RELEASED_UNUSED, FAMILIES["clip.visual.class_embedding"], origin)
+    _check_names(state, names, RELEASED_UNUSED, "clip.visual.class_embedding", origin)
 
     clip_config = _clip_config(state, "clip.", origin)
-    num_tokens = len(state["clip.visual.positional_embedding"])
-    num_positions = len(state["frame_position_embeddings.weight"])
+    num_tokens, _ = _shape(state, "clip.visual.positional_embedding", 2, origin)
+    num_positions, _ = _shape(state, "frame_position_embeddings.weight", 2, origin)
     settings = {
         "shift_kind": "token" if shift_layers else "none",
         "shift_layers": shift_layers,
@@ -143,6 +139,11 @@ def convert_original_checkpoint(
         "temporal_layer_norm_eps": 1e-12,
     }
     config = TS2NetConfig.from_clip_config(clip_config, **(settings | config_overrides))
+    # What an override leaves out of the model is left out of the checkpoint too.
+    if config.selection_kind != "perturbed_topk":
+        names = {theirs: ours for theirs, ours in names.items() if not ours.startswith("token_selector.")}
+    if config.temporal_num_layers == 0:
+        names = {theirs: ours for theirs, ours in names.items() if not ours.startswith("temporal_encoder.")}
     return _fill(TS2NetModel(config), _rename(state, names, origin), origin)
 
 
@@ -167,7 +168,7 @@ def convert_openai_clip(
     """
     state, origin = _read(path_or_state_dict)
     names = _clip_names(state)
-    _check_names(state, names, CLIP_UNUSED, FAMILIES["visual.class_embedding"], origin)
+    _check_names(state, names, CLIP_UNUSED, "visual.class_embedding", origin)
     clip = _fill(CLIPModel(_clip_config(state, "", origin)), _rename(state, names, origin), origin)
     return TS2NetModel.from_clip(clip, **config_overrides)
 
@@ -190,13 +191,11 @@ def _block_names(source: str, target: str, count: int, shift_layers: Iterable[in
     names = {}
     for layer in range(count):
         for theirs, ours in BLOCK_MODULES.items():
-            if layer in shift_layers:
-                # The authors wrap the attention of a shifted layer in a module that calls it `net`.
-                theirs = theirs.replace("attn.", "attn.net.")
+            module = theirs.replace("attn.", "attn.net.") if layer in shift_layers else theirs
+            # The fused matrix is a bare parameter of its module, so an underscore joins its name.
+            joint = "_" if theirs == "attn.in_proj" else "."
             for kind in ("weight", "bias"):
-                # The fused matrix is a bare parameter of its module, so an underscore joins its name.
-                joint = "_" if theirs.endswith("in_proj") else "."
-                names[f"{source}.resblocks.{layer}.{theirs}{joint}{kind}"] = f"{target}.layers.{layer}.{ours}.{kind}"
+                names[f"{source}.resblocks.{layer}.{module}{joint}{kind}"] = f"{target}.layers.{layer}.{ours}.{kind}"
     return names
 
 
@@ -204,6 +203,12 @@ def _count_blocks(state: Mapping[str, Any], stack: str) -> int:
     pattern = re.compile(re.escape(stack) + r"\.resblocks\.(\d+)\.")
     # At least one, so that a stack that isn't there at all is missed.
     return max(1, len({match[1] for match in map(pattern.match, state) if match}))
+
+
+def _shift_layers(state: Mapping[str, Any]) -> list[int]:
+    # The authors wrap the attention of a shifted layer in a module that calls it `net`.
+    pattern = re.compile(r"clip\.visual\.transformer\.resblocks\.(\d{1,4})\.attn\.net\.")
+    return sorted({int(match[1]) for match in map(pattern.match, state) if match})
 
 
 def _clip_names(state: Mapping[str, Any], prefix: str = "", shift_layers: Iterable[int] = ()) -> dict[str, str]:
@@ -215,15 +220,15 @@ def _clip_names(state: Mapping[str, Any], prefix: str = "", shift_layers: Iterab
     }
 
 
-def _check_names(state: Mapping[str, Any], names: Mapping[str, str], unused: str, family: str, origin: str) -> None:
+def _check_names(state: Mapping[str, Any], names: Mapping[str, str], unused: str, marker: str, origin: str) -> None:
     missing = [name for name in names if name not in state]
     if missing:
-        message = f"{origin}: not {family}, it lacks {_some(missing)}"
-        others = [other for marker, other in FAMILIES.items() if marker in state and other != family]
+        message = f"{origin}: not {FAMILIES[marker]}, it lacks {_some(missing)}"
+        others = [family for other, family in FAMILIES.items() if other in state and other != marker]
         raise ValueError(f"{message}; it looks like {others[0]}" if others else message)
     unexpected = [name for name in state if name not in names and not re.fullmatch(unused, name)]
     if unexpected:
-        raise ValueError(f"{origin}: nothing is known of {_some(unexpected)}, so it isn't {family}")
+        raise ValueError(f"{origin}: not {FAMILIES[marker]}, nothing is known of {_some(unexpected)}")
 
 
 def _some(names: list[str]) -> str:
@@ -234,16 +239,21 @@ def _some(names: list[str]) -> str:
 # Sizes
 
 
+def _shape(state: Mapping[str, Tensor], name: str, dimensions: int, origin: str) -> tuple[int, ...]:
+    sizes = tuple(state[name].shape)
+    if len(sizes) != dimensions or 0 in sizes:
+        raise ValueError(f"{origin}: {name} should have {dimensions} dimensions and not be empty, got shape {sizes}")
+    return sizes
+
+
 def _clip_config(state: Mapping[str, Tensor], prefix: str, origin: str) -> CLIPConfig:
     def shape(name: str, dimensions: int) -> tuple[int, ...]:
-        sizes = tuple(state[prefix + name].shape)
-        if len(sizes) != dimensions or 0 in sizes:
-            raise ValueError(f"{origin}: {prefix}{name} should have {dimensions} dimensions, got shape {sizes}")
-        return sizes
+        return _shape(state, prefix + name, dimensions, origin)
 
     vocab_size, text_width = shape("token_embedding.weight", 2)
     context_length, _ = shape("positional_embedding", 2)
     _, projection_dim = shape("text_projection", 2)
+    shape("visual.proj", 2)
     vision_width, _, patch_size, _ = shape("visual.conv1.weight", 4)
     num_tokens, _ = shape("visual.positional_embedding", 2)
     grid = math.isqrt(num_tokens - 1)
@@ -292,6 +302,8 @@ def _rename(state: Mapping[str, Tensor], names: Mapping[str, str], origin: str) 
             raise ValueError(f"{origin}: {theirs} should hold floating-point numbers, got {tensor.dtype}")
         tensor = tensor.to(torch.float32)
         if "qkv_proj" in ours:
+            if tensor.ndim == 0 or len(tensor) % 3:
+                raise ValueError(f"{origin}: {theirs} should be three in one, got shape {tuple(tensor.shape)}")
             for part, rows in zip("qkv", tensor.chunk(3), strict=True):
                 renamed[ours.replace("qkv", part)] = rows
         else:
@@ -330,7 +342,12 @@ def _read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dict[str,
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(f"{origin}: {name!r} should name a tensor, got a {type(value).__name__}")
         # A few bytes can pose as a tensor of any size, by strides of 0 or on the meta device.
-        if value.layout != torch.strided or value.is_meta or value.nbytes > value.untyped_storage().nbytes():
+        if (
+            value.layout != torch.strided
+            or value.is_nested
+            or value.is_meta
+            or value.nbytes > value.untyped_storage().nbytes()
+        ):
             raise ValueError(f"{origin}: {name} isn't a plain tensor with all its numbers")
     prefix = "module." if all(name.startswith("module.") for name in state) else ""  # of DistributedDataParallel
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}, origin
@@ -348,24 +365,31 @@ def _read_file(path: Path) -> Any:
             return _read_archive(path)
         if head.startswith(b"\x80"):  # a pickle: how torch.save wrote before version 1.6
             return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # Torch's own words go on to advise how to load such a file all the same.
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        culprit = f" ({found[1]})" if found else ""
+        raise ValueError(f"{path}: refused, it isn't made of tensors alone{culprit} and could run code") from None
     except Exception as error:
         # A broken or a hostile file can fail anywhere in a reader, with any type of error.
-        objects = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        if objects:
-            raise ValueError(f"{path}: refused, it holds more than tensors: {objects[1]} could run code") from None
-        raise ValueError(f"{path}: damaged, {str(error).splitlines()[0]}") from error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ValueError(f"{path}: damaged or no checkpoint: {reason}") from error
     raise ValueError(f"{path}: no checkpoint; expected safetensors, or what torch.save or torch.jit.save writes")
 
 
 def _read_archive(path: Path) -> Any:
     """Read the tensors of what torch.save or torch.jit.save wrote."""
     with zipfile.ZipFile(path) as archive:
-        records = {record.filename.partition("/")[2]: record for record in archive.infolist()}
-        kept = [record for name, record in records.items() if name.startswith("data/") or name in PLAIN_RECORDS]
+        names = [record.filename.partition("/")[2] for record in archive.infolist()]  # below the archive's folder
+        kept = [
+            record
+            for name, record in zip(names, archive.infolist(), strict=True)
+            if name.startswith("data/") or name in PLAIN_RECORDS
+        ]
         # Both store tensors uncompressed, so a record that is larger than its file is a trap.
         if sum(record.file_size for record in kept) > path.stat().st_size:
             raise ValueError("its records claim to be larger than the file")
-        if "constants.pkl" not in records:
+        if "constants.pkl" not in names:
             return torch.load(path, map_location="cpu", weights_only=True)
         # torch.load takes this record as the mark of TorchScript and won't read such an archive for its weights. The
         # rest, less the code, is what torch.save writes, but for the classes of the modules.
@@ -411,3 +435,6 @@ class _Module:
                 elif isinstance(value, _Module):
                     waiting.append((f"{prefix}{name}.", value))
         return tensors
+
+
+__all__ = ["convert_clip", "convert_openai_clip", "convert_original_checkpoint"]
