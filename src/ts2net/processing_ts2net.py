@@ -1,0 +1,117 @@
+"""Texts and videos in, everything that the model's `forward` reads out.
+
+Notable here: a processor loads its video processor itself instead of through `AutoVideoProcessor`, which refuses to
+work where torchvision is not installed.
+"""
+
+import os
+from typing import Any
+
+from transformers import AutoProcessor
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+from transformers.video_processing_utils import VideoProcessorMixin
+
+from .configuration_ts2net import TS2NetConfig
+from .video_processing_ts2net import TS2NetVideoProcessor
+
+
+class TS2NetProcessor(ProcessorMixin):
+    """A CLIP tokenizer and a [`TS2NetVideoProcessor`] in one.
+
+    Texts are lower-cased and tokenised by CLIP's tokenizer, padded to the longest, and cut to the tokenizer's
+    `model_max_length` with the end token kept.
+
+    Args:
+        tokenizer: CLIP's tokenizer.
+        video_processor: What turns videos into frames.
+    """
+
+    _auto_class = "AutoProcessor"
+
+    text_kwargs = {"padding": True, "truncation": True, "return_tensors": "pt"}  # noqa: RUF012
+
+    def __init__(self, tokenizer: Any, video_processor: TS2NetVideoProcessor) -> None:
+        super().__init__(tokenizer, video_processor)
+
+    def __call__(self, text: str | list[str] | None = None, videos: Any = None, **kwargs: Any) -> BatchFeature:
+        """Process texts, videos or both.
+
+        Args:
+            text: A text or a list of them.
+            videos: A video or a list of them, of any kind that [`TS2NetVideoProcessor`] takes.
+            kwargs: Settings of the tokenizer and the video processor by their own names, or in dictionaries
+                `text_kwargs` and `videos_kwargs`.
+
+        Returns:
+            `input_ids` and `attention_mask` of shape `(texts, words)`; `pixel_values_videos` of shape
+            `(videos, frames, 3, H, W)` and `padding_mask_videos` of shape `(videos, frames)`; and, with
+            `return_metadata=True`, `video_metadata`.
+
+        Raises:
+            ValueError: If there is neither text nor video, a text is no string, or a video can't be decoded.
+            TypeError: If a video is of no known kind. (An unknown setting is reported and left out, as by every
+                processor of transformers.)
+        """
+        if isinstance(text, (list, tuple)):
+            text = list(text)
+            if not text:
+                raise ValueError("text is an empty list: expected at least one text")
+        return super().__call__(text=text, videos=videos, **kwargs)
+
+    @classmethod
+    def from_clip(
+        cls, clip: str | os.PathLike, config: TS2NetConfig, *, revision: str = "main", **kwargs: Any
+    ) -> "TS2NetProcessor":
+        """Make the processor of a model that starts from a CLIP.
+
+        Args:
+            clip: The repository or folder of the CLIP, for its tokenizer and the mean and size of its images.
+            config: The model's configuration.
+            revision: Branch, tag or commit of the repository.
+            kwargs: What `AutoTokenizer.from_pretrained` takes: `token`, `cache_dir`, `local_files_only`, ...
+        """
+        tokenizer = cls._load_tokenizer_from_pretrained("tokenizer", clip, revision=revision, **kwargs)
+        return cls.for_model(tokenizer, config)
+
+    @classmethod
+    def for_model(cls, tokenizer: Any, config: TS2NetConfig) -> "TS2NetProcessor":
+        """Join a tokenizer with the video processor that fits a model's configuration."""
+        tokenizer.model_max_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
+        side = config.vision_config.image_size
+        video_processor = TS2NetVideoProcessor(
+            num_frames=config.num_frames,
+            size={"shortest_edge": side},
+            crop_size={"height": side, "width": side},
+            # The released code pads every video to its full length, and its quirks with padding show in the scores.
+            pad_to="num_frames" if config.padding_mode == "released" else "longest",
+        )
+        return cls(tokenizer, video_processor)
+
+    def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
+        """Check the class of a part; the library's own check of a video processor asks for torchvision.
+
+        Raises:
+            TypeError: If the part is of another class.
+        """
+        if argument_name != "video_processor":
+            return super().check_argument_for_proper_class(argument_name, argument)
+        if not isinstance(argument, VideoProcessorMixin):
+            raise TypeError(f"video_processor must be a TS2NetVideoProcessor, got {type(argument).__name__}")
+        return VideoProcessorMixin
+
+    @classmethod
+    def _get_arguments_from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike, processor_dict: dict | None = None, **kwargs: Any
+    ) -> list[Any]:
+        subfolder = kwargs.pop("subfolder", "")
+        return [
+            cls._load_tokenizer_from_pretrained("tokenizer", pretrained_model_name_or_path, subfolder, **kwargs),
+            TS2NetVideoProcessor.from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs),
+        ]
+
+
+if __package__ == "ts2net":  # the installed package needs no trust_remote_code; a copy beside a checkpoint does
+    AutoProcessor.register(TS2NetConfig, TS2NetProcessor, exist_ok=True)
+
+__all__ = ["TS2NetProcessor"]

@@ -1,0 +1,386 @@
+"""Videos of any kind in, normalised frames and a padding mask out.
+
+Notable here: it needs torch and PyAV, not torchvision; files are decoded by `video_decoding_ts2net`, everything that
+is already pixels joins them before the resize; and resizing works on uint8, as PIL does, so that pixels agree with
+what CLIP was trained on.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from huggingface_hub.dataclasses import validate_typed_dict
+from PIL import Image
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.image_transforms import get_resize_output_image_size
+from transformers.image_utils import (
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+    ChannelDimension,
+    PILImageResampling,
+    SizeDict,
+    infer_channel_dimension_format,
+)
+from transformers.processing_utils import VideosKwargs
+from transformers.video_processing_utils import VideoProcessorMixin
+from transformers.video_utils import VideoMetadata
+
+from .video_decoding_ts2net import DecodedVideo, VideoInfo, decode_video, sample_frame_indices
+
+Seconds = int | float | list[int | float | None] | None
+
+_INTERPOLATION = {
+    PILImageResampling.NEAREST: "nearest-exact",
+    PILImageResampling.BILINEAR: "bilinear",
+    PILImageResampling.BICUBIC: "bicubic",
+}
+
+
+class TS2NetVideosKwargs(VideosKwargs, total=False):
+    """Settings beyond those of every video processor.
+
+    Attributes:
+        sampling: Which candidates are kept when there are more than `num_frames`: `"uniform"`, `"first"`, `"last"`.
+        pad_to: Frames that a batch is padded to: its longest video (`"longest"`) or `"num_frames"`.
+        start: Seconds at which a moment begins; a list gives one for each video.
+        end: Seconds at which it ends; a list gives one for each video.
+    """
+
+    sampling: Literal["uniform", "first", "last"] | None
+    pad_to: Literal["longest", "num_frames"] | None
+    start: Seconds
+    end: Seconds
+
+
+@dataclass
+class TS2NetVideoMetadata(VideoMetadata):
+    """Where a video's frames come from. `timestamps` are the true times of presentation, in seconds."""
+
+    frame_times: list[float] | None = None
+
+    @property
+    def timestamps(self) -> list[float]:
+        """Seconds from the start of the video, a frame."""
+        return list(self.frame_times or [])
+
+
+class TS2NetVideoProcessor(VideoProcessorMixin):
+    """Turn videos into what [`TS2NetModel`] reads.
+
+    One frame a second is taken, at most `num_frames`, spread evenly; then resized (short side, bicubic, antialiased),
+    cropped at the centre, rescaled and normalised. Settings given to the constructor are the defaults of each call.
+
+    Args:
+        num_frames (`int`, defaults to 12): The most frames of a video.
+        fps (`float`, defaults to 1.0): Frames taken a second.
+        sampling (`str`, defaults to `"uniform"`): Which stay when there are more: `"uniform"`, `"first"` or `"last"`.
+        pad_to (`str`, defaults to `"longest"`):
+            Pad to the longest video of the batch, or to `"num_frames"`, which a model with
+            `padding_mode="released"` was trained with.
+        kwargs: `do_sample_frames`, `do_resize`, `size`, `resample`, `do_center_crop`, `crop_size`, `do_rescale`,
+            `rescale_factor`, `do_normalize`, `image_mean`, `image_std`, `do_convert_rgb`, `do_pad`, `device`, ... as
+            for every video processor of transformers.
+    """
+
+    _auto_class = "AutoVideoProcessor"
+    valid_kwargs = TS2NetVideosKwargs
+    model_input_names = ["pixel_values_videos", "padding_mask_videos"]  # noqa: RUF012
+
+    do_sample_frames = True
+    num_frames = 12
+    fps = 1.0
+    sampling = "uniform"
+    do_convert_rgb = True
+    do_resize = True
+    size = {"shortest_edge": 224}  # noqa: RUF012
+    default_to_square = False
+    resample = PILImageResampling.BICUBIC
+    do_center_crop = True
+    crop_size = {"height": 224, "width": 224}  # noqa: RUF012
+    do_rescale = True
+    rescale_factor = 1 / 255
+    do_normalize = True
+    image_mean = OPENAI_CLIP_MEAN
+    image_std = OPENAI_CLIP_STD
+    do_pad = True
+    pad_to = "longest"
+    return_tensors = "pt"
+
+    def __init__(self, **kwargs: Any) -> None:
+        settings = {name: kwargs.pop(name) for name in list(kwargs) if name in self.valid_kwargs.__annotations__}
+        validate_typed_dict(self.valid_kwargs, settings)
+        super().__init__(**kwargs)
+        self._set_attributes(**settings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings, without those that are only ever given with a call."""
+        per_call = (
+            "video_metadata",
+            "start",
+            "end",
+            "device",
+            "return_metadata",
+            "return_tensors",
+            "input_data_format",
+        )
+        return {name: value for name, value in super().to_dict().items() if name not in per_call}
+
+    def preprocess(self, videos: Any, **kwargs: Any) -> BatchFeature:
+        """Process one video or a list of them.
+
+        A video is a path, an http(s) URL, bytes, a binary file object, an array or tensor of shape
+        `(frames, H, W, channels)` or `(frames, channels, H, W)` (uint8, or floats from 0 to 1), a list of frames (PIL
+        images, arrays or tensors), or a value of a datasets `Video` column, decoded or not.
+
+        Arrays carry no clock. With `video_metadata` (`{"fps": ...}` for each) they are sampled like files; without,
+        they count as sampled already and only `num_frames` of them are kept.
+
+        Args:
+            videos: The video or videos.
+            kwargs: Settings for this call; see the class, [`TS2NetVideosKwargs`] and transformers' `VideosKwargs`.
+
+        Returns:
+            `pixel_values_videos` of shape `(videos, frames, 3, H, W)` and `padding_mask_videos` of shape
+            `(videos, frames)`, True for real frames. With `return_metadata=True` also `video_metadata`, a list of
+            [`TS2NetVideoMetadata`]. With `do_pad=False` there is no mask, and the first is a list of tensors
+            `(frames, 3, H, W)`.
+
+        Raises:
+            TypeError: If a setting is unknown or a video is none of these.
+            ValueError: If a video can't be decoded (as `VideoDecodingError`) or a setting does not fit.
+        """
+        settings = self._settings(kwargs)
+        values = as_videos(videos)
+        moments = list(zip(*(_one_each(name, settings[name], len(values)) for name in ("start", "end")), strict=True))
+        metadata = _one_each("video_metadata", settings["video_metadata"], len(values))
+        decoded = [
+            self._decode(value, start, end, known, settings)
+            for value, (start, end), known in zip(values, moments, metadata, strict=True)
+        ]
+        pixels = [self._pixels(video.frames, settings) for video in decoded]
+
+        data: dict[str, Any] = {"pixel_values_videos": pixels}
+        if settings["do_pad"]:
+            longest = max(len(video) for video in pixels)
+            length = max(longest, settings["num_frames"]) if settings["pad_to"] == "num_frames" else longest
+            data = _pad(pixels, length)
+        if settings["return_metadata"]:
+            data["video_metadata"] = [_metadata(video) for video in decoded]
+        tensor_type = settings["return_tensors"] if settings["do_pad"] else None
+        return BatchFeature(data, tensor_type=tensor_type, skip_tensor_conversion=["video_metadata"])
+
+    def _settings(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """This call's settings over the defaults, checked."""
+        known = self.valid_kwargs.__annotations__
+        unknown = sorted(set(kwargs) - set(known))
+        if unknown:
+            raise TypeError(f"unknown video setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        validate_typed_dict(self.valid_kwargs, kwargs)
+        settings = {name: getattr(self, name, None) if kwargs.get(name) is None else kwargs[name] for name in known}
+        settings |= self._standardize_kwargs(**settings)
+        self._validate_preprocess_kwargs(**settings)
+        if settings["resample"] not in _INTERPOLATION:
+            expected = ", ".join(filter.name for filter in _INTERPOLATION)
+            raise ValueError(f"resample must be one of {expected}, got {settings['resample']!r}")
+        return settings
+
+    def _decode(
+        self, value: Any, start: float | None, end: float | None, known: Any, settings: dict[str, Any]
+    ) -> DecodedVideo:
+        """The sampled frames of one video, uint8 RGB, `(frames, H, W, 3)`."""
+        everything = not settings["do_sample_frames"]
+        sampling = {
+            "num_frames": 2**31 if everything else settings["num_frames"],
+            "strategy": settings["sampling"],
+            "start": start,
+            "end": end,
+        }
+        source = _encoded(value)
+        if source is not None:
+            # More frames a second than any video has: every frame is taken.
+            rate = 1e6 if everything else settings["fps"]
+            return decode_video(source, frames_per_second=rate, **sampling)
+
+        frames = _frames(value, settings["input_data_format"], settings["do_convert_rgb"])
+        fps = known["fps"] if known is not None else None
+        if fps is None and (start is not None or end is not None):
+            raise ValueError("start and end are seconds, and these frames have no clock: give video_metadata with fps")
+        rate = 1e6 if everything or fps is None else settings["fps"]
+        indices = sample_frame_indices(len(frames), fps or 1.0, frames_per_second=rate, **sampling)
+        clock = fps or settings["fps"]
+        info = VideoInfo(len(frames), clock, len(frames) / clock, frames.shape[2], frames.shape[1])
+        return DecodedVideo(frames[indices], [index / clock for index in indices], indices, info)
+
+    def _pixels(self, frames: torch.Tensor, settings: dict[str, Any]) -> torch.Tensor:
+        """Resize, crop, rescale and normalise uint8 frames `(T, H, W, C)` to `(T, C, H, W)`."""
+        frames = frames.to(settings["device"]) if settings["device"] is not None else frames
+        frames = frames.permute(0, 3, 1, 2)  # (T, C, H, W), channels last in memory: torch's fast path for uint8
+        if settings["do_resize"]:
+            frames = _resize(frames, settings["size"], _INTERPOLATION[settings["resample"]])
+        if settings["do_center_crop"]:
+            frames = _center_crop(frames, settings["crop_size"].height, settings["crop_size"].width)
+        pixels = frames.to(torch.float32).contiguous()
+        if settings["do_rescale"]:
+            pixels = pixels * settings["rescale_factor"]
+        if settings["do_normalize"]:
+            mean = torch.tensor(settings["image_mean"], device=pixels.device).view(-1, 1, 1)
+            std = torch.tensor(settings["image_std"], device=pixels.device).view(-1, 1, 1)
+            pixels = (pixels - mean) / std
+        return pixels
+
+
+def as_videos(videos: Any) -> list[Any]:
+    """One video or many, as a list of videos. A list of images is one video.
+
+    Raises:
+        TypeError: If it is neither.
+        ValueError: If it is an empty list.
+    """
+    if isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5:
+        return list(videos)
+    if not isinstance(videos, (list, tuple)):
+        return [videos]
+    if not videos:
+        raise ValueError("videos is an empty list: expected at least one video")
+    return [videos] if _is_frame(videos[0]) else list(videos)
+
+
+def _is_frame(value: Any) -> bool:
+    return isinstance(value, Image.Image) or (isinstance(value, (np.ndarray, torch.Tensor)) and value.ndim in (2, 3))
+
+
+def _one_each(name: str, value: Any, count: int) -> list[Any]:
+    """A setting that may be one for all videos or a list with one for each."""
+    if not isinstance(value, (list, tuple)):
+        return [value] * count
+    if len(value) != count:
+        raise ValueError(f"{name} has {len(value)} entries for {count} videos")
+    return list(value)
+
+
+def _encoded(value: Any) -> Any:
+    """What to decode, if the value is an encoded video of some kind, else None."""
+    # A decoder that datasets made remembers the file it came from, and ours reads less of it.
+    value = getattr(value, "_hf_encoded", value)
+    if isinstance(value, dict):
+        if value.get("bytes") is None and value.get("path") is None:
+            raise TypeError(f"a video given as a dict needs 'bytes' or 'path', got the keys {sorted(value)}")
+        return value["path"] if value.get("bytes") is None else value["bytes"]
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    is_file = isinstance(value, (str, os.PathLike, bytes)) or hasattr(value, "read")
+    return value if is_file else None
+
+
+def _frames(value: Any, input_data_format: Any, convert_rgb: bool) -> torch.Tensor:
+    """Pixels of any kind as uint8 frames of shape `(frames, H, W, channels)`."""
+    if hasattr(value, "get_frames_in_range"):  # a torchcodec decoder
+        value = value.get_frames_in_range(0, len(value)).data
+    elif isinstance(value, (list, tuple)) and value and all(_is_frame(frame) for frame in value):
+        value = _stacked(value)
+    if not isinstance(value, (np.ndarray, torch.Tensor)):
+        raise TypeError(
+            f"a video must be a path, URL, bytes, file object, array, tensor, list of images or a value of a datasets "
+            f"Video column, got {type(value).__name__}"
+        )
+    frames = torch.as_tensor(value)
+    if frames.ndim != 4 or not len(frames):
+        raise ValueError(f"a video's pixels must have 4 axes and at least one frame, got shape {(*frames.shape,)}")
+    if frames.is_floating_point():
+        if not bool(((frames >= 0) & (frames <= 1)).all()):
+            low, high = frames.min().item(), frames.max().item()
+            raise ValueError(f"floating-point pixels must lie between 0 and 1, got {low:g} to {high:g}")
+        frames = (frames * 255).round()
+    elif frames.dtype != torch.uint8 and (frames.min() < 0 or frames.max() > 255):
+        raise ValueError(f"whole-number pixels must lie between 0 and 255, got {frames.min()} to {frames.max()}")
+    layout = input_data_format or infer_channel_dimension_format(frames, num_channels=(1, 3, 4))
+    if ChannelDimension(layout) == ChannelDimension.FIRST:
+        frames = frames.permute(0, 2, 3, 1)
+    if convert_rgb and frames.shape[-1] != 3:
+        # Grey is repeated, transparency is dropped.
+        frames = frames[..., :1].expand(*frames.shape[:-1], 3) if frames.shape[-1] == 1 else frames[..., :3]
+    return frames.to(torch.uint8)
+
+
+def _stacked(images: list[Any] | tuple[Any, ...]) -> np.ndarray:
+    """A list of images as one array with a frame axis."""
+    arrays = [np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image) for image in images]
+    arrays = [array[..., None] if array.ndim == 2 else array for array in arrays]
+    shapes = {array.shape for array in arrays}
+    if len(shapes) > 1:
+        raise ValueError(f"the frames of a video must have one shape, got {' and '.join(map(str, sorted(shapes)))}")
+    return np.stack(arrays)
+
+
+def _resize(frames: torch.Tensor, size: SizeDict, mode: str) -> torch.Tensor:
+    """Resize uint8 frames `(T, C, H, W)` as PIL does: antialiased, rounded back to uint8."""
+    if size.shortest_edge:
+        height, width = get_resize_output_image_size(
+            frames[0], size.shortest_edge, default_to_square=False, input_data_format=ChannelDimension.FIRST
+        )
+    elif size.height and size.width:
+        height, width = size.height, size.width
+    else:
+        raise ValueError(f"size must have 'shortest_edge', or 'height' and 'width', got {dict(size)}")
+    if frames.shape[-2:] == (height, width):
+        return frames
+    antialias = {} if mode == "nearest-exact" else {"antialias": True, "align_corners": False}
+    if frames.device.type == "cpu":
+        return torch.nn.functional.interpolate(frames, (height, width), mode=mode, **antialias)
+    # Only the CPU resizes uint8 itself.
+    resized = torch.nn.functional.interpolate(frames.float(), (height, width), mode=mode, **antialias)
+    return resized.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _center_crop(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Cut the centre out of frames `(T, C, H, W)`, with black around it where they are smaller."""
+    missing_height, missing_width = max(0, height - frames.shape[-2]), max(0, width - frames.shape[-1])
+    if missing_height or missing_width:
+        top, left = missing_height // 2, missing_width // 2
+        sides = (left, missing_width - left, top, missing_height - top)
+        frames = torch.nn.functional.pad(frames, sides)
+    top, left = (frames.shape[-2] - height) // 2, (frames.shape[-1] - width) // 2
+    return frames[..., top : top + height, left : left + width]
+
+
+def _pad(pixels: list[torch.Tensor], length: int) -> dict[str, torch.Tensor]:
+    """Stack videos `(T, C, H, W)` behind one another, padded with zero frames to `length`."""
+    shapes = {video.shape[1:] for video in pixels}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"videos of different sizes can't be stacked: {' and '.join(str((*shape,)) for shape in sorted(shapes))}; "
+            f"keep do_center_crop on, or give do_pad=False"
+        )
+    batch = pixels[0].new_zeros(len(pixels), length, *pixels[0].shape[1:])
+    mask = torch.zeros(len(pixels), length, dtype=torch.bool, device=batch.device)
+    for row, video in enumerate(pixels):
+        batch[row, : len(video)] = video
+        mask[row, : len(video)] = True
+    return {"pixel_values_videos": batch, "padding_mask_videos": mask}
+
+
+def _metadata(video: DecodedVideo) -> TS2NetVideoMetadata:
+    info = video.info
+    return TS2NetVideoMetadata(
+        total_num_frames=info.num_frames,
+        fps=info.fps,
+        width=info.width,
+        height=info.height,
+        duration=info.duration,
+        video_backend="pyav",
+        frames_indices=video.indices,
+        frame_times=video.timestamps,
+    )
+
+
+if __package__ == "ts2net":  # the installed package needs no trust_remote_code; a copy beside a checkpoint does
+    from transformers.models.auto.video_processing_auto import VIDEO_PROCESSOR_MAPPING
+
+    from .configuration_ts2net import TS2NetConfig
+
+    # AutoVideoProcessor.register does the same, but asks for torchvision, whose name its only backend bears.
+    VIDEO_PROCESSOR_MAPPING.register(TS2NetConfig, {"torchvision": TS2NetVideoProcessor}, exist_ok=True)
+
+__all__ = ["TS2NetVideoMetadata", "TS2NetVideoProcessor"]
