@@ -532,29 +532,40 @@ class TS2NetTemporalEncoder(TS2NetPreTrainedModel):
 # ----------------------------------------------------------------------------------------------------------------
 
 
-def match(
-    text_embeds: torch.Tensor, video_embeds: torch.Tensor, frame_mask: torch.Tensor, temperature: float | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Score texts against videos, frame by frame.
+def frame_cosines(text_embeds: torch.Tensor, video_embeds: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:
+    """Cosines `(Q, B, T)` of texts `(Q, D)` and frames `(B, T, D)` of length 1; 0 where `frame_mask` is False."""
+    return torch.einsum("qd,btd->qbt", text_embeds, video_embeds).masked_fill(~frame_mask, 0.0)
+
+
+def frame_weights(cosines: torch.Tensor, frame_mask: torch.Tensor, temperature: float | None) -> torch.Tensor:
+    """How much each frame weighs in a video's score.
 
     Args:
-        text_embeds: Text embeddings of length 1, `(Q, D)`.
-        video_embeds: Frame embeddings of length 1, `(B, T, D)`.
+        cosines: Of texts and frames, `(Q, B, T)`, 0 for frames that don't count.
         frame_mask: Boolean, `(B, T)`: the frames that count.
         temperature: A frame's weight is the softmax of its cosine over the cosines' L2 norm, times this.
             `None`: all frames weigh alike.
 
     Returns:
-        Similarities `(Q, B)` between a video's mean and its best cosine, and frame weights `(Q, B, T)`. A video with
-        no frame that counts has similarity 0.
+        Weights `(Q, B, T)` that sum to 1 over the frames that count.
     """
-    cosines = torch.einsum("qd,btd->qbt", text_embeds, video_embeds).masked_fill(~frame_mask, 0.0)  # (Q, B, T)
     if temperature is None:
         logits = torch.zeros_like(cosines)
     else:
         logits = temperature * nn.functional.normalize(cosines, dim=-1)
-    weights = logits.masked_fill(~frame_mask, torch.finfo(logits.dtype).min).softmax(dim=-1)
-    return (weights * cosines).sum(-1), weights
+    return logits.masked_fill(~frame_mask, torch.finfo(logits.dtype).min).softmax(dim=-1)
+
+
+def match(
+    text_embeds: torch.Tensor, video_embeds: torch.Tensor, frame_mask: torch.Tensor, temperature: float | None
+) -> torch.Tensor:
+    """Score texts against videos: the weighted mean of their frames' cosines.
+
+    It lies between the mean and the best of them. A video with no frame that counts has similarity 0. The arguments
+    are those of [`frame_cosines`] and [`frame_weights`]; the result is `(Q, B)`.
+    """
+    cosines = frame_cosines(text_embeds, video_embeds, frame_mask)
+    return (frame_weights(cosines, frame_mask, temperature) * cosines).sum(-1)
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -824,16 +835,29 @@ class TS2NetModel(TS2NetPreTrainedModel):
         scale = self.logit_scale.to(texts.device, texts.dtype).exp()
         num_texts, (num_videos, num_frames) = len(texts), videos.shape[:2]
         if num_texts * num_videos * num_frames <= _CHUNK_ELEMENTS:
-            return scale * match(texts, videos, counted, self._temperature)[0]
+            return scale * match(texts, videos, counted, self._temperature)
 
         videos_a_chunk = max(1, min(num_videos, _CHUNK_ELEMENTS // (num_frames * min(num_texts, 1024))))
         texts_a_chunk = max(1, _CHUNK_ELEMENTS // (num_frames * videos_a_chunk))
         columns = zip(videos.split(videos_a_chunk), counted.split(videos_a_chunk), strict=True)
         blocks = [
-            torch.cat([match(chunk, video, mask, self._temperature)[0] for chunk in texts.split(texts_a_chunk)])
+            torch.cat([match(chunk, video, mask, self._temperature) for chunk in texts.split(texts_a_chunk)])
             for video, mask in columns
         ]
         return scale * torch.cat(blocks, dim=1)
+
+    def frame_cosines(
+        self,
+        text_embeds: torch.Tensor,
+        video_embeds: torch.Tensor,
+        padding_mask_videos: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Cosine of each text and frame: `(Q, B, T)`, and -1 for frames that don't count.
+
+        Takes what [`TS2NetModel.similarity`] takes; the best frame of a video is the argmax over the last axis.
+        """
+        texts, videos, counted = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
+        return frame_cosines(texts, videos, counted).masked_fill(~counted, -1.0)
 
     def frame_weights(
         self,
@@ -841,9 +865,12 @@ class TS2NetModel(TS2NetPreTrainedModel):
         video_embeds: torch.Tensor,
         padding_mask_videos: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """How much each frame weighs in each score: `(Q, B, T)`, summing to 1 over frames. Takes what
-        [`TS2NetModel.similarity`] takes."""
-        return match(*self._matching_inputs(text_embeds, video_embeds, padding_mask_videos), self._temperature)[1]
+        """How much each frame weighs in each score: `(Q, B, T)`, summing to 1 over frames.
+
+        Takes what [`TS2NetModel.similarity`] takes.
+        """
+        texts, videos, counted = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
+        return frame_weights(frame_cosines(texts, videos, counted), counted, self._temperature)
 
     @property
     def _temperature(self) -> float | None:

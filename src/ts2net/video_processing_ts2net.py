@@ -38,7 +38,7 @@ _INTERPOLATION = {
 }
 
 
-class TS2NetVideosKwargs(VideosKwargs, total=False):
+class TS2NetVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
     """Settings beyond those of every video processor.
 
     Attributes:
@@ -231,20 +231,24 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         return pixels
 
 
+def is_one_video(videos: Any) -> bool:
+    """Whether this is one video rather than a list of them. A list of images is one video."""
+    if isinstance(videos, (list, tuple)):
+        return bool(videos) and _is_frame(videos[0])
+    return not (isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5)
+
+
 def as_videos(videos: Any) -> list[Any]:
-    """One video or many, as a list of videos. A list of images is one video.
+    """One video or many, as a list of videos.
 
     Raises:
-        TypeError: If it is neither.
         ValueError: If it is an empty list.
     """
-    if isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5:
-        return list(videos)
-    if not isinstance(videos, (list, tuple)):
+    if is_one_video(videos):
         return [videos]
-    if not videos:
+    if not len(videos):
         raise ValueError("videos is an empty list: expected at least one video")
-    return [videos] if _is_frame(videos[0]) else list(videos)
+    return list(videos)
 
 
 def _is_frame(value: Any) -> bool:
