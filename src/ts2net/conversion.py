@@ -373,12 +373,14 @@ def _read_file(path: Path) -> Any:
     except Exception as error:
         # A broken or a hostile file can fail anywhere in a reader, with any type of error.
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path}: damaged or no checkpoint: {reason}") from error
+        raise ValueError(f"{path}: no whole checkpoint: {reason}") from error
     raise ValueError(f"{path}: no checkpoint; expected safetensors, or what torch.save or torch.jit.save writes")
 
 
 def _read_archive(path: Path) -> Any:
     """Read the tensors of what torch.save or torch.jit.save wrote."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError("the end of its archive is missing, so it was cut short")
     with zipfile.ZipFile(path) as archive:
         names = [record.filename.partition("/")[2] for record in archive.infolist()]  # below the archive's folder
         kept = [
@@ -386,6 +388,8 @@ def _read_archive(path: Path) -> Any:
             for name, record in zip(names, archive.infolist(), strict=True)
             if name.startswith("data/") or name in PLAIN_RECORDS
         ]
+        if "data.pkl" not in names:
+            raise ValueError("a zip archive, but without the data.pkl of torch.save and torch.jit.save")
         # Both store tensors uncompressed, so a record that is larger than its file is a trap.
         if sum(record.file_size for record in kept) > path.stat().st_size:
             raise ValueError("its records claim to be larger than the file")
