@@ -153,6 +153,8 @@ def test_overrides_win_where_they_can(released):
         convert_original_checkpoint(released, projection_dim=128)
     with pytest.raises(ValueError, match=r"temporal_encoder\.layers\.2\..*none in the model"):
         convert_original_checkpoint(released, temporal_num_layers=2)
+    with pytest.raises(ValueError, match=r"^the state dict: 64 frames of 4 tokens need 256 temporal positions, .*77$"):
+        convert_original_checkpoint(released, num_frames=64)
     with pytest.raises(TypeError, match="hidden_size"):
         convert_original_checkpoint(released, hidden_size=128)
 
@@ -181,6 +183,7 @@ def test_unknown_and_missing_tensors_are_errors(released):
     ("name", "value", "message"),
     [
         ("clip.visual.positional_embedding", torch.zeros(48, 64), "47 positions of patches"),
+        ("clip.visual.positional_embedding", torch.zeros(17, 64), "the state dict: .*shift_stride=2"),
         ("clip.visual.conv1.weight", torch.zeros(64, 192), r"4 dimensions .* got shape \(64, 192\)"),
         ("clip.transformer.resblocks.0.attn.in_proj_bias", torch.zeros(()), "three in one"),
         ("clip.ln_final.weight", torch.zeros(32), r"final_layer_norm.weight has shape \(32,\), and \(64,\)"),
@@ -532,6 +535,15 @@ def test_torchscript_archive_that_nests_without_end(monkeypatch, tmp_path):
     write_archive(module, path)
     with pytest.raises(ValueError, match=r"deep\.pt: holds no named tensors"):
         convert_openai_clip(path)
+
+
+@pytest.mark.parametrize("option", [{"dtype": "float16"}, {"revision": "main"}, {"shift": "none"}])
+def test_options_that_would_do_nothing_are_refused(released, openai_clip, option):
+    """A setting that neither the configuration nor the conversion knows is an error, not ignored."""
+    with pytest.raises(TypeError, match=next(iter(option))):
+        convert_original_checkpoint(released, **option)
+    with pytest.raises(TypeError, match=next(iter(option))):
+        convert_openai_clip(openai_clip.state_dict(), **option)
 
 
 def test_wrong_family_is_named(released, openai_clip, transformers_clip, tmp_path):

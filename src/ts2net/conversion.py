@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
@@ -138,7 +139,7 @@ def convert_original_checkpoint(
         "temporal_num_positions": num_positions,
         "temporal_layer_norm_eps": 1e-12,
     }
-    config = TS2NetConfig.from_clip_config(clip_config, **(settings | config_overrides))
+    config = _config(clip_config, settings | config_overrides, origin)
     # What an override leaves out of the model is left out of the checkpoint too.
     if config.selection_kind != "perturbed_topk":
         names = {theirs: ours for theirs, ours in names.items() if not ours.startswith("token_selector.")}
@@ -169,7 +170,11 @@ def convert_openai_clip(
     state, origin = _read(path_or_state_dict)
     names = _clip_names(state)
     _check_names(state, names, CLIP_UNUSED, "visual.class_embedding", origin)
-    clip = _fill(CLIPModel(_clip_config(state, "", origin)), _rename(state, names, origin), origin)
+    clip_config = _clip_config(state, "", origin)
+    _config(
+        clip_config, config_overrides, origin
+    )  # from_clip would take options for a download too, and then do nothing
+    clip = _fill(CLIPModel(clip_config), _rename(state, names, origin), origin)
     return TS2NetModel.from_clip(clip, **config_overrides)
 
 
@@ -283,6 +288,15 @@ def _clip_config(state: Mapping[str, Tensor], prefix: str, origin: str) -> CLIPC
         "num_attention_heads": vision_width // HEAD_WIDTH,
     }
     return CLIPConfig(text_config=text_config, vision_config=vision_config, projection_dim=projection_dim)
+
+
+def _config(clip_config: CLIPConfig, settings: Mapping[str, Any], origin: str) -> TS2NetConfig:
+    if "dtype" in settings:
+        raise TypeError("dtype is no setting of a conversion: the weights arrive in float32, use model.to(dtype)")
+    try:
+        return TS2NetConfig.from_clip_config(clip_config, **settings)
+    except StrictDataclassError as error:  # its own message has a line for each level of checking
+        raise ValueError(f"{origin}: {error.__cause__ or error}") from error
 
 
 def _num_frames(num_positions: int, context_length: int) -> int:
