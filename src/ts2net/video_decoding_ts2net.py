@@ -1,29 +1,78 @@
-"""From any video file to the few frames a model wants, exactly and without reading more than that takes.
+"""From any video file to the few frames a model wants: exactly those a decoder gives that starts at the beginning.
 
 What is notable here:
-- A video is opened by its bytes and only ever as a self-contained file: a playlist that names other files or addresses
-  is refused before anything it names is touched.
-- Which frames are taken is plain arithmetic (`sample_frame_indices`), apart from how they are decoded.
+- A video is opened by its bytes and only as a file that stands alone: a playlist, which names other files or
+  addresses, is refused before anything it names is touched.
+- Which frames are taken (`sample_frame_indices`) is plain arithmetic, apart from how they are decoded.
+- Where the container has a trustworthy index, only the groups of pictures (GOPs) that hold a wanted frame are read,
+  each by a decoder of its own, side by side; frames that no other frame refers to never reach the decoder.
+- Nothing an index promises is taken on trust. What is read is checked against it, and on any disagreement the next,
+  more careful way is taken: header index, then a scan of all packets, then decoding everything in order.
 """
 
 import io
+import math
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+import threading
+import warnings
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
+from urllib.parse import urlsplit
 
 import av
 import numpy as np
 import torch
+from av.stream import Discard, Disposition
+from av.video import VideoStream
+from av.video.reformatter import VideoReformatter
+
+VideoSource = str | os.PathLike[str] | bytes | BinaryIO
+
+MAX_PIXELS = 2**26  # a frame: 8192 x 8192, twice 8K television
+MAX_DOWNLOAD_BYTES = 4 * 2**30
+_IN_MEMORY_BYTES = 64 * 2**20  # a stream larger than this goes to a temporary file
+
+# Containers that hold their own data. All that may name another file or address (hls, dash, concat, image2, sdp, ...)
+# are left out.
+_CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,ivf,nut,mxf,gxf,wtv,rm,dv,nsv,"
+    "h261,h263,h264,hevc,vvc,m4v,obu,av1,mjpeg,dirac,vc1,cavsvideo,yuv4mpegpipe"
+)
+_MOV, _MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
+# Codecs whose keyframes (for H.264 and HEVC, after a look at the bytes) let decoding start afresh.
+_SEEKABLE_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "prores", "dnxhd"}
+# An HEVC keyframe may be followed by pictures shown before it. No level of the standard allows more of them.
+_MAX_LEADING_PICTURES = 16
+
+
+_DEFAULT_FPS = 25.0  # where a file states neither times nor a rate; FFmpeg's choice as well
+
+# Which frames are wanted of a video of so many frames at so many frames a second.
+_Sample = Callable[[int, float], list[int]]
 
 
 class VideoDecodingError(ValueError):
-    """A video that can't be decoded: the message names the source, what was found and what was expected."""
+    """A video that can't be decoded. The message names the source, what was found and what was expected."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What sampling needs to know of a video. `width` and `height` are in pixels, as shown (after rotation)."""
+    """A video as a whole.
+
+    Attributes:
+        num_frames: frames in the file that can be shown.
+        fps: frames a second; the average where the frame rate varies.
+        duration: seconds.
+        width: pixels, as shown (after rotation).
+        height: pixels, as shown (after rotation).
+    """
 
     num_frames: int
     fps: float
@@ -34,19 +83,23 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class DecodedVideo:
-    """Frames of a video, in the order they were asked for.
+    """Chosen frames of a video.
 
     Attributes:
         frames: `(frames, height, width, 3)`, uint8 RGB, rotation applied.
-        timestamps: seconds from the start of the video at which each frame is first shown.
-        indices: place of each frame in the video, counted from 0 in the order of presentation.
-        info: of the whole video.
+        timestamps: for each frame, the seconds from the start of the video at which it comes on screen.
+        indices: for each frame, its place in the video, counted from 0 in the order of presentation.
+        info: the video as a whole.
     """
 
     frames: torch.Tensor
     timestamps: list[float]
     indices: list[int]
     info: VideoInfo
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sampling
 
 
 def sample_frame_indices(
@@ -58,26 +111,78 @@ def sample_frame_indices(
     start: float | None = None,
     end: float | None = None,
 ) -> list[int]:
-    """Chooses frames of a video."""
-    whole_fps = max(int(video_fps), 1)
-    first = int((start or 0) * whole_fps)
-    last = num_video_frames - 1 if end is None else min(int(end * whole_fps), num_video_frames - 1)
-    if not 0 <= first <= last:
-        raise ValueError(f"no frame between start={start} and end={end} of {num_video_frames} at {video_fps}")
-    count = int((last - first) * frames_per_second / whole_fps) + 2
-    steps = dict.fromkeys(first + max(k, int(k * whole_fps / frames_per_second)) for k in range(count))
-    candidates = [index for index in steps if index <= last]
-    if len(candidates) <= num_frames:
-        return candidates
-    if strategy == "first":
-        return candidates[:num_frames]
-    if strategy == "last":
-        return candidates[-num_frames:]
-    return [candidates[i] for i in np.linspace(0, len(candidates) - 1, num_frames, dtype=int)]
+    """Chooses which frames of a video are read.
+
+    As in the released TS2-Net, a second has `int(video_fps)` frames. Candidates are `frames_per_second` frames of
+    every second, never closer than neighbouring frames.
+
+    Args:
+        num_video_frames: frames in the video.
+        video_fps: frames a second of the video.
+        num_frames: the most that are taken.
+        frames_per_second: candidates a second.
+        strategy: which candidates are taken if there are more than `num_frames`: `"uniform"` (spread evenly from the
+            first to the last), `"first"` or `"last"`.
+        start: seconds, where the moment begins; the video's start if None.
+        end: seconds, where it ends, inclusive and clipped to the video; the video's end if None.
+
+    Returns:
+        Indices in the order of presentation, at least one.
+
+    Raises:
+        ValueError: an argument is out of range, or the video ends before `start`.
+    """
+    _check_sampling(num_frames, frames_per_second, strategy, start, end)
+    if num_video_frames < 1:
+        raise ValueError(f"num_video_frames must be at least 1, got {num_video_frames}")
+    if not (math.isfinite(video_fps) and video_fps > 0):
+        raise ValueError(f"video_fps must be a positive number, got {video_fps}")
+
+    second = max(int(video_fps), 1)  # frames
+    first = int((start or 0) * second)
+    last = num_video_frames - 1
+    if first > last:
+        raise ValueError(f"start={start} s lies beyond the end of the video ({num_video_frames / video_fps:.3f} s)")
+    if end is not None:
+        last = min(int(end * second), last)
+
+    def candidate(k: int) -> int:
+        return first + max(k, int(k * second / frames_per_second))
+
+    count = min(int((last - first) * frames_per_second / second), last - first) + 2  # at most two too many
+    while candidate(count - 1) > last:
+        count -= 1
+    if count <= num_frames:
+        chosen: Collection[int] = range(count)
+    elif strategy == "uniform":
+        chosen = np.linspace(0, count - 1, num_frames, dtype=int).tolist()
+    else:
+        chosen = range(num_frames) if strategy == "first" else range(count - num_frames, count)
+    return [candidate(k) for k in chosen]
+
+
+def _check_sampling(
+    num_frames: int, frames_per_second: float, strategy: str, start: float | None, end: float | None
+) -> None:
+    if num_frames < 1:
+        raise ValueError(f"num_frames must be at least 1, got {num_frames}")
+    if not (math.isfinite(frames_per_second) and frames_per_second > 0):
+        raise ValueError(f"frames_per_second must be a positive number, got {frames_per_second}")
+    if strategy not in ("uniform", "first", "last"):
+        raise ValueError(f"strategy must be 'uniform', 'first' or 'last', got {strategy!r}")
+    for name, value in (("start", start), ("end", end)):
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a number of seconds, 0 or more, got {value}")
+    if end is not None and end < (start or 0):
+        raise ValueError(f"end={end} s lies before start={start or 0} s")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The whole way
 
 
 def decode_video(
-    source: str | os.PathLike[str] | bytes | BinaryIO,
+    source: VideoSource,
     *,
     num_frames: int = 12,
     frames_per_second: float = 1.0,
@@ -85,32 +190,669 @@ def decode_video(
     start: float | None = None,
     end: float | None = None,
     num_threads: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> DecodedVideo:
-    """Decodes the sampled frames of a video."""
-    data = source if isinstance(source, bytes) else None
-    if data is None:
-        if isinstance(source, (str, os.PathLike)):
-            with open(source, "rb") as file:
-                data = file.read()
+    """Decodes the frames of a video that `sample_frame_indices` chooses, bit for bit as if decoded from the start.
+
+    Where the frame rate varies, an index stands for the moment `index / average fps`, and the frame on screen at that
+    moment is taken: a slide show repeats its slides, as a viewer sees it. A file that is cut off or damaged gives what
+    can be decoded of it, with a warning.
+
+    Args:
+        source: a path, the bytes of a file, a binary file object, an `http(s)://` address or an `hf://` path.
+        num_frames: see `sample_frame_indices`, as for the next four.
+        frames_per_second: candidates a second.
+        strategy: `"uniform"`, `"first"` or `"last"`.
+        start: seconds.
+        end: seconds.
+        num_threads: CPU cores to use; by default as many as torch does, which is one in a `DataLoader` worker.
+        max_pixels: a video with more pixels a frame is refused, before any memory is taken for it.
+
+    Raises:
+        VideoDecodingError: not a video, or none of its frames can be decoded.
+        ValueError: an argument is out of range, or the video ends before `start`.
+        OSError: the file can't be read.
+    """
+    _check_sampling(num_frames, frames_per_second, strategy, start, end)
+    if num_threads is not None and num_threads < 1:
+        raise ValueError(f"num_threads must be at least 1, got {num_threads}")
+    threads = num_threads or torch.get_num_threads()
+
+    def sample(count: int, fps: float) -> list[int]:
+        return sample_frame_indices(count, fps, num_frames, frames_per_second, strategy, start, end)
+
+    with _open_source(source) as file, ExitStack() as stack:
+        reader = stack.enter_context(_Reader(file, max_pixels))
+        for table_of in (_table_from_index, _table_from_packets):
+            reader = stack.enter_context(reader.fresh())
+            table = table_of(reader)
+            if table is None:
+                continue
+            indices = table.clock.choose(sample)
+            try:
+                pictures = _decode_segments(reader, table, indices, threads)
+            except _TableError:
+                continue
+            return _assemble(pictures, indices, table.clock, reader)
+        reader = stack.enter_context(reader.fresh())
+        clock, pictures = _decode_in_order(reader, sample, threads)
+        return _assemble(pictures, clock.choose(sample), clock, reader)
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A decoded frame: `(height, width, 3)` RGB as stored, and how it is to be turned for showing."""
+
+    rgb: np.ndarray
+    orientation: tuple[bool, bool, bool]
+
+
+def _assemble(pictures: dict[int, _Picture], indices: list[int], clock: "_Clock", reader: "_Reader") -> DecodedVideo:
+    frames = torch.from_numpy(np.stack([pictures[index].rgb for index in indices]))
+    transpose, flip_rows, flip_columns = pictures[indices[0]].orientation
+    if transpose:
+        frames = frames.transpose(1, 2)
+    frames = frames.flip([axis for axis, flip in ((1, flip_rows), (2, flip_columns)) if flip]).contiguous()
+    info = VideoInfo(len(clock.times), clock.fps, clock.duration, frames.shape[2], frames.shape[1])
+    return DecodedVideo(frames, [round(float(clock.times[index]), 6) for index in indices], indices, info)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sources
+
+
+class _SharedFile:
+    """A seekable binary file that several readers use at once, each with a position of its own."""
+
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self.name = name
+        self._file = file
+        self._lock = threading.Lock()
+        self.size = file.seek(0, os.SEEK_END)
+
+    def read_at(self, position: int, size: int) -> bytes:
+        with self._lock:
+            self._file.seek(position)
+            return self._file.read(size)
+
+
+class _View(io.RawIOBase):
+    """One reader's view of a shared file. It has no name, so a file's name never decides how its bytes are read."""
+
+    def __init__(self, shared: _SharedFile) -> None:
+        self._shared = shared
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._shared.read_at(self._position, self._shared.size if size < 0 else size)
+        self._position += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._shared.size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+@contextmanager
+def _open_source(source: VideoSource) -> Iterator[_SharedFile]:
+    """The bytes of any source, as a seekable file with a name for messages."""
+    with ExitStack() as stack:
+        file: IO[bytes]
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            file, name = io.BytesIO(source), "<bytes>"
+        elif isinstance(source, (str, os.PathLike)):
+            name = os.fspath(source)
+            if name.startswith(("http://", "https://")):
+                file, name = (
+                    stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)),
+                    _without_secrets(name),
+                )
+                _download(os.fspath(source), name, file)
+            elif name.startswith("hf://"):
+                from huggingface_hub import HfFileSystem
+
+                file = stack.enter_context(HfFileSystem().open(name, "rb"))
+            else:
+                file = stack.enter_context(open(name, "rb", buffering=0))
+        elif hasattr(source, "read"):
+            name = str(getattr(source, "name", f"<{type(source).__name__}>"))
+            if not isinstance(source.read(0), bytes):
+                raise TypeError(f"{name}: expected a file opened in binary mode ('rb'), got one in text mode")
+            if source.seekable():
+                file = source
+                stack.callback(source.seek, source.tell())
+            else:
+                file = stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES))
+                shutil.copyfileobj(source, file)
         else:
-            data = source.read()
-    times: list[float] = []
-    fps = 0.0
-    for frame in _frames(data):
-        times.append(frame.time)
-    with av.open(io.BytesIO(data), "r") as container:
-        fps = float(container.streams.video[0].guessed_rate or len(times) / (times[-1] + 1e-9))
-    indices = sample_frame_indices(len(times), fps, num_frames, frames_per_second, strategy, start, end)
-    wanted = set(indices)
-    pictures = {i: frame.to_ndarray(format="rgb24") for i, frame in enumerate(_frames(data)) if i in wanted}
-    frames = torch.from_numpy(np.stack([pictures[i] for i in indices]))
-    info = VideoInfo(len(times), fps, len(times) / fps, frames.shape[2], frames.shape[1])
-    return DecodedVideo(frames, [times[i] - times[0] for i in indices], indices, info)
+            raise TypeError(f"a video is a path, an address, bytes or a binary file, got {type(source).__name__}")
+        shared = _SharedFile(file, name)
+        if shared.size == 0:
+            raise VideoDecodingError(f"{name}: empty (0 bytes), expected a video")
+        yield shared
 
 
-def _frames(data: bytes) -> Iterator[av.VideoFrame]:
+def _without_secrets(url: str) -> str:
+    """The address without user, password and query, which may carry a signature."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _download(url: str, name: str, file: IO[bytes]) -> None:
+    from huggingface_hub.constants import HF_HUB_DOWNLOAD_TIMEOUT
+    from huggingface_hub.utils import get_session
+
     try:
-        with av.open(io.BytesIO(data), "r") as container:
-            yield from container.decode(video=0)
-    except av.FFmpegError as error:
-        raise VideoDecodingError(f"<bytes>: not a video that can be decoded ({error})") from error
+        with get_session().stream("GET", url, follow_redirects=True, timeout=HF_HUB_DOWNLOAD_TIMEOUT) as response:
+            if response.status_code != 200:
+                raise VideoDecodingError(f"{name}: the server answered {response.status_code}, expected 200")
+            for chunk in response.iter_bytes():
+                file.write(chunk)
+                if file.tell() > MAX_DOWNLOAD_BYTES:
+                    raise VideoDecodingError(f"{name}: larger than {MAX_DOWNLOAD_BYTES} bytes, the most downloaded")
+    except (VideoDecodingError, OSError):
+        raise
+    except Exception as error:  # the HTTP client is the user's to replace: its errors have no type in common
+        raise VideoDecodingError(f"{name}: download failed ({type(error).__name__})") from error
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One open container
+
+
+class _Reader:
+    """An open container and the decoder of its best video stream."""
+
+    def __init__(self, file: _SharedFile, max_pixels: int) -> None:
+        self.file = file
+        self.max_pixels = max_pixels
+        self._was_read = False
+        options = {
+            "format_whitelist": _CONTAINERS,
+            "protocol_whitelist": "none",
+            "max_pixels": str(max_pixels),  # for the decoders that look into the streams
+        }
+        try:
+            self.container = av.open(_View(file), "r", options=options, metadata_errors="replace")
+        except av.ArgumentError as error:
+            message = f"{file.name}: not a video file that stands alone; playlists and image lists are refused"
+            raise VideoDecodingError(message) from error
+        except (av.FFmpegError, MemoryError) as error:
+            raise VideoDecodingError(f"{file.name}: not a video that can be read ({error})") from error
+        try:
+            self.stream = self._best_video_stream()
+        except VideoDecodingError:
+            self.container.close()
+            raise
+        for stream in self.container.streams:
+            if stream is not self.stream:
+                stream.discard = Discard.all
+        self.time_base = float(self.stream.time_base or 0)  # seconds
+        self.decoder = self.stream.codec_context
+        self.decoder.options = {"max_pixels": str(max_pixels)}
+        self.decoder.thread_count = 1
+        self.codec = self.decoder.codec.canonical_name
+        self.seeks_by_dts = self.container.format.name == _MOV
+        self.bitstream = _Bitstream(self.codec, self.decoder.extradata or b"")
+        self._reformatter = VideoReformatter()
+        self._size = self.stream.width, self.stream.height
+
+    def __enter__(self) -> "_Reader":
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.container.close()
+
+    def another(self) -> "_Reader":
+        """A second reader of the same file, at its start."""
+        return _Reader(self.file, self.max_pixels)
+
+    def fresh(self) -> "_Reader":
+        """A reader at the start of the file: this one, unless it has been read from."""
+        return self.another() if self._was_read else self
+
+    def use_threads(self, count: int) -> None:
+        """Decodes several frames at a time; to be called before the first frame."""
+        self.decoder.thread_count = count
+        self.decoder.thread_type = "FRAME" if count > 1 else "NONE"
+
+    def packets(self) -> Iterator[av.Packet]:
+        """The packets of the video stream from here to the end, in the order of decoding."""
+        self._was_read = True
+        for packet in self.container.demux(self.stream):
+            if packet.size:
+                yield packet
+
+    def packets_from(self, start: "_EntryPoint") -> Iterator[av.Packet]:
+        """The packets from a keyframe on.
+
+        Raises:
+            _TableError: there is no such keyframe, or decoding can't start there.
+        """
+        self.container.seek(start.timestamp, stream=self.stream)
+        packets = self.packets()
+        for packet in packets:
+            timestamp = packet.dts if self.seeks_by_dts else packet.pts
+            if timestamp is None or timestamp >= start.timestamp:
+                break  # a seek may land before the keyframe, which costs only a little time
+        else:
+            raise _TableError
+        if timestamp != start.timestamp or not self.bitstream.is_entry_point(packet):
+            raise _TableError
+        yield packet
+        yield from packets
+
+    def frames(self) -> Iterator[av.VideoFrame | None]:
+        """All frames; None stands for a packet that can't be decoded or the place where the file breaks off."""
+        packets = self.packets()
+        more = True
+        while more:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:
+                packet = None
+                yield None
+            more = packet is not None
+            try:
+                yield from self.decoder.decode(packet)  # None makes it give what it has held back
+            except av.FFmpegError:
+                yield None
+
+    def picture(self, frame: av.VideoFrame) -> _Picture:
+        """Converts a frame to RGB. One of another size (a change within the stream) is scaled to the stream's."""
+        width, height = self._size
+        rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+        return _Picture(rgb.to_ndarray(), _orientation(frame))
+
+    def _best_video_stream(self) -> VideoStream:
+        name = self.file.name
+        best = self.container.streams.best("video")
+        streams = sorted(self.container.streams.video, key=lambda stream: stream is not best)
+        stream = next((s for s in streams if not s.disposition & Disposition.attached_pic), None)
+        if stream is None:
+            raise VideoDecodingError(f"{name}: no video stream, found {_describe(self.container)}")
+        if stream.codec_context is None:
+            raise VideoDecodingError(f"{name}: no decoder for its video stream, found {_describe(self.container)}")
+        width, height = stream.width, stream.height
+        if width * height > self.max_pixels:
+            raise VideoDecodingError(f"{name}: frames of {width}x{height}, expected at most {self.max_pixels} pixels")
+        if width < 1 or height < 1:
+            raise VideoDecodingError(f"{name}: frames of {width}x{height}, expected at least one pixel")
+        return stream
+
+
+def _describe(container: Any) -> str:
+    kinds = [stream.type for stream in container.streams]
+    return f"{container.format.name} with {', '.join(kinds) or 'no stream'}"
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
+    """How to turn a frame for showing: swap rows and columns, then flip rows, then flip columns.
+
+    The display matrix is rounded to the nearest of the eight that map a pixel grid to itself.
+    """
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return False, False, False
+    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), dtype="=i4").tolist()  # x' = a x + c y,  y' = b x + d y
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return False, d < 0, a < 0
+    return True, b < 0, c < 0
+
+
+class _Bitstream:
+    """What the bytes of an H.264 or HEVC packet tell before it is decoded.
+
+    Both are read in the form MP4 and Matroska use: units, each after its length.
+    """
+
+    def __init__(self, codec: str, extradata: bytes) -> None:
+        has_header = len(extradata) > 22 if codec == "hevc" else len(extradata) > 6
+        self._codec = codec if has_header and extradata[0] == 1 else None
+        self._needs_units = codec in ("h264", "hevc")
+        if self._codec == "h264":
+            self._length_bytes = (extradata[4] & 3) + 1
+        elif self._codec == "hevc":
+            self._length_bytes = (extradata[21] & 3) + 1
+            # With temporal layers, a higher layer may refer to a picture that its own layer doesn't.
+            self._one_layer = (extradata[21] >> 3) & 7 == 1
+
+    def is_entry_point(self, packet: av.Packet) -> bool:
+        """Whether decoding can start here: nothing shown after this picture refers to anything before it."""
+        if not packet.is_keyframe:
+            return False
+        if self._codec == "h264":
+            return all(unit & 31 == 5 for unit in self._slices(packet))  # IDR
+        if self._codec == "hevc":
+            return all(16 <= unit >> 1 <= 21 for unit in self._slices(packet))  # BLA, IDR, CRA
+        return not self._needs_units
+
+    def is_disposable(self, packet: av.Packet) -> bool:
+        """Whether no other picture refers to this one."""
+        if self._codec == "h264":
+            return all(unit & 0x60 == 0 for unit in self._slices(packet))
+        if self._codec == "hevc" and self._one_layer:
+            return all(unit >> 1 < 16 and unit >> 1 & 1 == 0 for unit in self._slices(packet))
+        return False
+
+    def _slices(self, packet: av.Packet) -> list[int]:
+        """The first byte of each unit with picture data; a lone 0xFF, which no test accepts, if there is none."""
+        data = memoryview(packet)
+        position, first_bytes = 0, []
+        while position + self._length_bytes < len(data):
+            length = int.from_bytes(data[position : position + self._length_bytes], "big")
+            position += self._length_bytes
+            unit = data[position]
+            if (1 <= unit & 31 <= 5) if self._codec == "h264" else (unit >> 1 < 32):
+                first_bytes.append(unit)
+            position += length
+        return first_bytes or [0xFF]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# When each frame is shown
+
+
+class _TableError(Exception):
+    """What was read disagrees with the table."""
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """When each frame comes on screen, in seconds from the first, and the video's rate as a whole."""
+
+    times: np.ndarray
+    fps: float
+    duration: float
+    constant: bool
+
+    @staticmethod
+    def of(times: np.ndarray, declared_fps: float, last_seconds: float) -> "_Clock":
+        """The frame rate is constant when each frame starts within half a frame of its place on an even grid."""
+        last = len(times) - 1
+        period = times[-1] / last if last else last_seconds or 1 / (declared_fps or 1)
+        constant = bool(np.abs(times - np.arange(last + 1) * period).max() < period / 2)
+        duration = round(float(times[-1] + (last_seconds or period)), 6)
+        if not constant:
+            return _Clock(times, len(times) / duration, duration, False)
+        # Times may be rounded (Matroska's to a millisecond): the declared rate is better, as long as it keeps step.
+        keeps_step = declared_fps > 0 and abs(times[-1] * declared_fps - last) < 0.5
+        return _Clock(times, declared_fps if keeps_step else 1 / period, duration, True)
+
+    def choose(self, sample: _Sample) -> list[int]:
+        """The wanted frames: those on screen at the moments `index / fps` of the indices sampled."""
+        indices = sample(len(self.times), self.fps)
+        if self.constant:
+            return indices
+        moments = np.asarray(indices) / self.fps + 1e-6
+        return (np.searchsorted(self.times, moments, side="right") - 1).tolist()
+
+
+@dataclass(frozen=True)
+class _EntryPoint:
+    """A keyframe: how many frames are decoded before it, and the timestamp that seeking and checking go by."""
+
+    index: int
+    timestamp: int
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Every frame's timestamp in the order of presentation, and where decoding may start for a given frame."""
+
+    pts: np.ndarray
+    clock: _Clock
+    entry_point: Callable[[int], _EntryPoint]
+
+
+def _declared_fps(stream: Any) -> float:
+    return float(stream.guessed_rate or stream.average_rate or 0)
+
+
+def _clock_from_pts(reader: _Reader, pts: np.ndarray, last_duration: int) -> _Clock:
+    times = (pts - pts[0]) * reader.time_base
+    return _Clock.of(times, _declared_fps(reader.stream), last_duration * reader.time_base)
+
+
+def _table_from_index(reader: _Reader) -> _Table | None:
+    """The table without reading any frame, from the index in an MP4 header.
+
+    The index has decoding times. Evenly spaced, or in a stream that never reorders frames, these are the presentation
+    times but for the offset.
+    """
+    stream, index = reader.stream, reader.stream.index_entries
+    count = len(index)
+    if reader.container.format.name != _MOV or reader.codec not in _SEEKABLE_CODECS:
+        return None
+    if (
+        count == 0
+        or count != stream.frames
+        or stream.start_time is None
+        or index[0].is_discard
+        or index[-1].is_discard
+    ):
+        return None
+    first, span = index[0].timestamp, index[-1].timestamp - index[0].timestamp
+    step = index[1].timestamp - first if count > 1 else stream.duration or 1
+    rate = step * reader.time_base * float(stream.average_rate or 0)
+    if step > 0 and span == (count - 1) * step and abs(rate - 1) < 1e-3:
+        pts = stream.start_time + step * np.arange(count, dtype=np.int64)
+    elif reader.decoder.reorder_depth == 0:
+        pts = np.array([entry.timestamp for entry in index], dtype=np.int64) - first + stream.start_time
+        step = stream.duration - span if stream.duration else 0
+    else:
+        return None
+    if (np.diff(pts) <= 0).any():
+        return None
+
+    def entry_point(frame: int) -> _EntryPoint:
+        before = max(frame - _MAX_LEADING_PICTURES, 0) if reader.codec == "hevc" else frame
+        key = index.search_timestamp(index[before].timestamp)
+        if key < 0:
+            raise _TableError
+        return _EntryPoint(key, index[key].timestamp)
+
+    return _Table(pts, _clock_from_pts(reader, pts, step), entry_point)
+
+
+def _table_from_packets(reader: _Reader) -> _Table | None:
+    """The table by reading every packet, without decoding any."""
+    if reader.container.format.name not in (_MOV, _MATROSKA) or reader.codec not in _SEEKABLE_CODECS:
+        return None
+    shown: list[int] = []
+    entry_points: list[tuple[int, _EntryPoint]] = []  # with the presentation time of each
+    last_duration = 0
+    try:
+        for packet in reader.packets():
+            if packet.pts is None or packet.dts is None or packet.is_corrupt:
+                return None
+            if reader.bitstream.is_entry_point(packet):
+                timestamp = packet.dts if reader.seeks_by_dts else packet.pts
+                entry_points.append((packet.pts, _EntryPoint(len(shown), timestamp)))
+            if not packet.is_discard:
+                shown.append(packet.pts)
+                last_duration = packet.duration or 0
+    except av.FFmpegError:
+        return None
+    pts = np.sort(np.array(shown, dtype=np.int64))
+    if len(pts) == 0 or (np.diff(pts) <= 0).any():
+        return None
+    entry_points.sort(key=lambda item: item[0])
+    starts = [start for start, _ in entry_points]
+
+    def entry_point(frame: int) -> _EntryPoint:
+        place = bisect_left(starts, pts[frame] + 1) - 1
+        if place < 0:
+            raise _TableError
+        return entry_points[place][1]
+
+    return _Table(pts, _clock_from_pts(reader, pts, last_duration), entry_point)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Decoding what is wanted
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """Frames that are decoded from the same keyframe on."""
+
+    start: _EntryPoint
+    frames: list[int]
+
+
+def _decode_segments(reader: _Reader, table: _Table, indices: list[int], threads: int) -> dict[int, _Picture]:
+    """Decodes each wanted frame from the keyframe before it, segments side by side.
+
+    Raises:
+        _TableError: the file isn't what the table says.
+    """
+    by_start: dict[_EntryPoint, list[int]] = {}
+    for index in sorted(set(indices)):
+        by_start.setdefault(table.entry_point(index), []).append(index)
+    segments = [_Segment(start, frames) for start, frames in by_start.items()]
+    # The longest first, so that no worker is left with it at the end. For the same reason there is one worker more
+    # than cores, as FFmpeg has it.
+    waiting = deque(sorted(segments, key=lambda segment: segment.start.index - segment.frames[-1]))
+    workers = min(len(segments), threads + 1) if threads > 1 else 1
+    pictures: dict[int, _Picture] = {}
+
+    def work(reader: _Reader) -> None:
+        reader.use_threads(max(threads // workers, 1))
+        while waiting:
+            try:
+                segment = waiting.popleft()
+            except IndexError:  # another worker was faster
+                return
+            try:
+                pictures.update(_decode_segment(reader, table, segment))
+            except (_TableError, av.FFmpegError) as error:
+                waiting.clear()
+                raise _TableError from error
+
+    def work_with_another_reader() -> None:
+        with reader.another() as own:
+            work(own)
+
+    if workers == 1:
+        work(reader)
+        return pictures
+    with ThreadPoolExecutor(workers) as pool:
+        jobs = [pool.submit(work, reader), *(pool.submit(work_with_another_reader) for _ in range(workers - 1))]
+    for job in jobs:
+        job.result()
+    return pictures
+
+
+def _decode_segment(reader: _Reader, table: _Table, segment: _Segment) -> dict[int, _Picture]:
+    wanted = {int(table.pts[frame]): frame for frame in segment.frames}
+    last = max(wanted)
+    missing = set(wanted)
+    pictures: dict[int, _Picture] = {}
+    shown: list[int] = []  # timestamps of the packets from the keyframe on
+
+    def collect(frames: list[av.VideoFrame]) -> None:
+        for frame in frames:
+            if frame.pts in wanted:
+                if frame.is_corrupt:
+                    raise _TableError
+                pictures[wanted[frame.pts]] = reader.picture(frame)
+
+    for packet in reader.packets_from(segment.start):
+        if packet.pts is None:
+            raise _TableError
+        if not packet.is_discard:
+            shown.append(packet.pts)
+        if missing:
+            # A frame depends on nothing that is decoded after it: past the last wanted one, packets are only counted.
+            if packet.pts in missing or not reader.bitstream.is_disposable(packet):
+                collect(reader.decoder.decode(packet))
+            missing.discard(packet.pts)
+        elif packet.dts is None or packet.dts > last:
+            break  # whatever is shown before the last wanted frame has been read
+    collect(reader.decoder.decode(None))
+
+    shown.sort()
+    for pts, frame in wanted.items():
+        if frame not in pictures or segment.start.index + bisect_left(shown, pts) != frame:
+            raise _TableError
+    return pictures
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What decoding a file from start to end gave."""
+
+    clock: _Clock
+    pictures: dict[int, _Picture]
+    damaged: bool
+
+
+def _decode_in_order(reader: _Reader, sample: _Sample, threads: int) -> tuple[_Clock, dict[int, _Picture]]:
+    """Decodes everything: how many frames there are shows only then.
+
+    While they are counted, those are kept that are wanted if the header's figures are right; if they are wrong, a
+    second run fetches the others. A damaged file is decoded with one thread, for then the result is always the same.
+    """
+    run = _decode_all(reader, _likely_frames(reader, sample), threads)
+    if run.damaged:
+        with reader.another() as again:
+            run = _decode_all(again, set(run.pictures), threads=1)
+    indices = run.clock.choose(sample)
+    if not run.pictures.keys() >= set(indices):
+        with reader.another() as again:
+            run = _decode_all(again, set(indices), 1 if run.damaged else threads)
+    promised = reader.stream.frames
+    if run.damaged or promised > len(run.clock.times):
+        header = f" of the {promised} that its header promises" if promised else ""
+        message = f"{reader.file.name}: damaged or cut off; {len(run.clock.times)} frames{header} could be decoded"
+        warnings.warn(message, stacklevel=3)
+    return run.clock, run.pictures
+
+
+def _likely_frames(reader: _Reader, sample: _Sample) -> set[int]:
+    fps = _declared_fps(reader.stream)
+    count = reader.stream.frames or int((reader.container.duration or 0) / av.time_base * fps)
+    if not 0 < count <= reader.file.size:  # no frame is smaller than a byte
+        return set()
+    try:
+        return set(sample(count, fps))
+    except ValueError:
+        return set()
+
+
+def _decode_all(reader: _Reader, keep: set[int], threads: int) -> _Run:
+    """Decodes the whole file, passing over what can't be decoded, and converts the frames to keep."""
+    reader.use_threads(threads)
+    pictures: dict[int, _Picture] = {}
+    times: list[float | None] = []
+    damaged = False
+    last_seconds = 0.0
+    for frame in reader.frames():
+        if frame is None or frame.is_corrupt:
+            damaged = True
+        if frame is None:
+            continue
+        if len(times) in keep:
+            pictures[len(times)] = reader.picture(frame)
+        times.append(frame.time)
+        last_seconds = float(frame.duration * reader.time_base)
+    if not times:
+        raise VideoDecodingError(
+            f"{reader.file.name}: none of its frames can be decoded ({_describe(reader.container)})"
+        )
+    fps = _declared_fps(reader.stream)
+    seconds = np.array(times, dtype=np.float64)  # None becomes NaN
+    if not (np.diff(seconds) > 0).all() or np.isnan(seconds[0]):
+        seconds = np.arange(len(times)) / (fps or _DEFAULT_FPS)
+    return _Run(_Clock.of(seconds - seconds[0], fps, last_seconds), pictures, damaged)
