@@ -336,6 +336,19 @@ def _check_saveable(model: TS2NetModel, processor: TS2NetProcessor) -> None:
             )
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ValueError("model has adapters, whose weights alone would be saved: merge or delete them first")
+    config, video_processor = model.config, processor.video_processor
+    image_size, crop_size = config.vision_config.image_size, video_processor.crop_size
+    if video_processor.do_center_crop and (crop_size["height"], crop_size["width"]) != (image_size, image_size):
+        raise ValueError(
+            f"the model reads frames of {image_size}x{image_size} pixels, but the processor crops to "
+            f"{crop_size['height']}x{crop_size['width']}"
+        )
+    for reads, gives, what in [
+        (config.num_frames, video_processor.num_frames, "frames"),
+        (config.text_config.vocab_size, len(processor.tokenizer), "tokens in the vocabulary"),
+    ]:
+        if gives > reads:
+            raise ValueError(f"the model has room for {reads} {what}, but the processor gives up to {gives}")
 
 
 def _is_shipped_code(source: Path) -> bool:
