@@ -13,6 +13,7 @@ What is notable here:
 import io
 import math
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -674,10 +675,10 @@ def _table_from_packets(reader: _Reader) -> _Table | None:
     last_duration = 0
     try:
         for packet in reader.packets():
-            if packet.pts is None or packet.dts is None or packet.is_corrupt:
+            timestamp = packet.dts if reader.seeks_by_dts else packet.pts
+            if packet.pts is None or timestamp is None or packet.is_corrupt:
                 return None
             if reader.bitstream.is_entry_point(packet):
-                timestamp = packet.dts if reader.seeks_by_dts else packet.pts
                 entry_points.append((packet.pts, _EntryPoint(len(shown), timestamp)))
             if not packet.is_discard:
                 shown.append(packet.pts)
@@ -686,6 +687,9 @@ def _table_from_packets(reader: _Reader) -> _Table | None:
         return None
     pts = np.sort(np.array(shown, dtype=np.int64))
     if len(pts) == 0 or (np.diff(pts) <= 0).any():
+        return None
+    clock = _clock_from_pts(reader, pts, last_duration)
+    if _is_cut_off(reader, clock):
         return None
     entry_points.sort(key=lambda item: item[0])
     starts = [start for start, _ in entry_points]
@@ -696,7 +700,7 @@ def _table_from_packets(reader: _Reader) -> _Table | None:
             raise _TableError
         return entry_points[place][1]
 
-    return _Table(pts, _clock_from_pts(reader, pts, last_duration), entry_point)
+    return _Table(pts, clock, entry_point)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -778,7 +782,7 @@ def _decode_segment(reader: _Reader, table: _Table, segment: _Segment) -> dict[i
             if packet.pts in missing or not reader.bitstream.is_disposable(packet):
                 collect(reader.decoder.decode(packet))
             missing.discard(packet.pts)
-        elif packet.dts is None or packet.dts > last:
+        elif packet.dts is not None and packet.dts > last:
             break  # whatever is shown before the last wanted frame has been read
     collect(reader.decoder.decode(None))
 
@@ -812,12 +816,20 @@ def _decode_in_order(reader: _Reader, sample: _Sample, threads: int) -> tuple[_C
     if not run.pictures.keys() >= set(indices):
         with reader.another() as again:
             run = _decode_all(again, set(indices), 1 if run.damaged else threads)
-    promised = reader.stream.frames
-    if run.damaged or promised > len(run.clock.times):
+    count, promised = len(run.clock.times), reader.stream.frames
+    if run.damaged or promised > count or _is_cut_off(reader, run.clock):
         header = f" of the {promised} that its header promises" if promised else ""
-        message = f"{reader.file.name}: damaged or cut off; {len(run.clock.times)} frames{header} could be decoded"
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(f"{reader.file.name}: damaged or cut off; {count} frames{header} could be decoded", stacklevel=3)
     return run.clock, run.pictures
+
+
+def _is_cut_off(reader: _Reader, clock: _Clock) -> bool:
+    """Whether a Matroska file ends before its video does: it simply stops, with no sign but the stated duration."""
+    stated = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", reader.stream.metadata.get("DURATION", ""))
+    if not stated:
+        return False
+    hours, minutes, seconds = (float(part) for part in stated.groups())
+    return clock.duration < 3600 * hours + 60 * minutes + seconds - 0.5
 
 
 def _likely_frames(reader: _Reader, sample: _Sample) -> set[int]:
@@ -845,7 +857,7 @@ def _decode_all(reader: _Reader, keep: set[int], threads: int) -> _Run:
             continue
         if len(times) in keep:
             pictures[len(times)] = reader.picture(frame)
-        times.append(frame.time)
+        times.append(None if frame.pts is None else frame.pts * reader.time_base)
         last_seconds = float(frame.duration * reader.time_base)
     if not times:
         raise VideoDecodingError(
