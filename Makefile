@@ -1,0 +1,30 @@
+# Each target does its own set-up: a virtual environment in .venv, installed once and again when its inputs change.
+# `make demo ARGS="--model me/my-ts2net --videos a.mp4"` hands arguments on.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test clean
+
+demo: .venv/installed
+	$(BIN)/ts2net demo $(ARGS)
+
+# The cheapest checks first. TS2NET_TORCHVISION_DIR is where the tests of AutoVideoProcessor find torchvision.
+test: .venv/installed .venv/side/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	TS2NET_TORCHVISION_DIR=$(CURDIR)/.venv/side $(BIN)/pytest -n 2 $(ARGS)
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+# Without its dependencies and out of the way: the package doesn't need it, and it would bring a torch of its own.
+.venv/side/installed: .venv/installed
+	$(BIN)/pip install -q --no-deps --upgrade --target .venv/side torchvision==0.28.0
+	touch $@
+
+clean:
+	rm -rf .venv demo build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,5 @@
+"""`python -m ts2net` is the command `ts2net`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,77 @@
+"""A CLIP made on the spot, and the TS2-Net that starts from it: small, untrained, and otherwise like any other.
+
+Notable here: the tokenizer is a real CLIP tokenizer. Its vocabulary is laid out as CLIP's is, all bytes first, each
+also as the end of a word, then what byte-pair encoding joins, then the start and the end of a text. So it knows every
+word of the captions and can spell all others.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from ..hub import make_model_card, save_hub_folder
+from ..modeling_ts2net import TS2NetModel
+from ..processing_ts2net import TS2NetProcessor
+
+_START, _END = "<|startoftext|>", "<|endoftext|>"
+_TEXT_LENGTH = 24  # tokens
+_MAX_MERGES = 1000  # more than the words of the captions need
+
+
+def make_clip_checkpoint(folder: Path, captions: Iterable[str], seed: int = 0) -> None:
+    """Save an untrained CLIP, model and tokenizer, as a transformers checkpoint.
+
+    Args:
+        folder: Where to.
+        captions: Texts whose words the tokenizer learns.
+        seed: Of the weights.
+    """
+    tokenizer = train_tokenizer(captions)
+    layers = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 2}
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = CLIPConfig(
+        text_config=layers | ids | {"vocab_size": len(tokenizer), "max_position_embeddings": _TEXT_LENGTH},
+        vision_config=layers | {"image_size": 64, "patch_size": 8},
+        projection_dim=128,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        CLIPModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def train_tokenizer(texts: Iterable[str]) -> CLIPTokenizer:
+    """Learn byte-pair merges from texts, and make a CLIP tokenizer of them."""
+    learner = CLIPTokenizer().backend_tokenizer  # with CLIP's own way of cleaning and splitting
+    trainer = BpeTrainer(vocab_size=2 * 256 + _MAX_MERGES, end_of_word_suffix="</w>", show_progress=False)
+    learner.train_from_iterator(texts, trainer)
+    merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    letters = sorted(ByteLevel.alphabet())
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges), _START, _END]
+    vocab = {token: place for place, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=_TEXT_LENGTH)
+
+
+def build_from_clip(clip: Path, folder: Path, seed: int = 0) -> None:
+    """Start a TS2-Net from a CLIP checkpoint, and save it as a folder that stands alone on the Hub.
+
+    Args:
+        clip: The folder of the checkpoint.
+        folder: Where to.
+        seed: Of the weights that CLIP doesn't have.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = TS2NetModel.from_clip(clip)
+    processor = TS2NetProcessor.from_clip(clip, model.config)
+    card = make_model_card(model.config, training={"state": "untrained; made to show how everything fits together"})
+    save_hub_folder(model, processor, folder, card=card)
