@@ -24,9 +24,9 @@ __all__ = ["__version__", *_HOMES]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # The pipeline stands on all the other Hub files: with it, every class registers with transformers' Auto classes.
-    import_module(".pipeline_ts2net", __name__)
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    # All of them, because each registers its classes with transformers' Auto classes, which work together.
+    homes = {home: import_module(f".{home}", __name__) for home in _HOMES.values()}
+    return getattr(homes[_HOMES[name]], name)
 
 
 def __dir__() -> list[str]:

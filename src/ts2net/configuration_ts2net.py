@@ -118,6 +118,7 @@ class TS2NetConfig(PreTrainedConfig):
             `"exact"`, or `"diagonal"`: only the diagonal of the Jacobian, as in the released code.
         temporal_num_layers (`int`, defaults to 4): Layers of the temporal encoder. 0 leaves it out.
         temporal_num_heads (`int`, *optional*): Its heads; `None` makes them 64 wide.
+        temporal_intermediate_size (`int`, *optional*): Width of its MLPs; `None` means `4 * projection_dim`.
         temporal_num_positions (`int`, *optional*):
             Its positions; `None` means as many as the text transformer has, or `num_frames * (K + 1)` if that is more.
         temporal_hidden_act (`str`, defaults to `"quick_gelu"`): Its activation.
@@ -153,6 +154,7 @@ class TS2NetConfig(PreTrainedConfig):
 
     temporal_num_layers: int = 4
     temporal_num_heads: int | None = None
+    temporal_intermediate_size: int | None = None
     temporal_num_positions: int | None = None
     temporal_hidden_act: str = "quick_gelu"
     temporal_layer_norm_eps: float | int = 1e-12
@@ -164,6 +166,8 @@ class TS2NetConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.temporal_num_heads is None:
             self.temporal_num_heads = max(1, self.projection_dim // 64)
+        if self.temporal_intermediate_size is None:
+            self.temporal_intermediate_size = 4 * self.projection_dim
         if self.temporal_num_positions is None:
             self.temporal_num_positions = max(
                 self.text_config.max_position_embeddings, self.num_frames * self.tokens_per_frame
@@ -179,7 +183,7 @@ class TS2NetConfig(PreTrainedConfig):
         """The temporal encoder's layers, described as the CLIP layers that they are."""
         return CLIPTextConfig(
             hidden_size=self.projection_dim,
-            intermediate_size=4 * self.projection_dim,
+            intermediate_size=self.temporal_intermediate_size,
             num_hidden_layers=self.temporal_num_layers,
             num_attention_heads=self.temporal_num_heads,
             max_position_embeddings=self.temporal_num_positions,
@@ -201,17 +205,14 @@ class TS2NetConfig(PreTrainedConfig):
         Raises:
             TypeError: If an override is a field of neither.
         """
-        vision_overrides = {}
-        for name in list(overrides):
-            if name in cls.__dataclass_fields__ and name not in ("text_config", "vision_config"):
-                continue
-            if name not in TS2NetVisionConfig.__dataclass_fields__ or name in CLIPVisionConfig.__dataclass_fields__:
-                known = [
-                    field for field in cls.__dataclass_fields__ if field not in PreTrainedConfig.__dataclass_fields__
-                ]
-                known += [name for name in TS2NetVisionConfig.__dataclass_fields__ if name.startswith("shift_")]
-                raise TypeError(f"{name!r} is not a setting of TS2-Net over CLIP; known are {', '.join(known)}")
-            vision_overrides[name] = overrides.pop(name)
+        own = set(cls.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
+        own -= {"text_config", "vision_config"}
+        shift = set(TS2NetVisionConfig.__dataclass_fields__) - set(CLIPVisionConfig.__dataclass_fields__)
+        unknown = sorted(set(overrides) - own - shift)
+        if unknown:
+            known = ", ".join(sorted(own | shift))
+            raise TypeError(f"{unknown[0]!r} is not a setting of TS2-Net over CLIP; known are {known}")
+        vision_overrides = {name: overrides.pop(name) for name in shift & set(overrides)}
 
         text_config = clip_config.text_config.to_dict()
         if text_config["eos_token_id"] == 2 and text_config["vocab_size"] == 49408:
@@ -222,6 +223,9 @@ class TS2NetConfig(PreTrainedConfig):
             "projection_dim": clip_config.projection_dim,
             "logit_scale_init_value": clip_config.logit_scale_init_value,
             "initializer_factor": clip_config.initializer_factor,
+            # The temporal encoder starts with the text transformer's weights, so its layers are shaped like them.
+            "temporal_num_heads": clip_config.text_config.num_attention_heads,
+            "temporal_intermediate_size": clip_config.text_config.intermediate_size,
             "temporal_hidden_act": clip_config.text_config.hidden_act,
             "dtype": clip_config.dtype,
         }
@@ -237,6 +241,9 @@ class TS2NetConfig(PreTrainedConfig):
             ValueError: If the dictionary describes another kind of model. A CLIP checkpoint would load as a model
                 whose new layers are random, so it is refused with the way that does work.
         """
+        if __package__ == "ts2net":
+            # The installed pipeline is used. Naming the repository's own would ask for trust_remote_code.
+            config_dict = {name: value for name, value in config_dict.items() if name != "custom_pipelines"}
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
             advice = "start from it with TS2NetModel.from_clip(...)" if model_type == "clip" else "it cannot be loaded"
@@ -264,6 +271,8 @@ class TS2NetConfig(PreTrainedConfig):
         heads = self.temporal_num_heads or 0
         if heads < 1 or self.projection_dim % heads:
             raise ValueError(f"temporal_num_heads must divide projection_dim ({self.projection_dim}), got {heads}")
+        if (self.temporal_intermediate_size or 0) < 1:
+            raise ValueError(f"temporal_intermediate_size must be positive, got {self.temporal_intermediate_size}")
         if self.num_frames < 1:
             raise ValueError(f"num_frames must be at least 1, got {self.num_frames}")
         positions, needed = self.temporal_num_positions or 0, self.num_frames * self.tokens_per_frame

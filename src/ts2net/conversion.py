@@ -171,11 +171,9 @@ def convert_openai_clip(
     names = _clip_names(state)
     _check_names(state, names, CLIP_UNUSED, "visual.class_embedding", origin)
     clip_config = _clip_config(state, "", origin)
-    _config(
-        clip_config, config_overrides, origin
-    )  # from_clip would take options for a download too, and then do nothing
+    _config(clip_config, config_overrides, origin)  # first, so that a refusal names the file
     clip = _fill(CLIPModel(clip_config), _rename(state, names, origin), origin)
-    return TS2NetModel.from_clip(clip, **config_overrides)
+    return TS2NetModel.from_clip_model(clip, **config_overrides)
 
 
 def convert_clip(name_or_path: str | os.PathLike[str], **config_overrides: Any) -> TS2NetModel:

@@ -410,11 +410,20 @@ class TS2NetPreTrainedModel(CLIPPreTrainedModel):
         "TS2NetVisionLayer",
     ]
 
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
+        # Of code from outside, the library skips modules without parameters of their own, such as CLIP's attention,
+        # because it fears that loaded weights are overwritten. Below, `init` leaves those alone.
+        super()._initialize_weights(module, is_custom_code=False)
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, TS2NetTemporalEncoder):
             init.normal_(module.position_embedding.weight, std=0.01 * self.config.initializer_factor)
+        elif isinstance(module, TS2NetTokenSelector) and module.kind == "perturbed_topk":
+            # Scores start well below the noise on them, so that training sees every patch.
+            for layer in (module.in_proj, module.out_proj, module.score_proj):
+                init.normal_(layer.weight, std=(3 * layer.in_features) ** -0.5 * self.config.initializer_factor)
         elif isinstance(module, TS2NetModel):
             factor = self.config.initializer_factor
             init.normal_(module.text_projection.weight, std=module.config.text_config.hidden_size**-0.5 * factor)
@@ -595,7 +604,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
     @classmethod
     def from_clip(
         cls,
-        clip: str | os.PathLike | CLIPModel,
+        pretrained_model_name_or_path: str | os.PathLike,
         *,
         revision: str = "main",
         subfolder: str = "",
@@ -606,14 +615,14 @@ class TS2NetModel(TS2NetPreTrainedModel):
         attn_implementation: str | None = None,
         **config_overrides: Any,
     ) -> "TS2NetModel":
-        """Start from a CLIP.
+        """Start from a CLIP of a repository or folder.
 
         CLIP's tensors are taken over bit for bit under their own names. The temporal encoder starts as the first
         layers of CLIP's text transformer, its positions as the text's (interpolated where more are needed). The
         scorer of the token selection is initialised.
 
         Args:
-            clip: A repository or folder of any transformers CLIP, or the model itself.
+            pretrained_model_name_or_path: A repository or folder of any transformers CLIP.
             revision: Branch, tag or commit of the repository.
             subfolder: Folder of the repository that holds the model.
             token: Token for a private repository.
@@ -631,23 +640,29 @@ class TS2NetModel(TS2NetPreTrainedModel):
             ValueError: If the checkpoint is not a CLIP or is incomplete, or its text transformer cannot start the
                 temporal encoder.
         """
-        if not isinstance(clip, CLIPModel):
-            clip, report = CLIPModel.from_pretrained(
-                clip,
-                revision=revision,
-                subfolder=subfolder,
-                token=token,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-                dtype=dtype,
-                output_loading_info=True,
+        clip, report = CLIPModel.from_pretrained(
+            pretrained_model_name_or_path,
+            revision=revision,
+            subfolder=subfolder,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            dtype=dtype,
+            output_loading_info=True,
+        )
+        if report["missing_keys"]:
+            missing = sorted(report["missing_keys"])
+            raise ValueError(
+                f"{str(pretrained_model_name_or_path)!r} is not a whole CLIP: {len(missing)} of its tensors are "
+                f"missing, {missing[0]!r} for one"
             )
-            if report["missing_keys"]:
-                missing = sorted(report["missing_keys"])
-                raise ValueError(
-                    f"{clip.name_or_path!r} is not a whole CLIP: {len(missing)} of its tensors are missing, "
-                    f"{missing[0]!r} for one"
-                )
+        return cls.from_clip_model(clip, attn_implementation=attn_implementation, **config_overrides)
+
+    @classmethod
+    def from_clip_model(
+        cls, clip: CLIPModel, *, attn_implementation: str | None = None, **config_overrides: Any
+    ) -> "TS2NetModel":
+        """Start from a CLIP that is loaded already, as [`TS2NetModel.from_clip`] does, and with its errors."""
         config = TS2NetConfig.from_clip_config(clip.config, **config_overrides)
         text_config = config.text_config
         if config.temporal_num_layers > text_config.num_hidden_layers:
@@ -669,6 +684,11 @@ class TS2NetModel(TS2NetPreTrainedModel):
             raise ValueError(f"this CLIP does not fit: {len(odd)} tensors without a counterpart, {odd[0]!r} for one")
         model.load_state_dict(state, strict=False)
         return model.eval()
+
+    def initialize_weights(self) -> None:
+        """Initialise what no checkpoint has filled; CLIP's text model in its own way."""
+        self.text_model.initialize_weights()
+        super().initialize_weights()
 
     def get_input_embeddings(self) -> nn.Module:
         """The embedding of text tokens."""

@@ -4,6 +4,7 @@ Notable here: texts are encoded once a call and videos one after another, so a g
 through; only where the answer needs all videos at once are their scores, never their frames, kept.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +109,11 @@ class TextVideoScoringPipeline(Pipeline):
             self._ranking("video", places, row, top_k, best_second) for row in zip(scores, seconds, strict=True)
         ]
         return by_text[0] if isinstance(text, str) else by_text
+
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
+        """Save the model, the processor and this pipeline's code in a folder that `pipeline` loads."""
+        super().save_pretrained(save_directory, **kwargs)
+        self.processor.save_pretrained(save_directory)
 
     @staticmethod
     def _ranking(

@@ -1,0 +1,214 @@
+"""What users of transformers expect of any model: saving, attention, checkpointing, placement, compilation, PEFT."""
+
+import copy
+
+import pytest
+import torch
+from accelerate import cpu_offload, disk_offload, infer_auto_device_map
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModel, CLIPModel
+
+from tiny_models import random_inputs, spread_weights, tiny_clip_config, tiny_config, tiny_model
+from ts2net import TS2NetModel
+
+
+@torch.no_grad()
+def logits(model, inputs):
+    return model(**inputs).logits_per_text
+
+
+@pytest.fixture
+def partly_padded():
+    inputs = random_inputs()
+    inputs["padding_mask_videos"][1, 4:] = False
+    return inputs
+
+
+@pytest.mark.parametrize(
+    "overrides", [{}, {"selection_kind": "random"}, {"selection_kind": "none", "temporal_num_layers": 0}]
+)
+def test_saves_and_loads(tmp_path, overrides, partly_padded):
+    model = tiny_model(**overrides)
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / "model.safetensors").exists()
+    for loaded in (TS2NetModel.from_pretrained(tmp_path), AutoModel.from_pretrained(tmp_path)):
+        assert type(loaded) is TS2NetModel
+        assert torch.equal(logits(loaded, partly_padded), logits(model, partly_padded))
+
+
+def test_every_parameter_is_initialised_by_init_weights():
+    """A model loaded from nothing gets the same distribution as a fresh one, and nothing stays unset."""
+    torch.manual_seed(0)
+    fresh = TS2NetModel(tiny_config())
+    torch.manual_seed(0)
+    loaded = TS2NetModel.from_pretrained(None, config=tiny_config(), state_dict={})
+    expected = dict(fresh.named_parameters()) | dict(fresh.named_buffers())
+    for name, value in (dict(loaded.named_parameters()) | dict(loaded.named_buffers())).items():
+        assert value.isfinite().all(), name
+        if value.is_floating_point() and value.numel() > 1:
+            spread = expected[name].std()
+            torch.testing.assert_close(value.std(), spread, atol=1e-8, rtol=0.5, msg=name)
+        else:
+            assert torch.equal(value, expected[name]), name
+
+
+def test_builds_on_the_meta_device():
+    with torch.device("meta"):
+        model = TS2NetModel(tiny_config())
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex_attention"])
+def test_attention_implementations_agree_and_switch(implementation, partly_padded):
+    # One head of 64, as real ones are wide: flex attention on a CPU gets heads of 16 wrong.
+    model = TS2NetModel.from_clip_model(CLIPModel(tiny_clip_config(width=64, heads=1)), num_frames=6)
+    spread_weights(model)
+    expected = logits(model, partly_padded)
+    model.set_attn_implementation(implementation)
+    chosen = {model.config._attn_implementation, model.temporal_encoder.config._attn_implementation}
+    chosen |= {part.config._attn_implementation for part in (model.text_model, model.vision_model)}
+    assert chosen == {implementation}
+    torch.testing.assert_close(logits(model, partly_padded), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_attention_implementation_is_chosen_when_loading(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    model = TS2NetModel.from_pretrained(tmp_path, attn_implementation="eager")
+    assert model.temporal_encoder.config._attn_implementation == "eager"
+    assert model.vision_model.config._attn_implementation == "eager"
+
+
+def test_hidden_states_and_attentions_of_every_transformer():
+    model = tiny_model()
+    model.set_attn_implementation("eager")
+    output = model(**random_inputs(videos=2), output_hidden_states=True, output_attentions=True)
+    text, video = output.text_model_output, output.video_model_output
+    vision, temporal = video.vision_model_output, video.temporal_model_output
+    assert [len(part.hidden_states) for part in (text, vision, temporal)] == [5, 4, 5]
+    assert [len(part.attentions) for part in (text, vision, temporal)] == [4, 3, 4]
+    assert text.hidden_states[0].shape == (2, 9, 32)
+    assert vision.hidden_states[0].shape == (12, 17, 32)
+    assert vision.attentions[0].shape == (12, 2, 17, 17)
+    assert temporal.hidden_states[0].shape == (2, 24, 32)
+    assert temporal.attentions[0].shape == (2, 2, 24, 24)
+
+
+def test_hidden_states_are_left_out_unless_asked_for():
+    output = tiny_model()(**random_inputs(videos=2))
+    assert "hidden_states" not in output.text_model_output
+    assert "hidden_states" not in output.video_model_output.vision_model_output
+
+
+def test_tuples_on_request():
+    model, inputs = tiny_model(), random_inputs(videos=2)
+    output, as_tuple = model(**inputs), model(**inputs, return_dict=False)
+    assert isinstance(as_tuple, tuple)
+    assert torch.equal(as_tuple[0], output.logits_per_text)
+    features = model.get_video_features(inputs["pixel_values_videos"], return_dict=False)
+    assert torch.equal(features[0], output.video_model_output.pooler_output)
+
+
+def test_gradient_checkpointing_changes_no_gradient(partly_padded):
+    gradients = []
+    for checkpointing in (False, True):
+        model = tiny_model().train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        loss = model(**partly_padded, selection_seeds=torch.tensor([1, 2, 3]), return_loss=True).loss
+        loss.backward()
+        gradients.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    for name, expected in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], expected, msg=name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype, partly_padded):
+    """Scores stay near those of float32, themselves in float32; training gives finite gradients."""
+    model = tiny_model()
+    expected = logits(model, partly_padded)
+    model = model.to(dtype)
+    scores = logits(model, partly_padded)
+    assert scores.dtype == torch.float32
+    assert (scores - expected).abs().max() < 0.5
+    model.train()(**partly_padded, return_loss=True).loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_compiles_for_inference_without_a_graph_break(partly_padded):
+    model = tiny_model()
+    expected = logits(model, partly_padded)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(logits(compiled, partly_padded), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_token_embeddings_grow(partly_padded):
+    model = tiny_model()
+    expected = logits(model, partly_padded)
+    model.resize_token_embeddings(85)
+    assert model.get_input_embeddings().num_embeddings == model.config.text_config.vocab_size == 85
+    assert torch.equal(logits(model, partly_padded), expected)
+
+
+def test_offloads_to_cpu_and_disk(tmp_path, partly_padded):
+    """Weights that are fetched when their module runs: nothing reads a parameter behind its module's back."""
+    model = tiny_model()
+    expected = logits(model, partly_padded)
+    on_cpu = cpu_offload(copy.deepcopy(model), torch.device("cpu"))
+    assert torch.equal(logits(on_cpu, partly_padded), expected)
+    on_disk = disk_offload(copy.deepcopy(model), str(tmp_path), torch.device("cpu"))
+    assert torch.equal(logits(on_disk, partly_padded), expected)
+
+
+def test_loads_with_a_device_map_that_offloads(tmp_path, partly_padded):
+    model = tiny_model()
+    model.save_pretrained(tmp_path / "model")
+    device_map = {name: "cpu" for name, _ in model.named_children()} | {"logit_scale": "cpu", "vision_model": "disk"}
+    loaded = TS2NetModel.from_pretrained(
+        tmp_path / "model", device_map=device_map, offload_folder=str(tmp_path / "offload")
+    )
+    assert next(loaded.vision_model.parameters()).device.type == "meta"
+    assert torch.equal(logits(loaded, partly_padded), logits(model, partly_padded))
+
+
+def test_a_layer_is_never_split_between_devices():
+    model = tiny_model()
+    total = sum(parameter.nbytes for parameter in model.parameters())
+    device_map = infer_auto_device_map(
+        model, {0: total // 2, "cpu": total}, no_split_module_classes=model._no_split_modules
+    )
+    whole = ("embeddings", "layers")
+    for name in device_map:
+        inside = [part for part in whole if f".{part}." in f".{name}."]
+        if "layers" in inside:
+            assert name.split("layers.")[1].isdigit(), name
+        elif inside:
+            assert name.endswith("embeddings"), name
+
+
+def test_peft_adapts_every_kind_of_layer(partly_padded):
+    model = tiny_model()
+    expected = logits(model, partly_padded)
+    targets = ["q_proj", "v_proj", "fc1", "visual_projection", "in_proj", "score_proj"]
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=targets))
+    assert torch.equal(logits(adapted, partly_padded), expected)  # an adapter starts as nothing
+    adapted.train()(**partly_padded, return_loss=True).loss.backward()
+    trained = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all("lora_" in name for name in trained)
+    for part in ("text_model", "vision_model", "temporal_encoder", "token_selector", "visual_projection"):
+        assert any(part in name for name in trained), part
+
+
+def test_larger_frames_with_interpolated_positions():
+    model = tiny_model()
+    pixels = torch.randn(1, 3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    output = model.get_video_features(pixels, interpolate_pos_encoding=True)
+    assert output.last_hidden_state.shape == (1, 3, 37, 32)
+    with pytest.raises(ValueError, match=r"\(48\*48\) doesn't match model"):
+        model.get_video_features(pixels)
+
+
+def test_flash_attention_without_its_package_is_a_clear_error():
+    with pytest.raises(ImportError, match="(?i)flash"):
+        tiny_model().set_attn_implementation("flash_attention_2")
