@@ -10,9 +10,8 @@ import json
 import os
 import sys
 import warnings
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
 import typer
 from rich.console import Console
@@ -38,15 +37,6 @@ convert_app = typer.Typer(
 app.add_typer(convert_app, name="convert")
 
 TOKENIZER_ADVICE = "give CLIP's with --tokenizer, such as --tokenizer openai/clip-vit-base-patch32"
-
-
-class Dtype(str, Enum):
-    """Types that weights can be loaded in."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
 
 
 class ManyValuesCommand(TyperCommand):
@@ -121,7 +111,10 @@ def score(
     device: Annotated[
         str | None, typer.Option(help="Where to compute, such as cpu or cuda:1.  [default: a GPU if there is one]")
     ] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Type of the weights; auto is the checkpoint's own.")] = Dtype.auto,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="Type of the weights; auto is the checkpoint's own."),
+    ] = "auto",
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of the repository.", show_default="main")
     ] = None,
@@ -155,7 +148,7 @@ def score(
 
         _hush_loading()
         try:
-            scorer = Scorer(*load(model, revision=revision, dtype=dtype.value, device=device), texts)
+            scorer = Scorer(*load(model, revision=revision, dtype=dtype, device=device), texts)
         except Exception as error:
             raise ValueError(f"cannot load the model {model!r}: {one_line(error)}") from error
 

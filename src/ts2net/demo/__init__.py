@@ -41,7 +41,8 @@ def run_demo(
 
     Raises:
         NotADirectoryError: If `out` is a file.
-        RuntimeError: If the scoring process fails.
+        ValueError: If the model can't be loaded with its own code.
+        RuntimeError: If the process that scores dies.
     """
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file; expected a folder for what the demo makes")
@@ -92,9 +93,11 @@ def _score_in_new_process(out: Path, task: dict[str, Any], offline: bool) -> dic
         [sys.executable, script], input=json.dumps(task), stdout=subprocess.PIPE, text=True, env=environment
     )
     if child.returncode:
-        # It has said why on standard error.
         raise RuntimeError(f"the process that loads {task['model']} ended with exit code {child.returncode}")
-    return json.loads(child.stdout)
+    answer = json.loads(child.stdout)
+    if "error" in answer:
+        raise ValueError(answer["error"])
+    return answer
 
 
 def _next_command(model: str, video: str) -> str:

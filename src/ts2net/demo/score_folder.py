@@ -2,7 +2,8 @@
 
 Notable here: this is a script for a process of its own, in which nothing of ts2net has been imported. It reads
 `{"model", "texts", "videos"}` as JSON from standard input and writes `{"model_class", "videos"}` to standard output:
-for each video its `scores`, one a text, or the `error` that kept it from being read.
+for each video its `scores`, one a text, or the `error` that kept it from being read. If the model itself can't be
+used, it writes `{"error"}`.
 """
 
 import contextlib
@@ -18,8 +19,8 @@ def main() -> None:
         try:
             answer = score(**task)
         except Exception as error:
-            # Of a long explanation, the first sentence says what is wrong.
-            sys.exit(f"error: cannot load the model {task['model']!r}: {str(error).strip().partition(chr(10))[0]}")
+            reason = str(error).strip().partition("\n")[0]  # the rest of a long explanation is advice
+            answer = {"error": f"cannot use the model {task['model']!r}: {reason or type(error).__name__}"}
     json.dump(answer, sys.stdout)
 
 
@@ -38,7 +39,10 @@ def score(model: str, texts: list[str], videos: list[str]) -> dict[str, Any]:
     for video in videos:
         try:
             inputs = processor(text=texts, videos=[video], return_tensors="pt")
-        except (ValueError, OSError) as error:
+        except OSError as error:
+            answers.append({"error": f"{error.filename}: {error.strerror}" if error.filename else str(error)})
+            continue
+        except ValueError as error:
             answers.append({"error": str(error)})
             continue
         with torch.no_grad():
