@@ -333,9 +333,15 @@ def _resize(frames: torch.Tensor, size: SizeDict, mode: str) -> torch.Tensor:
     antialias = {} if mode == "nearest-exact" else {"antialias": True, "align_corners": False}
     if frames.device.type == "cpu":
         return torch.nn.functional.interpolate(frames, (height, width), mode=mode, **antialias)
-    # Only the CPU resizes uint8 itself.
-    resized = torch.nn.functional.interpolate(frames.float(), (height, width), mode=mode, **antialias)
-    return resized.round_().clamp_(0, 255).to(torch.uint8)
+    return _resize_as_floats(frames, height, width, mode=mode, **antialias).to(torch.uint8)
+
+
+def _resize_as_floats(frames: torch.Tensor, height: int, width: int, **how: Any) -> torch.Tensor:
+    """The same where uint8 is not resized itself: first along rows, then columns, with whole grey levels between."""
+    resized = frames.float()
+    for size in ((frames.shape[-2], width), (height, width)):
+        resized = torch.nn.functional.interpolate(resized, size, **how).round_().clamp_(0, 255)
+    return resized
 
 
 def _center_crop(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -1,0 +1,78 @@
+"""The processor: what its tokenizer does with texts, and that both halves arrive at the model."""
+
+import pytest
+import torch
+from transformers import CLIPTokenizer
+
+from tiny_models import WORDS, tiny_clip, tiny_config, tiny_model, tiny_processor, tiny_tokenizer
+from ts2net import TS2NetProcessor, TS2NetVideoProcessor
+from video_files import write_video
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return write_video(tmp_path_factory.mktemp("videos") / "clip.mp4", frames=30, fps=10)
+
+
+def test_gives_what_the_model_reads(clip):
+    inputs = tiny_processor()(text=["a dog", "two cats"], videos=clip)
+    assert set(inputs) == {"input_ids", "attention_mask", "pixel_values_videos", "padding_mask_videos"}
+    assert inputs["pixel_values_videos"].shape == (1, 3, 3, 32, 32)
+    assert tiny_model()(**inputs).logits_per_text.shape == (2, 1)
+
+
+def test_texts_are_lowered_padded_and_cut_with_the_end_kept():
+    processor = tiny_processor()
+    loud, quiet = (processor(text=text)["input_ids"] for text in ("A  DOG", "a dog"))
+    assert torch.equal(loud, quiet)
+    inputs = processor(text=["a dog", "x" * 100])
+    assert inputs["input_ids"].shape == (2, WORDS)
+    end = processor.tokenizer.eos_token_id
+    assert inputs["input_ids"][1, 0] == processor.tokenizer.bos_token_id
+    assert inputs["input_ids"][1, -1] == end
+    assert (inputs["input_ids"][1] == end).sum() == 1
+    assert inputs["attention_mask"].sum(1).tolist() == [6, WORDS]
+    assert processor(text="x" * 100, max_length=8)["input_ids"][0].tolist()[-1] == end
+
+
+def test_one_half_alone(clip):
+    processor = tiny_processor()
+    assert set(processor(text="a dog")) == {"input_ids", "attention_mask"}
+    assert set(processor(videos=clip)) == {"pixel_values_videos", "padding_mask_videos"}
+    with_times = processor(videos=clip, return_metadata=True, num_frames=2)
+    assert with_times["video_metadata"][0].timestamps == [0.0, 2.0]
+
+
+def test_fits_the_model(tmp_path):
+    config = tiny_config(num_frames=5, padding_mode="released")
+    clip_model, tokenizer = tiny_clip(), tiny_tokenizer()
+    tokenizer.model_max_length = 10**9
+    clip_model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    processor = TS2NetProcessor.from_clip(tmp_path, config)
+    assert isinstance(processor.tokenizer, CLIPTokenizer)
+    assert processor.tokenizer.model_max_length == WORDS
+    video_processor = processor.video_processor
+    assert (video_processor.num_frames, video_processor.pad_to) == (5, "num_frames")
+    assert (video_processor.size.shortest_edge, video_processor.crop_size.height) == (32, 32)
+
+
+def test_survives_a_round_trip(tmp_path, clip):
+    processor = tiny_processor()
+    processor.save_pretrained(tmp_path)
+    again = TS2NetProcessor.from_pretrained(tmp_path)
+    assert type(again.video_processor) is TS2NetVideoProcessor
+    for name, value in processor(text="a dog", videos=clip).items():
+        assert torch.equal(again(text="a dog", videos=clip)[name], value)
+
+
+def test_bad_input_is_named(clip):
+    processor = tiny_processor()
+    with pytest.raises(ValueError, match="at least one input"):
+        processor()
+    with pytest.raises(ValueError, match="empty list"):
+        processor(text=[])
+    with pytest.raises(ValueError, match="string"):
+        processor(text=[1])
+    with pytest.raises(TypeError, match="video_processor must be a TS2NetVideoProcessor, got CLIPTokenizer"):
+        TS2NetProcessor(tiny_tokenizer(), tiny_tokenizer())
