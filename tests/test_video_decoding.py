@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 
+from loopback_hub import LoopbackHub
 from ts2net.video_decoding_ts2net import VideoDecodingError, decode_video, sample_frame_indices
 from video_files import decode_from_start, encoded, write_streams, write_video
 
@@ -330,6 +331,23 @@ def test_a_download_has_a_limit(server, monkeypatch):
     monkeypatch.setattr("ts2net.video_decoding_ts2net.MAX_DOWNLOAD_BYTES", 1000)
     with pytest.raises(VideoDecodingError, match="larger than 1000 bytes"):
         decode_video(f"{server.address}/clip.mp4")
+
+
+def test_a_file_on_the_hub_is_read_in_place(clip, tmp_path):
+    """With the real client, in a process of its own, from a Hub on loopback."""
+    code = """
+import sys
+from huggingface_hub import HfApi
+from ts2net.video_decoding_ts2net import decode_video
+HfApi().create_repo("someone/clips")
+HfApi().upload_file(path_or_fileobj=sys.argv[1], path_in_repo="clip.mp4", repo_id="someone/clips")
+assert decode_video("hf://someone/clips/clip.mp4").frames.equal(decode_video(sys.argv[1]).frames)
+"""
+    with LoopbackHub() as hub:
+        environment = os.environ | hub.env(tmp_path, hub.token)
+        command = [sys.executable, "-c", code, str(clip)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
 
 def test_only_what_is_needed_is_read(tmp_path):

@@ -38,6 +38,7 @@ VideoSource = str | os.PathLike[str] | bytes | BinaryIO
 
 MAX_PIXELS = 2**26  # a frame: 8192 x 8192, twice 8K television
 MAX_DOWNLOAD_BYTES = 4 * 2**30
+_MIN_PIXELS_FOR_THREADS = 2**16  # measured: two threads are slower than one at 176x144, faster at 320x240
 _IN_MEMORY_BYTES = 64 * 2**20  # a stream larger than this goes to a temporary file
 
 # Containers that hold their own data. All that may name another file or address (hls, dash, concat, image2, sdp, ...)
@@ -253,7 +254,10 @@ def _assemble(pictures: dict[int, _Picture], indices: list[int], clock: "_Clock"
     transpose, flip_rows, flip_columns = pictures[indices[0]].orientation
     if transpose:
         frames = frames.transpose(1, 2)
-    frames = frames.flip([axis for axis, flip in ((1, flip_rows), (2, flip_columns)) if flip]).contiguous()
+    flipped = [axis for axis, flip in ((1, flip_rows), (2, flip_columns)) if flip]
+    if flipped:
+        frames = frames.flip(flipped)
+    frames = frames.contiguous()
     info = VideoInfo(len(clock.times), clock.fps, clock.duration, frames.shape[2], frames.shape[1])
     return DecodedVideo(frames, [round(float(clock.times[index]), 6) for index in indices], indices, info)
 
@@ -423,7 +427,12 @@ class _Reader:
         return self.another() if self._was_read else self
 
     def use_threads(self, count: int) -> None:
-        """Decodes several frames at a time; to be called before the first frame."""
+        """Decodes several frames at a time, where they aren't so small that handing them over costs more.
+
+        To be called before the first frame.
+        """
+        width, height = self._size
+        count = count if width * height >= _MIN_PIXELS_FOR_THREADS else 1
         self.decoder.thread_count = count
         self.decoder.thread_type = "FRAME" if count > 1 else "NONE"
 
@@ -472,7 +481,11 @@ class _Reader:
     def picture(self, frame: av.VideoFrame) -> _Picture:
         """Converts a frame to RGB. One of another size (a change within the stream) is scaled to the stream's."""
         width, height = self._size
-        rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+        try:
+            rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+        except av.FFmpegError as error:
+            message = f"{self.file.name}: its {frame.format.name} frames can't be converted to RGB"
+            raise VideoDecodingError(message) from error
         return _Picture(rgb.to_ndarray(), _orientation(frame))
 
     def _best_video_stream(self) -> VideoStream:
@@ -587,8 +600,9 @@ class _Clock:
         if not constant:
             return _Clock(times, len(times) / duration, duration, False)
         # Times may be rounded (Matroska's to a millisecond): the declared rate is better, as long as it keeps step.
+        # Otherwise four digits are as many as such times bear out, and 24.9998 must not count as 24 a second.
         keeps_step = declared_fps > 0 and abs(times[-1] * declared_fps - last) < 0.5
-        return _Clock(times, declared_fps if keeps_step else 1 / period, duration, True)
+        return _Clock(times, declared_fps if keeps_step else float(f"{1 / period:.4g}"), duration, True)
 
     def choose(self, sample: _Sample) -> list[int]:
         """The wanted frames: those on screen at the moments `index / fps` of the indices sampled."""
@@ -650,7 +664,7 @@ def _table_from_index(reader: _Reader) -> _Table | None:
         pts = stream.start_time + step * np.arange(count, dtype=np.int64)
     elif reader.decoder.reorder_depth == 0:
         pts = np.array([entry.timestamp for entry in index], dtype=np.int64) - first + stream.start_time
-        step = stream.duration - span if stream.duration else 0
+        step = max((stream.duration or 0) - span, 0)
     else:
         return None
     if (np.diff(pts) <= 0).any():
