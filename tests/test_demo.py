@@ -109,47 +109,49 @@ def test_building_twice_gives_the_same_folder(tmp_path: Path) -> None:
     assert "untrained" in (tmp_path / "model" / "README.md").read_text()
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A folder in which `ts2net demo` was run, with no network and an empty cache, and what it printed."""
-    folder = tmp_path_factory.mktemp("finished")
-    environment = os.environ | {"HF_HOME": str(folder / "home"), "HF_ENDPOINT": "http://127.0.0.1:9", "COLUMNS": "80"}
+def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
+    """With no network and an empty cache: every clip and caption is in the table, and the scores are the model's."""
+    environment = os.environ | {
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "COLUMNS": "80",
+    }
     environment.pop("HF_MODULES_CACHE", None)
     command = [sys.executable, "-m", "ts2net", "demo"]
-    child = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    child = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (child.returncode, child.stderr) == (0, "")
-    return folder, child.stdout
-
-
-def test_demo_goes_the_whole_way(finished: tuple[Path, str]) -> None:
-    """Every clip and caption is in the table, the scores are those of the folder's model, and the way on is named."""
-    folder, out = finished
     for scene in DEMO_SCENES:
-        assert f"{scene.name}.mp4" in out
-        assert scene.caption[:20] in out
-    assert re.search(r"as\s+transformers_modules\.\S+\.TS2NetModel", out)
-    assert "untrained" in out
-    assert "ts2net score --model demo/model --video demo/clips/" in out
-    assert not (folder / "home").exists()  # the code's copy lies in the demo's own folder, not in the user's cache
+        assert f"{scene.name}.mp4" in child.stdout
+        assert scene.caption[:20] in child.stdout
+    assert re.search(r"as\s+transformers_modules\.\S+\.TS2NetModel", child.stdout)
+    assert "untrained" in child.stdout
+    assert "ts2net score --model demo/model --video demo/clips/" in child.stdout
+    assert not (tmp_path / "home").exists()  # the code's copy lies in the demo's own folder, not in the user's cache
 
-    videos = [str(folder / "demo" / "clips" / f"{scene.name}.mp4") for scene in DEMO_SCENES]
-    processor = TS2NetProcessor.from_pretrained(folder / "demo" / "model")
-    inputs = processor(text=[DEMO_SCENES[2].caption], videos=videos)
-    scores = TS2NetModel.from_pretrained(folder / "demo" / "model")(**inputs).logits_per_text[0]
-    row = next(line for line in out.splitlines() if line.startswith(DEMO_SCENES[2].caption))
+    demo = tmp_path / "demo"
+    videos = [str(demo / "clips" / f"{scene.name}.mp4") for scene in DEMO_SCENES]
+    inputs = TS2NetProcessor.from_pretrained(demo / "model")(text=[DEMO_SCENES[2].caption], videos=videos)
+    scores = TS2NetModel.from_pretrained(demo / "model")(**inputs).logits_per_text[0]
+    row = next(line for line in child.stdout.splitlines() if line.startswith(DEMO_SCENES[2].caption))
     shown = [float(number) for number in re.findall(r"-?\d+\.\d\d", row)]
     assert shown == pytest.approx(scores.tolist(), abs=0.0051)
 
 
-def test_demo_takes_real_models_and_videos(
-    finished: tuple[Path, str], capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `clip`, `model` and one clip in `clips`."""
+    folder = tmp_path_factory.mktemp("built")
+    make_clip_checkpoint(folder / "clip", [])
+    build_from_clip(folder / "clip", folder / "model")
+    render_clips(folder / "clips", DEMO_SCENES[:1])
+    return folder
+
+
+def test_demo_takes_real_models_and_videos(built: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Nothing is rendered or built, and a video that can't be read is named without hiding the others."""
-    demo = finished[0] / "demo"
-    video = demo / "clips" / "red-circle-left.mp4"
-    args = ["demo", "--model", demo / "model", "--videos", "missing.mp4", video, "--text", "one", "two"]
+    args = ["demo", "--model", built / "model", "--videos", "missing.mp4", built / "clips" / "red-circle-left.mp4"]
     with pytest.raises(SystemExit) as end:
-        main([str(arg) for arg in [*args, "--out", tmp_path / "out"]])
+        main([str(arg) for arg in [*args, "--text", "one", "two", "--out", tmp_path / "out"]])
     out, err = capfd.readouterr()
     assert end.value.code == 1
     assert err == "error: missing.mp4: No such file or directory\n"
@@ -159,11 +161,10 @@ def test_demo_takes_real_models_and_videos(
 
 
 def test_demo_accepts_only_a_model_that_brings_its_code(
-    finished: tuple[Path, str], capfd: pytest.CaptureFixture[str], tmp_path: Path
+    built: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Else it would show that the installed classes work, and not that the folder stands alone."""
-    clip = finished[0] / "demo" / "clip"
-    video = finished[0] / "demo" / "clips" / "red-circle-left.mp4"
+    clip, video = built / "clip", built / "clips" / "red-circle-left.mp4"
     with pytest.raises(SystemExit) as end:
         main(["demo", "--model", str(clip), "--videos", str(video), "--out", str(tmp_path / "out")])
     err = capfd.readouterr().err

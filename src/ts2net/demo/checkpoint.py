@@ -51,12 +51,20 @@ def make_clip_checkpoint(folder: Path, captions: Iterable[str], seed: int = 0) -
 
 def train_tokenizer(texts: Iterable[str]) -> CLIPTokenizer:
     """Learn byte-pair merges from texts, and make a CLIP tokenizer of them."""
+    letters = sorted(ByteLevel.alphabet())
+    letters += [f"{letter}</w>" for letter in letters]
     learner = CLIPTokenizer().backend_tokenizer  # with CLIP's own way of cleaning and splitting
-    trainer = BpeTrainer(vocab_size=2 * 256 + _MAX_MERGES, end_of_word_suffix="</w>", show_progress=False)
+    # Ties between pairs are settled by the ids of their parts. Without ids from us, the trainer numbers the letters
+    # that end words in random order, and the same texts give other merges each time.
+    trainer = BpeTrainer(
+        vocab_size=len(letters) + _MAX_MERGES,
+        special_tokens=letters,
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
     learner.train_from_iterator(texts, trainer)
     merges = [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
-    letters = sorted(ByteLevel.alphabet())
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges), _START, _END]
+    tokens = [*letters, *("".join(pair) for pair in merges), _START, _END]
     vocab = {token: place for place, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=_TEXT_LENGTH)
 
