@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import huggingface_hub
+import pytest
 import yaml
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
@@ -149,6 +151,13 @@ class LoopbackHub:
         variables = {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
         variables |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         return variables if token is None else variables | {"HF_TOKEN": token}
+
+    def use_here(self, patch: pytest.MonkeyPatch) -> None:
+        """Do in this process what `env` does in a fresh one: the client reads those variables when it is imported."""
+        links = self.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        patch.setattr(huggingface_hub.constants, "ENDPOINT", self.endpoint)
+        patch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", links)
+        patch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
 
     @contextmanager
     def break_request(

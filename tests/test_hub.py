@@ -11,13 +11,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
-import huggingface_hub
-import numpy as np
 import pytest
 import torch
 from huggingface_hub import CommitInfo, HfApi, ModelCard, hf_hub_download
@@ -29,6 +25,7 @@ from loopback_hub import LoopbackHub
 from tiny_models import tiny_model, tiny_processor
 from ts2net import TextVideoScoringPipeline, TS2NetConfig, TS2NetModel
 from ts2net.hub import HUB_FILES, Evaluation, add_evaluation, make_model_card, push_to_hub, save_hub_folder
+from video_files import write_video
 
 # huggingface_hub's own way of calling its HTTP library.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -39,20 +36,6 @@ SMALL_SHARDS = "40KB"
 EVALUATION = Evaluation("MSR-VTT 1k-A", "msrvtt", "test", {"text-to-video R@1": 47.0, "video-to-text R@1": 45.3})
 
 
-def write_clip(path: Path) -> Path:
-    """Three seconds of H.264: a square that moves over noise."""
-    noise = np.random.default_rng(0)
-    with av.open(path, "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(8))
-        stream.width, stream.height = 64, 48
-        for index in range(24):
-            picture = noise.integers(0, 255, (48, 64, 3), dtype=np.uint8)
-            picture[10:30, 2 * index : 2 * index + 16] = (255, 0, 0)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path
-
-
 def score(model: TS2NetModel, clip: Path) -> list[float]:
     """The score of each text."""
     with torch.no_grad():
@@ -61,21 +44,13 @@ def score(model: TS2NetModel, clip: Path) -> list[float]:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_clip(tmp_path_factory.mktemp("videos") / "clip.mp4")
-
-
-def client_for(hub: LoopbackHub, patch: pytest.MonkeyPatch) -> None:
-    """Do in this process what `hub.env()` does in a fresh one: the client reads those variables when imported."""
-    links = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    patch.setattr(huggingface_hub.constants, "ENDPOINT", hub.endpoint)
-    patch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", links)
-    patch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    return write_video(tmp_path_factory.mktemp("videos") / "clip.mp4", frames=24, fps=8)
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     with LoopbackHub(multipart_chunk_size=16 * 1024) as hub:
-        client_for(hub, monkeypatch)
+        hub.use_here(monkeypatch)
         yield hub
 
 
@@ -418,7 +393,7 @@ def published(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     scorer = TextVideoScoringPipeline(model=models[1], processor=tiny_processor(), device="cpu")
     with LoopbackHub() as hub:
         with pytest.MonkeyPatch.context() as patch:
-            client_for(hub, patch)
+            hub.use_here(patch)
             commits = [push_to_hub(model, tiny_processor(), REPO, token=hub.token) for model in models]
         env = hub.env(tmp_path_factory.mktemp("hf_home"))
         scores = [score(model, clip) for model in models]

@@ -1,0 +1,111 @@
+"""Every snippet of the README is run as it stands, against a Hub on this machine and small clips and models."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import HfApi
+from safetensors.torch import load_file
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from loopback_hub import LoopbackHub
+from tiny_models import LETTERS
+from ts2net import TS2NetModel, TS2NetProcessor
+from ts2net.hub import push_to_hub
+from video_files import write_video
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+GOLDEN = Path(__file__).parent / "golden" / "small_b32_grid.safetensors"
+
+# Each snippet with names of its own, in one process, which spares importing the libraries for each.
+RUN_ALL = """
+import sys
+for number, snippet in enumerate(open(sys.argv[1], encoding="utf-8").read().split("\\0")):
+    exec(compile(snippet, f"README snippet {number + 1}", "exec"), {"__name__": "__main__"})
+"""
+
+
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def small_clip(folder: Path) -> CLIPModel:
+    """A CLIP as deep as the real ones and narrow, with the 512 token ids of the golden checkpoint."""
+    vocab = {token: place for place, token in enumerate([letter + end for letter in LETTERS for end in ("", "</w>")])}
+    for place in range(len(vocab), 510):
+        vocab[f"<unused {place}>"] = place
+    vocab |= {"<|startoftext|>": 510, "<|endoftext|>": 511}
+    CLIPTokenizer(vocab=vocab, merges=[], model_max_length=77).save_pretrained(folder)
+    size = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 1}
+    ids = {"vocab_size": 512, "bos_token_id": 510, "eos_token_id": 511, "pad_token_id": 511}
+    torch.manual_seed(0)
+    clip = CLIPModel(
+        CLIPConfig(
+            text_config=size | ids | {"num_hidden_layers": 4},
+            vision_config=size | {"num_hidden_layers": 12, "patch_size": 32},
+            projection_dim=64,
+        )
+    )
+    clip.save_pretrained(folder)
+    return clip
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with the README's files, and the environment of a Hub that has its repositories."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_video(folder / "dog.mp4", frames=30, fps=10)
+    write_video(folder / "bread.mp4", frames=20, fps=10, size=(48, 64))
+    golden = {name.removeprefix("state."): value for name, value in load_file(GOLDEN).items() if "state." in name}
+    torch.save(golden, folder / "pytorch_model.bin.4")
+    clip = small_clip(folder / "clip")
+    model = TS2NetModel.from_clip_model(clip)
+    processor = TS2NetProcessor.from_clip(folder / "clip", model.config)
+    with LoopbackHub() as hub, pytest.MonkeyPatch.context() as patch:
+        hub.use_here(patch)
+        api = HfApi(token=hub.token)
+        api.create_repo("openai/clip-vit-base-patch32")
+        api.upload_folder(repo_id="openai/clip-vit-base-patch32", folder_path=folder / "clip")
+        push_to_hub(model, processor, "me/my-ts2net", token=hub.token)
+        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        yield folder, os.environ | hub.env(folder / "home", hub.token) | {"PATH": programs}
+
+
+def run(command: list[str], workplace) -> str:
+    folder, environment = workplace
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command[-1]}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_python_snippets_run(workplace, tmp_path):
+    assert len(snippets("python")) >= 5
+    joined = tmp_path / "snippets"
+    joined.write_text("\0".join(snippets("python")), encoding="utf-8")
+    printed = run([sys.executable, "-c", RUN_ALL, str(joined)], workplace)
+    assert re.search(r"a (dog|man) .* -?\d", printed)
+
+
+@pytest.mark.parametrize("command", [line for block in snippets("bash") for line in block.splitlines()])
+def test_shell_commands_run(workplace, command):
+    assert run(["bash", "-c", command], workplace)
+
+
+def test_every_row_of_the_ablation_table_is_a_model(workplace):
+    """Each argument of the left column, alternatives in brackets and after commas included."""
+    table = README.split("| `TS2NetModel.from_clip(clip, ...)` | what it is |")[1].split("\n\n")[0]
+    clip = CLIPModel.from_pretrained(workplace[0] / "clip")
+    tried = 0
+    for row in table.splitlines()[2:]:
+        first = row.split(" | ")[0]
+        for code in re.findall(r"`(\w+=[^`]*)`", first):
+            TS2NetModel.from_clip_model(clip, **eval(f"dict({code})"))
+            tried += 1
+        for name, kind in re.findall(r"`(\w+)=\"[^`]*` \(`\"(\w+)\"`", first):
+            TS2NetModel.from_clip_model(clip, **{name: kind})
+            tried += 1
+    assert tried >= 12
