@@ -439,9 +439,13 @@ class _Reader:
     def packets(self) -> Iterator[av.Packet]:
         """The packets of the video stream from here to the end, in the order of decoding."""
         self._was_read = True
-        for packet in self.container.demux(self.stream):
-            if packet.size:
-                yield packet
+        try:
+            for packet in self.container.demux(self.stream):
+                if packet.size:
+                    yield packet
+        except IndexError:
+            # After the last packet PyAV looks up all streams, and trips over one that turned up on the way.
+            return
 
     def packets_from(self, start: "_EntryPoint") -> Iterator[av.Packet]:
         """The packets from a keyframe on.
