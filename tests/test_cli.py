@@ -136,6 +136,16 @@ def test_table_marks_the_best_video_of_each_text(run: Run, workshop: Workshop) -
         assert f"{best['score']:.2f}*" in row
 
 
+@pytest.mark.parametrize(("num_videos", "num_texts", "note"), [(2, 1, "the best video"), (1, 3, "the best text")])
+def test_table_of_one_column_marks_its_best(
+    run: Run, workshop: Workshop, num_videos: int, num_texts: int, note: str
+) -> None:
+    """With a single text or a single video there is nothing to choose from in a row."""
+    result = run("score", "-m", workshop.model, "-v", *workshop.videos[:num_videos], "-t", *TEXTS[:num_texts])
+    assert f"* {note}" in result.out
+    assert result.out.count("*") == 2  # in the table, and in the note
+
+
 def test_table_of_many_videos_fits_the_terminal(run: Run, workshop: Workshop) -> None:
     """Columns that are too wide are numbered, and their names stand below; no score is cut off."""
     result = run("score", "-m", workshop.model, "-v", *workshop.videos * 5, "-t", *TEXTS * 4)

@@ -21,7 +21,7 @@ _MIN_ROW_NAME_WIDTH = 20
 def score_matrix(
     console: Console, texts: Sequence[str], videos: Sequence[str], scores: Sequence[Sequence[float]]
 ) -> RenderableType:
-    """Every score at once, the best of each row marked.
+    """Every score at once, the best of each row marked, or of the only column.
 
     Args:
         console: Where it will be printed, for its width.
@@ -30,12 +30,19 @@ def score_matrix(
         scores: One row a text, one column a video.
     """
     rows, columns = list(texts), [_file_name(video) for video in videos]
-    what, best = "text", "its best video"
+    what, best = "text", "for each text, its best video"
     if len(videos) > len(texts):
         rows, columns = columns, rows
         scores = list(zip(*scores, strict=True))
-        what, best = "video", "its best text"
-    cells = [[f"{score:.2f}{_MARK if score == max(row) else ' '}" for score in row] for row in scores]
+        what, best = "video", "for each video, its best text"
+    marked = [max(row) for row in scores]
+    if len(columns) == 1:  # nothing to choose from in a row
+        marked = [max(marked)] * len(rows)
+        best = f"the best {what}"
+    cells = [
+        [f"{score:.2f}{_MARK if score == highest else ' '}" for score in row]
+        for row, highest in zip(scores, marked, strict=True)
+    ]
 
     cell_width = max(len(cell) for row in cells for cell in row) + 1
     room = console.width - min(max(map(len, rows)), _MIN_ROW_NAME_WIDTH)
@@ -55,7 +62,7 @@ def score_matrix(
         for name, row in zip(rows, cells, strict=True):
             table.add_row(Text(name), *(_styled(cell) for cell in row[first : first + step]))
         tables.append(table)
-    note = Text(f"{_MARK} for each {what}, {best}", style="dim")
+    note = Text(f"{_MARK} {best}", style="dim")
     return Group(Text(), *tables, Text(), *legend, note)
 
 
