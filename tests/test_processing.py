@@ -72,7 +72,7 @@ def test_bad_input_is_named(clip):
         processor()
     with pytest.raises(ValueError, match="empty list"):
         processor(text=[])
-    with pytest.raises(ValueError, match="string"):
+    with pytest.raises(ValueError, match="str"):
         processor(text=[1])
     with pytest.raises(TypeError, match="video_processor must be a TS2NetVideoProcessor, got CLIPTokenizer"):
         TS2NetProcessor(tiny_tokenizer(), tiny_tokenizer())

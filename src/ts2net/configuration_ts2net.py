@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, CLIPConfig, CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
 
 ShiftKind = Literal["token", "channel", "channel_patches", "channel_cls", "none"]
 PaddingMode = Literal["masked", "released"]
@@ -133,7 +134,10 @@ class TS2NetConfig(PreTrainedConfig):
     """
 
     model_type = "ts2net"
-    sub_configs_defaults: ClassVar = {"text_config": CLIPTextConfig, "vision_config": TS2NetVisionConfig}
+    sub_configs_defaults: ClassVar = {
+        "text_config": SubConfigSpec(CLIPTextConfig),
+        "vision_config": SubConfigSpec(TS2NetVisionConfig),
+    }
     _auto_class: ClassVar = "AutoConfig"
 
     text_config: Any = None

@@ -29,8 +29,6 @@ class TS2NetProcessor(ProcessorMixin):
 
     _auto_class = "AutoProcessor"
 
-    text_kwargs = {"padding": True, "truncation": True, "return_tensors": "pt"}  # noqa: RUF012
-
     def __init__(self, tokenizer: Any, video_processor: TS2NetVideoProcessor) -> None:
         super().__init__(tokenizer, video_processor)
 
@@ -57,6 +55,9 @@ class TS2NetProcessor(ProcessorMixin):
             text = list(text)
             if not text:
                 raise ValueError("text is an empty list: expected at least one text")
+        defaults = {name: True for name in ("padding", "truncation") if name not in kwargs}
+        kwargs["text_kwargs"] = defaults | kwargs.get("text_kwargs", {})
+        kwargs.setdefault("return_tensors", "pt")
         return super().__call__(text=text, videos=videos, **kwargs)
 
     @classmethod
