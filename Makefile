@@ -10,12 +10,11 @@ demo: .venv/installed
 	$(BIN)/ts2net demo $(ARGS)
 
 # The cheapest checks first. The formatter is told where to look, or it would rewrite the template model_card.md.
-# TS2NET_TORCHVISION_DIR is where the tests of AutoVideoProcessor find torchvision.
 test: .venv/installed .venv/side/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
-	TS2NET_TORCHVISION_DIR=$(CURDIR)/.venv/side $(BIN)/pytest -n 2 $(ARGS)
+	$(BIN)/pytest -n 2 $(ARGS)
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -322,12 +322,13 @@ def test_convert_original_takes_the_tokenizer_from_elsewhere(run: Run, tmp_path:
         ("{clip}", "num_selected_tokens=65", ["num_selected_tokens", "64"]),
         ("{clip}", "shift_kind=sideways", ["shift_kind", "sideways"]),
         ("missing", "num_frames=4", ["there is no folder missing"]),
+        ("{model}", "num_frames=4", ["'ts2net' model", "expected a 'clip' one"]),
     ],
 )
 def test_convert_fails_in_one_line_and_leaves_nothing(
     run: Run, workshop: Workshop, tmp_path: Path, source: str, setting: str, words: list[str]
 ) -> None:
-    source = source.format(clip=workshop.clip)
+    source = source.format(clip=workshop.clip, model=workshop.model)
     assert_fails(run("convert", "clip", source, tmp_path / "out", "--set", setting), *words)
     assert list(tmp_path.iterdir()) == []
 

@@ -516,7 +516,9 @@ answer({{
     assert torch.equal(saved.text_projection.weight, tiny_model(seed=1).text_projection.weight)
 
 
-@pytest.mark.skipif(not TORCHVISION_FOLDER.is_dir(), reason=f"torchvision is not in {TORCHVISION_FOLDER}: make setup")
+@pytest.mark.skipif(
+    not TORCHVISION_FOLDER.is_dir(), reason=f"torchvision is not in {TORCHVISION_FOLDER}, where `make test` puts it"
+)
 def test_auto_video_processor_where_torchvision_is(published: Published) -> None:
     """transformers gives out AutoVideoProcessor only beside torchvision; ours then loads like any other."""
     expected = tiny_processor().video_processor(str(published.clip), return_tensors="pt")["pixel_values_videos"]

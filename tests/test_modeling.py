@@ -257,6 +257,12 @@ def test_what_is_no_whole_clip_is_refused(tmp_path):
         TS2NetModel.from_clip_model(CLIPModel(narrow))
 
 
+def test_from_clip_refuses_a_ts2net_whose_other_layers_would_be_lost(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="is a 'ts2net' model, expected a 'clip' one"):
+        TS2NetModel.from_clip(tmp_path)
+
+
 def test_from_pretrained_refuses_a_clip(tmp_path):
     tiny_clip().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="from_clip"):

@@ -250,7 +250,8 @@ class TS2NetConfig(PreTrainedConfig):
             config_dict = {name: value for name, value in config_dict.items() if name != "custom_pipelines"}
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
-            advice = "start from it with TS2NetModel.from_clip(...)" if model_type == "clip" else "it cannot be loaded"
+            start = "start from it with TS2NetModel.from_clip or `ts2net convert clip`"
+            advice = start if model_type == "clip" else "it cannot be loaded"
             raise ValueError(f"this is the configuration of a {model_type!r} model, not of a 'ts2net' one: {advice}")
         return super().from_dict(config_dict, **kwargs)
 

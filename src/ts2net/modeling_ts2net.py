@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import nn
-from transformers import AutoModel, CLIPModel, CLIPTextModel
+from transformers import AutoModel, CLIPConfig, CLIPModel, CLIPTextModel
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
@@ -640,15 +640,21 @@ class TS2NetModel(TS2NetPreTrainedModel):
             ValueError: If the checkpoint is not a CLIP or is incomplete, or its text transformer cannot start the
                 temporal encoder.
         """
+        source = {
+            "revision": revision,
+            "subfolder": subfolder,
+            "token": token,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only,
+        }
+        # Another kind of model may hold a CLIP in it, and would lose the rest without a word.
+        model_type = CLIPConfig.get_config_dict(pretrained_model_name_or_path, **source)[0].get("model_type")
+        if model_type != CLIPConfig.model_type:
+            raise ValueError(
+                f"{str(pretrained_model_name_or_path)!r} is a {model_type!r} model, expected a 'clip' one"
+            )
         clip, report = CLIPModel.from_pretrained(
-            pretrained_model_name_or_path,
-            revision=revision,
-            subfolder=subfolder,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            dtype=dtype,
-            output_loading_info=True,
+            pretrained_model_name_or_path, dtype=dtype, output_loading_info=True, **source
         )
         if report["missing_keys"]:
             missing = sorted(report["missing_keys"])
