@@ -120,6 +120,7 @@ def test_all_candidates_can_win():
     ("arguments", "message"),
     [
         ({"scores": torch.zeros(3)}, "shape"),
+        ({"scores": torch.zeros(0, 6)}, "shape"),
         ({"scores": torch.zeros(2, 3, dtype=torch.long)}, "int64"),
         ({"k": 0}, "got 0"),
         ({"k": 7}, "6 candidates, got 7"),

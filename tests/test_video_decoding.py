@@ -21,7 +21,9 @@ import pytest
 import torch
 
 from loopback_hub import LoopbackHub
-from ts2net.video_decoding_ts2net import VideoDecodingError, decode_video, sample_frame_indices
+from ts2net.video_decoding_ts2net import decode_video
+from ts2net.video_sampling_ts2net import sample_frame_indices
+from ts2net.video_source_ts2net import VideoDecodingError
 from video_files import decode_from_start, encoded, write_streams, write_video
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "frame_sampling.json").read_text())
@@ -328,7 +330,7 @@ def test_a_failed_download_is_named_without_its_secrets(server):
 
 
 def test_a_download_has_a_limit(server, monkeypatch):
-    monkeypatch.setattr("ts2net.video_decoding_ts2net.MAX_DOWNLOAD_BYTES", 1000)
+    monkeypatch.setattr("ts2net.video_source_ts2net.MAX_STREAM_BYTES", 1000)
     with pytest.raises(VideoDecodingError, match="larger than 1000 bytes"):
         decode_video(f"{server.address}/clip.mp4")
 

@@ -37,6 +37,9 @@ from .processing_ts2net import TS2NetProcessor
 HUB_FILES = (
     "configuration_ts2net.py",
     "modeling_ts2net.py",
+    "video_source_ts2net.py",
+    "video_sampling_ts2net.py",
+    "video_bitstream_ts2net.py",
     "video_decoding_ts2net.py",
     "video_processing_ts2net.py",
     "processing_ts2net.py",

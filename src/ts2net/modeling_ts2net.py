@@ -12,6 +12,8 @@ Shapes: `B` videos, `T` frames, `N` patches a frame, `L = N + 1` tokens a frame 
 """
 
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -34,6 +36,9 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_ts2net import TS2NetConfig, TS2NetVisionConfig
 
 logger = logging.get_logger(__name__)
+
+# Elements of noise of a run of the perturbed top-k: 4 MiB of float32, which stay in a processor's cache.
+_RUN_ELEMENTS = 2**20
 
 # Elements of the largest intermediate of a chunk: 64 MiB of float32. Large enough that a chunk keeps a device busy,
 # small enough that thousands of texts against thousands of videos stay in memory.
@@ -229,7 +234,7 @@ def perturbed_topk(
     Raises:
         ValueError: If an argument is out of range or has the wrong shape.
     """
-    if scores.ndim != 2 or not scores.is_floating_point():
+    if scores.ndim != 2 or not scores.numel() or not scores.is_floating_point():
         raise ValueError(f"scores must be a floating tensor of shape (rows, N), got {scores.dtype} {(*scores.shape,)}")
     rows, num_candidates = scores.shape
     if not 1 <= k <= num_candidates:
@@ -243,7 +248,7 @@ def perturbed_topk(
         raise ValueError(f"noise must have shape (rows, num_samples, N) = {expected}, got {(*noise.shape,)}")
     if noise is None and seeds is None:
         # As many runs as keep a run's noise in a processor's cache, each with rows enough to be worth a call.
-        groups = max(1, min(rows, rows * num_samples * num_candidates // 2**20))
+        groups = max(1, min(rows, rows * num_samples * num_candidates // _RUN_ELEMENTS))
         while rows % groups:
             groups -= 1
         seeds = torch.randint(2**62, (groups,), generator=generator)
@@ -263,12 +268,15 @@ class _PerturbedTopK(torch.autograd.Function):
         index_dtype = torch.uint8 if num_candidates <= 256 else torch.int16 if num_candidates <= 2**15 else torch.int32
         winners = torch.empty(rows, num_samples, k, dtype=index_dtype, device=scores.device)
         counts = torch.zeros(rows, k, num_candidates, dtype=scores.dtype, device=scores.device)
-        for run, noise in _runs_of_noise(source, scores, num_samples):
+
+        def count(run: slice, noise: torch.Tensor) -> None:
             perturbed = torch.add(scores[run, None], noise, alpha=sigma)  # (run, n, N)
             indices = perturbed.topk(k, dim=-1, sorted=False).indices.sort(dim=-1).values  # (run, n, k)
             winners[run] = indices.to(index_dtype)
             one_each = counts.new_ones(()).expand(len(indices), k, num_samples)
             counts[run].scatter_add_(-1, indices.transpose(1, 2), one_each)
+
+        _for_each_run(count, source, scores, num_samples)
         ctx.save_for_backward(scores, winners)
         ctx.source, ctx.sigma, ctx.gradient = source, sigma, gradient
         return counts.div_(num_samples)
@@ -278,32 +286,49 @@ class _PerturbedTopK(torch.autograd.Function):
         scores, winners = ctx.saved_tensors
         num_samples = winners.shape[1]
         grad_scores = torch.zeros_like(scores)
-        for run, noise in _runs_of_noise(ctx.source, scores, num_samples):
+
+        def add_gradient(run: slice, noise: torch.Tensor) -> None:
             indices = winners[run].long()  # (run, n, k)
             weights = grad_indicators[run].gather(-1, indices.transpose(1, 2))  # (run, k, n): g_j[index_j]
             if ctx.gradient == "exact":
-                weights = weights.sum(1, keepdim=True)  # (run, 1, n)
-                grad_scores[run] = (weights @ noise).squeeze(1)
+                grad_scores[run] = (weights.sum(1, keepdim=True) @ noise).squeeze(1)
             else:
                 at_winners = noise.gather(-1, indices).transpose(1, 2)  # (run, k, n)
                 flat = (weights * at_winners).flatten(1)
                 grad_scores[run].scatter_add_(-1, indices.transpose(1, 2).flatten(1), flat)
+
+        _for_each_run(add_gradient, ctx.source, scores, num_samples)
         return grad_scores.div_(num_samples * ctx.sigma), None, None, None, None, None
 
 
-def _runs_of_noise(source, scores, num_samples):
-    """Yield `(rows, noise)` for each run of rows, from a list of seeds or from noise that is all there."""
+def _for_each_run(
+    work: Callable[[slice, torch.Tensor], None], source: torch.Tensor | list[int], scores: torch.Tensor, draws: int
+) -> None:
+    """Call `work(rows, noise)` for each run of rows, with noise from a seed for each or from noise that is all there.
+
+    On a CPU a generator draws with one thread, so runs are worked on side by side; each writes rows of its own.
+    """
     rows, num_candidates = scores.shape
-    if isinstance(source, torch.Tensor):
-        step = max(1, 2**20 // (num_samples * num_candidates))
-        for start in range(0, rows, step):
-            yield slice(start, start + step), source[start : start + step]
+    runs = len(source) if isinstance(source, list) else -(-rows * draws * num_candidates // _RUN_ELEMENTS)
+    step = -(-rows // max(runs, 1))
+
+    @torch.no_grad()  # which holds for one thread alone
+    def do(run: int) -> None:
+        rows_of_run = slice(run * step, min((run + 1) * step, rows))
+        if isinstance(source, list):
+            generator = torch.Generator(scores.device).manual_seed(source[run])
+            noise = scores.new_empty(step, draws, num_candidates).normal_(generator=generator)
+        else:
+            noise = source[rows_of_run]
+        work(rows_of_run, noise)
+
+    workers = torch.get_num_threads() if scores.device.type == "cpu" else 1
+    if workers == 1:
+        for run in range(-(-rows // step)):
+            do(run)
         return
-    generator = torch.Generator(scores.device)
-    step = rows // len(source)
-    noise = scores.new_empty(step, num_samples, num_candidates)
-    for run, seed in enumerate(source):
-        yield slice(run * step, (run + 1) * step), noise.normal_(generator=generator.manual_seed(seed))
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(do, range(-(-rows // step))))
 
 
 # ----------------------------------------------------------------------------------------------------------------

@@ -3,29 +3,21 @@
 What is notable here:
 - A video is opened by its bytes and only as a file that stands alone: a playlist, which names other files or
   addresses, is refused before anything it names is touched.
-- Which frames are taken (`sample_frame_indices`) is plain arithmetic, apart from how they are decoded.
 - Where the container has a trustworthy index, only the groups of pictures (GOPs) that hold a wanted frame are read,
   each by a decoder of its own, side by side; frames that no other frame refers to never reach the decoder.
 - Nothing an index promises is taken on trust. What is read is checked against it, and on any disagreement the next,
   more careful way is taken: header index, then a scan of all packets, then decoding everything in order.
 """
 
-import io
-import math
-import os
 import re
-import shutil
-import tempfile
-import threading
 import warnings
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import IO, Any, BinaryIO
-from urllib.parse import urlsplit
+from typing import Any
 
 import av
 import numpy as np
@@ -34,12 +26,12 @@ from av.stream import Discard, Disposition
 from av.video import VideoStream
 from av.video.reformatter import VideoReformatter
 
-VideoSource = str | os.PathLike[str] | bytes | BinaryIO
+from .video_bitstream_ts2net import Bitstream
+from .video_sampling_ts2net import check_sampling, sample_frame_indices
+from .video_source_ts2net import FileView, SharedFile, VideoDecodingError, VideoSource, open_source
 
 MAX_PIXELS = 2**26  # a frame: 8192 x 8192, twice 8K television
-MAX_DOWNLOAD_BYTES = 4 * 2**30
 _MIN_PIXELS_FOR_THREADS = 2**16  # measured: two threads are slower than one at 176x144, faster at 320x240
-_IN_MEMORY_BYTES = 64 * 2**20  # a stream larger than this goes to a temporary file
 
 # Containers that hold their own data. All that may name another file or address (hls, dash, concat, image2, sdp, ...)
 # are left out.
@@ -53,15 +45,10 @@ _SEEKABLE_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "prores", "dnx
 # An HEVC keyframe may be followed by pictures shown before it. No level of the standard allows more of them.
 _MAX_LEADING_PICTURES = 16
 
-
 _DEFAULT_FPS = 25.0  # where a file states neither times nor a rate; FFmpeg's choice as well
 
 # Which frames are wanted of a video of so many frames at so many frames a second.
 _Sample = Callable[[int, float], list[int]]
-
-
-class VideoDecodingError(ValueError):
-    """A video that can't be decoded. The message names the source, what was found and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -101,85 +88,6 @@ class DecodedVideo:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Sampling
-
-
-def sample_frame_indices(
-    num_video_frames: int,
-    video_fps: float,
-    num_frames: int = 12,
-    frames_per_second: float = 1.0,
-    strategy: str = "uniform",
-    start: float | None = None,
-    end: float | None = None,
-) -> list[int]:
-    """Chooses which frames of a video are read.
-
-    As in the released TS2-Net, a second has `int(video_fps)` frames. Candidates are `frames_per_second` frames of
-    every second, never closer than neighbouring frames.
-
-    Args:
-        num_video_frames: frames in the video.
-        video_fps: frames a second of the video.
-        num_frames: the most that are taken.
-        frames_per_second: candidates a second.
-        strategy: which candidates are taken if there are more than `num_frames`: `"uniform"` (spread evenly from the
-            first to the last), `"first"` or `"last"`.
-        start: seconds, where the moment begins; the video's start if None.
-        end: seconds, where it ends, inclusive and clipped to the video; the video's end if None.
-
-    Returns:
-        Indices in the order of presentation, at least one.
-
-    Raises:
-        ValueError: an argument is out of range, or the video ends before `start`.
-    """
-    _check_sampling(num_frames, frames_per_second, strategy, start, end)
-    if num_video_frames < 1:
-        raise ValueError(f"num_video_frames must be at least 1, got {num_video_frames}")
-    if not (math.isfinite(video_fps) and video_fps > 0):
-        raise ValueError(f"video_fps must be a positive number, got {video_fps}")
-
-    second = max(int(video_fps), 1)  # frames
-    first = int((start or 0) * second)
-    last = num_video_frames - 1
-    if first > last:
-        raise ValueError(f"start={start} s lies beyond the end of the video ({num_video_frames / video_fps:.3f} s)")
-    if end is not None:
-        last = min(int(end * second), last)
-
-    def candidate(k: int) -> int:
-        return first + max(k, int(k * second / frames_per_second))
-
-    count = min(int((last - first) * frames_per_second / second), last - first) + 2  # at most two too many
-    while candidate(count - 1) > last:
-        count -= 1
-    if count <= num_frames:
-        chosen: Collection[int] = range(count)
-    elif strategy == "uniform":
-        chosen = np.linspace(0, count - 1, num_frames, dtype=int).tolist()
-    else:
-        chosen = range(num_frames) if strategy == "first" else range(count - num_frames, count)
-    return [candidate(k) for k in chosen]
-
-
-def _check_sampling(
-    num_frames: int, frames_per_second: float, strategy: str, start: float | None, end: float | None
-) -> None:
-    if num_frames < 1:
-        raise ValueError(f"num_frames must be at least 1, got {num_frames}")
-    if not (math.isfinite(frames_per_second) and frames_per_second > 0):
-        raise ValueError(f"frames_per_second must be a positive number, got {frames_per_second}")
-    if strategy not in ("uniform", "first", "last"):
-        raise ValueError(f"strategy must be 'uniform', 'first' or 'last', got {strategy!r}")
-    for name, value in (("start", start), ("end", end)):
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a number of seconds, 0 or more, got {value}")
-    if end is not None and end < (start or 0):
-        raise ValueError(f"end={end} s lies before start={start or 0} s")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # The whole way
 
 
@@ -215,7 +123,7 @@ def decode_video(
         ValueError: an argument is out of range, or the video ends before `start`.
         OSError: the file can't be read.
     """
-    _check_sampling(num_frames, frames_per_second, strategy, start, end)
+    check_sampling(num_frames, frames_per_second, strategy, start, end)
     if num_threads is not None and num_threads < 1:
         raise ValueError(f"num_threads must be at least 1, got {num_threads}")
     threads = num_threads or torch.get_num_threads()
@@ -223,7 +131,7 @@ def decode_video(
     def sample(count: int, fps: float) -> list[int]:
         return sample_frame_indices(count, fps, num_frames, frames_per_second, strategy, start, end)
 
-    with _open_source(source) as file, ExitStack() as stack:
+    with open_source(source) as file, ExitStack() as stack:
         reader = stack.enter_context(_Reader(file, max_pixels))
         for table_of in (_table_from_index, _table_from_packets):
             reader = stack.enter_context(reader.fresh())
@@ -263,122 +171,13 @@ def _assemble(pictures: dict[int, _Picture], indices: list[int], clock: "_Clock"
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Sources
-
-
-class _SharedFile:
-    """A seekable binary file that several readers use at once, each with a position of its own."""
-
-    def __init__(self, file: IO[bytes], name: str) -> None:
-        self.name = name
-        self._file = file
-        self._lock = threading.Lock()
-        self.size = file.seek(0, os.SEEK_END)
-
-    def read_at(self, position: int, size: int) -> bytes:
-        with self._lock:
-            self._file.seek(position)
-            return self._file.read(size)
-
-
-class _View(io.RawIOBase):
-    """One reader's view of a shared file. It has no name, so a file's name never decides how its bytes are read."""
-
-    def __init__(self, shared: _SharedFile) -> None:
-        self._shared = shared
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._shared.read_at(self._position, self._shared.size if size < 0 else size)
-        self._position += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._shared.size}[whence]
-        self._position = max(base + offset, 0)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-
-@contextmanager
-def _open_source(source: VideoSource) -> Iterator[_SharedFile]:
-    """The bytes of any source, as a seekable file with a name for messages."""
-    with ExitStack() as stack:
-        file: IO[bytes]
-        if isinstance(source, (bytes, bytearray, memoryview)):
-            file, name = io.BytesIO(source), "<bytes>"
-        elif isinstance(source, (str, os.PathLike)):
-            name = os.fspath(source)
-            if name.startswith(("http://", "https://")):
-                file, name = (
-                    stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)),
-                    _without_secrets(name),
-                )
-                _download(os.fspath(source), name, file)
-            elif name.startswith("hf://"):
-                from huggingface_hub import HfFileSystem
-
-                file = stack.enter_context(HfFileSystem().open(name, "rb"))
-            else:
-                file = stack.enter_context(open(name, "rb", buffering=0))
-        elif hasattr(source, "read"):
-            name = str(getattr(source, "name", f"<{type(source).__name__}>"))
-            if not isinstance(source.read(0), bytes):
-                raise TypeError(f"{name}: expected a file opened in binary mode ('rb'), got one in text mode")
-            if source.seekable():
-                file = source
-                stack.callback(source.seek, source.tell())
-            else:
-                file = stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES))
-                shutil.copyfileobj(source, file)
-        else:
-            raise TypeError(f"a video is a path, an address, bytes or a binary file, got {type(source).__name__}")
-        shared = _SharedFile(file, name)
-        if shared.size == 0:
-            raise VideoDecodingError(f"{name}: empty (0 bytes), expected a video")
-        yield shared
-
-
-def _without_secrets(url: str) -> str:
-    """The address without user, password and query, which may carry a signature."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _download(url: str, name: str, file: IO[bytes]) -> None:
-    from huggingface_hub.constants import HF_HUB_DOWNLOAD_TIMEOUT
-    from huggingface_hub.utils import get_session
-
-    try:
-        with get_session().stream("GET", url, follow_redirects=True, timeout=HF_HUB_DOWNLOAD_TIMEOUT) as response:
-            if response.status_code != 200:
-                raise VideoDecodingError(f"{name}: the server answered {response.status_code}, expected 200")
-            for chunk in response.iter_bytes():
-                file.write(chunk)
-                if file.tell() > MAX_DOWNLOAD_BYTES:
-                    raise VideoDecodingError(f"{name}: larger than {MAX_DOWNLOAD_BYTES} bytes, the most downloaded")
-    except (VideoDecodingError, OSError):
-        raise
-    except Exception as error:  # the HTTP client is the user's to replace: its errors have no type in common
-        raise VideoDecodingError(f"{name}: download failed ({type(error).__name__})") from error
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # One open container
 
 
 class _Reader:
     """An open container and the decoder of its best video stream."""
 
-    def __init__(self, file: _SharedFile, max_pixels: int) -> None:
+    def __init__(self, file: SharedFile, max_pixels: int) -> None:
         self.file = file
         self.max_pixels = max_pixels
         self._was_read = False
@@ -388,7 +187,7 @@ class _Reader:
             "max_pixels": str(max_pixels),  # for the decoders that look into the streams
         }
         try:
-            self.container = av.open(_View(file), "r", options=options, metadata_errors="replace")
+            self.container = av.open(FileView(file), "r", options=options, metadata_errors="replace")
         except av.ArgumentError as error:
             message = f"{file.name}: not a video file that stands alone; playlists and image lists are refused"
             raise VideoDecodingError(message) from error
@@ -408,7 +207,7 @@ class _Reader:
         self.decoder.thread_count = 1
         self.codec = self.decoder.codec.canonical_name
         self.seeks_by_dts = self.container.format.name == _MOV
-        self.bitstream = _Bitstream(self.codec, self.decoder.extradata or b"")
+        self.bitstream = Bitstream(self.codec, self.decoder.extradata or b"")
         self._reformatter = VideoReformatter()
         self._size = self.stream.width, self.stream.height
 
@@ -526,55 +325,6 @@ def _orientation(frame: av.VideoFrame) -> tuple[bool, bool, bool]:
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return False, d < 0, a < 0
     return True, b < 0, c < 0
-
-
-class _Bitstream:
-    """What the bytes of an H.264 or HEVC packet tell before it is decoded.
-
-    Both are read in the form MP4 and Matroska use: units, each after its length.
-    """
-
-    def __init__(self, codec: str, extradata: bytes) -> None:
-        has_header = len(extradata) > 22 if codec == "hevc" else len(extradata) > 6
-        self._codec = codec if has_header and extradata[0] == 1 else None
-        self._needs_units = codec in ("h264", "hevc")
-        if self._codec == "h264":
-            self._length_bytes = (extradata[4] & 3) + 1
-        elif self._codec == "hevc":
-            self._length_bytes = (extradata[21] & 3) + 1
-            # With temporal layers, a higher layer may refer to a picture that its own layer doesn't.
-            self._one_layer = (extradata[21] >> 3) & 7 == 1
-
-    def is_entry_point(self, packet: av.Packet) -> bool:
-        """Whether decoding can start here: nothing shown after this picture refers to anything before it."""
-        if not packet.is_keyframe:
-            return False
-        if self._codec == "h264":
-            return all(unit & 31 == 5 for unit in self._slices(packet))  # IDR
-        if self._codec == "hevc":
-            return all(16 <= unit >> 1 <= 21 for unit in self._slices(packet))  # BLA, IDR, CRA
-        return not self._needs_units
-
-    def is_disposable(self, packet: av.Packet) -> bool:
-        """Whether no other picture refers to this one."""
-        if self._codec == "h264":
-            return all(unit & 0x60 == 0 for unit in self._slices(packet))
-        if self._codec == "hevc" and self._one_layer:
-            return all(unit >> 1 < 16 and unit >> 1 & 1 == 0 for unit in self._slices(packet))
-        return False
-
-    def _slices(self, packet: av.Packet) -> list[int]:
-        """The first byte of each unit with picture data; a lone 0xFF, which no test accepts, if there is none."""
-        data = memoryview(packet)
-        position, first_bytes = 0, []
-        while position + self._length_bytes < len(data):
-            length = int.from_bytes(data[position : position + self._length_bytes], "big")
-            position += self._length_bytes
-            unit = data[position]
-            if (1 <= unit & 31 <= 5) if self._codec == "h264" else (unit >> 1 < 32):
-                first_bytes.append(unit)
-            position += length
-        return first_bytes or [0xFF]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

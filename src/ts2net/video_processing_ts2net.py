@@ -27,7 +27,8 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 from transformers.video_utils import VideoMetadata
 
-from .video_decoding_ts2net import DecodedVideo, VideoInfo, decode_video, sample_frame_indices
+from .video_decoding_ts2net import DecodedVideo, VideoInfo, decode_video
+from .video_sampling_ts2net import sample_frame_indices
 
 Seconds = int | float | list[int | float | None] | None
 
