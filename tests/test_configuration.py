@@ -75,6 +75,16 @@ def test_overrides_go_where_they_belong_and_strangers_are_named():
             tiny_config(**{name: 1})
 
 
+def test_overrides_when_loading_are_checked_too(tmp_path):
+    """Positions are weights: more frames than the saved ones are for can't be asked for."""
+    tiny_config().save_pretrained(tmp_path)
+    assert TS2NetConfig.from_pretrained(tmp_path, matching_kind="mean").matching_kind == "mean"
+    with pytest.raises(StrictDataclassError, match="12 frames of 4 tokens need 48 temporal positions"):
+        TS2NetConfig.from_pretrained(tmp_path, num_frames=12)
+    with pytest.raises(StrictDataclassError, match="shift_offset=5"):
+        TS2NetConfig.from_pretrained(tmp_path, vision_config={"shift_offset": 5})
+
+
 def test_a_clip_checkpoint_is_not_taken_for_a_ts2net(tmp_path):
     tiny_clip_config().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="from_clip"):

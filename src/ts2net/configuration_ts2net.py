@@ -253,7 +253,12 @@ class TS2NetConfig(PreTrainedConfig):
             start = "start from it with TS2NetModel.from_clip or `ts2net convert clip`"
             advice = start if model_type == "clip" else "it cannot be loaded"
             raise ValueError(f"this is the configuration of a {model_type!r} model, not of a 'ts2net' one: {advice}")
-        return super().from_dict(config_dict, **kwargs)
+        loaded = super().from_dict(config_dict, **kwargs)
+        config = loaded[0] if isinstance(loaded, tuple) else loaded
+        # Overrides are set one by one on a configuration that was checked without them.
+        config.validate()
+        config.vision_config.validate()
+        return loaded
 
     def validate_selection(self) -> None:
         """The number of tokens fits the kind of selection and the grid."""
