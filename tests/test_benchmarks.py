@@ -1,0 +1,409 @@
+"""The benchmarks' annotation files: genuine formats give the protocol's rows, anything else a clear error."""
+
+import ast
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ts2net.benchmarks
+from ts2net.benchmarks import BENCHMARKS, Row
+
+FILM = "1006_Slumdog_Millionaire_01.25.49.077-01.25.54.718"
+OTHER_FILM = "3011_BLIND_DATING_01.11.23.496-01.11.25.853"
+TIMES = "01.25.49.077\t01.25.54.718\t01.25.49.077\t01.25.54.718"
+
+MSRVTT_DATA = {
+    "info": {"year": "2016", "version": "1.0"},
+    "videos": [
+        {"id": 0, "video_id": "video0", "category": 9, "url": "https://www.youtube.com/watch?v=9lZi22qLlEo"}
+        | {"start time": 137.72, "end time": 149.44, "split": "train"},
+    ],
+    # The captions of a video need not stand side by side.
+    "sentences": [
+        {"sen_id": 0, "video_id": "video0", "caption": "a car is shown"},
+        {"sen_id": 1, "video_id": "video7020", "caption": "a woman makes a flower"},
+        {"sen_id": 2, "video_id": "video0", "caption": "someone drives  a car "},
+        {"sen_id": 3, "video_id": "video1", "caption": "a dog runs"},
+    ],
+}
+VATEX_CAPTIONS = {
+    "-abc_DEF123_000010_000020": [f"Caption {number} of the first." for number in range(10)],
+    "Qf3ch_x4Y-0_000179_000189": [f"Caption {number} of the second." for number in range(10)],
+}
+EVENTS = {
+    "v_QOlSCBRmfWY": {
+        "duration": 82.73,
+        "timestamps": [[0.83, 19.86], [17.37, 60.81]],
+        "sentences": ["A young woman is seen in a room.", " She dances around."],
+    },
+    "v_ehGHCYKzyZ8": {"duration": 61.7, "timestamps": [[0, 61.7]], "sentences": ["The man mows."]},
+}
+DIDEMO_MOMENTS = [
+    {"annotation_id": 1, "video": "12@N02_34_ef.mov", "description": "the dog jumps", "times": [[0, 0], [0, 1]]}
+    | {"num_segments": 6, "dl_link": "https://www.flickr.com/video_download.gne?id=34"},
+    {"annotation_id": 2, "video": "56@N00_78_ab.avi", "description": "first time we see the sea", "times": [[4, 4]]},
+    {"annotation_id": 3, "video": "12@N02_34_ef.mov", "description": "it runs away\n", "times": [[3, 3]]},
+    {"annotation_id": 4, "video": "90@N01_12_cd.mpg", "description": "in no list", "times": [[1, 2]]},
+]
+
+
+def lsmdc_line(clip_id: str, sentence: str) -> str:
+    return f"{clip_id}\t{TIMES}\t{sentence}\n"
+
+
+# Every file of every split, as it is distributed but smaller.
+GENUINE: dict[str, dict[str, Any]] = {
+    "msrvtt": {
+        "MSRVTT_data.json": MSRVTT_DATA,
+        "MSRVTT_train.9k.csv": "video_id\nvideo0\nvideo1\n",
+        "MSRVTT_train.7k.csv": "video_id\r\nvideo1\r\n",
+        "MSRVTT_JSFUSION_test.csv": "key,vid_key,video_id,sentence\n"
+        'ret0,msr9770,video9770,a person is connecting something to system\nret1,msr7020,video7020,"well, a flower"\n',
+    },
+    "vatex": {
+        "ref_captions.json": VATEX_CAPTIONS,
+        "train_list.txt": "-abc_DEF123_000010_000020\n",
+        "test_list.txt": "Qf3ch_x4Y-0_000179_000189",
+    },
+    "lsmdc": {
+        "LSMDC16_annos_training.csv": lsmdc_line(FILM, 'SOMEONE says "yes.')  # a lone quotation mark is no CSV quoting
+        + lsmdc_line(OTHER_FILM, "SOMEONE,\u2028smiling, leaves.")  # a separator of Unicode ends no line
+        + lsmdc_line(FILM, "He runs."),
+        "LSMDC16_annos_val.csv": lsmdc_line(OTHER_FILM, "A caf\u00e9."),
+        "LSMDC16_challenge_1000_publictect.csv": lsmdc_line(OTHER_FILM, "Rain.") + lsmdc_line(FILM, "He sits."),
+    },
+    "activitynet": {
+        "train_ids.json": ["v_QOlSCBRmfWY", "v_ehGHCYKzyZ8"],
+        "train.json": EVENTS,
+        "val_ids.json": ["v_ehGHCYKzyZ8"],
+        "val_1.json": EVENTS,
+    },
+    "didemo": {
+        "train_list.txt": "56@N00_78_ab.avi\n12@N02_34_ef.mov\n",
+        "train_data.json": DIDEMO_MOMENTS,
+        "val_list.txt": "12@N02_34_ef.mov\n",
+        "val_data.json": DIDEMO_MOMENTS,
+        "test_list.txt": "56@N00_78_ab.avi\n",
+        "test_data.json": DIDEMO_MOMENTS,
+    },
+}
+
+EXPECTED: dict[tuple[str, str], list[Row]] = {
+    ("msrvtt", "train"): [Row("video0", ("a car is shown", "someone drives a car")), Row("video1", ("a dog runs",))],
+    ("msrvtt", "train_7k"): [Row("video1", ("a dog runs",))],
+    ("msrvtt", "test"): [
+        Row("video9770", ("a person is connecting something to system",)),
+        Row("video7020", ("well, a flower",)),
+    ],
+    ("vatex", "train"): [
+        Row("-abc_DEF123_000010_000020", tuple(f"Caption {number} of the first." for number in range(10)))
+    ],
+    ("vatex", "test"): [
+        Row("Qf3ch_x4Y-0_000179_000189", tuple(f"Caption {number} of the second." for number in range(10)))
+    ],
+    ("lsmdc", "train"): [
+        Row(FILM, ('SOMEONE says "yes.', "He runs.")),
+        Row(OTHER_FILM, ("SOMEONE, smiling, leaves.",)),
+    ],
+    ("lsmdc", "val"): [Row(OTHER_FILM, ("A caf\u00e9.",))],
+    ("lsmdc", "test"): [Row(OTHER_FILM, ("Rain.",)), Row(FILM, ("He sits.",))],
+    ("activitynet", "train"): [
+        Row("v_QOlSCBRmfWY", ("A young woman is seen in a room. She dances around.",)),
+        Row("v_ehGHCYKzyZ8", ("The man mows.",)),
+    ],
+    ("activitynet", "val"): [Row("v_ehGHCYKzyZ8", ("The man mows.",))],
+    ("didemo", "train"): [
+        Row("56@N00_78_ab.avi", ("first time we see the sea",), 0.0, 30.0),
+        Row("12@N02_34_ef.mov", ("the dog jumps it runs away",), 0.0, 30.0),
+    ],
+    ("didemo", "val"): [Row("12@N02_34_ef.mov", ("the dog jumps it runs away",), 0.0, 30.0)],
+    ("didemo", "test"): [Row("56@N00_78_ab.avi", ("first time we see the sea",), 0.0, 30.0)],
+}
+
+
+def write(path: Path, content: Any) -> None:
+    if not isinstance(content, bytes):
+        content = (content if isinstance(content, str) else json.dumps(content)).encode()
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def annotations(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a benchmark's genuine files, some of them replaced."""
+
+    def write_all(name: str, replaced: dict[str, Any] | None = None) -> Path:
+        for file, content in (GENUINE[name] | (replaced or {})).items():
+            write(tmp_path / file, content)
+        return tmp_path
+
+    return write_all
+
+
+def the_error(folder: Path, name: str, split: str) -> str:
+    """The message that reading a split fails with, its file without the folder."""
+    with pytest.raises(ValueError, match=r".") as caught:
+        list(BENCHMARKS[name].rows(folder, split))
+    message = str(caught.value)
+    assert message.startswith(str(folder)), "it doesn't begin with the file"
+    assert "\n" not in message
+    return message.replace(f"{folder}/", "")
+
+
+# Genuine files
+
+
+def test_every_split_is_tried_below() -> None:
+    """A split that somebody adds gets a test."""
+    assert {(name, split) for name in BENCHMARKS for split in BENCHMARKS[name].splits} == set(EXPECTED)
+
+
+@pytest.mark.parametrize(("name", "split"), EXPECTED)
+def test_genuine_files_give_the_rows_of_the_protocol(
+    name: str, split: str, annotations: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is asked of which video, in which order, and which part of it, decides what a recall means."""
+    assert list(BENCHMARKS[name].rows(annotations(name), split)) == EXPECTED[name, split]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(("name", "split"), EXPECTED)
+def test_a_split_needs_its_own_files_only(name: str, split: str, tmp_path: Path) -> None:
+    """Who only evaluates needs no training files."""
+    for file in BENCHMARKS[name].splits[split].files:
+        write(tmp_path / file, GENUINE[name][file])
+    assert list(BENCHMARKS[name].rows(str(tmp_path), split)) == EXPECTED[name, split]
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "words", "evaluation"),
+    [
+        ("msrvtt", 12, 32, "test"),
+        ("vatex", 12, 32, "test"),
+        ("lsmdc", 12, 32, "test"),
+        ("activitynet", 64, 64, "val"),
+        ("didemo", 64, 64, "test"),
+    ],
+)
+def test_defaults_are_those_of_the_recipe(name: str, frames: int, words: int, evaluation: str) -> None:
+    """A recall is comparable with the paper's only at the paper's lengths and on its split."""
+    benchmark = BENCHMARKS[name]
+    assert (benchmark.num_frames, benchmark.max_words, benchmark.frames_per_second) == (frames, words, 1.0)
+    assert benchmark.evaluation_split == evaluation
+    assert benchmark.name == name
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_id(annotations: Callable[..., Path]) -> None:
+    """Editors on Windows put one in front of a list."""
+    folder = annotations("vatex", {"test_list.txt": b"\xef\xbb\xbfQf3ch_x4Y-0_000179_000189\r\n\r\n"})
+    assert list(BENCHMARKS["vatex"].rows(folder, "test")) == EXPECTED["vatex", "test"]
+
+
+def test_activitynet_videos_without_captions_are_left_out_and_logged(
+    annotations: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The genuine list has videos that the first set of captions lacks."""
+    folder = annotations("activitynet", {"val_ids.json": ["v_ehGHCYKzyZ8", "v_nocaptions1"]})
+    with caplog.at_level(logging.WARNING):
+        assert list(BENCHMARKS["activitynet"].rows(folder, "val")) == EXPECTED["activitynet", "val"]
+    (record,) = caplog.records
+    assert "1 of 2 videos have no captions in val_1.json and are left out: ['v_nocaptions1']" in record.getMessage()
+
+
+# Files that are not what they should be
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_an_unknown_split_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    """The message says which ones there are."""
+    with pytest.raises(ValueError, match=r"has no split 'dev', only train, ") as caught:
+        BENCHMARKS[name].rows(tmp_path, "dev")
+    assert BENCHMARKS[name].title in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "file"),
+    [(name, split, file) for name, split in EXPECTED for file in BENCHMARKS[name].splits[split].files],
+)
+def test_a_missing_file_is_named_at_once(name: str, split: str, file: str, annotations: Callable[..., Path]) -> None:
+    """Before the first row is asked for, with the other files that the split needs; a folder is no file."""
+    folder = annotations(name)
+    (folder / file).unlink()
+    (folder / file).mkdir()
+    with pytest.raises(FileNotFoundError) as caught:
+        BENCHMARKS[name].rows(folder, split)
+    assert str(caught.value).startswith(f"{folder / file}: no such file; split {split!r} of {BENCHMARKS[name].title}")
+    assert all(needed in str(caught.value) for needed in BENCHMARKS[name].splits[split].files)
+
+
+def with_id(name: str, video_id: str) -> tuple[str, dict[str, Any], str]:
+    """A split of a benchmark whose second id is the given one, its files, and where that id stands."""
+    if name == "msrvtt":
+        return "train", {"MSRVTT_train.9k.csv": f'video_id\nvideo0\n"{video_id}"\n'}, "MSRVTT_train.9k.csv:3"
+    if name == "msrvtt test":
+        rows = f'ret0,msr0,video0,a car\nret1,msr1,"{video_id}",a dog\n'
+        file = "MSRVTT_JSFUSION_test.csv"
+        return "test", {file: f"key,vid_key,video_id,sentence\n{rows}"}, f"{file}:3"
+    if name == "vatex":
+        return "train", {"train_list.txt": f"-abc_DEF123_000010_000020\n{video_id}\n"}, "train_list.txt:2"
+    if name == "lsmdc":
+        file = "LSMDC16_annos_training.csv"
+        return "train", {file: lsmdc_line(FILM, "He runs.") + lsmdc_line(video_id, "Rain.")}, f"{file}:2"
+    if name == "lsmdc test":
+        file = "LSMDC16_challenge_1000_publictect.csv"
+        return "test", {file: lsmdc_line(FILM, "He runs.") + lsmdc_line(video_id, "Rain.")}, f"{file}:2"
+    if name == "activitynet":
+        return "train", {"train_ids.json": ["v_ehGHCYKzyZ8", video_id]}, "train_ids.json: [1]"
+    return "train", {"train_list.txt": f"12@N02_34_ef.mov\n{video_id}\n"}, "train_list.txt:2"
+
+
+LISTS = ("msrvtt", "msrvtt test", "vatex", "lsmdc", "lsmdc test", "activitynet", "didemo")
+
+
+@pytest.mark.parametrize(
+    "video_id",
+    ["../x", "/etc/passwd", "a/b", "..\\x", "C:x", "..", ".", "a\0b", "a\x1b[2Jb", "a\u202eb"],
+    ids=["parent", "absolute", "folder", "windows", "drive", "up", "here", "nul", "terminal", "direction"],
+)
+@pytest.mark.parametrize("listed", LISTS)
+def test_an_id_never_leaves_its_folder(listed: str, video_id: str, annotations: Callable[..., Path]) -> None:
+    """An id becomes a file's name later, so a hostile one must not become a row."""
+    split, files, where = with_id(listed, video_id)
+    name = listed.split()[0]
+    message = the_error(annotations(name, files), name, split)
+    assert message == f"{where}: video id {video_id!r} has to be a plain file name, without a folder"
+
+
+@pytest.mark.parametrize("listed", [listed for listed in LISTS if listed != "lsmdc"])
+def test_an_id_that_stands_twice_is_refused(listed: str, annotations: Callable[..., Path]) -> None:
+    """Two rows of one video would be each other's negatives; both places are named."""
+    first = {
+        "msrvtt": "video0",
+        "msrvtt test": "video0",
+        "vatex": "-abc_DEF123_000010_000020",
+        "lsmdc test": FILM,
+        "activitynet": "v_ehGHCYKzyZ8",
+        "didemo": "12@N02_34_ef.mov",
+    }[listed]
+    split, files, where = with_id(listed, first)
+    name = listed.split()[0]
+    folder = annotations(name, files)
+    message = the_error(folder, name, split)
+    assert message.startswith(f"{where}: video id {first!r} is repeated, first at {where.split(':')[0]}:")
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "file", "content", "message"),
+    [
+        # MSR-VTT
+        ("msrvtt", "train", "MSRVTT_train.9k.csv", "id\nvideo0\n", ":1: expected a column 'video_id', found ['id']"),
+        ("msrvtt", "train", "MSRVTT_train.9k.csv", "", ":1: expected a column 'video_id', found []"),
+        ("msrvtt", "train", "MSRVTT_train.9k.csv", "video_id\nvideo9\n", ":2: video 'video9' has no caption in"),
+        ("msrvtt", "test", "MSRVTT_JSFUSION_test.csv", "video_id\nv\n", ":1: expected a column 'sentence'"),
+        ("msrvtt", "test", "MSRVTT_JSFUSION_test.csv", "video_id,sentence\nv,a,b\n", ":2: expected 2 fields"),
+        ("msrvtt", "test", "MSRVTT_JSFUSION_test.csv", "video_id,sentence\n\nv\n", ":3: expected 2 fields"),
+        (
+            "msrvtt",
+            "test",
+            "MSRVTT_JSFUSION_test.csv",
+            "video_id,sentence\nv, \n",
+            ":2: expected a caption, found ' '",
+        ),
+        ("msrvtt", "test", "MSRVTT_JSFUSION_test.csv", 'video_id,sentence\nv,"a\n', ":2: not CSV: "),
+        ("msrvtt", "train", "MSRVTT_data.json", "[]", ": expected an object, found []"),
+        ("msrvtt", "train", "MSRVTT_data.json", '{"info": {}}', ": expected a field 'sentences', found ['info']"),
+        ("msrvtt", "train", "MSRVTT_data.json", {"sentences": ["a car"]}, ": sentences[0]: expected an object, found"),
+        (
+            *("msrvtt", "train", "MSRVTT_data.json"),
+            {"sentences": [{"video_id": "video0", "caption": 3}]},
+            ": sentences[0].caption: expected a string, found 3",
+        ),
+        (
+            *("msrvtt", "train", "MSRVTT_data.json"),
+            {"sentences": [{"video_id": "video0", "caption": ""}]},
+            ": sentences[0]: expected a caption, found ''",
+        ),
+        # VATEX
+        ("vatex", "test", "test_list.txt", "\nunknown\n", ":2: video 'unknown' has no caption in"),
+        (
+            *("vatex", "test", "ref_captions.json"),
+            {"Qf3ch_x4Y-0_000179_000189": "one"},
+            ".Qf3ch_x4Y-0_000179_000189: expected a list, found 'one'",
+        ),
+        (
+            *("vatex", "test", "ref_captions.json"),
+            {"Qf3ch_x4Y-0_000179_000189": ["one", None]},
+            ": Qf3ch_x4Y-0_000179_000189[1]: expected a string, found None",
+        ),
+        ("vatex", "test", "ref_captions.json", '{"a": ["x"],\n "a": ["y"]}', ": 'a' stands twice in one object"),
+        ("vatex", "test", "ref_captions.json", '{"a":\n oops}', ":2: not JSON: "),
+        pytest.param(
+            *("vatex", "test", "ref_captions.json"), "[" * 100_000, ": nested too deeply", id="nested too deeply"
+        ),
+        ("vatex", "test", "ref_captions.json", b'{\n"a": "caf\xe9"}', ":2: not UTF-8: "),
+        ("vatex", "test", "test_list.txt", b"a\nb\n\xff\xfe\n", ":3: not UTF-8: "),
+        # LSMDC
+        (
+            *("lsmdc", "val", "LSMDC16_annos_val.csv"),
+            lsmdc_line(FILM, "He runs.") + f"{OTHER_FILM},01,02,03,04,Rain.\n",
+            ":2: expected 6 fields parted by tabs (id, start aligned, end aligned, start extracted, end extracted, "
+            "sentence), found 1",
+        ),
+        ("lsmdc", "val", "LSMDC16_annos_val.csv", lsmdc_line(FILM, "He\truns."), ":1: expected 6 fields"),
+        ("lsmdc", "val", "LSMDC16_annos_val.csv", f"{FILM}\t{TIMES}\n", ":1: expected 6 fields"),
+        ("lsmdc", "val", "LSMDC16_annos_val.csv", lsmdc_line(FILM, " "), ":1: expected a caption, found ''"),
+        (
+            *("lsmdc", "test", "LSMDC16_challenge_1000_publictect.csv"),
+            lsmdc_line("", "Rain."),
+            ":1: video id '' has to be a plain file name",
+        ),
+        # ActivityNet Captions
+        ("activitynet", "val", "val_ids.json", {"v_a": 1}, ": expected a list, found {'v_a': 1}"),
+        ("activitynet", "val", "val_ids.json", [7], ": [0]: expected a string, found 7"),
+        ("activitynet", "val", "val_1.json", {"v_b": {}}, ": has no captions for any video of"),
+        (
+            *("activitynet", "val", "val_1.json"),
+            {"v_ehGHCYKzyZ8": {"duration": 61.7}},
+            ": v_ehGHCYKzyZ8: expected a field 'sentences', found ['duration']",
+        ),
+        (
+            *("activitynet", "val", "val_1.json"),
+            {"v_ehGHCYKzyZ8": {"sentences": [" ", ""]}},
+            ": v_ehGHCYKzyZ8.sentences: expected a caption",
+        ),
+        (
+            *("activitynet", "val", "val_1.json"),
+            {"v_ehGHCYKzyZ8": {"sentences": ["a", ["b"]]}},
+            ": v_ehGHCYKzyZ8.sentences[1]: expected a string, found ['b']",
+        ),
+        # DiDeMo
+        ("didemo", "val", "val_list.txt", "12@N02_34_ef.mov\nother.mov\n", ":2: video 'other.mov' has no description"),
+        ("didemo", "val", "val_data.json", {}, ": expected a list, found {}"),
+        ("didemo", "val", "val_data.json", [{"description": "a"}], ": [0]: expected a field 'video'"),
+        ("didemo", "val", "val_data.json", [{"video": "12@N02_34_ef.mov"}], ": [0]: expected a field 'description'"),
+        (
+            *("didemo", "val", "val_data.json"),
+            [{"video": "12@N02_34_ef.mov", "description": " "}],
+            ": 12@N02_34_ef.mov: expected a caption",
+        ),
+    ],
+)
+def test_a_wrong_file_is_named_with_the_place_in_it(
+    name: str, split: str, file: str, content: Any, message: str, annotations: Callable[..., Path]
+) -> None:
+    """Whoever has a wrong or damaged download sees where, and what was expected there."""
+    assert the_error(annotations(name, {file: content}), name, split).startswith(f"{file}{message}")
+
+
+def test_benchmarks_know_nothing_else_of_the_package() -> None:
+    """Annotation files can be read where neither torch nor anything else of ours is installed."""
+    for path in Path(ts2net.benchmarks.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 1 or (node.level == 0 and node.module.split(".")[0] in sys.stdlib_module_names)
+            elif isinstance(node, ast.Import):
+                assert all(alias.name.split(".")[0] in sys.stdlib_module_names for alias in node.names)
