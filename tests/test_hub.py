@@ -230,6 +230,10 @@ def test_saving_refuses_what_it_cannot_save_whole(tmp_path: Path) -> None:
         save_hub_folder(tiny_model(0), tiny_processor(), file)
     with pytest.raises(TypeError, match="model must be a TS2NetModel, got a Linear"):
         save_hub_folder(torch.nn.Linear(1, 1), tiny_processor(), tmp_path / "model")
+    with pytest.raises(TypeError, match="card must be a huggingface_hub.ModelCard, got a str"):
+        save_hub_folder(tiny_model(0), tiny_processor(), tmp_path / "model", card="# Mine")
+    with pytest.raises(ValueError, match="datasets must be a list of Hub ids"):
+        make_model_card(tiny_model(0).config, datasets="msrvtt")
     large_crops = tiny_processor()
     large_crops.video_processor.crop_size = {"height": 64, "width": 64}
     with pytest.raises(ValueError, match="32x32 pixels, but the processor crops to 64x64"):
@@ -405,7 +409,7 @@ def test_repository_works_where_ts2net_is_not_installed(published: Published, tm
     card = ModelCard(published.hub.repositories[REPO].at("main").files["README.md"].content.decode())
     snippets = re.findall(r"```python\n(.*?)```", card.text, flags=re.DOTALL)
     assert len(snippets) == 2
-    own, again = tmp_path / "own", tmp_path / "again"
+    own, again, piped = tmp_path / "own", tmp_path / "again", tmp_path / "piped"
     tiny_model(seed=1).save_pretrained(own)
     tiny_processor().save_pretrained(own)
     answer = published.run(
@@ -432,6 +436,7 @@ for snippet in {snippets!r}:
 # Out again with the classes that came from the Hub, and in again.
 model.save_pretrained({str(again)!r})
 processor.save_pretrained({str(again)!r})
+scorer.save_pretrained({str(piped)!r})
 answer({{
     "config": AutoConfig.from_pretrained(REPO, **trust).model_type,
     "tokens": len(AutoTokenizer.from_pretrained(REPO)),
@@ -439,6 +444,7 @@ answer({{
     "scores": score(model, processor),
     "pipeline": scorer(CLIP, text=TEXTS),
     "scores again": score(*load({str(again)!r})),
+    "pipeline again": pipeline("text-video-scoring", model={str(piped)!r}, device="cpu", **trust)(CLIP, text=TEXTS),
     "scores of its own saving": score(*load({str(own)!r})),
 }})
 """
@@ -448,7 +454,8 @@ answer({{
     assert answer["class"].startswith("transformers_modules.tester.")
     assert answer["scores"] == answer["scores again"] == pytest.approx(published.scores[1], abs=1e-5)
     assert answer["scores of its own saving"] == answer["scores"]
-    assert answer["pipeline"] == published.pipeline_answer
+    assert answer["pipeline"] == answer["pipeline again"] == published.pipeline_answer
+    assert "custom_pipelines" not in json.loads((again / "config.json").read_text())  # their code is not beside it
     for path in tmp_path.glob("*/*.json"):
         config = json.loads(path.read_text())
         references = [

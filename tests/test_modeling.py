@@ -251,6 +251,8 @@ def test_what_is_no_whole_clip_is_refused(tmp_path):
         TS2NetModel.from_clip(tmp_path)
     with pytest.raises(ValueError, match="temporal_num_layers=5.*only 4"):
         TS2NetModel.from_clip_model(clip, temporal_num_layers=5)
+    with pytest.raises(ValueError, match="temporal_intermediate_size=7.*has 64"):
+        TS2NetModel.from_clip_model(clip, temporal_intermediate_size=7)
     narrow = tiny_clip_config()
     narrow.projection_dim = 16
     with pytest.raises(ValueError, match="32 wide and the temporal encoder 16"):
@@ -280,6 +282,11 @@ def test_wrong_shapes_are_named():
         model.get_video_features(inputs["pixel_values_videos"], torch.ones(3, 5))
     with pytest.raises(ValueError, match="28 tokens and the temporal encoder 24 positions"):
         model.get_video_features(torch.zeros(1, 7, 3, 32, 32))
+
+
+def test_one_selection_seed_for_each_video():
+    with pytest.raises(ValueError, match=r"each of 3 videos, got shape \(1,\)"):
+        tiny_model()(**random_inputs(), selection_seeds=torch.tensor([7]))
 
 
 def test_configuration_and_weights_agree_on_size():

@@ -110,8 +110,15 @@ def test_moments_of_many_videos(scorer, clips):
     for rows, expected in zip(together, apart, strict=True):
         assert [row["text"] for row in rows] == [row["text"] for row in expected]
         assert [row["score"] for row in rows] == pytest.approx([row["score"] for row in expected], abs=1e-4)
-    with pytest.raises(ValueError, match="1 and 2 entries for 2 videos"):
+    with pytest.raises(ValueError, match="start has 1 entries for 2 videos"):
         scorer(clips[1:], text=TEXTS, start=[1], end=[2, 3])
+
+
+def test_an_empty_stream_and_lists_for_a_stream_are_named(scorer):
+    with pytest.raises(ValueError, match="no video to score"):
+        scorer(iter([]), text="a", group_by="matrix")
+    with pytest.raises(ValueError, match="needs a list of videos"):
+        scorer(iter(["a.mp4"]), text="a", start=[1])
 
 
 def test_loads_by_task_and_in_half_precision(tmp_path, scorer, clips, logits):
@@ -129,6 +136,7 @@ def test_loads_by_task_and_in_half_precision(tmp_path, scorer, clips, logits):
     [
         ({}, ValueError, "text must be"),
         ({"text": []}, ValueError, "text must be"),
+        ({"text": 3}, ValueError, "text must be"),
         ({"text": ["a", 2]}, ValueError, "text must be"),
         ({"text": "a", "group_by": "frame"}, ValueError, "'frame'"),
         ({"text": "a", "top_k": 0}, ValueError, "top_k"),

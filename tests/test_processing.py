@@ -1,5 +1,7 @@
 """The processor: what its tokenizer does with texts, and that both halves arrive at the model."""
 
+import json
+
 import pytest
 import torch
 from transformers import CLIPTokenizer
@@ -55,6 +57,22 @@ def test_fits_the_model(tmp_path):
     video_processor = processor.video_processor
     assert (video_processor.num_frames, video_processor.pad_to) == (5, "num_frames")
     assert (video_processor.size.shortest_edge, video_processor.crop_size.height) == (32, 32)
+
+
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
+def test_takes_the_mean_and_deviation_of_the_clips_images(tmp_path, file):
+    """Some CLIPs were trained with others than OpenAI's; older folders have a file of their own for it."""
+    tiny_tokenizer().save_pretrained(tmp_path)
+    images = {
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.4, 0.4, 0.4],
+        "image_processor_type": "CLIPImageProcessor",
+    }
+    content = images if file.startswith("pre") else {"image_processor": images}
+    (tmp_path / file).write_text(json.dumps(content), encoding="utf-8")
+    video_processor = TS2NetProcessor.from_clip(tmp_path, tiny_config()).video_processor
+    assert tuple(video_processor.image_mean) == (0.5, 0.5, 0.5)
+    assert tuple(video_processor.image_std) == (0.4, 0.4, 0.4)
 
 
 def test_survives_a_round_trip(tmp_path, clip):

@@ -212,6 +212,7 @@ def test_survives_a_round_trip(tmp_path, clip):
         (np.zeros((4, 4), dtype=np.uint8), ValueError, r"4 axes .* got shape \(4, 4\)"),
         (np.zeros((0, 8, 8, 3), dtype=np.uint8), ValueError, "at least one frame"),
         (np.full((1, 8, 8, 3), 200.0), ValueError, "between 0 and 1, got 200 to 200"),
+        (np.zeros((1, 8, 8, 3), dtype=bool), TypeError, "got bool"),
         (np.full((1, 8, 8, 3), 300), ValueError, "between 0 and 255, got 300 to 300"),
         ([Image.new("RGB", (8, 8)), Image.new("RGB", (9, 8))], ValueError, "one shape"),
         ("missing.mp4", (VideoDecodingError, FileNotFoundError), "missing.mp4"),
@@ -223,7 +224,19 @@ def test_what_is_no_video_is_named(video, error, message, processor):
         processor(video)
 
 
+def test_arrays_of_any_stride_byte_order_and_whole_number(processor):
+    """Colours turned round, as for OpenCV's frames; read-only and big-endian arrays."""
+    frames = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
+    expected = processor(frames[..., ::-1].copy())["pixel_values_videos"]
+    locked = frames[..., ::-1].copy()
+    locked.flags.writeable = False
+    for video in (frames[..., ::-1], locked, locked.astype(">u2"), locked.astype(np.int32)):
+        assert torch.equal(processor(video)["pixel_values_videos"], expected)
+
+
 def test_wrong_settings_are_named(clip, processor):
+    with pytest.raises(ValueError, match="data_format"):
+        processor(clip, data_format="channels_last")
     with pytest.raises(TypeError, match="'framerate'"):
         processor(clip, framerate=1)
     with pytest.raises(Exception, match="sampling"):

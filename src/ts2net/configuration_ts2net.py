@@ -5,10 +5,12 @@ Notable here: the defaults are the paper's model, each row of its ablations is a
 when the configuration is made, not in the middle of a forward pass.
 """
 
+import math
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, CLIPConfig, CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import SubConfigSpec
 
 ShiftKind = Literal["token", "channel", "channel_patches", "channel_cls", "none"]
@@ -267,8 +269,8 @@ class TS2NetConfig(PreTrainedConfig):
                 f"num_selected_tokens must lie between 1 and the {self.vision_config.num_patches} patches of a frame, "
                 f"got {self.num_selected_tokens}; for [CLS] alone use selection_kind='none'"
             )
-        if self.selection_sigma <= 0:
-            raise ValueError(f"selection_sigma must be positive, got {self.selection_sigma}")
+        if not 0 < self.selection_sigma < math.inf:
+            raise ValueError(f"selection_sigma must be a positive number, got {self.selection_sigma}")
         if self.selection_num_samples < 1:
             raise ValueError(f"selection_num_samples must be at least 1, got {self.selection_num_samples}")
         if self.projection_dim % 2:
@@ -276,6 +278,10 @@ class TS2NetConfig(PreTrainedConfig):
 
     def validate_temporal(self) -> None:
         """The temporal encoder has whole heads and a position for every token."""
+        if self.temporal_hidden_act not in ACT2FN:
+            raise ValueError(f"temporal_hidden_act is no activation of transformers: {self.temporal_hidden_act!r}")
+        if not 0 < self.temporal_layer_norm_eps < math.inf:
+            raise ValueError(f"temporal_layer_norm_eps must be a positive number, got {self.temporal_layer_norm_eps}")
         if self.temporal_num_layers < 0:
             raise ValueError(f"temporal_num_layers must be 0 or more, got {self.temporal_num_layers}")
         heads = self.temporal_num_heads or 0
@@ -294,8 +300,8 @@ class TS2NetConfig(PreTrainedConfig):
 
     def validate_matching(self) -> None:
         """The softmax over frames has a positive temperature."""
-        if self.matching_temperature <= 0:
-            raise ValueError(f"matching_temperature must be positive, got {self.matching_temperature}")
+        if not 0 < self.matching_temperature < math.inf:
+            raise ValueError(f"matching_temperature must be a positive number, got {self.matching_temperature}")
 
 
 if __package__ == "ts2net":  # the installed package needs no trust_remote_code; a copy beside a checkpoint does

@@ -139,6 +139,8 @@ def make_model_card(
     Raises:
         ValueError: If `repo_id`, `base_model` or one of `datasets` cannot be a Hub id.
     """
+    if isinstance(datasets, str):
+        raise ValueError(f"datasets must be a list of Hub ids, got the string {datasets!r}")
     for name, hub_id in [("repo_id", repo_id), ("base_model", base_model), *(("datasets", id_) for id_ in datasets)]:
         if hub_id is not None:
             _check_hub_id(name, hub_id)
@@ -231,7 +233,7 @@ def save_hub_folder(
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"cannot save a model in {folder}: it is a file, and a folder is needed")
-    _check_saveable(model, processor)
+    _check_saveable(model, processor, card)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         staged = Path(temporary) / "model"
@@ -287,7 +289,7 @@ def push_to_hub(
         huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
     """
     _check_hub_id("repo_id", repo_id)
-    _check_saveable(model, processor)
+    _check_saveable(model, processor, card)
     api = HfApi(token=token, library_name="ts2net", library_version=__version__)
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / "model"
@@ -327,7 +329,9 @@ def _update_json(path: Path, fields: dict[str, Any], video_fields: dict[str, Any
     path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _check_saveable(model: TS2NetModel, processor: TS2NetProcessor) -> None:
+def _check_saveable(model: TS2NetModel, processor: TS2NetProcessor, card: ModelCard | None) -> None:
+    if card is not None and not isinstance(card, ModelCard):
+        raise TypeError(f"card must be a huggingface_hub.ModelCard, got a {type(card).__name__}")
     for name, thing, class_name in [("model", model, "TS2NetModel"), ("processor", processor, "TS2NetProcessor")]:
         if type(thing).__name__ != class_name:
             raise TypeError(f"{name} must be a {class_name}, got a {type(thing).__name__}")

@@ -706,6 +706,11 @@ class TS2NetModel(TS2NetPreTrainedModel):
                 f"the text transformer is {text_config.hidden_size} wide and the temporal encoder "
                 f"{config.projection_dim}, so the one cannot start the other: set temporal_num_layers=0"
             )
+        if config.temporal_num_layers and text_config.intermediate_size != config.temporal_intermediate_size:
+            raise ValueError(
+                f"temporal_intermediate_size={config.temporal_intermediate_size}, but the text transformer that the "
+                f"temporal encoder starts from has {text_config.intermediate_size}"
+            )
         kwargs = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
         model = cls._from_config(config, dtype=clip.dtype, **kwargs)
         state = clip.state_dict() | _temporal_from_text(clip.text_model, config)
@@ -715,6 +720,15 @@ class TS2NetModel(TS2NetPreTrainedModel):
             raise ValueError(f"this CLIP does not fit: {len(odd)} tensors without a counterpart, {odd[0]!r} for one")
         model.load_state_dict(state, strict=False)
         return model.eval()
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """Save weights, configuration and the model's code, as every model of transformers.
+
+        The pipeline's code is not among it, so the configuration does not name it either. A folder for `pipeline` is
+        what the pipeline's own `save_pretrained` makes, and `ts2net.hub.save_hub_folder`.
+        """
+        self.config.__dict__.pop("custom_pipelines", None)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
     def initialize_weights(self) -> None:
         """Initialise what no checkpoint has filled; CLIP's text model in its own way."""
@@ -773,6 +787,11 @@ class TS2NetModel(TS2NetPreTrainedModel):
             raise ValueError(
                 f"pixel_values_videos must have shape (videos, frames, channels, height, width), "
                 f"got {(*pixel_values_videos.shape,)}"
+            )
+        if selection_seeds is not None and selection_seeds.shape != pixel_values_videos.shape[:1]:
+            raise ValueError(
+                f"selection_seeds must have one seed for each of {len(pixel_values_videos)} videos, "
+                f"got shape {(*selection_seeds.shape,)}"
             )
         frame_mask = self._frame_mask(pixel_values_videos, padding_mask_videos)
         masked = self.config.padding_mode == "masked"

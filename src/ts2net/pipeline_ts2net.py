@@ -4,19 +4,25 @@ Notable here: texts are encoded once a call and videos one after another, so a g
 through; only where the answer needs all videos at once are their scores, never their frames, kept.
 """
 
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 from transformers import AutoModel, Pipeline
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .video_processing_ts2net import TS2NetVideosKwargs, as_videos, is_one_video
 
+TASK = "text-video-scoring"
+
 _TEXTS_A_BATCH = 256
+_ONE_A_VIDEO = ("start", "end", "video_metadata")
 
 
 @dataclass
@@ -26,6 +32,7 @@ class _Moment:
     video: Any
     start: float | None
     end: float | None
+    video_metadata: Any
 
 
 class TextVideoScoringPipeline(Pipeline):
@@ -69,8 +76,8 @@ class TextVideoScoringPipeline(Pipeline):
             top_k: Keep only so many of each ranking.
             best_second: Also say at which second each video fits each text best.
             kwargs: `batch_size` (videos a forward pass), `num_workers` (processes that decode), and settings of the
-                video processor for this call: `num_frames`, `fps`, `start`, `end` (each one for all videos, or a list
-                with one for each of a list of videos), ...
+                video processor for this call: `num_frames`, `fps`, ... `start`, `end` and `video_metadata` may be
+                lists with one for each of a list of videos.
 
         Returns:
             By `"video"`: a list of `{"text", "score"}` for one video; a list of those for a list of videos; an
@@ -82,7 +89,7 @@ class TextVideoScoringPipeline(Pipeline):
         Raises:
             ValueError: If there is no text, an argument is out of range, or a video can't be decoded.
         """
-        texts = [text] if isinstance(text, str) else list(text or [])
+        texts = [text] if isinstance(text, str) else list(text) if isinstance(text, Iterable) else []
         if not texts or not all(isinstance(entry, str) for entry in texts):
             raise ValueError(f"text must be a string or a list of at least one, got {text!r}")
         if group_by not in ("video", "text", "matrix"):
@@ -92,6 +99,8 @@ class TextVideoScoringPipeline(Pipeline):
 
         streams = _is_stream(videos)
         one = not streams and is_one_video(videos)
+        if streams and any(isinstance(kwargs.get(name), (list, tuple)) for name in _ONE_A_VIDEO):
+            raise ValueError(f"a list for one of {', '.join(_ONE_A_VIDEO)} needs a list of videos, not a stream")
         if streams and not isinstance(videos, Dataset):
             videos = (video for video in videos)
         elif not streams:
@@ -101,6 +110,9 @@ class TextVideoScoringPipeline(Pipeline):
         if group_by == "video":
             rankings = (self._ranking("text", texts, scores, top_k, best_second) for scores in scored)
             return rankings if streams else next(rankings) if one else list(rankings)
+        scored = list(scored)
+        if not scored:
+            raise ValueError("there is no video to score: expected at least one")
         scores, seconds = (torch.stack(rows, dim=1) for rows in zip(*scored, strict=True))  # (texts, videos)
         if group_by == "matrix":
             return {"scores": scores, "seconds": seconds} if best_second else {"scores": scores}
@@ -112,8 +124,14 @@ class TextVideoScoringPipeline(Pipeline):
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Save the model, the processor and this pipeline's code in a folder that `pipeline` loads."""
-        super().save_pretrained(save_directory, **kwargs)
+        self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)
+        custom_object_save(self, save_directory)
+        impl = f"{__name__.rpartition('.')[2]}.{type(self).__name__}"
+        path = Path(save_directory) / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["custom_pipelines"] = {TASK: {"impl": impl, "pt": ["AutoModel"], "type": "multimodal"}}
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @staticmethod
     def _ranking(
@@ -147,7 +165,8 @@ class TextVideoScoringPipeline(Pipeline):
     def preprocess(self, input_: Any, **settings: Any) -> dict[str, torch.Tensor]:
         """Decode and process one video; its frames' times, in seconds, go with it."""
         if isinstance(input_, _Moment):
-            settings = settings | {"start": input_.start, "end": input_.end}
+            own = {"start": input_.start, "end": input_.end, "video_metadata": input_.video_metadata}
+            settings = settings | own
             input_ = input_.video
         settings = settings | {"return_metadata": True, "return_tensors": "pt", "do_pad": True}
         inputs = self.processor.video_processor([input_], **settings)
@@ -189,22 +208,22 @@ def _is_stream(videos: Any) -> bool:
 
 
 def _moments(videos: list[Any], kwargs: dict[str, Any]) -> list[Any]:
-    """Join each video with its own `start` and `end`, taken out of the arguments if one of them is a list."""
-    given = {name: kwargs.get(name) for name in ("start", "end")}
-    if not any(isinstance(value, (list, tuple)) for value in given.values()):
+    """Join each video with its own settings, taken out of the arguments if one of them is a list."""
+    if not any(isinstance(kwargs.get(name), (list, tuple)) for name in _ONE_A_VIDEO):
         return videos
-    starts, ends = (
-        list(kwargs.pop(name, None)) if isinstance(value, (list, tuple)) else [kwargs.pop(name, None)] * len(videos)
-        for name, value in given.items()
-    )
-    if not len(starts) == len(ends) == len(videos):
-        raise ValueError(f"start and end have {len(starts)} and {len(ends)} entries for {len(videos)} videos")
-    return [_Moment(*moment) for moment in zip(videos, starts, ends, strict=True)]
+    columns = []
+    for name in _ONE_A_VIDEO:
+        value = kwargs.pop(name, None)
+        column = list(value) if isinstance(value, (list, tuple)) else [value] * len(videos)
+        if len(column) != len(videos):
+            raise ValueError(f"{name} has {len(column)} entries for {len(videos)} videos")
+        columns.append(column)
+    return [_Moment(*settings) for settings in zip(videos, *columns, strict=True)]
 
 
 if __package__ == "ts2net":  # the installed package needs no trust_remote_code; a copy beside a checkpoint does
     PIPELINE_REGISTRY.register_pipeline(
-        "text-video-scoring", pipeline_class=TextVideoScoringPipeline, pt_model=AutoModel, type="multimodal"
+        TASK, pipeline_class=TextVideoScoringPipeline, pt_model=AutoModel, type="multimodal"
     )
 
 __all__ = ["TextVideoScoringPipeline"]

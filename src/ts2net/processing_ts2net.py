@@ -67,17 +67,30 @@ class TS2NetProcessor(ProcessorMixin):
         """Make the processor of a model that starts from a CLIP.
 
         Args:
-            clip: The repository or folder of the CLIP, for its tokenizer and the mean and size of its images.
+            clip: The repository or folder of the CLIP, for its tokenizer and the mean and deviation of its images.
             config: The model's configuration.
             revision: Branch, tag or commit of the repository.
             kwargs: What `AutoTokenizer.from_pretrained` takes: `token`, `cache_dir`, `local_files_only`, ...
         """
         tokenizer = cls._load_tokenizer_from_pretrained("tokenizer", clip, revision=revision, **kwargs)
-        return cls.for_model(tokenizer, config)
+        images = cls.get_processor_dict(clip, revision=revision, **kwargs)[0].get("image_processor")
+        if images is None:
+            try:
+                images, _ = TS2NetVideoProcessor.get_video_processor_dict(clip, revision=revision, **kwargs)
+            except OSError:
+                images = {}  # a CLIP that says nothing of its images has the usual ones
+        own = ("image_mean", "image_std", "rescale_factor", "resample")
+        return cls.for_model(tokenizer, config, **{name: images[name] for name in own if name in images})
 
     @classmethod
-    def for_model(cls, tokenizer: Any, config: TS2NetConfig) -> "TS2NetProcessor":
-        """Join a tokenizer with the video processor that fits a model's configuration."""
+    def for_model(cls, tokenizer: Any, config: TS2NetConfig, **video_settings: Any) -> "TS2NetProcessor":
+        """Join a tokenizer with the video processor that fits a model's configuration.
+
+        Args:
+            tokenizer: CLIP's tokenizer. Its `model_max_length` is lowered to what the model reads.
+            config: The model's configuration.
+            video_settings: Further settings of [`TS2NetVideoProcessor`].
+        """
         tokenizer.model_max_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
         side = config.vision_config.image_size
         video_processor = TS2NetVideoProcessor(
@@ -86,6 +99,7 @@ class TS2NetProcessor(ProcessorMixin):
             crop_size={"height": side, "width": side},
             # The released code pads every video to its full length, and its quirks with padding show in the scores.
             pad_to="num_frames" if config.padding_mode == "released" else "longest",
+            **video_settings,
         )
         return cls(tokenizer, video_processor)
 

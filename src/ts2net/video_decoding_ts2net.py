@@ -128,10 +128,14 @@ def decode_video(
         raise ValueError(f"num_threads must be at least 1, got {num_threads}")
     threads = num_threads or torch.get_num_threads()
 
-    def sample(count: int, fps: float) -> list[int]:
-        return sample_frame_indices(count, fps, num_frames, frames_per_second, strategy, start, end)
-
     with open_source(source) as file, ExitStack() as stack:
+
+        def sample(count: int, fps: float) -> list[int]:
+            try:
+                return sample_frame_indices(count, fps, num_frames, frames_per_second, strategy, start, end)
+            except ValueError as error:
+                raise ValueError(f"{file.name}: {error}") from None
+
         reader = stack.enter_context(_Reader(file, max_pixels))
         for table_of in (_table_from_index, _table_from_packets):
             reader = stack.enter_context(reader.fresh())
@@ -192,7 +196,8 @@ class _Reader:
             message = f"{file.name}: not a video file that stands alone; playlists and image lists are refused"
             raise VideoDecodingError(message) from error
         except (av.FFmpegError, MemoryError) as error:
-            raise VideoDecodingError(f"{file.name}: not a video that can be read ({error})") from error
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise VideoDecodingError(f"{file.name}: not a video that can be read ({reason})") from error
         try:
             self.stream = self._best_video_stream()
         except VideoDecodingError:

@@ -182,6 +182,10 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         settings = {name: getattr(self, name, None) if kwargs.get(name) is None else kwargs[name] for name in known}
         settings |= self._standardize_kwargs(**settings)
         self._validate_preprocess_kwargs(**settings)
+        if settings["data_format"] not in (None, ChannelDimension.FIRST):
+            raise ValueError(
+                f"data_format must be 'channels_first', as the model reads, got {settings['data_format']!r}"
+            )
         if settings["resample"] not in _INTERPOLATION:
             expected = ", ".join(filter.name for filter in _INTERPOLATION)
             raise ValueError(f"resample must be one of {expected}, got {settings['resample']!r}")
@@ -205,7 +209,7 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
             return decode_video(source, frames_per_second=rate, **sampling)
 
         frames = _frames(value, settings["input_data_format"], settings["do_convert_rgb"])
-        fps = known["fps"] if known is not None else None
+        fps = known.get("fps") if known is not None else None
         if fps is None and (start is not None or end is not None):
             raise ValueError("start and end are seconds, and these frames have no clock: give video_metadata with fps")
         rate = 1e6 if everything or fps is None else settings["fps"]
@@ -290,7 +294,7 @@ def _frames(value: Any, input_data_format: Any, convert_rgb: bool) -> torch.Tens
             f"a video must be a path, URL, bytes, file object, array, tensor, list of images or a value of a datasets "
             f"Video column, got {type(value).__name__}"
         )
-    frames = torch.as_tensor(value)
+    frames = _as_tensor(value)
     if frames.ndim != 4 or not len(frames):
         raise ValueError(f"a video's pixels must have 4 axes and at least one frame, got shape {(*frames.shape,)}")
     if frames.is_floating_point():
@@ -307,6 +311,18 @@ def _frames(value: Any, input_data_format: Any, convert_rgb: bool) -> torch.Tens
         # Grey is repeated, transparency is dropped.
         frames = frames[..., :1].expand(*frames.shape[:-1], 3) if frames.shape[-1] == 1 else frames[..., :3]
     return frames.to(torch.uint8)
+
+
+def _as_tensor(value: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """Pixels as a tensor, from arrays of any stride and byte order too."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "uif":
+            raise TypeError(f"a video's pixels must be whole numbers or floats, got {value.dtype}")
+        plain = np.uint8 if value.dtype == np.uint8 else np.int64 if value.dtype.kind in "ui" else np.float32
+        return torch.from_numpy(np.array(value, dtype=plain, order="C"))
+    if value.dtype == torch.bool or value.is_complex():
+        raise TypeError(f"a video's pixels must be whole numbers or floats, got {value.dtype}")
+    return value
 
 
 def _stacked(images: list[Any] | tuple[Any, ...]) -> np.ndarray:

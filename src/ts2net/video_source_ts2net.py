@@ -126,6 +126,7 @@ def _without_secrets(url: str) -> str:
 
 def _download(url: str, name: str, file: IO[bytes]) -> None:
     from huggingface_hub.constants import HF_HUB_DOWNLOAD_TIMEOUT
+    from huggingface_hub.errors import OfflineModeIsEnabled
     from huggingface_hub.utils import get_session
 
     try:
@@ -133,6 +134,8 @@ def _download(url: str, name: str, file: IO[bytes]) -> None:
             if response.status_code != 200:
                 raise VideoDecodingError(f"{name}: the server answered {response.status_code}, expected 200")
             _spool(response.iter_bytes(), name, file)
+    except OfflineModeIsEnabled:
+        raise VideoDecodingError(f"{name}: can't be downloaded in offline mode") from None
     except (VideoDecodingError, OSError):
         raise
     except Exception as error:  # the HTTP client is the user's to replace: its errors have no type in common
