@@ -171,3 +171,15 @@ def test_demo_accepts_only_a_model_that_brings_its_code(
     assert end.value.code == 1
     assert err.startswith(f"error: cannot use the model '{clip}': ")
     assert err.count("\n") == 1
+
+
+def test_demo_refuses_what_is_no_model_before_it_makes_anything(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A mistyped folder is said at once, and is not looked for on the network."""
+    with pytest.raises(SystemExit) as end:
+        main(["demo", "--model", "nope", "--out", str(tmp_path / "out")])
+    out, err = capfd.readouterr()
+    assert (end.value.code, out) == (1, "")
+    assert err.startswith("error: there is no folder nope")
+    assert not (tmp_path / "out").exists()

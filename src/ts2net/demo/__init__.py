@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from ..errors import report_error
+from ..scoring import check_source
 from ..tables import best_first, score_matrix
 from .checkpoint import build_from_clip, make_clip_checkpoint
 from .clips import ALL_SCENES, DEMO_SCENES, render_clips
@@ -40,12 +41,15 @@ def run_demo(
         Whether every video could be scored.
 
     Raises:
-        NotADirectoryError: If `out` is a file.
+        NotADirectoryError: If `out` or `model` is a file.
+        FileNotFoundError: If `model` is no folder of a model and can't be a repository.
         ValueError: If the model can't be loaded with its own code.
         RuntimeError: If the process that scores dies.
     """
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file; expected a folder for what the demo makes")
+    if model is not None:
+        check_source(model)  # before clips are rendered for it
     untrained = model is None
     own_clips = videos is None
     offline = untrained and own_clips
