@@ -5,8 +5,10 @@ itself start one.
 """
 
 import http.server
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPModel, CLIPTokenizer
@@ -27,6 +30,7 @@ from ts2net.cli import main
 from ts2net.demo.checkpoint import build_from_clip, make_clip_checkpoint
 from ts2net.demo.clips import DEMO_SCENES, render_clips
 from ts2net.errors import one_line
+from ts2net.tables import _shortened, score_matrix
 
 GOLDEN = Path(__file__).parent / "golden" / "small_b32_grid.safetensors"
 TEXTS = [scene.caption for scene in DEMO_SCENES[:3]]
@@ -155,6 +159,57 @@ def test_table_of_many_videos_fits_the_terminal(run: Run, workshop: Workshop) ->
     assert ["10", "red-circle-right.mp4"] in [line.split() for line in lines]
 
 
+def test_table_tells_videos_of_one_name_apart(run: Run, workshop: Workshop, tmp_path: Path) -> None:
+    """By the folder they lie in; a name that is there once stays short."""
+    videos = [tmp_path / "d1" / "1.mp4", tmp_path / "d2" / "1.mp4", tmp_path / "d2" / "2.mp4"]
+    for video in videos:
+        video.parent.mkdir(exist_ok=True)
+        shutil.copy(workshop.videos[0], video)
+    columns = run("score", "-m", workshop.model, "-v", *videos, "-t", *TEXTS)
+    rows = run("score", "-m", workshop.model, "-v", *videos, "-t", "a")
+    assert next(line.split() for line in columns.out.splitlines() if line) == ["text", "d1/1.mp4", "d2/1.mp4", "2.mp4"]
+    assert [line.split()[0] for line in rows.out.splitlines() if ".mp4" in line] == ["d1/1.mp4", "d2/1.mp4", "2.mp4"]
+
+
+def test_heads_that_are_alike_once_shortened_are_numbered() -> None:
+    """Else two columns of the table would have one name."""
+    console = Console(width=200, file=io.StringIO())
+    texts = ["the man at the window sits on a chair", "the man at the door is sitting on a chair"]
+    assert _shortened(texts[0]) == _shortened(texts[1])
+    with console.capture() as printed:
+        console.print(score_matrix(console, texts, ["a.mp4", "b.mp4", "c.mp4"], [[1, 2, 3], [4, 5, 6]]))
+    assert [["1", *texts[0].split()], ["2", *texts[1].split()]] == [
+        line.split() for line in printed.get().splitlines() if "the man" in line
+    ]
+
+
+@pytest.mark.parametrize("options", [["--json"], [], ["--top-k", "1"]])
+def test_an_output_of_few_characters_still_gets_the_answer(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    """A file or terminal that is not UTF-8 gets escapes for what it can't show, and never an error after the work."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    with pytest.raises(SystemExit) as end:
+        main(["score", "-m", str(workshop.model), "-v", workshop.videos[0], "-t", "日本", *options])
+    sys.stdout.flush()
+    out = written.getvalue().decode("cp1252")
+    assert not end.value.code
+    assert r"\u65e5\u672c" in out
+    assert options != ["--json"] or json.loads(out)["results"][0]["text"] == "日本"
+
+
+def test_values_may_begin_with_a_dash(run: Run, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of values ends at an option of the command alone: what `*.mp4` stands for may be `-v.mp4`."""
+    monkeypatch.chdir(Path(workshop.videos[0]).parent)
+    result = run(
+        "score", "-m", workshop.model, "--video", "noext", "-v.mp4", "--text", "a", "-dash", "--top-k=1", "--json"
+    )
+    answer = json.loads(result.out)
+    assert [error["video"] for error in answer["errors"]] == ["noext", "-v.mp4"]
+    assert [entry["text"] for entry in answer["results"]] == ["a", "-dash"]
+
+
 def test_top_k_and_best_second_list_videos_by_text(run: Run, workshop: Workshop) -> None:
     """With either option the answer for people is a ranking a text."""
     result = run("score", "-m", workshop.model, "-v", *workshop.videos, "-t", *TEXTS, "--top-k", "1", "--best-second")
@@ -253,6 +308,9 @@ def test_an_unknown_device_is_said_in_one_line(run: Run, workshop: Workshop) -> 
         (["score", "-m", "x", "-v", "a.mp4"], "--text"),
         (["score", "-m", "x", "-t", "a"], "--video"),
         (["score", "-v", "a.mp4", "-t", "a"], "--model"),
+        (["score", "-m", "x", "--video", "--text", "a"], "--video: needs a value"),
+        (["score", "-m", "x", "--text", "a", "--video"], "--video"),
+        (["score", "--jsn", "-m", "x", "-v", "a.mp4", "-t", "a"], "--jsn"),
         (["score", "-m", "x", "-v", "a.mp4", "-t", "a", "--top-k", "0"], "--top-k"),
         (["score", "-m", "x", "-v", "a.mp4", "-t", "a", "--dtype", "int3"], "--dtype"),
         (["convert", "original", "a.bin", "out"], "--tokenizer"),

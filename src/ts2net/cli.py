@@ -5,7 +5,9 @@ standard output and everything else to standard error. Exit codes: 0 is done, 1 
 is Ctrl-C.
 """
 
+import codecs
 import contextlib
+import io
 import json
 import os
 import sys
@@ -40,15 +42,27 @@ TOKENIZER_ADVICE = "give CLIP's with --tokenizer, such as --tokenizer openai/cli
 
 
 class ManyValuesCommand(TyperCommand):
-    """A command whose repeatable options may be followed by several values: a shell makes such of `--video *.mp4`."""
+    """A command whose repeatable options may be followed by several values: a shell makes such of `--video *.mp4`.
+
+    The values end at the next option of the command, and at nothing else: a file's name may begin with a dash.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Write the option before each of its values, then parse as usual."""
-        repeatable = {name for param in self.params if getattr(param, "multiple", False) for name in param.opts}
+        """Write the option before each of its values, then parse as usual.
+
+        Raises:
+            typer.BadParameter: If a repeatable option has no value.
+        """
+        params = self.get_params(ctx)
+        known = {"--", *(name for param in params for name in [*param.opts, *param.secondary_opts])}
+        repeatable = {name for param in params if getattr(param, "multiple", False) for name in param.opts}
         spelled_out: list[str] = []
         option = None
         for previous, arg in zip([None, *args], args, strict=False):
-            if arg.startswith("-"):
+            # Outside of a run of values, what begins with a dash is left to the parser to know or refuse.
+            if arg.partition("=")[0] in known or (option is None and arg.startswith("-")):
+                if option is not None and previous == option:
+                    raise typer.BadParameter(f"needs a value, but {arg} follows", ctx=ctx, param_hint=option)
                 option = arg if arg in repeatable else None
             elif option is not None and previous != option:
                 spelled_out.append(option)
@@ -89,6 +103,10 @@ def _every_command(
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.showwarning = _print_warning
+    # Not every terminal or file can take every character of a text or a file's name.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @app.command(cls=ManyValuesCommand)
@@ -172,7 +190,9 @@ def score(
                 for column in best_first(scores[place])[:top_k]
             ]
             results.append({"text": text, "videos": ranking})
-        print(json.dumps({"model": model, "results": results, "errors": errors}, ensure_ascii=False, indent=2))
+        readable = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"  # else JSON's own escapes
+        answer = {"model": model, "results": results, "errors": errors}
+        print(json.dumps(answer, ensure_ascii=not readable, indent=2))
     elif scored:
         console = Console(highlight=False)
         if top_k is None and not best_second:

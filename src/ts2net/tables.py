@@ -4,6 +4,7 @@ Notable here: a matrix has its longer side in the rows, and its columns are numb
 the terminal. Marks are characters as well as colours, for a log file has no colours.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
 
@@ -29,7 +30,7 @@ def score_matrix(
         videos: Paths or addresses of the videos.
         scores: One row a text, one column a video.
     """
-    rows, columns = list(texts), [_file_name(video) for video in videos]
+    rows, columns = list(texts), _file_names(videos)
     what, best = "text", "for each text, its best video"
     if len(videos) > len(texts):
         rows, columns = columns, rows
@@ -47,7 +48,8 @@ def score_matrix(
     cell_width = max(len(cell) for row in cells for cell in row) + 1
     room = console.width - min(max(map(len, rows)), _MIN_ROW_NAME_WIDTH)
     heads, legend = [_shortened(column) for column in columns], []
-    if sum(max(len(head) + 1, cell_width) for head in heads) > room:
+    alike = len(set(heads)) < len(set(columns))  # once they are shortened
+    if alike or sum(max(len(head) + 1, cell_width) for head in heads) > room:
         heads = [str(number) for number in range(1, len(columns) + 1)]
         legend = [Text(f"{number:>4}  {name}") for number, name in zip(heads, columns, strict=True)]
 
@@ -102,8 +104,16 @@ def best_first(scores: Sequence[float]) -> list[int]:
     return sorted(range(len(scores)), key=lambda place: -scores[place])
 
 
-def _file_name(video: str) -> str:
-    return PurePath(video).name or video
+def _file_names(videos: Sequence[str]) -> list[str]:
+    """For each path its shortest ending that no other path has: most often the name of the file."""
+    paths = [PurePath(video).parts for video in videos]
+    shared = Counter(path[start:] for path in set(paths) for start in range(len(path)))
+    names = []
+    for video, path in zip(videos, paths, strict=True):
+        endings = (path[start:] for start in range(len(path) - 1, 0, -1))
+        ending = next((ending for ending in endings if shared[ending] == 1), None)
+        names.append("/".join(ending) if ending else video)
+    return names
 
 
 def _shortened(name: str) -> str:
