@@ -42,6 +42,9 @@ def test_positions_grow_with_the_frames():
         ({"num_frames": 0}, "num_frames"),
         ({"matching_temperature": -1}, "matching_temperature"),
         ({"matching_temperature": float("nan")}, "matching_temperature"),
+        ({"projection_dim": 0}, "projection_dim"),
+        ({"logit_scale_init_value": float("nan")}, "logit_scale_init_value"),
+        ({"initializer_factor": -1.0}, "initializer_factor"),
         ({"selection_sigma": float("inf")}, "selection_sigma"),
         ({"temporal_layer_norm_eps": -1.0}, "temporal_layer_norm_eps"),
         ({"temporal_hidden_act": "foo"}, "'foo'"),
@@ -87,6 +90,15 @@ def test_overrides_when_loading_are_checked_too(tmp_path):
         TS2NetConfig.from_pretrained(tmp_path, num_frames=12)
     with pytest.raises(StrictDataclassError, match="shift_offset=5"):
         TS2NetConfig.from_pretrained(tmp_path, vision_config={"shift_offset": 5})
+
+
+def test_vision_settings_in_the_wrong_place_are_refused(tmp_path):
+    """They would be kept and never reach the model."""
+    tiny_config().save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match="'shift_kind' is a field of the vision configuration"):
+        TS2NetConfig(shift_kind="none")
+    with pytest.raises(TypeError, match="'shift_kind' is a field of the vision configuration"):
+        TS2NetConfig.from_pretrained(tmp_path, shift_kind="none")
 
 
 def test_a_clip_checkpoint_is_not_taken_for_a_ts2net(tmp_path):

@@ -37,6 +37,20 @@ def test_padding_changes_nothing(shift_kind, attention):
     torch.testing.assert_close(logits(model, padded(inputs, 6)), logits(model, inputs), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shift_kind", ["token", "channel", "channel_patches", "channel_cls", "none"])
+@pytest.mark.parametrize("selection_kind", ["perturbed_topk", "none"])
+def test_padding_on_either_side_and_of_any_content_changes_nothing(shift_kind, selection_kind):
+    model, inputs = tiny_model(shift_kind=shift_kind, selection_kind=selection_kind), random_inputs(frames=4)
+    expected = logits(model, inputs)
+    padding = torch.full((3, 2, 3, 32, 32), float("nan"))
+    absent = torch.zeros(3, 2, dtype=torch.bool)
+    pixels, real = inputs["pixel_values_videos"], inputs["padding_mask_videos"]
+    for parts in (slice(None), slice(None, None, -1)):
+        inputs["pixel_values_videos"] = torch.cat([pixels, padding][parts], dim=1)
+        inputs["padding_mask_videos"] = torch.cat([real, absent][parts], dim=1)
+        torch.testing.assert_close(logits(model, inputs), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_a_mask_of_true_is_no_mask_and_numbers_do():
     model, inputs = tiny_model(), random_inputs()
     unmasked = inputs | {"padding_mask_videos": None}
@@ -188,6 +202,14 @@ def test_similarity_does_not_care_for_length_and_keeps_float32():
     assert model.similarity(text.bfloat16(), video.bfloat16()).dtype == torch.float32
 
 
+def test_mixed_precision_leaves_the_matching_in_float32():
+    model, text, video = tiny_model(), torch.randn(4, 32), torch.randn(3, 6, 32)
+    expected = model.similarity(text, video)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model.similarity(text, video), expected)
+        assert model(**random_inputs(), return_loss=True).loss.dtype == torch.float32
+
+
 def test_outputs_are_of_length_one_and_fit_together():
     model, inputs = tiny_model(), random_inputs(videos=3, texts=2)
     output = model(**inputs)
@@ -272,6 +294,15 @@ def test_from_pretrained_refuses_a_clip(tmp_path):
 
 
 # Bad input
+
+
+def test_arguments_come_in_the_documented_order():
+    model, inputs = tiny_model(), random_inputs()
+    order = ("input_ids", "attention_mask", "pixel_values_videos", "padding_mask_videos")
+    by_place = model(*(inputs[name] for name in order)).logits_per_text
+    assert torch.equal(by_place, model(**inputs).logits_per_text)
+    with pytest.raises(ValueError, match="get_text_features"):
+        model(inputs["input_ids"])
 
 
 def test_wrong_shapes_are_named():

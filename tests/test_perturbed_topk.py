@@ -112,6 +112,43 @@ def test_half_precision_scores_are_worked_on_in_float32(dtype):
     torch.testing.assert_close(indicators.sum(-1), torch.ones(3, 4))
 
 
+@pytest.mark.parametrize("threads", [1, 2, 9])
+def test_works_in_inference_mode_and_alike_with_any_number_of_threads(threads):
+    scores, seeds = torch.randn(6, 10, generator=torch.Generator().manual_seed(0)), torch.tensor([1, 2, 3])
+    expected = perturbed_topk(scores, 2, 0.5, 30, seeds=seeds)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        with torch.inference_mode():
+            assert torch.equal(perturbed_topk(scores, 2, 0.5, 30, seeds=seeds), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_long_runs_are_worked_on_in_blocks(monkeypatch):
+    """Forward and backward cut a run alike, so that the gradient goes with the noise that was drawn."""
+    from ts2net import modeling_ts2net
+
+    monkeypatch.setattr(modeling_ts2net, "_RUN_ELEMENTS", 700)  # two rows of 30 x 10 at a time
+    scores = torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(5)
+    noise = torch.cat([torch.randn(2, 30, 10, generator=generator) for _ in range(3)])
+    results = []
+    for source in ({"seeds": torch.tensor([5])}, {"noise": noise}):
+        leaf = scores.clone().requires_grad_()
+        perturbed_topk(leaf, 2, 0.5, 30, **source).square().sum().backward()
+        results.append(leaf.grad)
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_noise_changed_before_the_backward_pass_is_noticed():
+    scores, noise = torch.randn(2, 6, requires_grad=True), torch.randn(2, 8, 6)
+    indicators = perturbed_topk(scores, 2, 0.5, 8, noise=noise)
+    noise.zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        indicators.sum().backward()
+
+
 def test_all_candidates_can_win():
     assert torch.equal(perturbed_topk(torch.randn(2, 3), 3, 0.1, 5)[0], torch.eye(3))
 
@@ -125,6 +162,10 @@ def test_all_candidates_can_win():
         ({"k": 0}, "got 0"),
         ({"k": 7}, "6 candidates, got 7"),
         ({"sigma": 0.0}, "sigma"),
+        ({"sigma": float("nan")}, "sigma"),
+        ({"k": 2.5}, "whole numbers"),
+        ({"seeds": torch.zeros(2)}, "whole numbers"),
+        ({"seeds": torch.zeros(2, dtype=torch.long), "generator": torch.Generator()}, "give one of them"),
         ({"num_samples": 0}, "num_samples"),
         ({"gradient": "both"}, "'both'"),
         ({"noise": torch.zeros(4, 9, 6)}, r"\(4, 8, 6\), got \(4, 9, 6\)"),

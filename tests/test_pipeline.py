@@ -114,6 +114,13 @@ def test_moments_of_many_videos(scorer, clips):
         scorer(clips[1:], text=TEXTS, start=[1], end=[2, 3])
 
 
+def test_a_model_fresh_from_training_scores_without_noise(clips):
+    fresh = TextVideoScoringPipeline(model=tiny_model().train(), processor=tiny_processor(), device="cpu")
+    assert fresh(clips[0], text=TEXTS) == fresh(clips[0], text=TEXTS)
+    with pytest.raises(ValueError, match="needs a processor"):
+        TextVideoScoringPipeline(model=tiny_model(), device="cpu")
+
+
 def test_an_empty_stream_and_lists_for_a_stream_are_named(scorer):
     with pytest.raises(ValueError, match="no video to score"):
         scorer(iter([]), text="a", group_by="matrix")

@@ -169,6 +169,7 @@ class TS2NetConfig(PreTrainedConfig):
     matching_temperature: float | int = 4.0
 
     def __post_init__(self, **kwargs: Any) -> None:
+        _refuse_vision_settings(kwargs)
         super().__post_init__(**kwargs)
         if self.temporal_num_heads is None:
             self.temporal_num_heads = max(1, self.projection_dim // 64)
@@ -255,6 +256,7 @@ class TS2NetConfig(PreTrainedConfig):
             start = "start from it with TS2NetModel.from_clip or `ts2net convert clip`"
             advice = start if model_type == "clip" else "it cannot be loaded"
             raise ValueError(f"this is the configuration of a {model_type!r} model, not of a 'ts2net' one: {advice}")
+        _refuse_vision_settings(kwargs)
         loaded = super().from_dict(config_dict, **kwargs)
         config = loaded[0] if isinstance(loaded, tuple) else loaded
         # Overrides are set one by one on a configuration that was checked without them.
@@ -273,8 +275,15 @@ class TS2NetConfig(PreTrainedConfig):
             raise ValueError(f"selection_sigma must be a positive number, got {self.selection_sigma}")
         if self.selection_num_samples < 1:
             raise ValueError(f"selection_num_samples must be at least 1, got {self.selection_num_samples}")
-        if self.projection_dim % 2:
-            raise ValueError(f"the scorer halves projection_dim, so it must be even, got {self.projection_dim}")
+
+    def validate_sizes(self) -> None:
+        """Widths and scales are such that a model can be made of them."""
+        if self.projection_dim < 1 or self.projection_dim % 2:
+            raise ValueError(f"projection_dim must be positive and even, to be halved, got {self.projection_dim}")
+        if not math.isfinite(self.logit_scale_init_value):
+            raise ValueError(f"logit_scale_init_value must be a finite number, got {self.logit_scale_init_value}")
+        if not 0 <= self.initializer_factor < math.inf:
+            raise ValueError(f"initializer_factor must be a number from 0, got {self.initializer_factor}")
 
     def validate_temporal(self) -> None:
         """The temporal encoder has whole heads and a position for every token."""
@@ -302,6 +311,16 @@ class TS2NetConfig(PreTrainedConfig):
         """The softmax over frames has a positive temperature."""
         if not 0 < self.matching_temperature < math.inf:
             raise ValueError(f"matching_temperature must be a positive number, got {self.matching_temperature}")
+
+
+def _refuse_vision_settings(settings: dict[str, Any]) -> None:
+    """The library would keep a setting that it does not know, and the model would never see it."""
+    misplaced = sorted(
+        set(settings) & set(TS2NetVisionConfig.__dataclass_fields__) - set(TS2NetConfig.__dataclass_fields__)
+    )
+    if misplaced:
+        name = misplaced[0]
+        raise TypeError(f"{name!r} is a field of the vision configuration: give vision_config={{{name!r}: ...}}")
 
 
 if __package__ == "ts2net":  # the installed package needs no trust_remote_code; a copy beside a checkpoint does

@@ -11,6 +11,7 @@ Shapes: `B` videos, `T` frames, `N` patches a frame, `L = N + 1` tokens a frame 
 `D` projection width, `Q` texts, `K` selected patches.
 """
 
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,8 @@ logger = logging.get_logger(__name__)
 
 # Elements of noise of a run of the perturbed top-k: 4 MiB of float32, which stay in a processor's cache.
 _RUN_ELEMENTS = 2**20
+# Each worker keeps a run, and torch gives each a team of threads of its own: more would cost memory and gain nothing.
+_MAX_WORKERS = 4
 
 # Elements of the largest intermediate of a chunk: 64 MiB of float32. Large enough that a chunk keeps a device busy,
 # small enough that thousands of texts against thousands of videos stay in memory.
@@ -237,9 +240,13 @@ def perturbed_topk(
     if scores.ndim != 2 or not scores.numel() or not scores.is_floating_point():
         raise ValueError(f"scores must be a floating tensor of shape (rows, N), got {scores.dtype} {(*scores.shape,)}")
     rows, num_candidates = scores.shape
+    if not all(isinstance(number, int) for number in (k, num_samples)):
+        raise ValueError(f"k and num_samples must be whole numbers, got {k!r} and {num_samples!r}")
+    if sum(given is not None for given in (noise, generator, seeds)) > 1:
+        raise ValueError("noise, generator and seeds each say where the noise comes from: give one of them")
     if not 1 <= k <= num_candidates:
         raise ValueError(f"k must lie between 1 and the {num_candidates} candidates, got {k}")
-    if sigma <= 0 or num_samples < 1:
+    if not 0 < sigma < math.inf or num_samples < 1:
         raise ValueError(f"sigma must be positive and num_samples at least 1, got {sigma} and {num_samples}")
     if gradient not in ("exact", "diagonal"):
         raise ValueError(f"gradient must be 'exact' or 'diagonal', got {gradient!r}")
@@ -252,8 +259,11 @@ def perturbed_topk(
         while rows % groups:
             groups -= 1
         seeds = torch.randint(2**62, (groups,), generator=generator)
-    if seeds is not None and (seeds.ndim != 1 or not len(seeds) or rows % len(seeds)):
-        raise ValueError(f"seeds must be a vector whose length divides the {rows} rows, got shape {(*seeds.shape,)}")
+    if seeds is not None and (seeds.ndim != 1 or not len(seeds) or rows % len(seeds) or seeds.is_floating_point()):
+        raise ValueError(
+            f"seeds must be a vector of whole numbers whose length divides the {rows} rows, "
+            f"got {seeds.dtype} of shape {(*seeds.shape,)}"
+        )
     dtype = torch.promote_types(scores.dtype, torch.float32)
     source = noise.to(dtype) if noise is not None else seeds.tolist()  # type: ignore[union-attr]
     return _PerturbedTopK.apply(scores.to(dtype), source, k, sigma, num_samples, gradient)
@@ -277,13 +287,15 @@ class _PerturbedTopK(torch.autograd.Function):
             counts[run].scatter_add_(-1, indices.transpose(1, 2), one_each)
 
         _for_each_run(count, source, scores, num_samples)
-        ctx.save_for_backward(scores, winners)
-        ctx.source, ctx.sigma, ctx.gradient = source, sigma, gradient
+        ctx.save_for_backward(scores, winners, *([source] if isinstance(source, torch.Tensor) else []))
+        ctx.seeds = source if isinstance(source, list) else None
+        ctx.sigma, ctx.gradient = sigma, gradient
         return counts.div_(num_samples)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx, grad_indicators):
-        scores, winners = ctx.saved_tensors
+        scores, winners, *noise = ctx.saved_tensors
         num_samples = winners.shape[1]
         grad_scores = torch.zeros_like(scores)
 
@@ -297,7 +309,7 @@ class _PerturbedTopK(torch.autograd.Function):
                 flat = (weights * at_winners).flatten(1)
                 grad_scores[run].scatter_add_(-1, indices.transpose(1, 2).flatten(1), flat)
 
-        _for_each_run(add_gradient, ctx.source, scores, num_samples)
+        _for_each_run(add_gradient, ctx.seeds or noise[0], scores, num_samples)
         return grad_scores.div_(num_samples * ctx.sigma), None, None, None, None, None
 
 
@@ -309,26 +321,31 @@ def _for_each_run(
     On a CPU a generator draws with one thread, so runs are worked on side by side; each writes rows of its own.
     """
     rows, num_candidates = scores.shape
-    runs = len(source) if isinstance(source, list) else -(-rows * draws * num_candidates // _RUN_ELEMENTS)
-    step = -(-rows // max(runs, 1))
+    block = max(1, _RUN_ELEMENTS // (draws * num_candidates))
+    step = rows // len(source) if isinstance(source, list) else block
+    inference = torch.is_inference_mode_enabled()
 
-    @torch.no_grad()  # which holds for one thread alone
-    def do(run: int) -> None:
-        rows_of_run = slice(run * step, min((run + 1) * step, rows))
+    def do(start: int) -> None:
         if isinstance(source, list):
-            generator = torch.Generator(scores.device).manual_seed(source[run])
-            noise = scores.new_empty(step, draws, num_candidates).normal_(generator=generator)
-        else:
-            noise = source[rows_of_run]
-        work(rows_of_run, noise)
+            generator = torch.Generator(scores.device).manual_seed(source[start // step])
+        end = min(start + step, rows)
+        # Both modes hold for one thread alone. A long run is worked on a block at a time, one draw behind the other.
+        with torch.inference_mode(inference), torch.no_grad():
+            for first in range(start, end, block):
+                part = slice(first, min(first + block, end))
+                if isinstance(source, list):
+                    noise = scores.new_empty(part.stop - first, draws, num_candidates).normal_(generator=generator)
+                else:
+                    noise = source[part]
+                work(part, noise)
 
-    workers = torch.get_num_threads() if scores.device.type == "cpu" else 1
+    workers = min(torch.get_num_threads(), _MAX_WORKERS) if scores.device.type == "cpu" else 1
     if workers == 1:
-        for run in range(-(-rows // step)):
-            do(run)
+        for start in range(0, rows, step):
+            do(start)
         return
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(do, range(-(-rows // step))))
+        list(pool.map(do, range(0, rows, step)))
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -533,13 +550,18 @@ class TS2NetTemporalEncoder(TS2NetPreTrainedModel):
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
-        self, hidden_states: torch.Tensor, token_mask: torch.Tensor | None = None, **kwargs: Any
+        self,
+        hidden_states: torch.Tensor,
+        token_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> BaseModelOutput:
         """Encode tokens.
 
         Args:
             hidden_states: Tokens of shape `(B, T * (K + 1), D)`.
             token_mask: Boolean, of shape `(B, T * (K + 1))`: tokens that may be attended to. `None`: all.
+            position_ids: Place of each token, of shape `(B, T * (K + 1))`. `None`: one after the other.
 
         Returns:
             `last_hidden_state` of shape `(B, T * (K + 1), D)`, with the input added back.
@@ -554,7 +576,9 @@ class TS2NetTemporalEncoder(TS2NetPreTrainedModel):
                 f"frames, or start from CLIP with a larger num_frames"
             )
         tokens = hidden_states
-        hidden_states = hidden_states + self.position_embedding(torch.arange(num_tokens, device=hidden_states.device))
+        if position_ids is None:
+            position_ids = torch.arange(num_tokens, device=hidden_states.device)
+        hidden_states = hidden_states + self.position_embedding(position_ids)
         attention_mask = create_bidirectional_mask(self.config, hidden_states, token_mask)
         for layer in self.layers:
             hidden_states = layer(hidden_states, attention_mask, **kwargs)
@@ -568,7 +592,9 @@ class TS2NetTemporalEncoder(TS2NetPreTrainedModel):
 
 def frame_cosines(text_embeds: torch.Tensor, video_embeds: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:
     """Cosines `(Q, B, T)` of texts `(Q, D)` and frames `(B, T, D)` of length 1; 0 where `frame_mask` is False."""
-    return torch.einsum("qd,btd->qbt", text_embeds, video_embeds).masked_fill(~frame_mask, 0.0)
+    # Mixed precision would round what recalls are read from, and make ties.
+    with torch.autocast(text_embeds.device.type, enabled=False):
+        return torch.einsum("qd,btd->qbt", text_embeds, video_embeds).masked_fill(~frame_mask, 0.0)
 
 
 def frame_weights(cosines: torch.Tensor, frame_mask: torch.Tensor, temperature: float | None) -> torch.Tensor:
@@ -795,6 +821,9 @@ class TS2NetModel(TS2NetPreTrainedModel):
             )
         frame_mask = self._frame_mask(pixel_values_videos, padding_mask_videos)
         masked = self.config.padding_mode == "masked"
+        if masked and frame_mask is not None:
+            # Whatever stands in a padding frame, even NaN, times an attention weight of 0 would still be felt.
+            pixel_values_videos = pixel_values_videos.masked_fill(~frame_mask[:, :, None, None, None], 0.0)
         vision = self.vision_model(
             pixel_values_videos,
             frame_mask=frame_mask if masked else None,
@@ -810,14 +839,17 @@ class TS2NetModel(TS2NetPreTrainedModel):
         frames = kept[:, :, 0]  # (B, T, D)
         if self.temporal_encoder is not None:
             tokens_per_frame = kept.shape[2]
+            token_mask = position_ids = None
             if frame_mask is None:
-                token_mask = None
+                pass
             elif masked:
                 token_mask = frame_mask.repeat_interleave(tokens_per_frame, dim=1)  # (B, T * (K + 1))
+                # Real frames are counted, so that it makes no difference on which side of them the padding stands.
+                position_ids = (token_mask.cumsum(dim=1) - 1).clamp(min=0)
             else:
                 # The released code tiles the mask: token p is visible where frame p mod T is real.
                 token_mask = frame_mask.repeat(1, tokens_per_frame)
-            temporal = self.temporal_encoder(kept.flatten(1, 2), token_mask, return_dict=True, **kwargs)
+            temporal = self.temporal_encoder(kept.flatten(1, 2), token_mask, position_ids, return_dict=True, **kwargs)
             frames = temporal.last_hidden_state[:, ::tokens_per_frame]
         return TS2NetVideoOutput(
             pooler_output=frames,
@@ -833,8 +865,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
     def forward(
         self,
         input_ids: torch.Tensor,
-        pixel_values_videos: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
+        pixel_values_videos: torch.Tensor | None = None,
         padding_mask_videos: torch.Tensor | None = None,
         return_loss: bool | None = None,
         output_frame_weights: bool = False,
@@ -846,8 +878,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
 
         Args:
             input_ids: Token ids of shape `(Q, words)`.
-            pixel_values_videos: Normalised frames of shape `(B, T, 3, H, W)`.
             attention_mask: 1 for real text tokens, of shape `(Q, words)`.
+            pixel_values_videos: Normalised frames of shape `(B, T, 3, H, W)`.
             padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None`: all are real.
             return_loss: Also return the loss, taking text `i` to describe video `i`.
             output_frame_weights: Also return how much each frame weighs in each score.
@@ -860,6 +892,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
         Raises:
             ValueError: If a shape is wrong, or with `return_loss` if there are not as many texts as videos.
         """
+        if pixel_values_videos is None:
+            raise ValueError("pixel_values_videos is missing: to encode texts alone use get_text_features")
         text = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
         video = self.get_video_features(
             pixel_values_videos,

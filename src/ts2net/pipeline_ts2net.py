@@ -55,6 +55,12 @@ class TextVideoScoringPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.processor is None:
+            raise ValueError("the text-video-scoring pipeline needs a processor=, to read texts and videos")
+        self.model.eval()  # a model fresh from training would still choose its patches with noise
+
     def __call__(
         self,
         videos: Any,

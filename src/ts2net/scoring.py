@@ -38,7 +38,7 @@ class Scorer:
     """
 
     def __init__(self, model: TS2NetModel, processor: TS2NetProcessor, texts: list[str]) -> None:
-        self.model = model
+        self.model = model.eval()
         self.processor = processor
         with torch.no_grad():
             self.text_embeds = model.get_text_features(**processor(text=texts).to(model.device)).pooler_output
