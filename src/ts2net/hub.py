@@ -32,6 +32,7 @@ from huggingface_hub.utils import validate_repo_id
 from . import __version__
 from .configuration_ts2net import TS2NetConfig
 from .modeling_ts2net import TS2NetModel
+from .pipeline_ts2net import CUSTOM_PIPELINES
 from .processing_ts2net import TS2NetProcessor
 
 HUB_FILES = (
@@ -45,7 +46,6 @@ HUB_FILES = (
     "processing_ts2net.py",
     "pipeline_ts2net.py",
 )
-TASK = "text-video-scoring"
 TAGS = ("ts2net", "text-video-retrieval", "video-retrieval", "video", "clip", "custom_code")
 
 _HERE = Path(__file__).parent
@@ -56,9 +56,6 @@ _MODEL_AUTO_MAP = {
 }
 _PROCESSOR_AUTO_MAP = {"AutoProcessor": "processing_ts2net.TS2NetProcessor"}
 _VIDEO_AUTO_MAP = {"AutoVideoProcessor": "video_processing_ts2net.TS2NetVideoProcessor"}
-_CUSTOM_PIPELINES = {
-    TASK: {"impl": "pipeline_ts2net.TextVideoScoringPipeline", "pt": ["AutoModel"], "type": "multimodal"}
-}
 
 
 @dataclass(frozen=True)
@@ -317,7 +314,7 @@ def _write_all_but_card(
         (folder / name).write_bytes((_HERE / name).read_bytes())
     # Written here once more, and not left to the objects: what they carry from where they were loaded, such as another
     # repository's name before `--`, must not reach the folder.
-    _update_json(folder / "config.json", {"auto_map": _MODEL_AUTO_MAP, "custom_pipelines": _CUSTOM_PIPELINES})
+    _update_json(folder / "config.json", {"auto_map": _MODEL_AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES})
     _update_json(folder / "processor_config.json", {"auto_map": _PROCESSOR_AUTO_MAP}, {"auto_map": _VIDEO_AUTO_MAP})
     _update_json(folder / "tokenizer_config.json", {"auto_map": _PROCESSOR_AUTO_MAP})
 

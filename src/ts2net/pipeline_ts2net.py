@@ -20,6 +20,10 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .video_processing_ts2net import TS2NetVideosKwargs, as_videos, is_one_video
 
 TASK = "text-video-scoring"
+# What a config.json says of this pipeline, for `pipeline` to find it in the file beside the weights.
+CUSTOM_PIPELINES = {
+    TASK: {"impl": "pipeline_ts2net.TextVideoScoringPipeline", "pt": ["AutoModel"], "type": "multimodal"}
+}
 
 _TEXTS_A_BATCH = 256
 _ONE_A_VIDEO = ("start", "end", "video_metadata")
@@ -133,10 +137,9 @@ class TextVideoScoringPipeline(Pipeline):
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)
         custom_object_save(self, save_directory)
-        impl = f"{__name__.rpartition('.')[2]}.{type(self).__name__}"
         path = Path(save_directory) / "config.json"
         config = json.loads(path.read_text(encoding="utf-8"))
-        config["custom_pipelines"] = {TASK: {"impl": impl, "pt": ["AutoModel"], "type": "multimodal"}}
+        config["custom_pipelines"] = CUSTOM_PIPELINES
         path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @staticmethod
