@@ -7,6 +7,7 @@ weights (`score_folder.py`). If the folder lacked anything, the demo would fail.
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -105,4 +106,6 @@ def _score_in_new_process(out: Path, task: dict[str, Any], offline: bool) -> dic
 
 
 def _next_command(model: str, video: str) -> str:
-    return shlex.join(["ts2net", "score", "--model", model, "--video", video, "--text", "a red circle moves up"])
+    # `make demo` runs in an environment of its own, whose programs a shell does not find by name.
+    program = "ts2net" if shutil.which("ts2net") else os.path.relpath(Path(sys.executable).with_name("ts2net"))
+    return shlex.join([program, "score", "--model", model, "--video", video, "--text", "a red circle moves up"])
