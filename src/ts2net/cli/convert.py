@@ -1,0 +1,142 @@
+"""`ts2net convert`: other people's weights into a TS2-Net folder."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import one_line
+from .app import app, hush_loading
+
+TOKENIZER_ADVICE = "give CLIP's with --tokenizer, such as --tokenizer openai/clip-vit-base-patch32"
+
+convert_app = typer.Typer(
+    rich_markup_mode="markdown",
+    no_args_is_help=True,
+    help="Turn other people's weights into a TS2-Net folder for the Hub.",
+)
+app.add_typer(convert_app, name="convert")
+
+Destination = Annotated[Path, typer.Argument(metavar="DST", help="Folder to make.", show_default=False)]
+TokenizerSource = Annotated[
+    str | None, typer.Option("--tokenizer", help="Folder or Hub repository that has CLIP's tokenizer.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Set a field of the configuration; may be repeated."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the model in a folder that is not empty.")]
+
+
+@convert_app.command("original")
+def convert_original(
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="pytorch_model.bin.N of the released code.", show_default=False)
+    ],
+    destination: Destination,
+    tokenizer: TokenizerSource = None,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Convert a checkpoint of the TS2-Net authors' released code.
+
+    The file is read for its tensors alone; no code in it can run.
+
+    **Example**
+
+        ts2net convert original pytorch_model.bin.4 my-ts2net --tokenizer openai/clip-vit-base-patch32
+    """
+    overrides = _parse_settings(settings)
+    if tokenizer is None:
+        raise typer.BadParameter(f"{source} has no tokenizer: {TOKENIZER_ADVICE}", param_hint="--tokenizer")
+    _check_destination(destination, overwrite)
+    from ..conversion import convert_original_checkpoint
+
+    hush_loading()
+    _save(convert_original_checkpoint(source, **overrides), tokenizer, destination)
+
+
+@convert_app.command("clip")
+def convert_clip(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SRC",
+            help="A CLIP: a file of OpenAI's, or a transformers folder or repository.",
+            show_default=False,
+        ),
+    ],
+    destination: Destination,
+    tokenizer: TokenizerSource = None,
+    settings: Settings = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Start an untrained TS2-Net from a CLIP.
+
+    CLIP's weights are taken over unchanged; the layers it doesn't have are started from its text transformer or at
+    random, and have to be trained.
+
+    **Examples**
+
+        ts2net convert clip openai/clip-vit-base-patch32 my-ts2net
+
+        ts2net convert clip ViT-B-32.pt my-ts2net --tokenizer openai/clip-vit-base-patch32
+
+        ts2net convert clip openai/clip-vit-base-patch32 long --set num_frames=64 --set shift_layers=[8,9,10,11]
+    """
+    overrides = _parse_settings(settings)
+    is_file = Path(source).is_file()
+    if is_file and tokenizer is None:
+        raise typer.BadParameter(f"{source} has no tokenizer: {TOKENIZER_ADVICE}", param_hint="--tokenizer")
+    _check_destination(destination, overwrite)
+    from ..conversion import convert_clip as convert
+    from ..scoring import check_source
+
+    hush_loading()
+    if not is_file:
+        check_source(source)
+    base_model = None if is_file or Path(source).is_dir() else source
+    _save(convert(source, **overrides), tokenizer or source, destination, base_model)
+
+
+def _parse_settings(settings: list[str] | None) -> dict[str, Any]:
+    """Read `field=value` arguments; a value is JSON, or else a word."""
+    parsed = {}
+    for setting in settings or []:
+        field, equals, value = setting.partition("=")
+        if not equals or not field.isidentifier():
+            raise typer.BadParameter(f"expected FIELD=VALUE, got {setting!r}", param_hint="--set")
+        try:
+            parsed[field] = json.loads(value)
+        except ValueError:
+            parsed[field] = value
+    return parsed
+
+
+def _check_destination(folder: Path, overwrite: bool) -> None:
+    """Refuse, before any work, a place that a model must not be saved in."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; expected a folder to save the model in")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise FileExistsError(f"the folder {folder} is not empty: give another, or --overwrite to replace its model")
+
+
+def _save(model: Any, tokenizer: str, folder: Path, base_model: str | None = None) -> None:
+    from ..hub import make_model_card, save_hub_folder
+    from ..processing_ts2net import TS2NetProcessor
+
+    try:
+        processor = TS2NetProcessor.from_clip(tokenizer, model.config, trust_remote_code=False)
+    except Exception as error:
+        raise ValueError(f"cannot load the tokenizer {tokenizer!r}: {one_line(error)}") from error
+    end_of_text = model.config.text_config.eos_token_id
+    # 2 stands in old configurations of CLIP, where the end of a text is the token with the highest id.
+    if end_of_text not in (2, processor.tokenizer.eos_token_id):
+        raise ValueError(
+            f"the tokenizer {tokenizer!r} ends a text with token {processor.tokenizer.eos_token_id}, but the model "
+            f"with {end_of_text}: it is not this model's"
+        )
+    save_hub_folder(model, processor, folder, card=make_model_card(model.config, base_model=base_model))
+    print(f"saved a TS2-Net with {model.num_parameters():,} parameters in {folder}")
+    print(f'try: ts2net score --model {folder} --video VIDEO --text "..."')
