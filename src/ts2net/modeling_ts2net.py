@@ -98,6 +98,9 @@ class TS2NetOutput(ModelOutput):
             How much each frame weighs in each score, with `output_frame_weights=True`. They sum to 1 over the frames.
         text_model_output (`BaseModelOutputWithPooling`): The text transformer's, with hidden states and attentions.
         video_model_output (`TS2NetVideoOutput`): The video side's, with the outputs of its two transformers.
+        logit_scale (`torch.FloatTensor` of shape `()`):
+            What every cosine is multiplied by, `exp(logit_scale)`. A loss over several forward passes takes it from
+            here, because outside of `forward` the parameter may be one process's shard.
     """
 
     loss: torch.Tensor | None = None
@@ -109,6 +112,7 @@ class TS2NetOutput(ModelOutput):
     frame_weights: torch.Tensor | None = None
     text_model_output: BaseModelOutputWithPooling | None = None
     video_model_output: TS2NetVideoOutput | None = None
+    logit_scale: torch.Tensor | None = None
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The fields that are there, nested outputs as tuples too."""
@@ -905,7 +909,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
         )
         text_embeds = nn.functional.normalize(text.pooler_output, dim=-1)
         video_embeds = nn.functional.normalize(video.pooler_output, dim=-1)
-        logits_per_text = self.similarity(text_embeds, video_embeds, padding_mask_videos)
+        logit_scale = self._exp_logit_scale()
+        logits_per_text = self.similarity(text_embeds, video_embeds, padding_mask_videos, logit_scale)
         weights = self.frame_weights(text_embeds, video_embeds, padding_mask_videos) if output_frame_weights else None
         return TS2NetOutput(
             loss=contrastive_loss(logits_per_text) if return_loss else None,
@@ -917,6 +922,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
             frame_weights=weights,
             text_model_output=text,
             video_model_output=video,
+            logit_scale=logit_scale,
         )
 
     def similarity(
@@ -924,6 +930,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
         text_embeds: torch.Tensor,
         video_embeds: torch.Tensor,
         padding_mask_videos: torch.Tensor | None = None,
+        logit_scale: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Match embeddings (paper, section 3.5), in memory that does not grow with texts times videos times frames.
 
@@ -931,12 +938,13 @@ class TS2NetModel(TS2NetPreTrainedModel):
             text_embeds: Text embeddings of shape `(Q, D)`, normalised or not.
             video_embeds: Frame embeddings of shape `(B, T, D)`, normalised or not.
             padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None`: all are real.
+            logit_scale: What to multiply by, as [`TS2NetOutput`] has it. `None`: the model's `exp(logit_scale)`.
 
         Returns:
             Similarities of shape `(Q, B)`, times `exp(logit_scale)`, in float32 (float64 stays).
         """
         texts, videos, counted = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
-        scale = self.logit_scale.to(texts.device, texts.dtype).exp()
+        scale = (self._exp_logit_scale() if logit_scale is None else logit_scale).to(texts.device, texts.dtype)
         num_texts, (num_videos, num_frames) = len(texts), videos.shape[:2]
         if num_texts * num_videos * num_frames <= _CHUNK_ELEMENTS:
             return scale * match(texts, videos, counted, self._temperature)
@@ -975,6 +983,9 @@ class TS2NetModel(TS2NetPreTrainedModel):
         """
         texts, videos, counted = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
         return frame_weights(frame_cosines(texts, videos, counted), counted, self._temperature)
+
+    def _exp_logit_scale(self) -> torch.Tensor:
+        return self.logit_scale.to(torch.promote_types(self.logit_scale.dtype, torch.float32)).exp()
 
     @property
     def _temperature(self) -> float | None:

@@ -1,0 +1,170 @@
+"""The contrastive loss over the batches of all processes.
+
+Notable here:
+- A process computes only its rows (its texts against all videos) and its columns (all texts against its videos) of
+  the matrix of similarities: `n x P*n` entries instead of `(P*n)**2`, for `P` processes with `n` pairs each.
+- The embeddings of the others are gathered with their gradient. Each process differentiates the mean over its own
+  rows and columns; the average of those gradients over processes, which is what DDP and FSDP make, is the gradient of
+  one process with the whole batch.
+- Captions of one video are not each other's negatives, wherever they are.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from transformers.modeling_utils import unwrap_model
+
+
+@dataclass
+class ContrastiveLoss:
+    """What a batch costs, and how well its pairs are told apart.
+
+    Args:
+        loss: This process's part, to be differentiated: the mean over its texts and its videos. Scalar.
+        global_loss: The loss of the whole batch, the same on all processes, without gradient. Scalar.
+        text_to_video_accuracy: Share of texts, over all processes, that are nearer to their own video than to any
+            other. A tie counts as a miss. Scalar.
+        video_to_text_accuracy: The same for videos.
+    """
+
+    loss: torch.Tensor
+    global_loss: torch.Tensor
+    text_to_video_accuracy: torch.Tensor
+    video_to_text_accuracy: torch.Tensor
+
+
+def gather_with_gradient(tensor: torch.Tensor) -> torch.Tensor:
+    """Concatenate a tensor of shape `(n, ...)` over all processes, in order of rank, to `(P * n, ...)`.
+
+    Backward, each process gets the sum over processes of the gradient for its own part. Every process must hold the
+    same shape and take part in the backward pass. Alone, a process gets its tensor back.
+    """
+    if _num_processes() == 1:
+        return tensor
+    return _GatherWithGradient.apply(tensor)
+
+
+def contrastive_loss_over_processes(
+    model: nn.Module,
+    text_embeds: torch.Tensor,
+    video_embeds: torch.Tensor,
+    logit_scale: torch.Tensor,
+    padding_mask_videos: torch.Tensor | None = None,
+    video_keys: torch.Tensor | None = None,
+) -> ContrastiveLoss:
+    """Symmetric cross-entropy over the pairs of all processes (paper, equation 9), of which this one has `n`.
+
+    Args:
+        model: The TS2-Net whose matching is used, wrapped for training or not. None of its parameters is read.
+        text_embeds: Text embeddings of shape `(n, D)`, as the model's output has them. Text `i` describes video `i`.
+        video_embeds: Frame embeddings of shape `(n, T, D)`, from there too.
+        logit_scale: What cosines are multiplied by, from there too. Scalar.
+        padding_mask_videos: True (or 1) for real frames, of shape `(n, T)`. `None`: all are real.
+        video_keys: int64 of shape `(n,)`, equal for equal videos. Pairs of one video, other than a text and its own
+            clip, are left out of the denominators. `None`: all videos differ.
+
+    Returns:
+        See [`ContrastiveLoss`].
+
+    Raises:
+        ValueError: If shapes do not fit each other, or differ between processes.
+    """
+    _check_shapes(text_embeds, video_embeds, padding_mask_videos, video_keys)
+    similarity = unwrap_model(model).similarity
+    num_pairs, device = len(text_embeds), video_embeds.device
+    num_processes, rank = _num_processes(), _rank()
+    own = slice(rank * num_pairs, (rank + 1) * num_pairs)
+    if padding_mask_videos is None:
+        padding_mask_videos = torch.ones(video_embeds.shape[:2], dtype=torch.bool, device=device)
+    if video_keys is None:
+        video_keys = torch.arange(own.start, own.stop)
+
+    # One collective for embeddings and one for the rest: fewer waits, and one order in which they can run.
+    dtype = torch.promote_types(text_embeds.dtype, torch.float32)  # gradients are summed over processes
+    embeds = torch.cat([text_embeds[:, None].to(dtype), video_embeds.to(dtype)], dim=1)
+    labels = torch.cat([video_keys[:, None].to(device), padding_mask_videos.to(device, torch.int64)], dim=1)
+    embeds, labels = gather_with_gradient(embeds), _gather(labels)  # (P * n, 1 + T, D), (P * n, 1 + T)
+    texts, videos = embeds[:, 0], embeds[:, 1:]
+    keys, frame_mask = labels[:, 0], labels[:, 1:].bool()
+
+    rows = similarity(texts[own], videos, frame_mask, logit_scale)  # (n, P * n)
+    columns = rows.t() if num_processes == 1 else similarity(texts, videos[own], frame_mask[own], logit_scale).t()
+
+    pairs = torch.arange(own.start, own.stop, device=device)
+    same_video = (keys[own, None] == keys).scatter(1, pairs[:, None], False)  # (n, P * n)
+    text_loss, text_accuracy = _loss_and_accuracy(rows.masked_fill(same_video, -torch.inf), pairs)
+    video_loss, video_accuracy = _loss_and_accuracy(columns.masked_fill(same_video, -torch.inf), pairs)
+    loss = (text_loss + video_loss) / 2
+    figures = torch.stack([loss.detach(), text_accuracy, video_accuracy])
+    if num_processes > 1:
+        dist.all_reduce(figures)
+        figures /= num_processes
+    return ContrastiveLoss(loss, *figures.unbind())
+
+
+def _loss_and_accuracy(logits: torch.Tensor, pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy of `(n, P * n)` logits, and the share of rows whose pair stands above all others."""
+    with torch.no_grad():
+        best_other = logits.scatter(1, pairs[:, None], -torch.inf).amax(dim=1)
+        accuracy = (logits.gather(1, pairs[:, None])[:, 0] > best_other).to(logits.dtype).mean()
+    return nn.functional.cross_entropy(logits, pairs), accuracy
+
+
+class _GatherWithGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor):
+        return _gather(tensor)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_gathered):
+        grad = grad_gathered.new_empty(len(grad_gathered) // _num_processes(), *grad_gathered.shape[1:])
+        dist.reduce_scatter_single(grad, grad_gathered.contiguous())
+        return grad
+
+
+def _gather(tensor: torch.Tensor) -> torch.Tensor:
+    if _num_processes() == 1:
+        return tensor
+    gathered = tensor.new_empty(_num_processes() * len(tensor), *tensor.shape[1:])
+    dist.all_gather_single(gathered, tensor.contiguous())
+    return gathered
+
+
+def _num_processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def _check_shapes(
+    text_embeds: torch.Tensor,
+    video_embeds: torch.Tensor,
+    padding_mask_videos: torch.Tensor | None,
+    video_keys: torch.Tensor | None,
+) -> None:
+    expected = (len(text_embeds), text_embeds.shape[-1])
+    if text_embeds.ndim != 2 or video_embeds.ndim != 3 or (video_embeds.shape[0], video_embeds.shape[2]) != expected:
+        raise ValueError(
+            f"text_embeds must have shape (n, D) and video_embeds (n, T, D), "
+            f"got {(*text_embeds.shape,)} and {(*video_embeds.shape,)}"
+        )
+    for name, given, shape in (
+        ("padding_mask_videos", padding_mask_videos, video_embeds.shape[:2]),
+        ("video_keys", video_keys, video_embeds.shape[:1]),
+    ):
+        if given is not None and given.shape != shape:
+            raise ValueError(f"{name} must have shape {(*shape,)}, got {(*given.shape,)}")
+    if video_keys is not None and video_keys.dtype != torch.int64:
+        raise ValueError(f"video_keys must be int64, got {video_keys.dtype}")
+    # A collective over different shapes would hang, or mix up the batches without a word.
+    shapes = _gather(torch.tensor([video_embeds.shape], device=video_embeds.device)).tolist()
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError(
+            f"every process must have as many videos, frames and dimensions, got {shapes} in order of rank: "
+            f"drop the last batch of a data set that does not divide by the number of processes"
+        )

@@ -1,0 +1,153 @@
+"""The gradient cache, for a batch that does not fit the device (Gao et al. 2021, "Scaling Deep Contrastive Learning").
+
+The contrastive loss needs all embeddings of a batch at once, but not all activations. So a step
+1. encodes the batch in chunks without gradient and keeps the embeddings;
+2. computes the loss over the whole batch, of all processes, and its gradient with respect to the embeddings;
+3. encodes each chunk once more, with gradient and the same random numbers, and takes that gradient on to the weights.
+Memory is that of one chunk, for one more forward pass, and the gradients are those of the step in one piece.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from .contrastive import ContrastiveLoss, contrastive_loss_over_processes
+
+
+class GradientCache:
+    """Computes the gradients of a contrastive batch a chunk at a time.
+
+    Alone, under `DistributedDataParallel` and under `fully_shard` (FSDP2): gradients go to the other processes once a
+    step, after the last chunk. With `fully_shard` they are whole on every process until then.
+
+    Args:
+        model: A TS2-Net as it is trained, in whatever wrapping.
+        chunk_size: Largest number of clips that are encoded at once.
+        backward: Differentiates the loss, such as `accelerator.backward`, or one that scales it for mixed precision.
+            It is called once a step and gets a scalar.
+
+    Raises:
+        ValueError: If `chunk_size` is not a positive number, or DeepSpeed runs the model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        chunk_size: int,
+        backward: Callable[[torch.Tensor], Any] = torch.Tensor.backward,
+    ) -> None:
+        if not isinstance(chunk_size, int) or chunk_size < 1:
+            raise ValueError(f"chunk_size must be a positive whole number, got {chunk_size!r}")
+        if any(kind.__name__ == "DeepSpeedEngine" for kind in type(model).__mro__):
+            raise ValueError(
+                "the gradient cache cannot run under DeepSpeed, whose engine does the backward pass in one piece: "
+                "use DDP or FSDP, or a smaller batch without the cache"
+            )
+        self.model = model
+        self.chunk_size = chunk_size
+        self.backward = backward
+
+    def step(self, inputs: Mapping[str, Any], video_keys: torch.Tensor | None = None) -> ContrastiveLoss:
+        """Add the gradients of one batch to the parameters' `grad`.
+
+        Args:
+            inputs: What the model's `forward` takes: tensors whose first axis runs over the `n` pairs, on any device,
+                and settings. Every process must have as many pairs.
+            video_keys: int64 of shape `(n,)`, equal for equal videos; see [`contrastive_loss_over_processes`].
+
+        Returns:
+            The loss and accuracies of the batch; its `loss` has been differentiated and has no gradient any more.
+
+        Raises:
+            ValueError: If the tensors of `inputs` differ in length, or as [`contrastive_loss_over_processes`] does,
+                or if `backward` has not differentiated.
+        """
+        device = next(self.model.parameters()).device
+        chunks = self._cut(inputs)
+        random_states, texts, videos = [], [], []
+        for chunk in chunks:
+            random_states.append(_random_state(device))
+            with torch.no_grad():
+                outputs = self._encode(chunk, device)
+            # Copies, because a compiled model may put its next outputs in the same place.
+            texts.append(outputs.text_embeds.clone())
+            videos.append(outputs.video_embeds.clone())
+            logit_scale = outputs.logit_scale.clone()
+        # Autocast would go on with the weights that it converted without gradient.
+        torch.clear_autocast_cache()
+
+        text_embeds, video_embeds = torch.cat(texts).requires_grad_(), torch.cat(videos).requires_grad_()
+        logit_scale.requires_grad_()
+        result = contrastive_loss_over_processes(
+            self.model, text_embeds, video_embeds, logit_scale, inputs.get("padding_mask_videos"), video_keys
+        )
+        self.backward(result.loss)
+        if text_embeds.grad is None or video_embeds.grad is None:
+            raise ValueError(f"backward must differentiate the loss that it is given, got {self.backward!r}")
+
+        random_state_after = _random_state(device)
+        for index, (chunk, random_state) in enumerate(zip(chunks, random_states, strict=True)):
+            own = slice(index * self.chunk_size, (index + 1) * self.chunk_size)
+            last = index == len(chunks) - 1
+            with nullcontext() if last else _no_sync(self.model):
+                _set_random_state(device, random_state)
+                outputs = self._encode(chunk, device)
+                gradients = {"text_embeds": text_embeds.grad[own], "video_embeds": video_embeds.grad[own]}
+                if last:  # the scale is one number for the whole batch, so it gets its gradient once
+                    gradients["logit_scale"] = logit_scale.grad
+                gradients = {name: grad for name, grad in gradients.items() if outputs[name].requires_grad}
+                torch.autograd.backward([outputs[name] for name in gradients], list(gradients.values()))
+            torch.clear_autocast_cache()
+        _set_random_state(device, random_state_after)
+        return replace(result, loss=result.loss.detach())
+
+    def _encode(self, chunk: Mapping[str, Any], device: torch.device) -> Any:
+        # The batch may wait in the host's memory: only a chunk of it has to fit the device.
+        chunk = {
+            name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
+            for name, value in chunk.items()
+        }
+        return self.model(**chunk, return_dict=True)
+
+    def _cut(self, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
+        lengths = {name: len(value) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
+        if len(set(lengths.values())) != 1 or 0 in lengths.values():
+            raise ValueError(f"all tensors of inputs must have the same length, at least 1, got {lengths}")
+        chunks = {
+            name: value.split(self.chunk_size) for name, value in inputs.items() if isinstance(value, torch.Tensor)
+        }
+        settings = {name: value for name, value in inputs.items() if name not in chunks}
+        return [dict(zip(chunks, parts, strict=True)) | settings for parts in zip(*chunks.values(), strict=True)]
+
+
+@contextmanager
+def _no_sync(model: Any) -> Iterator[None]:
+    """Keep gradients to this process, for now."""
+    if hasattr(model, "no_sync"):
+        with model.no_sync():
+            yield
+    elif hasattr(model, "set_requires_gradient_sync"):
+        model.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            model.set_requires_gradient_sync(True)
+    else:
+        yield
+
+
+def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Of the CPU, which draws seeds, and of the device, which draws dropout."""
+    on_device = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
+    return torch.get_rng_state(), on_device
+
+
+def _set_random_state(device: torch.device, state: tuple[torch.Tensor, torch.Tensor | None]) -> None:
+    on_cpu, on_device = state
+    torch.set_rng_state(on_cpu)
+    if on_device is not None:
+        torch.get_device_module(device).set_rng_state(on_device, device)
