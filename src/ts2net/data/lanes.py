@@ -1,0 +1,180 @@
+"""Which sample a training run sees when: the same on any hardware.
+
+Notable here: a run is cut into lanes, and how many depends on the data and the global batch alone. A lane reads its
+own shards, pass after pass for ever, and every global batch takes the same number of samples from each lane. Processes
+and their workers only divide the lanes among themselves. Nothing random is drawn along the way: an order, a caption, a
+seed each follow from the run's seed and the place in the run, so a lane can be entered anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import one_line
+from .collating import BrokenVideo
+from .rows import read_rows
+
+if TYPE_CHECKING:
+    import datasets
+
+MAX_LANES = 64
+
+
+class DataLoadingError(RuntimeError):
+    """The training data can't be read on. The message says what is wrong with it."""
+
+
+class Position(NamedTuple):
+    """How far a lane has come: its pass, and the rows read in that pass, those of broken videos included."""
+
+    pass_index: int = 0
+    rows_read: int = 0
+
+
+@dataclass(frozen=True)
+class LaneSample:
+    """What a lane gives to a batch.
+
+    Attributes:
+        tensors: The sample.
+        broken: The videos that were passed over on the way to it.
+        position: Of the lane, after it.
+    """
+
+    tensors: dict[str, Any]
+    broken: list[BrokenVideo]
+    position: Position
+
+
+def stable_hash(*parts: Any) -> int:
+    """A number from 0 to 2**63 - 1 that follows from some strings and numbers, on any machine at any time."""
+    digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def caption_of_pass(captions: Sequence[str], *, seed: int, video_id: str, pass_index: int) -> str:
+    """The caption that a video has in a pass: each is used once, in an order by chance, before any is used again."""
+    cycle, turn = divmod(pass_index, len(captions))
+    order = sorted(range(len(captions)), key=lambda place: stable_hash("caption", seed, video_id, cycle, place))
+    return captions[order[turn]]
+
+
+def count_lanes(batch_size: int, num_shards: int) -> int:
+    """The number of lanes of a run: the largest divisor of the global batch that the shards are enough for."""
+    most = min(batch_size, num_shards, MAX_LANES)
+    return next(lanes for lanes in range(most, 0, -1) if batch_size % lanes == 0)
+
+
+def check_processes(batch_size: int, num_shards: int, num_processes: int) -> None:
+    """Check that the processes can divide the lanes evenly.
+
+    Raises:
+        ValueError: If they can't. It says what to change.
+    """
+    lanes = count_lanes(batch_size, num_shards)
+    if lanes % num_processes == 0:
+        return
+    problem = f"{num_processes} processes can't share a global batch of {batch_size} from {num_shards} shards evenly"
+    if num_processes > MAX_LANES:
+        raise ValueError(f"{problem}: at most {MAX_LANES} processes can read together")
+    if batch_size % num_processes:
+        raise ValueError(f"{problem}: make the global batch a multiple of {num_processes}")
+    enough = max(count for count in range(1, MAX_LANES + 1) if batch_size % count == 0 and count % num_processes == 0)
+    raise ValueError(
+        f"{problem}: the batch is read in {lanes} equal parts, which {num_processes} does not divide; prepare the "
+        f"data in {enough} shards (ts2net prepare --shards {enough}), or change the global batch"
+    )
+
+
+class Lane:
+    """One of the lanes of a run.
+
+    Args:
+        stream: The whole data set.
+        index: Which lane this is.
+        num_lanes: How many there are.
+        seed: The run's.
+        shuffle_buffer: Rows held back for shuffling, over all lanes.
+    """
+
+    def __init__(
+        self, stream: datasets.IterableDataset, index: int, num_lanes: int, *, seed: int, shuffle_buffer: int
+    ) -> None:
+        self._name = f"part {index + 1} of {num_lanes} of the data set"
+        self._stream = stream.shard(num_shards=num_lanes, index=index).shuffle(
+            seed=stable_hash("order", seed, index), buffer_size=-(-shuffle_buffer // num_lanes)
+        )
+
+    def samples(
+        self, prepare: Callable[[dict[str, Any], int], dict[str, Any] | BrokenVideo], position: Position
+    ) -> Iterator[LaneSample]:
+        """Give samples without end, from a position on. What lies before it in its pass is read but not decoded.
+
+        Args:
+            prepare: Makes a sample of a row and the number of the pass.
+            position: Where to begin.
+
+        Raises:
+            DataLoadingError: If the rows can't be read, a whole pass gives no sample, or the position lies past the
+                end.
+        """
+        broken: list[BrokenVideo] = []
+        for pass_index in itertools.count(position.pass_index):
+            skipped = position.rows_read if pass_index == position.pass_index else 0
+            rows_read = num_samples = 0
+            for rows_read, row in enumerate(self._rows(pass_index), start=1):
+                if rows_read <= skipped:
+                    continue
+                sample = prepare(row, pass_index)
+                if isinstance(sample, BrokenVideo):
+                    broken.append(sample)
+                    continue
+                num_samples += 1
+                yield LaneSample(sample, broken, Position(pass_index, rows_read))
+                broken = []
+            if rows_read < skipped:
+                raise DataLoadingError(
+                    f"{self._name} has {rows_read} videos where it had {skipped}: the data has changed"
+                )
+            if rows_read == 0:
+                raise DataLoadingError(f"{self._name} has no videos: prepare the data in fewer shards")
+            if skipped == 0 and num_samples == 0:
+                raise DataLoadingError(
+                    f"none of the {rows_read} videos in {self._name} can be used; the last, {broken[-1].id}: "
+                    f"{broken[-1].reason}"
+                )
+
+    def _rows(self, pass_index: int) -> Iterator[dict[str, Any]]:
+        """The rows of a pass."""
+        self._stream.set_epoch(pass_index)
+        rows_read = 0
+        try:
+            for row in read_rows(self._stream):
+                yield row
+                rows_read += 1
+        except Exception as error:  # of the file system, the archive, the network, or a user's own code
+            raise DataLoadingError(
+                f"{self._name} can't be read on after {rows_read} videos: {one_line(error)}"
+            ) from error
+
+
+def as_positions(saved: dict[str, list[int]] | None, num_lanes: int) -> dict[int, Position]:
+    """The positions of all lanes, from what was saved, or at the start.
+
+    Raises:
+        ValueError: If they are of another number of lanes.
+    """
+    if saved is None:
+        return dict.fromkeys(range(num_lanes), Position())
+    positions = {int(lane): Position(*position) for lane, position in saved.items()}
+    if sorted(positions) != list(range(num_lanes)):
+        raise ValueError(
+            f"positions are given of {len(positions)} lanes, expected {num_lanes}: to go on, a run needs the global "
+            f"batch and the shards that it began with, and the positions of all its processes"
+        )
+    return positions

@@ -1,0 +1,273 @@
+"""Batches for training: streamed, shuffled, decoded in workers, and the same on any number of processes and workers.
+
+Notable here: a worker reads and decodes whole lanes (see `lanes`) and sends its part of each batch; the parts are put
+in the order of the lanes, so the workers leave no trace. A failure in a worker travels as a value, because an
+exception would arrive with a page of someone else's stack trace for a message.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
+
+from ..processing_ts2net import TS2NetProcessor
+from .collating import BrokenVideo, check_sizes, text_tensors, video_tensors
+from .lanes import (
+    MAX_LANES,
+    DataLoadingError,
+    Lane,
+    Position,
+    as_positions,
+    caption_of_pass,
+    check_processes,
+    count_lanes,
+    stable_hash,
+)
+from .rows import as_stream
+
+if TYPE_CHECKING:
+    import datasets
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingBatches:
+    """One process's share of the batches of a run, which never ends.
+
+    In a pass over the data each video is visited once, with one of its captions; in as many passes as it has captions,
+    with each of them.
+
+    Args:
+        dataset: With the standard columns. Its number of shards bounds how many processes and workers can read it.
+        processor: The model's processor.
+        batch_size: Samples a step, over all processes.
+        num_frames: The most frames taken of a video, and what shorter ones are padded to.
+        max_words: Tokens that a text is cut or padded to; the start and the end token count.
+        seed: Of the order, the captions and the selection's noise.
+        process_index: Which process this is.
+        num_processes: How many there are. The batches of all of them together don't depend on it.
+        num_workers: Processes that read and decode for this one; with 0 it does so itself.
+        shuffle_buffer: Encoded videos held in memory for shuffling, over all processes.
+        positions: Where to begin, to go on with a run: those of all its processes, merged.
+
+    Attributes:
+        num_lanes: Parts that the data is read in, the same for all processes.
+
+    Raises:
+        TypeError: If it is no data set.
+        ValueError: If the data set is empty or lacks a column, a number is out of range, the processes can't share the
+            batch evenly, or the positions are of another run.
+    """
+
+    def __init__(
+        self,
+        dataset: datasets.Dataset | datasets.IterableDataset,
+        processor: TS2NetProcessor,
+        *,
+        batch_size: int,
+        num_frames: int,
+        max_words: int,
+        seed: int = 0,
+        process_index: int = 0,
+        num_processes: int = 1,
+        num_workers: int = 0,
+        shuffle_buffer: int = 1000,
+        positions: dict[str, list[int]] | None = None,
+    ) -> None:
+        check_sizes(processor, num_frames, max_words)
+        for name, value in {"batch_size": batch_size, "shuffle_buffer": shuffle_buffer}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if not 0 <= process_index < num_processes:
+            raise ValueError(f"process_index must lie from 0 to {num_processes - 1}, got {process_index}")
+        stream = as_stream(dataset, max_shards=MAX_LANES)
+        if stream.num_shards < 1:
+            raise ValueError("the data set has no shards: expected at least one video")
+        check_processes(batch_size, stream.num_shards, num_processes)
+
+        self.num_lanes = count_lanes(batch_size, stream.num_shards)
+        self._lanes = list(range(process_index, self.num_lanes, num_processes))
+        all_positions = as_positions(positions, self.num_lanes)
+        self._positions = {lane: all_positions[lane] for lane in self._lanes}
+        self._num_workers = min(num_workers, len(self._lanes))
+        if self._num_workers < num_workers:
+            logger.warning(
+                f"{self._num_workers} of {num_workers} workers are used, because each process reads "
+                f"{len(self._lanes)} parts of the data set; prepare it in more shards to use them all"
+            )
+        self._reading = _Reading(
+            stream, processor, self.num_lanes, batch_size, num_frames, max_words, seed, shuffle_buffer
+        )
+
+    @property
+    def positions(self) -> dict[str, list[int]]:
+        """How far each part of the data that this process reads has come: `{part: [pass, rows read in it]}`.
+
+        After the last batch that was taken; what workers have read ahead doesn't count. Fit for JSON. What a run goes
+        on from are the positions of all its processes in one dictionary.
+        """
+        return {str(lane): list(position) for lane, position in self._positions.items()}
+
+    def batches(self, count: int) -> Iterator[dict[str, Any]]:
+        """The next batches. Workers end with the last of them, or when the iterator is closed.
+
+        Each call reads from the start of the pass up to its position, so few long calls are better than many short
+        ones.
+
+        Args:
+            count: How many.
+
+        Yields:
+            `input_ids` and `attention_mask`, int64 of shape `(n, max_words)`; `pixel_values_videos` of shape
+            `(n, num_frames, 3, H, W)`; `padding_mask_videos` of shape `(n, num_frames)`; `selection_seeds`, int64 of
+            shape `(n,)`, a seed for each sample's selection noise; `video_keys`, int64 of shape `(n,)`, the same for
+            samples of one video and different for others; `video_ids`, a list of strings; `broken`, a list of
+            [`BrokenVideo`] that others took the place of; and `positions`, those after the batch. Here
+            `n = batch_size / num_processes`.
+
+        Raises:
+            DataLoadingError: If the data can't be read, or no video of a whole part of it can be used.
+        """
+        loader: DataLoader = DataLoader(
+            _Parts(self._reading, self._lanes, self._positions, count),
+            batch_size=None,
+            num_workers=self._num_workers,
+            # One of its own, because a loader without draws from the global one, on which the training depends.
+            generator=torch.Generator().manual_seed(0),
+        )
+        parts = iter(loader)
+        for _ in range(count):
+            # The loader takes from its workers in turn, and each gives one part a batch.
+            batch_parts = [_part(part) for part in itertools.islice(parts, max(self._num_workers, 1))]
+            batch = _joined(batch_parts, self._reading.samples_per_lane)
+            self._positions = {lane: position for part in batch_parts for lane, position in part.positions.items()}
+            yield batch | {"positions": self.positions}
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How all lanes of a run are read."""
+
+    stream: datasets.IterableDataset
+    processor: TS2NetProcessor
+    num_lanes: int
+    batch_size: int
+    num_frames: int
+    max_words: int
+    seed: int
+    shuffle_buffer: int
+
+    @property
+    def samples_per_lane(self) -> int:
+        """In a batch."""
+        return self.batch_size // self.num_lanes
+
+    def lane(self, index: int) -> Lane:
+        """One of the lanes."""
+        return Lane(self.stream, index, self.num_lanes, seed=self.seed, shuffle_buffer=self.shuffle_buffer)
+
+    def sample(self, row: dict[str, Any], pass_index: int) -> dict[str, Any] | BrokenVideo:
+        """Make a sample of a row."""
+        video_id, captions = row["id"], row["captions"]
+        if not captions:
+            return BrokenVideo(video_id, "it has no captions")
+        video = video_tensors(row, self.processor, self.num_frames)
+        if isinstance(video, BrokenVideo):
+            return video
+        caption = caption_of_pass(captions, seed=self.seed, video_id=video_id, pass_index=pass_index)
+        return {
+            **text_tensors(caption, self.processor, self.max_words),
+            **video,
+            "selection_seeds": stable_hash("selection", self.seed, video_id, pass_index),
+            "video_keys": stable_hash("video", video_id),
+            "video_ids": video_id,
+        }
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What some lanes give to a batch: their samples one lane after the other, and the rest for each lane."""
+
+    samples: dict[str, Any]
+    broken: list[list[BrokenVideo]]
+    positions: dict[int, Position]
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """What went wrong in a worker."""
+
+    message: str
+    stack_trace: str
+
+
+class _Parts(IterableDataset):
+    """What runs in each worker: its part of one batch after another."""
+
+    def __init__(self, reading: _Reading, lanes: list[int], positions: dict[int, Position], count: int) -> None:
+        self._reading = reading
+        self._lanes = lanes
+        self._positions = positions
+        self._count = count
+
+    def __iter__(self) -> Iterator[_Part | _Failure]:
+        worker = get_worker_info()
+        try:
+            yield from self._parts(self._lanes if worker is None else self._lanes[worker.id :: worker.num_workers])
+        except DataLoadingError as error:
+            if worker is None:
+                raise
+            yield _Failure(str(error), traceback.format_exc())
+
+    def _parts(self, lanes: list[int]) -> Iterator[_Part]:
+        sources = [self._reading.lane(lane).samples(self._reading.sample, self._positions[lane]) for lane in lanes]
+        for _ in range(self._count):
+            taken = [list(itertools.islice(source, self._reading.samples_per_lane)) for source in sources]
+            yield _Part(
+                # In a worker this collates straight into memory that is shared with the process.
+                samples=default_collate([sample.tensors for samples in taken for sample in samples]),
+                broken=[[video for sample in samples for video in sample.broken] for samples in taken],
+                positions={lane: samples[-1].position for lane, samples in zip(lanes, taken, strict=True)},
+            )
+
+
+def _part(part: _Part | _Failure) -> _Part:
+    if isinstance(part, _Failure):
+        raise DataLoadingError(part.message) from RuntimeError(f"in a worker:\n{part.stack_trace}")
+    return part
+
+
+def _joined(parts: list[_Part], samples_per_lane: int) -> dict[str, Any]:
+    """The batch of a process out of the parts of its workers, in the order of its lanes.
+
+    Worker `w` of `W` has the process's lanes `w`, `w + W`, ...
+    """
+    num_lanes = sum(len(part.positions) for part in parts)
+    joined: dict[str, Any] = {"broken": [[] for _ in range(num_lanes)]}
+    for worker, part in enumerate(parts):
+        joined["broken"][worker :: len(parts)] = part.broken
+    joined["broken"] = [video for videos in joined["broken"] for video in videos]
+    if len(parts) == 1:
+        return parts[0].samples | joined  # spares a copy of the largest thing there is
+
+    num_samples = num_lanes * samples_per_lane
+    rows = torch.arange(num_samples).view(num_lanes, samples_per_lane)
+    places = [rows[worker :: len(parts)].flatten() for worker in range(len(parts))]
+    for name, first in parts[0].samples.items():
+        if isinstance(first, torch.Tensor):
+            joined[name] = first.new_empty(num_samples, *first.shape[1:])
+            for part, place in zip(parts, places, strict=True):
+                joined[name][place] = part.samples[name]
+        else:
+            joined[name] = [None] * num_samples
+            for part, place in zip(parts, places, strict=True):
+                for row, value in zip(place.tolist(), part.samples[name], strict=True):
+                    joined[name][row] = value
+    return joined
