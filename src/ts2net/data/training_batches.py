@@ -147,7 +147,7 @@ class TrainingBatches:
             # The loader takes from its workers in turn, and each gives one part a batch.
             batch_parts = [_part(part) for part in itertools.islice(parts, max(self._num_workers, 1))]
             batch = _joined(batch_parts, self._reading.samples_per_lane)
-            self._positions = {lane: position for part in batch_parts for lane, position in part.positions.items()}
+            self._positions = dict(sorted(item for part in batch_parts for item in part.positions.items()))
             yield batch | {"positions": self.positions}
 
 
