@@ -72,11 +72,10 @@ class GradientCache:
         for chunk in chunks:
             random_states.append(_random_state(device))
             with torch.no_grad():
-                outputs = self._encode(chunk, device)
-            # Copies, because a compiled model may put its next outputs in the same place.
-            texts.append(outputs.text_embeds.clone())
-            videos.append(outputs.video_embeds.clone())
-            logit_scale = outputs.logit_scale.clone()
+                # Copies, because a compiled model may put its next outputs in the same place.
+                text_embeds, video_embeds, logit_scale = (kept.clone() for kept in self._encode(chunk, device))
+            texts.append(text_embeds)
+            videos.append(video_embeds)
         # Autocast would go on with the weights that it converted without gradient.
         torch.clear_autocast_cache()
 
@@ -96,22 +95,27 @@ class GradientCache:
             with nullcontext() if last else _no_sync(self.model):
                 _set_random_state(device, random_state)
                 outputs = self._encode(chunk, device)
-                gradients = {"text_embeds": text_embeds.grad[own], "video_embeds": video_embeds.grad[own]}
-                if last:  # the scale is one number for the whole batch, so it gets its gradient once
-                    gradients["logit_scale"] = logit_scale.grad
-                gradients = {name: grad for name, grad in gradients.items() if outputs[name].requires_grad}
-                torch.autograd.backward([outputs[name] for name in gradients], list(gradients.values()))
+                # The scale is one number for the whole batch, so it gets its gradient once.
+                gradients = (text_embeds.grad[own], video_embeds.grad[own], logit_scale.grad if last else None)
+                pairs = [
+                    (output, gradient)
+                    for output, gradient in zip(outputs, gradients, strict=True)
+                    if output.requires_grad and gradient is not None  # a frozen tower's output does not
+                ]
+                torch.autograd.backward([output for output, _ in pairs], [gradient for _, gradient in pairs])
             torch.clear_autocast_cache()
         _set_random_state(device, random_state_after)
         return replace(result, loss=result.loss.detach())
 
-    def _encode(self, chunk: Mapping[str, Any], device: torch.device) -> Any:
+    def _encode(self, chunk: Mapping[str, Any], device: torch.device) -> tuple[torch.Tensor, ...]:
+        """Text embeddings, frame embeddings and logit scale; the rest of the output is let go."""
         # The batch may wait in the host's memory: only a chunk of it has to fit the device.
         chunk = {
             name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
             for name, value in chunk.items()
         }
-        return self.model(**chunk, return_dict=True)
+        outputs = self.model(**chunk, return_dict=True)
+        return outputs.text_embeds, outputs.video_embeds, outputs.logit_scale
 
     def _cut(self, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
         lengths = {name: len(value) for name, value in inputs.items() if isinstance(value, torch.Tensor)}

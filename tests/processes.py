@@ -1,0 +1,35 @@
+"""Work in real processes that talk to each other over gloo."""
+
+import multiprocessing
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+def run_in_processes(work: Callable[..., Any], num_processes: int, folder: Path, *arguments: Any) -> list[Any]:
+    """Call `work(*arguments)` in each of them; what it returns (tensors and plain values), in order of rank."""
+    # Most of their time is importing torch and transformers: a server does that once, and they are copies of it.
+    multiprocessing.set_forkserver_preload(["accelerate", "ts2net.modeling_ts2net"])
+    torch.multiprocessing.start_processes(
+        _process, (work, num_processes, folder, arguments), nprocs=num_processes, start_method="forkserver"
+    )
+    return [torch.load(folder / f"result-{rank}.pt", weights_only=True) for rank in range(num_processes)]
+
+
+def _process(rank: int, work: Callable[..., Any], num_processes: int, folder: Path, arguments: tuple) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group(
+        "gloo",
+        init_method=(folder / "rendezvous").as_uri(),
+        rank=rank,
+        world_size=num_processes,
+        timeout=timedelta(seconds=60),
+    )
+    try:
+        torch.save(work(*arguments), folder / f"result-{rank}.pt")
+    finally:
+        dist.destroy_process_group()
