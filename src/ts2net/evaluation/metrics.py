@@ -51,6 +51,26 @@ def retrieval_metrics(
         ValueError: If shapes do not fit, a similarity is NaN or infinite, `video_of_text` names no column or leaves a
             video without a text, or both `dual_softmax` and `querybank` are asked for.
     """
+    ranks = retrieval_ranks(logits_per_text, video_of_text, dual_softmax=dual_softmax, querybank=querybank)
+    return {
+        f"{direction} {name}": value
+        for direction, found in ranks.items()
+        for name, value in rank_statistics(found).items()
+    }
+
+
+def retrieval_ranks(
+    logits_per_text: Matrix,
+    video_of_text: Sequence[int] | npt.ArrayLike | torch.Tensor | None = None,
+    *,
+    dual_softmax: bool = False,
+    querybank: "Querybank | None" = None,
+) -> dict[str, torch.Tensor]:
+    """The ranks behind [`retrieval_metrics`], which takes and raises the same.
+
+    Returns:
+        `"text-to-video"`, of shape `(texts,)`, and without a querybank `"video-to-text"`, of shape `(videos,)`; int64.
+    """
     matrix, videos = _matrix_and_videos(logits_per_text, video_of_text)
     if querybank is None:
         _check_every_video_has_a_text(matrix, videos)
@@ -58,11 +78,7 @@ def retrieval_metrics(
     ranks = {"text-to-video": _text_to_video(matrix, videos, rescale)}
     if not isinstance(rescale, Querybank):
         ranks["video-to-text"] = _video_to_text(matrix, videos, rescale)
-    return {
-        f"{direction} {name}": value
-        for direction, found in ranks.items()
-        for name, value in rank_statistics(found).items()
-    }
+    return ranks
 
 
 def text_to_video_ranks(

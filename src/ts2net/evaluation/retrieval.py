@@ -1,0 +1,218 @@
+"""How well a model retrieves on one split, from the videos to the figures of the paper's tables.
+
+Notable here:
+- A video that can't be decoded stays in the split: it scores below every other, so it is in nobody's way, and its own
+  queries are misses in both directions. What a run reaches can't rise because videos broke.
+- Scores are matched a block at a time. They are kept on disk rather than in memory where they are many.
+- Processes share the encoding; the main one ranks, and all return its result. So the figures are those of one process.
+"""
+
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+
+from ..data.collating import BrokenVideo, check_sizes
+from ..data.evaluation_videos import EvaluationRow, EvaluationVideos
+from ..modeling_ts2net import TS2NetModel
+from ..processing_ts2net import TS2NetProcessor
+from .encoding import EncodedSplit, encode_split, on_main_process, process_group
+from .metrics import rank_statistics, retrieval_ranks
+
+if TYPE_CHECKING:
+    import datasets
+
+_BLOCK_COSINES = 2**20  # texts x videos x frames that are matched at a time
+_TEXTS_A_BLOCK = 256
+_MOST_BYTES_IN_MEMORY = 2**30
+_BELOW_ALL = -1e30  # what a broken video scores; finite, as metrics ask for, in float32
+
+
+@dataclass(frozen=True)
+class RetrievalResult:
+    """What a model reaches on a split.
+
+    Attributes:
+        metrics: As [`retrieval_metrics`] names them. Where videos have groups, also `"text-to-video group R@1"` and
+            `"video-to-text group R@1"`: found first among the candidates of its own group, in percent.
+        dual_softmax: The same with the dual softmax, which looks at all test texts at once; without groups.
+        num_texts: Queries of text-to-video.
+        num_videos: Queries of video-to-text, broken ones included.
+        num_groups: Groups of at least two candidates.
+        broken: The videos that can't be used. Each of their queries, in both directions, counts as missed, and in the
+            median and mean rank as ranked last.
+    """
+
+    metrics: dict[str, float]
+    dual_softmax: dict[str, float]
+    num_texts: int
+    num_videos: int
+    num_groups: int
+    broken: list[BrokenVideo]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, for JSON."""
+        return asdict(self)
+
+
+def evaluate_retrieval(
+    model: TS2NetModel,
+    dataset: "datasets.Dataset | datasets.IterableDataset",
+    processor: TS2NetProcessor,
+    *,
+    num_frames: int | None = None,
+    max_words: int | None = None,
+    batch_size: int = 16,
+    num_workers: int = 0,
+    num_videos: int | None = None,
+    progress: bool = False,
+) -> RetrievalResult:
+    """Search a split with its own captions, in both directions.
+
+    In a distributed run every process has to call it, with the whole split and with the whole model (unwrapped); they
+    share the work. The batch size, the workers and the processes don't change the figures, but for what the last bits
+    of an embedding may.
+
+    Args:
+        model: The model, on its device. It is put back into the mode that it was in.
+        dataset: The split with the standard columns, such as `load_benchmark` gives.
+        processor: The model's processor.
+        num_frames: The most frames of a video; the processor's own if not given.
+        max_words: The most tokens of a text; what the tokenizer allows if not given.
+        batch_size: Videos a batch, of each process.
+        num_workers: Processes that decode for each process.
+        num_videos: How many videos the split has, if it is known, for the time left in the progress bar.
+        progress: Show a progress bar where standard error is a terminal.
+
+    Returns:
+        The result, the same on every process.
+
+    Raises:
+        TypeError: If `dataset` is no data set.
+        ValueError: If a column or a video's captions are missing, a number is out of range, no video can be used, or
+            an embedding is not finite.
+        MainProcessError: On the other processes, if the main one had to stop after the encoding.
+    """
+    num_frames = processor.video_processor.num_frames if num_frames is None else num_frames
+    max_words = processor.tokenizer.model_max_length if max_words is None else max_words
+    check_sizes(processor, num_frames, max_words)
+    with process_group() as group:
+        videos = EvaluationVideos(
+            dataset,
+            processor,
+            batch_size=batch_size,
+            num_frames=num_frames,
+            process_index=0 if group is None else group.rank(),
+            num_processes=1 if group is None else group.size(),
+            num_workers=num_workers,
+        )
+        encoded = encode_split(
+            model, processor, videos, max_words=max_words, group=group, num_videos=num_videos, progress=progress
+        )
+        return on_main_process(lambda: rank_split(model, cast(EncodedSplit, encoded)), group)
+
+
+def rank_split(model: TS2NetModel, encoded: EncodedSplit) -> RetrievalResult:
+    """Match the embeddings of a split and rank them.
+
+    Raises:
+        ValueError: If no video can be used, one has no caption, or an embedding is not finite.
+    """
+    encoded.check()
+    is_broken = torch.zeros(len(encoded.rows), dtype=torch.bool)
+    is_broken[list(encoded.broken)] = True
+    scores = _scores(model, encoded, is_broken)
+    videos = encoded.text_places
+    missed = {"text-to-video": is_broken[videos], "video-to-text": is_broken}
+
+    def figures(dual_softmax: bool) -> dict[str, float]:
+        ranks = retrieval_ranks(scores, videos, dual_softmax=dual_softmax)
+        return {
+            f"{direction} {name}": value
+            for direction, found in ranks.items()
+            for name, value in _statistics(found, missed[direction]).items()
+        }
+
+    groups = _groups(encoded.rows)
+    return RetrievalResult(
+        metrics=figures(dual_softmax=False) | _group_figures(scores, videos, is_broken, groups),
+        dual_softmax=figures(dual_softmax=True),
+        num_texts=len(videos),
+        num_videos=len(encoded.rows),
+        num_groups=len(groups),
+        broken=list(encoded.broken.values()),
+    )
+
+
+def _scores(model: TS2NetModel, encoded: EncodedSplit, is_broken: torch.Tensor) -> np.ndarray:
+    """Similarities of all texts and videos, `(Q, V)`, float32."""
+    texts = encoded.text_embeds
+    num_videos, num_frames = encoded.padding_mask.shape
+    scores = _room_for(len(texts), num_videos)
+    texts_a_block = min(len(texts), _TEXTS_A_BLOCK)
+    videos_a_block = max(1, _BLOCK_COSINES // (texts_a_block * num_frames))
+    with torch.inference_mode():
+        for first in range(0, num_videos, videos_a_block):
+            columns = slice(first, first + videos_a_block)
+            videos = encoded.video_embeds[columns].to(model.device)
+            mask = encoded.padding_mask[columns].to(model.device)
+            for start in range(0, len(texts), texts_a_block):
+                rows = slice(start, start + texts_a_block)
+                scores[rows, columns] = model.similarity(texts[rows].to(model.device), videos, mask).cpu().numpy()
+    scores[:, is_broken.numpy()] = _BELOW_ALL
+    return scores
+
+
+def _room_for(num_texts: int, num_videos: int) -> np.ndarray:
+    """An array for the scores: in memory, or if they are many in a file that nobody else sees."""
+    shape = (num_texts, num_videos)
+    num_bytes = 4 * num_texts * num_videos
+    if num_bytes <= _MOST_BYTES_IN_MEMORY:
+        return np.empty(shape, dtype=np.float32)
+    with tempfile.TemporaryFile() as file:  # the map keeps it
+        if hasattr(os, "posix_fallocate"):  # else a full disk would only show as a killed process
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
+        return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+
+
+def _statistics(ranks: torch.Tensor, missed: torch.Tensor) -> dict[str, float]:
+    """Recalls and ranks, where no recall counts a missed query, however few there are to choose from."""
+    ranked = rank_statistics(ranks)
+    recalls = rank_statistics(ranks.masked_fill(missed, torch.iinfo(ranks.dtype).max))
+    return {name: (recalls if name.startswith("R@") else ranked)[name] for name in ranked}
+
+
+def _groups(rows: list[EvaluationRow]) -> list[list[int]]:
+    """The places of the videos of each group. In a group of one there is nothing to find."""
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        if row.group is not None:
+            places.setdefault(row.group, []).append(place)
+    return [group for group in places.values() if len(group) > 1]
+
+
+def _group_figures(
+    scores: np.ndarray, videos: torch.Tensor, is_broken: torch.Tensor, groups: list[list[int]]
+) -> dict[str, float]:
+    """R@1 of the queries that have a group, among its candidates."""
+    if not groups:
+        return {}
+    texts_of: list[list[int]] = [[] for _ in is_broken]
+    for text, place in enumerate(videos.tolist()):
+        texts_of[place].append(text)
+    ranks: dict[str, list[torch.Tensor]] = {"text-to-video": [], "video-to-text": []}
+    missed: dict[str, list[torch.Tensor]] = {"text-to-video": [], "video-to-text": []}
+    for places in groups:
+        texts = [text for place in places for text in texts_of[place]]
+        column_of_text = [column for column, place in enumerate(places) for _ in texts_of[place]]
+        for direction, found in retrieval_ranks(scores[np.ix_(texts, places)], column_of_text).items():
+            ranks[direction].append(found)
+        missed["text-to-video"].append(is_broken[videos[texts]])
+        missed["video-to-text"].append(is_broken[places])
+    return {
+        f"{direction} group R@1": _statistics(torch.cat(ranks[direction]), torch.cat(missed[direction]))["R@1"]
+        for direction in ranks
+    }
