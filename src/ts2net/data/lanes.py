@@ -174,7 +174,7 @@ def as_positions(saved: dict[str, list[int]] | None, num_lanes: int) -> dict[int
     positions = {int(lane): Position(*position) for lane, position in saved.items()}
     if sorted(positions) != list(range(num_lanes)):
         raise ValueError(
-            f"positions are given of {len(positions)} lanes, expected {num_lanes}: to go on, a run needs the global "
+            f"positions are given of {len(positions)} parts, expected {num_lanes}: to go on, a run needs the global "
             f"batch and the shards that it began with, and the positions of all its processes"
         )
     return positions
