@@ -1,0 +1,163 @@
+"""Settings of a training run: those of transformers' `TrainingArguments`, and what TS2-Net adds to them.
+
+Notable here: the defaults are the paper's recipe, and the batch is given as a whole, for all processes together. The
+loss sets every text of a batch against every video of it, so the global batch is part of what is being trained, and
+the number of processes is not.
+"""
+
+from dataclasses import dataclass, field
+
+from accelerate.utils import get_int_from_env
+from transformers import TrainingArguments
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+BEST_METRIC = "text_to_video_R@1"
+
+# What a launcher calls the number of processes: torchrun and accelerate, then the kinds of MPI.
+_WORLD_SIZE_VARIABLES = ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"]
+
+
+@dataclass
+class TS2NetTrainingArguments(TrainingArguments):
+    """What `transformers.TrainingArguments` takes, with the defaults of the paper's recipe (section 4.2), and this:
+
+    Args:
+        global_batch_size: Pairs of text and video in a step, over all processes.
+        per_device_train_batch_size: Follows from `global_batch_size`. Need not be given.
+        learning_rate: Peak, of the parameters that CLIP does not have: token selector and temporal encoder.
+        clip_learning_rate: Peak, of CLIP's own parameters.
+        freeze_layers: This many lower layers of both of CLIP's transformers are not trained, nor are the embeddings
+            below them. 0 trains everything.
+        gradient_cache_chunk_size: Pairs that a process encodes at a time. The gradient is that of the whole batch, in
+            the memory of a chunk and the time of one more forward pass. `None` encodes the batch at once.
+        num_frames: Frames of a video, at most; shorter ones are padded. `None` takes the model's.
+        max_words: Tokens of a text, at most, the start and the end token included; shorter ones are padded.
+        shuffle_buffer: Videos in each reader's buffer out of which the next is drawn at random.
+        samples_per_epoch: Captions of the training set, for a stream that does not know its length. Without it such a
+            stream needs `max_steps`.
+        max_broken_share: Training stops when more than this share of the videos read so far could not be decoded,
+            but not before 20 broken ones.
+
+    Raises:
+        ValueError: If a value is out of range, or is one of Trainer's that would change or do nothing here.
+    """
+
+    global_batch_size: int = field(
+        default=128, metadata={"help": "Pairs of text and video in a step, over all processes."}
+    )
+    per_device_train_batch_size: int | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Follows from global_batch_size and the number of processes."}
+    )
+    num_train_epochs: float = field(default=5.0, metadata={"help": "Passes over all captions."})
+    learning_rate: float = field(
+        default=1e-4, metadata={"help": "Peak learning rate of the parameters that CLIP does not have."}
+    )
+    clip_learning_rate: float = field(default=1e-7, metadata={"help": "Peak learning rate of CLIP's own parameters."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Course of the learning rates."})
+    warmup_steps: float = field(
+        default=0.1, metadata={"help": "Steps of linear warm-up; below 1, their share of the whole run."}
+    )
+    weight_decay: float = field(
+        default=0.2, metadata={"help": "Weight decay of matrices and embeddings; biases, norms and scales have none."}
+    )
+    adam_beta2: float = field(default=0.98, metadata={"help": "Decay rate of the second moments."})
+    adam_epsilon: float = field(default=1e-6, metadata={"help": "Added to the root of the second moments."})
+    freeze_layers: int = field(
+        default=0, metadata={"help": "Lower layers of both of CLIP's transformers that are not trained."}
+    )
+    gradient_cache_chunk_size: int | None = field(
+        default=None, metadata={"help": "Pairs that a process encodes at a time; not given, the batch at once."}
+    )
+    num_frames: int | None = field(
+        default=None, metadata={"help": "Frames of a video, at most; not given, the model's number."}
+    )
+    max_words: int = field(default=32, metadata={"help": "Tokens of a text, at most, start and end included."})
+    shuffle_buffer: int = field(
+        default=256, metadata={"help": "Videos in each reader's buffer out of which the next is drawn."}
+    )
+    samples_per_epoch: int | None = field(
+        default=None, metadata={"help": "Captions of a training set that does not know its length."}
+    )
+    max_broken_share: float = field(
+        default=0.05, metadata={"help": "Stop when more than this share of the videos could not be decoded."}
+    )
+
+    dataloader_num_workers: int = field(
+        default=4, metadata={"help": "Processes that decode videos, for each training process."}
+    )
+    logging_steps: float = field(default=10, metadata={"help": "Log every so many steps; below 1, a share of all."})
+    # A loss that is not finite ends the run: there is nothing to filter.
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Not used: such a loss ends the run."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, epoch, steps or best."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep; the best is always kept."})
+    metric_for_best_model: str | None = field(
+        default=BEST_METRIC, metadata={"help": "The figure of an evaluation that says which checkpoint is best."}
+    )
+    per_device_eval_batch_size: int = field(
+        default=16, metadata={"help": "Videos that a process encodes at a time in evaluation."}
+    )
+    # The columns of a dataset are videos and captions, which no forward takes as they are.
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Not used."})
+    # Every parameter that is trained has its part in every loss.
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "Let DistributedDataParallel look for parameters without a gradient."}
+    )
+
+    def __post_init__(self) -> None:
+        self._check_own()
+        # DeepSpeed reads it when the base class sets it up, before `world_size` can be asked for.
+        share = self._share_of_batch(get_int_from_env(_WORLD_SIZE_VARIABLES, 1))
+        given = self.per_device_train_batch_size
+        if given is not None and given != share:
+            raise ValueError(
+                f"per_device_train_batch_size={given} does not go with global_batch_size={self.global_batch_size}, "
+                f"which leaves {share} to each process: give global_batch_size alone"
+            )
+        self.per_device_train_batch_size = share
+        super().__post_init__()
+        self.per_device_train_batch_size = self._share_of_batch(self.world_size)
+        if self.n_gpu > 1:
+            logger.warning(
+                f"one process uses one of the {self.n_gpu} GPUs: start it with `accelerate launch` to use all of them"
+            )
+            self._n_gpu = 1  # else Trainer would wrap the model in DataParallel, which splits the batch of a loss
+
+    def _share_of_batch(self, num_processes: int) -> int:
+        if self.global_batch_size % num_processes:
+            raise ValueError(
+                f"global_batch_size={self.global_batch_size} can't be split evenly over {num_processes} processes"
+            )
+        return self.global_batch_size // num_processes
+
+    def _check_own(self) -> None:
+        for name, least in [
+            ("global_batch_size", 2),  # a pair alone has nothing to be told from
+            ("freeze_layers", 0),
+            ("gradient_cache_chunk_size", 1),
+            ("num_frames", 1),
+            ("max_words", 3),
+            ("shuffle_buffer", 1),
+            ("samples_per_epoch", 1),
+        ]:
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
+        if not 0 <= self.max_broken_share <= 1:
+            raise ValueError(f"max_broken_share must lie between 0 and 1, got {self.max_broken_share}")
+        if self.clip_learning_rate < 0:
+            raise ValueError(f"clip_learning_rate must be 0 or more, got {self.clip_learning_rate}")
+        if self.gradient_accumulation_steps != 1:
+            raise ValueError(
+                f"gradient_accumulation_steps={self.gradient_accumulation_steps} would train on small batches, whose "
+                f"pairs have fewer negatives: to fit a large batch into memory give gradient_cache_chunk_size instead"
+            )
+        for name, unused, reason in [
+            ("auto_find_batch_size", False, "the batch is part of the loss; give gradient_cache_chunk_size"),
+            ("label_smoothing_factor", 0.0, "the loss has no labels"),
+            ("ignore_data_skip", False, "a resumed run goes on where it stopped, at no cost"),
+            ("parallelism_config", None, "only data parallelism, FSDP and DeepSpeed are supported"),
+        ]:
+            if getattr(self, name) != unused:
+                raise ValueError(f"{name}={getattr(self, name)} can't be used: {reason}")

@@ -1,0 +1,94 @@
+"""What a trained model's card says: where it comes from, how it was trained, and what it reached."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import ModelCard
+from transformers import TrainerState
+
+from ..configuration_ts2net import TS2NetConfig
+from ..hub import Evaluation, make_model_card
+from .arguments import TS2NetTrainingArguments
+
+
+@dataclass
+class CardDetails:
+    """What the card says that a trainer can't know.
+
+    Args:
+        base_model: Hub id of the model that this one was started from.
+        license: Licence of the weights, as the Hub writes it.
+        language: Language of the captions, as an ISO 639-1 code.
+        datasets: Hub ids of the training data.
+        training_data: What it was trained on, for people, such as `"MSR-VTT train-9k"`.
+        evaluation_name: What it is evaluated on, for people, such as `"MSR-VTT"`.
+        evaluation_type: The same for programs, such as `"msrvtt"`.
+        evaluation_split: Such as `"test"`.
+    """
+
+    base_model: str | None = None
+    license: str | None = None
+    language: str | None = None
+    datasets: Sequence[str] = ()
+    training_data: str | None = None
+    evaluation_name: str = "the evaluation data"
+    evaluation_type: str = "custom"
+    evaluation_split: str = "test"
+
+
+def figures_of_step(state: TrainerState, step: int, prefix: str = "eval_") -> dict[str, float]:
+    """The retrieval figures that were logged for the weights of a step, under the names of the tables."""
+    directions = (f"{prefix}text_to_video_", f"{prefix}video_to_text_")
+    return {
+        name.removeprefix(prefix).replace("_to_", "-to-").replace("_", " "): value
+        for entry in state.log_history
+        if entry["step"] == step
+        for name, value in entry.items()
+        if name.startswith(directions)
+    }
+
+
+def training_card(
+    config: TS2NetConfig,
+    details: CardDetails,
+    args: TS2NetTrainingArguments,
+    state: TrainerState,
+    step: int,
+    repo_id: str | None = None,
+) -> ModelCard:
+    """Fill in the card of the weights of a step."""
+    figures = figures_of_step(state, step)
+    evaluations = []
+    if figures:
+        evaluations = [Evaluation(details.evaluation_name, details.evaluation_type, details.evaluation_split, figures)]
+    return make_model_card(
+        config,
+        repo_id,
+        base_model=details.base_model,
+        license=details.license,
+        language=details.language,
+        datasets=details.datasets,
+        evaluations=evaluations,
+        training=_recipe(details, args, state, step),
+    )
+
+
+def _recipe(details: CardDetails, args: TS2NetTrainingArguments, state: TrainerState, step: int) -> Mapping[str, Any]:
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry and entry["step"] <= step]
+    share = f", {args.warmup_steps:.0%} of it" if args.warmup_steps < 1 else f" for {args.warmup_steps:.0f} steps"
+    rows: dict[str, Any] = {
+        "data": details.training_data,
+        "steps": f"{step} of {state.max_steps}, in {args.num_train_epochs:g} epochs at most",
+        "batch": f"{args.global_batch_size} pairs over {args.world_size} processes, each pair all others' negative",
+        "frames and words": f"{args.num_frames} and {args.max_words}" if args.num_frames else None,
+        "learning rates": f"{args.learning_rate:g} for what CLIP does not have, {args.clip_learning_rate:g} for CLIP",
+        "schedule": f"{args.lr_scheduler_type.value}, after a linear warm-up{share}",
+        "optimiser": f"{args.optim.value}, betas {args.adam_beta1:g} and {args.adam_beta2:g}, epsilon "
+        f"{args.adam_epsilon:g}, weight decay {args.weight_decay:g}, gradient norm at most {args.max_grad_norm:g}",
+        "precision": args.mixed_precision if args.mixed_precision != "no" else "float32",
+        "frozen lower layers": args.freeze_layers or None,
+        "seed": args.seed,
+        "last loss": f"{losses[-1]:.4f}" if losses else None,
+    }
+    return {name: value for name, value in rows.items() if value is not None}

@@ -1,0 +1,620 @@
+"""`transformers.Trainer` for TS2-Net: the loss of the whole batch, data that is streamed in lanes, safe checkpoints.
+
+Notable here:
+- Only what is different from Trainer is here. Mixed precision, compilation, trackers, callbacks and schedules are its.
+- The figures of a run do not depend on the number of processes, nor on how often it was killed and resumed.
+- Every checkpoint is a whole Hub folder: it loads with `AutoModel` and has its card.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate.utils import gather_object
+from huggingface_hub import HfApi, ModelCard
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback
+from transformers.trainer_utils import HubStrategy, TrainOutput, has_length, speed_metrics
+from transformers.utils import PushInProgress, logging
+
+from ..configuration_ts2net import TS2NetConfig
+from ..data.training_batches import TrainingBatches
+from ..evaluation.retrieval import evaluate_retrieval
+from ..hub import push_to_hub, save_hub_folder
+from ..modeling_ts2net import TS2NetModel
+from ..processing_ts2net import TS2NetProcessor
+from .arguments import TS2NetTrainingArguments
+from .card import CardDetails, training_card
+from .checkpoints import (
+    STATE_FILES,
+    DataState,
+    clean_up,
+    find_checkpoint,
+    publish,
+    rotate,
+    saving_folder,
+    start_saving,
+    step_of,
+)
+from .contrastive import ContrastiveLoss, contrastive_loss_over_processes
+from .gradient_cache import GradientCache
+from .monitoring import BrokenVideos, NonFiniteError, StepFigures, Stopwatch
+from .optimisation import LogitScaleLimit, freeze_lower_layers, split_off_clip, without_scales
+from .steps import Batch, EpochSteps, read_ahead, step_loader
+
+if TYPE_CHECKING:
+    import datasets
+
+logger = logging.get_logger(__name__)
+
+# What the model's forward takes of a batch.
+_MODEL_INPUTS = ("input_ids", "attention_mask", "pixel_values_videos", "padding_mask_videos", "selection_seeds")
+
+
+class TS2NetTrainer(Trainer):
+    """Trains a TS2-Net. It is used as any `transformers.Trainer` is.
+
+    ```python
+    trainer = TS2NetTrainer(model, args, train_dataset=train, eval_dataset=test, processing_class=processor)
+    trainer.train(resume_from_checkpoint="auto")
+    trainer.save_model()
+    ```
+
+    Args:
+        model: The model.
+        args: The settings.
+        train_dataset: A dataset of `datasets`, streamed or not, with the standard columns; such as `load_benchmark`
+            gives.
+        eval_dataset: The same for evaluation, or several by name.
+        processing_class: The model's processor.
+        card: What the card says beside what the trainer knows.
+        callbacks: Of Trainer.
+        optimizers: An optimiser and a schedule to use instead of those of `args`.
+
+    Raises:
+        TypeError: If the model, its processor or `args` is of another kind.
+        ValueError: If `args` does not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: TS2NetModel,
+        args: TS2NetTrainingArguments,
+        train_dataset: "datasets.Dataset | datasets.IterableDataset | None" = None,
+        eval_dataset: "datasets.Dataset | datasets.IterableDataset | dict[str, Any] | None" = None,
+        processing_class: TS2NetProcessor | None = None,
+        card: CardDetails | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+    ) -> None:
+        for name, thing, kind in [
+            ("model", model, TS2NetModel),
+            ("args", args, TS2NetTrainingArguments),
+            ("processing_class", processing_class, TS2NetProcessor),
+        ]:
+            if not isinstance(thing, kind):
+                raise TypeError(f"{name} must be a {kind.__name__}, got a {type(thing).__name__}")
+        if args.num_frames is None:
+            args.num_frames = model.config.num_frames
+        if args.num_frames > model.config.num_frames:
+            raise ValueError(
+                f"num_frames={args.num_frames}, but the model has room for {model.config.num_frames} frames"
+            )
+        freeze_lower_layers(model, args.freeze_layers)
+        super().__init__(
+            model=model,
+            args=args,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            callbacks=[LogitScaleLimit(), *(callbacks or [])],
+            optimizers=optimizers,
+        )
+        vars(self.model.config).pop("use_cache", None)  # Trainer's, for models that generate
+        if args.gradient_cache_chunk_size and self.is_deepspeed_enabled:
+            raise ValueError("gradient_cache_chunk_size can't be used with DeepSpeed: use DDP or FSDP, or neither")
+        # Not by the base class, which would ask a stream for its length.
+        self.train_dataset = train_dataset
+        self.card_details = card or CardDetails()
+        self._resumed: DataState | None = None
+        self._steps: EpochSteps | None = None
+        self._batches: TrainingBatches | None = None
+        self._positions: dict[str, list[int]] = {}
+        self._video_ids: list[str] = []
+        self._saving_to: Path | None = None
+        self._start_counting()
+
+    # ---- Data ----
+
+    def get_train_dataloader(self) -> DataLoader:
+        """The loader of the steps of an epoch, which goes on where the run was left.
+
+        Raises:
+            ValueError: If there is no training data, or it is unknown how long an epoch is.
+        """
+        if self.train_dataset is None:
+            raise ValueError("training needs a train_dataset")
+        steps_per_epoch = self._steps_per_epoch()
+        run_steps = self.args.max_steps
+        if run_steps <= 0:
+            run_steps = math.ceil(self.args.num_train_epochs * steps_per_epoch)
+        self._batches = TrainingBatches(
+            self.train_dataset,
+            self.processing_class,
+            batch_size=self.args.global_batch_size,
+            num_frames=self.args.num_frames,
+            max_words=self.args.max_words,
+            seed=self._data_settings()["seed"],
+            process_index=self.args.process_index,
+            num_processes=self.args.world_size,
+            num_workers=self.args.dataloader_num_workers,
+            shuffle_buffer=self.args.shuffle_buffer,
+            positions=self._resumed.positions if self._resumed else None,
+        )
+        self._positions = self._batches.positions
+        batches = self._batches
+
+        def open_batches() -> Iterator[Batch]:
+            return read_ahead(batches.batches(run_steps - self.state.global_step), self._to_device_early)
+
+        self._steps = EpochSteps(steps_per_epoch, open_batches)
+        return step_loader(self._steps)
+
+    def num_examples(self, dataloader: DataLoader) -> int:
+        """Pairs that an epoch trains on."""
+        return len(dataloader) * self.args.global_batch_size
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """Take the next batch, and note how long that took."""
+        with self._stopwatch.waiting():
+            return super().get_batch_samples(*args, **kwargs)
+
+    def _steps_per_epoch(self) -> int:
+        captions = self.args.samples_per_epoch
+        if captions is None and has_length(self.train_dataset):
+            rows: Any = self.train_dataset
+            captions = sum(len(texts) for texts in rows.select_columns("captions")["captions"])
+        if captions is None:
+            if self.args.max_steps <= 0:
+                raise ValueError(
+                    "how many captions the training set has is not known: give samples_per_epoch or max_steps"
+                )
+            return self.args.max_steps
+        if captions < self.args.global_batch_size:
+            raise ValueError(
+                f"the training set has {captions} captions, fewer than global_batch_size={self.args.global_batch_size}"
+            )
+        return captions // self.args.global_batch_size
+
+    def _data_settings(self) -> dict[str, int]:
+        """What the order of the data depends on."""
+        return {
+            "seed": self.args.seed if self.args.data_seed is None else self.args.data_seed,
+            "global_batch_size": self.args.global_batch_size,
+            "shuffle_buffer": self.args.shuffle_buffer,
+        }
+
+    def _to_device_early(self, batch: Batch) -> Batch:
+        """Start a batch's way to a GPU while that still works on the batch before.
+
+        With a gradient cache it stays in the host's memory: only a chunk of it may fit the device.
+        """
+        if self.args.device.type != "cuda":
+            return batch
+        moved = dict(batch)
+        for name, value in batch.items():
+            if isinstance(value, torch.Tensor):
+                if self.args.dataloader_pin_memory:
+                    value = value.pin_memory()
+                if not self.args.gradient_cache_chunk_size:
+                    value = value.to(self.args.device, non_blocking=True)
+                moved[name] = value
+        return moved
+
+    # ---- Optimiser ----
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Trainer's optimiser, in which CLIP's parameters have a learning rate of their own."""
+        if self.optimizer is not None:
+            return self.optimizer
+        optimizer = super().create_optimizer(model)
+        split_off_clip(optimizer, self.model if model is None else model, self.args.clip_learning_rate)
+        return optimizer
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Weights only: matrices and embeddings, but no bias, norm, scale, nor the [CLS] token."""
+        return without_scales(super().get_decay_parameter_names(model))
+
+    # ---- A step ----
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
+        """Train.
+
+        Args:
+            resume_from_checkpoint: A checkpoint's folder; `True`, the last one of `output_dir`; `"auto"`, the last
+                one if there is one.
+            args: As Trainer's.
+            kwargs: As Trainer's.
+
+        Raises:
+            NonFiniteError: If a loss or a gradient is NaN or infinite.
+            TooManyBrokenVideosError: If too many videos can't be used.
+            DataLoadingError: If the data can't be read.
+            ValueError: If the checkpoint is of a run with other data or another batch.
+        """
+        output_dir = Path(self.args.output_dir)
+        if self.args.should_save:
+            clean_up(output_dir)
+        self.accelerator.wait_for_everyone()
+        checkpoint = find_checkpoint(resume_from_checkpoint, output_dir)
+        self._resumed = None
+        if checkpoint is not None:
+            self._resumed = DataState.load(checkpoint)
+            self._resumed.check_settings(self._data_settings(), checkpoint)
+            logger.warning(f"going on from {checkpoint}")
+        self._start_counting()
+        try:
+            return super().train(None if checkpoint is None else str(checkpoint), *args, **kwargs)
+        finally:
+            if self._steps is not None:
+                self._steps.close()
+
+    def training_step(
+        self, model: nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> torch.Tensor:
+        """Add the gradient of a batch to the parameters.
+
+        Returns:
+            This process's part of the loss. Their mean is the loss of the whole batch.
+        """
+        self._positions = inputs["positions"]
+        self._video_ids = inputs["video_ids"]
+        self._broken.add(len(self._video_ids), inputs["broken"])
+        self._stopwatch.add_clips(len(self._video_ids))
+        tensors = {name: inputs[name] for name in (*_MODEL_INPUTS, "video_keys")}
+        if not self.args.gradient_cache_chunk_size:
+            return super().training_step(model, tensors, num_items_in_batch)
+        model.train()
+        self._figures.start_step(tensors)
+        video_keys = tensors.pop("video_keys")
+        chunk_size = self.args.gradient_cache_chunk_size
+        cache = _WatchedGradientCache(model, chunk_size, self.accelerator.backward, self._figures.watch)
+        result = cache.step(tensors, video_keys)
+        self._check(result)
+        return result.loss
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, torch.Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """This process's part of the loss over the batches of all processes."""
+        inputs = dict(inputs)
+        video_keys = inputs.pop("video_keys")
+        self._figures.start_step(inputs)
+        outputs = model(**inputs)
+        self._figures.watch(outputs)
+        result = contrastive_loss_over_processes(
+            model,
+            outputs.text_embeds,
+            outputs.video_embeds,
+            outputs.logit_scale,
+            inputs["padding_mask_videos"],
+            video_keys,
+        )
+        self._check(result)
+        return (result.loss, outputs) if return_outputs else result.loss
+
+    def _check(self, result: ContrastiveLoss) -> None:
+        """Stop if the loss is not finite; it is the same on all processes, so they stop together."""
+        loss = result.global_loss.item()
+        if not math.isfinite(loss):
+            raise NonFiniteError("loss", loss, self.state.global_step + 1, gather_object(self._video_ids))
+        self._figures.add_accuracy(result.text_to_video_accuracy)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if (
+            getattr(self.accelerator, "scaler", None) is None
+        ):  # with fp16 the scaler skips such steps, and looks for a smaller scale
+            whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+            if not math.isfinite(float(whole)):
+                raise NonFiniteError(
+                    "norm of the gradient", float(whole), self.state.global_step + 1, gather_object(self._video_ids)
+                )
+        return norm
+
+    # ---- Figures ----
+
+    def _start_counting(self) -> None:
+        resumed = self._resumed
+        counts = (resumed.videos_read, resumed.videos_broken) if resumed and self.args.process_index == 0 else (0, 0)
+        self._broken = BrokenVideos(self.args.max_broken_share, *counts, known=resumed.broken if resumed else None)
+        self._stopwatch = Stopwatch()
+        self._figures = StepFigures()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, and add to Trainer's figures those of TS2-Net's training.
+
+        `batch_accuracy` is the share of texts that are nearest to their own video in the batch, `logit_scale` the
+        logarithm of the factor on cosines, `clips_per_second` counts all processes without evaluating and saving,
+        `data_wait_share` is the share of that time spent waiting for a batch, `selection_entropy` is explained at
+        `selection_entropy` in `monitoring`, and `broken_videos` is how many different videos have been skipped so far.
+        """
+        if "loss" in logs:
+            logs |= self._training_figures()
+        elif "train_loss" in logs:  # what Trainer says of the whole run at its end
+            logs["train_broken_videos"] = self._num_broken()
+        super().log(logs, start_time)
+
+    def _training_figures(self) -> dict[str, float]:
+        clips, seconds, waited = self._stopwatch.read()
+        figures = self._figures.read(self._config)
+        entropy = figures.pop("selection_entropy", None)
+        sums = torch.tensor([clips, waited / seconds, entropy or 0.0], device=self.args.device)
+        clips, wait_shares, entropies = self.accelerator.reduce(sums, "sum").tolist()
+        if entropy is not None:
+            figures["selection_entropy"] = entropies / self.args.world_size
+        return figures | {
+            "clips_per_second": clips / seconds,
+            "data_wait_share": wait_shares / self.args.world_size,
+            "broken_videos": self._num_broken(),
+        }
+
+    def _num_broken(self) -> int:
+        return len(self._broken.known) + sum(gather_object([len(self._broken.found)]))
+
+    @property
+    def _config(self) -> TS2NetConfig:
+        """The model's, whatever the model is wrapped in."""
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False).config
+
+    # ---- Evaluation ----
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Search the evaluation data with its own captions, in both directions.
+
+        Args:
+            eval_dataset: To use instead of the trainer's; several by name are evaluated one after the other.
+            ignore_keys: Not used; there are no predictions to collect.
+            metric_key_prefix: Put before the name of each figure: `eval_text_to_video_R@1`, ...
+
+        Returns:
+            The figures of [`evaluate_retrieval`], without the dual softmax, and the number of broken videos.
+        """
+        eval_dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if eval_dataset is None:
+            raise ValueError("evaluation needs an eval_dataset")
+        if isinstance(eval_dataset, dict):
+            parts = [
+                self.evaluate(dataset, ignore_keys, f"{metric_key_prefix}_{name}")
+                for name, dataset in eval_dataset.items()
+            ]
+            return {name: value for part in parts for name, value in part.items()}
+        start_time = time.time()
+        with self._stopwatch.paused(), self.accelerator.autocast():
+            result = evaluate_retrieval(
+                self._whole_model(),
+                eval_dataset,
+                self.processing_class,
+                num_frames=self.args.num_frames,
+                max_words=self.args.max_words,
+                batch_size=self.args.per_device_eval_batch_size,
+                num_workers=self.args.dataloader_num_workers,
+                progress=not self.args.disable_tqdm,
+            )
+        for video in result.broken if self.is_world_process_zero() else []:
+            logger.warning(f"video {video.id!r} of the evaluation can't be used: {video.reason}")
+        metrics = {
+            f"{metric_key_prefix}_{name.replace('-', '_').replace(' ', '_')}": value
+            for name, value in result.metrics.items()
+        }
+        metrics[f"{metric_key_prefix}_broken_videos"] = len(result.broken)
+        metrics |= speed_metrics(metric_key_prefix, start_time, num_samples=result.num_videos)
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _whole_model(self) -> TS2NetModel:
+        """The model with all of its weights on this process, also where each has a shard of it."""
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if not self.is_fsdp_enabled:
+            return model
+        state = get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True))
+        return _model_of(self._config, state).to(self.args.device)
+
+    # ---- Saving ----
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+        """Save a whole Hub folder: weights, configuration, processor, code and card. No pickle is among it."""
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        if state_dict is not None:  # gathered from shards
+            model = _model_of(self._config, state_dict)
+        save_hub_folder(model, self.processing_class, folder, card=self.model_card(self.hub_model_id))
+        (folder / "training_arguments.json").write_text(self.args.to_json_string() + "\n", encoding="utf-8")
+
+    def model_card(self, repo_id: str | None = None) -> ModelCard:
+        """The card of the weights as they are now."""
+        step = self.state.global_step
+        if not self.is_in_train and self.args.load_best_model_at_end and self.state.best_model_checkpoint:
+            step = step_of(Path(self.state.best_model_checkpoint)) or step
+        return training_card(self._config, self.card_details, self.args, self.state, step, repo_id)
+
+    def create_model_card(self, **details: Any) -> None:
+        """Write the card into `output_dir`.
+
+        Args:
+            details: Fields of [`CardDetails`] to set.
+        """
+        for name, value in details.items():
+            if not hasattr(self.card_details, name):
+                raise TypeError(f"{name!r} is no detail of the card")
+            setattr(self.card_details, name, value)
+        if self.is_world_process_zero():
+            self.model_card(self.hub_model_id).save(Path(self.args.output_dir) / "README.md")
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._saving_to or super()._get_output_dir(trial))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Save a checkpoint in a folder of its own, and give it its name once it is whole."""
+        run_dir = Path(super()._get_output_dir(trial))
+        checkpoint = run_dir / f"checkpoint-{self.state.global_step}"
+        with self._stopwatch.paused():
+            if self.args.should_save:
+                start_saving(run_dir)
+            self.accelerator.wait_for_everyone()
+            with self._saving_in(saving_folder(run_dir)):
+                super()._save_checkpoint(model, trial)
+            written = saving_folder(run_dir) / checkpoint.name
+            # What Trainer found out in a folder that soon has another name.
+            best = run_dir / f"checkpoint-{self.state.best_global_step}"
+            if best == checkpoint or best.is_dir():
+                self.state.best_model_checkpoint = str(best)
+            data_state = self._data_state()
+            if self.args.should_save:
+                self.state.save_to_json(written / "trainer_state.json")
+                if not self.args.save_only_model:
+                    data_state.save(written)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                publish(written, checkpoint)
+            self.accelerator.wait_for_everyone()
+            if self.args.push_to_hub:
+                self._push_from_checkpoint(str(checkpoint))
+            if self.args.should_save:
+                keep = {checkpoint, best} if self.state.best_model_checkpoint else {checkpoint}
+                rotate(run_dir, self.args.save_total_limit, keep)
+
+    @contextmanager
+    def _saving_in(self, folder: Path) -> Iterator[None]:
+        self._saving_to = folder
+        try:
+            yield
+        finally:
+            self._saving_to = None
+
+    def _data_state(self) -> DataState:
+        """How far the data has been read, by all processes."""
+        parts = gather_object(
+            [(self._positions, self._broken.videos_read, self._broken.videos_broken, self._broken.found)]
+        )
+        return DataState(
+            positions={lane: position for positions, *_ in parts for lane, position in positions.items()},
+            settings=self._data_settings(),
+            videos_read=sum(read for _, read, _, _ in parts),
+            videos_broken=sum(broken for _, _, broken, _ in parts),
+            broken=self._broken.known | {name: why for *_, found in parts for name, why in found.items()},
+        )
+
+    # ---- Hub ----
+
+    def push_to_hub(
+        self,
+        commit_message: str | None = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        **details: Any,
+    ) -> Any:
+        """Save the model, and push it with its processor, code and card in one commit.
+
+        Args:
+            commit_message: Title of the commit.
+            blocking: Wait for it.
+            token: Instead of that of `args`.
+            revision: Branch, instead of that of `args`.
+            details: Fields of [`CardDetails`] to set.
+
+        Returns:
+            The commit, or a future of it if not `blocking`; `None` on all processes but the main one.
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token)
+        self.save_model(_internal_call=True)
+        if not self.is_world_process_zero():
+            return None
+        self.create_model_card(**details)
+        self._finish_current_push()
+
+        def push() -> Any:
+            return push_to_hub(
+                TS2NetModel.from_pretrained(self.args.output_dir),
+                self.processing_class,
+                self.hub_model_id,
+                card=self.model_card(self.hub_model_id),
+                private=self.args.hub_private_repo,
+                revision=revision or self.args.hub_revision,
+                commit_message=commit_message or "End of training",
+                token=token or self.args.hub_token,
+            )
+
+        return push() if blocking else HfApi().run_as_future(push)
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Push a checkpoint that has its name, as `hub_strategy` says. It is not deleted before that is done."""
+        if self._saving_to is not None or not self.is_world_process_zero():
+            return
+        strategy = self.args.hub_strategy
+        if strategy == HubStrategy.END:
+            return
+        self._finish_current_push()
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        message = f"Training in progress, step {self.state.global_step}"
+        upload = partial(
+            HfApi(token=self.args.hub_token).upload_folder,
+            repo_id=self.hub_model_id,
+            folder_path=checkpoint_folder,
+            revision=self.args.hub_revision,
+            run_as_future=True,
+        )
+        jobs = [upload(ignore_patterns=[*STATE_FILES], commit_message=message)]
+        if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            name = "last-checkpoint" if strategy == HubStrategy.CHECKPOINT else Path(checkpoint_folder).name
+            jobs.append(upload(path_in_repo=name, delete_patterns="*", commit_message=f"{message}, checkpoint"))
+        self.push_in_progress = PushInProgress(jobs)
+
+
+class _WatchedGradientCache(GradientCache):
+    """Shows the outputs of each chunk of its first pass."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        chunk_size: int,
+        backward: Callable[[torch.Tensor], Any],
+        watch: Callable[[Any], None],
+    ) -> None:
+        super().__init__(model, chunk_size, backward)
+        self._watch = watch
+
+    def _encode(self, chunk: Any, device: torch.device) -> Any:
+        outputs = super()._encode(chunk, device)
+        if not torch.is_grad_enabled():
+            self._watch(outputs)
+        return outputs
+
+
+def _model_of(config: TS2NetConfig, state_dict: Mapping[str, Any]) -> TS2NetModel:
+    """A model with these very tensors for its weights."""
+    with torch.device("meta"):
+        model = TS2NetModel(config)
+    model.load_state_dict(state_dict, assign=True)
+    return model.eval()
