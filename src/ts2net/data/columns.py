@@ -16,7 +16,8 @@ try:
 except ImportError as error:
     raise ImportError("reading data needs the library datasets: pip install 'ts2net[train]'") from error
 
-from .shards import Clip
+from ..benchmarks import Row
+from .shards import annotation
 
 
 def standard_features() -> datasets.Features:
@@ -36,7 +37,6 @@ def annotation_features() -> dict[str, Any]:
     }
 
 
-def row(clip: Clip, *, video: bytes | None = None, path: str | None = None) -> dict[str, Any]:
-    """A clip as a row of the standard columns, with the bytes of its video or the path to them."""
-    annotation = {name: getattr(clip, name) for name in annotation_features()}
-    return annotation | {"captions": list(clip.captions), "video": {"bytes": video, "path": path}}
+def standard_row(row: Row, *, video: bytes | None = None, path: str | None = None) -> dict[str, Any]:
+    """A row of a benchmark with the standard columns, and the bytes of its video or the path to them."""
+    return annotation(row) | {"video": {"bytes": video, "path": path}}

@@ -23,31 +23,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..benchmarks import Row
+
 MAX_SHARDS_IN_PARALLEL = 64
 FEWEST_CLIPS_PER_SHARD = 8
 MOST_CLIPS_PER_SHARD = 1000
 
 _SPLIT_NAME = re.compile(r"\w+", re.ASCII)
 _SHARD_NAME = re.compile(r"\w+-\d{5}\.tar", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A video, or a moment of one, with its captions.
-
-    Attributes:
-        id: unique in its split.
-        captions: at least one.
-        start: seconds into the video's file, where the moment begins; None is the file's start.
-        end: seconds, where it ends; None is the file's end.
-        group: clips of one group are ranked among themselves only; None is among all.
-    """
-
-    id: str
-    captions: tuple[str, ...]
-    start: float | None = None
-    end: float | None = None
-    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +104,17 @@ class Manifest:
         if not counts_agree or not names_are_plain:
             raise ValueError(f"{where}: its counts disagree, or its shards aren't called <split>-00000.tar, ...")
         return manifest
+
+
+def annotation(row: Row) -> dict[str, Any]:
+    """What stands in a clip's JSON; the same names as the standard columns have."""
+    return {
+        "id": row.video_id,
+        "captions": list(row.captions),
+        "start": row.start,
+        "end": row.end,
+        "group": row.group,
+    }
 
 
 def manifest_name(split: str) -> str:
@@ -198,18 +192,18 @@ class ShardWriter:
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.GNU_FORMAT)
         return self
 
-    def add(self, clip: Clip, video: bytes | Path) -> None:
+    def add(self, row: Row, video: bytes | Path) -> None:
         """Adds a clip; a path stands for the bytes of its file."""
-        key = quote(clip.id, safe="").replace(".", "%2E")
+        key = quote(row.video_id, safe="").replace(".", "%2E")
         if isinstance(video, Path):
             with open(video, "rb") as file:
                 self._add(f"{key}.mp4", file, os.fstat(file.fileno()).st_size)
         else:
             self._add(f"{key}.mp4", io.BytesIO(video), len(video))
-        annotation = json.dumps(asdict(clip), ensure_ascii=False).encode()
-        self._add(f"{key}.json", io.BytesIO(annotation), len(annotation))
+        text = json.dumps(annotation(row), ensure_ascii=False).encode()
+        self._add(f"{key}.json", io.BytesIO(text), len(text))
         self.videos += 1
-        self.captions += len(clip.captions)
+        self.captions += len(row.captions)
 
     def _add(self, name: str, file: Any, size: int) -> None:
         member = tarfile.TarInfo(name)  # the rest is constant: time 0, owner 0, mode 0644
