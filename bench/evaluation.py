@@ -1,0 +1,108 @@
+"""Time and peak memory of evaluating 1,000 texts by 1,000 videos, with and without matching in blocks.
+
+    python bench/evaluation.py
+
+Both rank the same synthetic embeddings in both directions, plain and with the dual softmax. "Blocks" is how
+`evaluate_retrieval` does it; "at once" matches all texts and videos with one call and keeps every cosine of a text and
+a frame. Each runs in processes of its own, turn by turn, so that its peak memory is its own and a disturbance hits
+both. The extra peak is what the process's resident memory rises to, less what it was before.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+from ts2net import TS2NetConfig, TS2NetModel
+from ts2net.data.evaluation_videos import EvaluationRow
+from ts2net.evaluation import retrieval, retrieval_metrics
+from ts2net.evaluation.encoding import EncodedSplit
+from ts2net.modeling_ts2net import match
+
+
+def synthetic_split(texts: int, videos: int, frames: int, width: int) -> EncodedSplit:
+    """Texts near their videos, so that the ranks are neither all right nor all guessed."""
+    generator = torch.Generator().manual_seed(0)
+    places = torch.arange(texts) % videos
+    video_embeds = torch.randn(videos, frames, width, generator=generator)
+    noise = torch.randn(texts, width, generator=generator)
+    rows = [EvaluationRow(str(place), ("",), None) for place in range(videos)]
+    mask = torch.ones(videos, frames, dtype=torch.bool)
+    return EncodedSplit(rows, video_embeds[places].mean(dim=1) + noise, places, video_embeds, mask, {})
+
+
+def in_blocks(model: TS2NetModel, split: EncodedSplit) -> dict[str, float]:
+    return retrieval.rank_split(model, split).metrics
+
+
+def at_once(model: TS2NetModel, split: EncodedSplit) -> dict[str, float]:
+    texts = torch.nn.functional.normalize(split.text_embeds, dim=-1)
+    videos = torch.nn.functional.normalize(split.video_embeds, dim=-1)
+    scores = model.logit_scale.detach().exp() * match(
+        texts, videos, split.padding_mask, model.config.matching_temperature
+    )
+    retrieval_metrics(scores, split.text_places, dual_softmax=True)
+    return retrieval_metrics(scores, split.text_places)
+
+
+WAYS = {"blocks": in_blocks, "at once": at_once}
+
+
+def measure(way: str, texts: int, videos: int, frames: int, width: int) -> dict[str, float]:
+    """Seconds and bytes of one evaluation, and a figure that both ways have to agree on."""
+    torch.manual_seed(0)
+    size = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 64}
+    model = TS2NetModel(TS2NetConfig(vision_config=size, text_config=size, projection_dim=width)).eval()
+    WAYS[way](model, synthetic_split(8, 8, frames, width))  # what a first call costs
+    split = synthetic_split(texts, videos, frames, width)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    with torch.inference_mode():
+        metrics = WAYS[way](model, split)
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"seconds": seconds, "bytes": 1024 * (peak - before), "recall": metrics["text-to-video R@1"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--texts", type=int, default=1000)
+    parser.add_argument("--videos", type=int, default=1000)
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", choices=WAYS, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    sizes = (args.texts, args.videos, args.frames, args.width)
+    if args.only:
+        print(json.dumps(measure(args.only, *sizes)))
+        return
+    runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    for _ in range(args.repeats):
+        for way, results in runs.items():
+            command = [sys.executable, __file__, "--only", way]
+            command += [
+                f"--{name}={value}" for name, value in zip(("texts", "videos", "frames", "width"), sizes, strict=True)
+            ]
+            results.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    print(f"{args.texts} texts by {args.videos} videos of {args.frames} frames, {args.repeats} processes each")
+    medians = {}
+    for way, results in runs.items():
+        seconds, extra = ([run[name] for run in results] for name in ("seconds", "bytes"))
+        medians[way] = statistics.median(seconds), statistics.median(extra)
+        print(
+            f"{way:8}: {medians[way][0]:6.3f} s ({min(seconds):.3f} to {max(seconds):.3f}), "
+            f"{medians[way][1] / 2**20:7.1f} MiB extra ({min(extra) / 2**20:.1f} to {max(extra) / 2**20:.1f}), "
+            f"R@1 {results[0]['recall']:.1f}"
+        )
+    blocks, whole = medians["blocks"], medians["at once"]
+    print(f"blocks / at once: time {blocks[0] / whole[0]:.2f}, extra memory {blocks[1] / whole[1]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
