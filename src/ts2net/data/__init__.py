@@ -9,7 +9,6 @@ from typing import Any
 _HOMES = {
     "Manifest": "shards",
     "load_benchmark": "loading",
-    "prepare": "prepare",
     "read_manifest": "loading",
 }
 

@@ -59,7 +59,7 @@ class Reencoded:
     damage: str | None
 
 
-def reencode(source: VideoSource, start: float | None = None, end: float | None = None) -> Reencoded:
+def reencode_video(source: VideoSource, start: float | None = None, end: float | None = None) -> Reencoded:
     """Makes a video small.
 
     Args:

@@ -1,0 +1,200 @@
+"""The card of a prepared folder, and the folder on the Hub.
+
+Notable here: the card says which shards make which split and what their columns are, so that a plain
+`datasets.load_dataset(repo, streaming=True)` needs nothing of this package. A push is one commit: nobody ever reads a
+manifest beside shards of another.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    DatasetCard,
+    DatasetCardData,
+    HfApi,
+)
+from huggingface_hub.utils import validate_repo_id
+
+from .. import __version__
+from ..benchmarks import BENCHMARKS
+from .shards import Manifest, manifest_name, write_text
+
+TITLES = {name: benchmark.title for name, benchmark in BENCHMARKS.items()} | {"motion_shapes": "Motion shapes"}
+TAGS = ["ts2net", "text-video-retrieval", "video", "webdataset"]
+
+# As `datasets` reads a card. Without it the columns would be guessed from the first clips, of which none may have a
+# moment or a group; and the videos would be decoded, which needs another library.
+_FEATURES = [
+    {"name": "__key__", "dtype": "string"},
+    {"name": "__url__", "dtype": "string"},
+    {
+        "name": "json",
+        "struct": [
+            {"name": "id", "dtype": "string"},
+            {"name": "captions", "list": "string"},
+            {"name": "start", "dtype": "float64"},
+            {"name": "end", "dtype": "float64"},
+            {"name": "group", "dtype": "string"},
+        ],
+    },
+    {"name": "mp4", "dtype": {"video": {"decode": False}}},
+]
+
+
+def write_card(folder: str | Path) -> Path:
+    """Writes the card of a prepared folder, for all its splits.
+
+    Args:
+        folder: with at least one manifest.
+
+    Returns:
+        The card's path.
+
+    Raises:
+        ValueError: the manifests are of several benchmarks.
+    """
+    folder = Path(folder)
+    path = folder / "README.md"
+    # Not the folder's own path: it may be moved, and its shards are the same wherever they were made.
+    write_text(path, str(make_card(read_manifests(folder), "path/to/this/folder")) + "\n")
+    return path
+
+
+def read_manifests(folder: str | Path) -> list[Manifest]:
+    """The manifests of all splits of a folder, by name."""
+    folder = Path(folder)
+    paths = [path for path in sorted(folder.glob("*.json")) if any(folder.glob(f"{path.stem}-?????.tar"))]
+    return [Manifest.from_json(path.read_text(encoding="utf-8"), str(path)) for path in paths]
+
+
+def make_card(manifests: Sequence[Manifest], source: str) -> DatasetCard:
+    """The card of prepared splits.
+
+    Args:
+        manifests: one a split.
+        source: the folder or repository that its snippets load.
+
+    Raises:
+        ValueError: they are of several benchmarks.
+    """
+    benchmarks = sorted({manifest.benchmark for manifest in manifests})
+    if len(benchmarks) > 1:
+        raise ValueError(f"{source}: holds {' and '.join(benchmarks)}; each benchmark needs a folder of its own")
+    name = benchmarks[0]
+    title = TITLES.get(name, "Videos with captions")
+    data = DatasetCardData(pretty_name=title, tags=TAGS)
+    data["configs"] = [
+        {
+            "config_name": "default",
+            "data_files": [{"split": manifest.split, "path": f"{manifest.split}-*.tar"} for manifest in manifests],
+        }
+    ]
+    data["dataset_info"] = {"config_name": "default", "features": _FEATURES}
+    rows = [
+        f"| {m.split} | {m.videos:,} | {m.captions:,} | {len(m.shards)} | {len(m.missing)} | {len(m.broken)} | "
+        f"{len(m.damaged)} |"
+        for m in manifests
+    ]
+    return DatasetCard(
+        _CARD.format(
+            yaml=data.to_yaml(),
+            title=title,
+            name=name,
+            rows="\n".join(rows),
+            source=source,
+            split=manifests[0].split,
+        )
+    )
+
+
+def push_prepared(
+    folder: str | Path, repo_id: str, *, private: bool | None = None, token: str | None = None
+) -> CommitInfo:
+    """Pushes a prepared folder to a dataset repository, in one commit.
+
+    A push that fails leaves the repository as it was. Repeat it: what was uploaded is not uploaded again.
+
+    Args:
+        folder: as `prepare` leaves it. Nothing else that lies in it is pushed.
+        repo_id: `"name"` or `"owner/name"`. Made if it isn't there.
+        private: whether a repository that is made is private; None leaves it to the owner's settings.
+        token: token with the right to write. None takes the one of `hf auth login` or `HF_TOKEN`.
+
+    Returns:
+        The commit, with its address and hash.
+
+    Raises:
+        ValueError: `repo_id` can't be one, or the folder wasn't prepared.
+        FileNotFoundError: a shard is missing.
+        huggingface_hub.errors.HfHubHTTPError: the Hub refuses.
+    """
+    folder = Path(folder)
+    check_repo_id(repo_id)
+    manifests = read_manifests(folder)
+    if not manifests:
+        raise ValueError(f"{folder}: nothing in it was made by `ts2net prepare`")
+    card = make_card(manifests, repo_id)
+    shards = [shard.file for manifest in manifests for shard in manifest.shards]
+    missing = [name for name in shards if not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{folder}: {len(missing)} shards are missing, such as {missing[0]}; prepare it again")
+    api = HfApi(token=token, library_name="ts2net", library_version=__version__)
+    repo_id = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True).repo_id
+    splits = {manifest.split for manifest in manifests}
+    there = api.list_repo_files(repo_id, repo_type="dataset")
+    stale = [
+        name for name in there if name.endswith(".tar") and name not in shards and name.rpartition("-")[0] in splits
+    ]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(name) for name in stale]
+    names = [*shards, *(manifest_name(manifest.split) for manifest in manifests)]
+    operations += [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in names]
+    operations.append(CommitOperationAdd(path_in_repo="README.md", path_or_fileobj=str(card).encode()))
+    return api.create_commit(repo_id, operations, commit_message="Upload prepared shards", repo_type="dataset")
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Sees, before any work, whether a repository may be called so.
+
+    Raises:
+        ValueError: it may not.
+    """
+    try:
+        validate_repo_id(repo_id)
+    except ValueError as error:
+        raise ValueError(f"{repo_id!r} is not the id of a repository on the Hub ('owner/name'): {error}") from None
+
+
+_CARD = """---
+{yaml}
+---
+
+# {title}, prepared for TS2-Net
+
+| split | videos | captions | shards | missing | broken | damaged |
+| --- | --- | --- | --- | --- | --- | --- |
+{rows}
+
+The videos in WebDataset shards: `<key>.mp4` and `<key>.json`, which has the clip's `id`, its `captions`, the moment
+`start` to `end` in seconds (null is the video's own start or end), and the `group` of candidates that it is ranked
+among (null is all). A clip that is missing or broken is in no shard; `<split>.json` names each with the reason. A
+damaged one is there as far as it could be read.
+
+```python
+from datasets import load_dataset
+
+clips = load_dataset("{source}", split="{split}", streaming=True)
+```
+
+or, with ts2net,
+
+```python
+from ts2net.data import load_benchmark
+
+clips = load_benchmark("{name}", "{source}", "{split}")
+```
+
+The rights in videos and captions remain with their owners, and the terms of the original data set apply.
+"""
