@@ -90,11 +90,24 @@ def test_a_split_without_groups_has_no_figures_for_them(dataset: Dataset) -> Non
     assert not [name for name in found.metrics if "group" in name]
 
 
-@pytest.mark.parametrize(
-    "options", [{"batch_size": 1}, {"batch_size": 3}, {"num_workers": 2}, {"num_videos": 7, "progress": True}], ids=str
-)
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 3}, {"num_workers": 2}], ids=str)
 def test_batches_and_workers_change_nothing(dataset: Dataset, result: RetrievalResult, options: dict) -> None:
     assert evaluate(dataset, **options) == result
+
+
+def test_a_terminal_shows_how_far_it_is(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And only a terminal, and only if asked."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    evaluate(dataset, num_videos=7, batch_size=5, progress=True)
+    shown = capsys.readouterr()
+    assert "encoding videos" in shown.err
+    assert "5/7" in shown.err
+    evaluate(dataset)
+    monkeypatch.delenv("FORCE_COLOR")
+    evaluate(dataset, progress=True)
+    assert "encoding" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("cosines", "texts"), [(1, 1), (30, 2), (120, 5)])

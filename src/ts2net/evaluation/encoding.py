@@ -172,10 +172,11 @@ def _progress_bar(
     rank, num_processes = (0, 1) if group is None else (group.rank(), group.size())
     columns = [TextColumn("encoding videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
     disable = not shown or rank > 0 or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=disable) as bar:
+    # No thread to redraw it: the workers that decode are forked, and a lock that a thread holds would stay held.
+    with Progress(*columns, console=console, transient=True, disable=disable, auto_refresh=False) as bar:
         own = None if num_videos is None else math.ceil(num_videos / num_processes)
         task = bar.add_task("", total=own)
-        yield lambda count: bar.advance(task, count)
+        yield lambda count: bar.update(task, advance=count, refresh=True)
 
 
 def _gather_rows(parts: list[Part], num_rows: int, group: dist.ProcessGroup | None) -> list[torch.Tensor]:

@@ -1,0 +1,292 @@
+"""`ts2net evaluate`: what a model reaches on a benchmark."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .. import __version__
+from ..benchmarks import BENCHMARKS
+from ..errors import one_line
+from .app import app, hush_loading
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from ..configuration_ts2net import TS2NetConfig
+    from ..evaluation.retrieval import RetrievalResult
+
+_DIRECTIONS = ("text-to-video", "video-to-text")
+_FIGURES = ("R@1", "R@5", "R@10", "R@50", "MdR", "MnR")
+_MOST_LISTED = 10
+_DATA_SETTINGS = {
+    "folder": ("captions",),
+    "dataset": ("config", "video_column", "caption_column", "id_column", "start_column", "end_column"),
+}
+
+
+@app.command()
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A model's folder, or a repository on the Hub.", show_default=False)
+    ],
+    benchmark: Annotated[
+        str,
+        typer.Argument(
+            metavar="BENCHMARK",
+            help=f"{', '.join(BENCHMARKS)}, motion_shapes; or folder or dataset for your own data.",
+            show_default=False,
+        ),
+    ],
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="What ts2net prepare made, as a folder or a dataset repository on the Hub; or your own data.",
+            show_default=False,
+        ),
+    ],
+    split: Annotated[
+        str | None, typer.Option(help="Name of the split.", show_default="the one that is reported")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Videos encoded at a time, by each process.")] = 16,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that decode, for each process that encodes.")] = 2,
+    num_frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="The most frames of a video.", show_default="the benchmark's, or else the model's"),
+    ] = None,
+    max_words: Annotated[
+        int | None,
+        typer.Option(min=2, help="The most tokens of a text.", show_default="the benchmark's, or else the model's"),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the results to this file.")
+    ] = None,
+    update_card: Annotated[
+        bool,
+        typer.Option(
+            "--update-card", help="Also write the figures into the model's card, in its folder or on the Hub."
+        ),
+    ] = False,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", metavar="NAME=VALUE", help="Says more of your own data, see above; may be repeated."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute, such as cpu or cuda:1.  [default: a GPU if there is one]")
+    ] = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="Type of the weights; auto is the checkpoint's own."),
+    ] = "auto",
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the model's repository.", show_default="main")
+    ] = None,
+) -> None:
+    """Search a benchmark's videos with its captions, and its captions with its videos.
+
+    Gives recalls and ranks in both directions, plain and with the dual softmax. Every video is decoded and encoded
+    once, and processes share the work: the figures are the same for any number of them. A video that cannot be used
+    is reported, and its queries count as missed.
+
+    **Examples**
+
+        ts2net evaluate me/my-ts2net msrvtt data/msrvtt --json msrvtt.json
+
+        ts2net evaluate my-ts2net folder clips --split test --data captions=test.csv
+
+        ts2net evaluate my-ts2net dataset me/clips --split test --data video_column=clip --data caption_column=text
+
+        accelerate launch -m ts2net evaluate my-ts2net didemo me/didemo --update-card
+
+    **Your own data**
+
+    For a *folder* of videos, `--data captions=FILE` names the file with their captions. For any *dataset* on the Hub
+    or on disk there are `config`, `video_column`, `caption_column`, `id_column`, `start_column` and `end_column`.
+
+    **JSON**
+
+        {
+          "model": str, "benchmark": str, "path": str, "split": str, "num_frames": int, "max_words": int,
+          "num_left_out_by_prepare": int, "num_texts": int, "num_videos": int, "num_groups": int,
+          "metrics": {"text-to-video R@1": float, ...}, "dual_softmax": {"text-to-video R@1": float, ...},
+          "broken": [{"id": str, "reason": str}]
+        }
+    """
+    user_data = _parse_data(benchmark, data)
+    if json_file is not None:
+        _check_place(json_file)
+    recipe = BENCHMARKS.get(benchmark)
+    with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
+        from ..data.loading import NAMES, load_benchmark, read_manifest
+        from ..evaluation.encoding import MainProcessError
+        from ..evaluation.retrieval import evaluate_retrieval
+        from ..scoring import load
+
+        if benchmark not in NAMES:
+            raise typer.BadParameter(f"there is no {benchmark!r}, only {', '.join(NAMES)}", param_hint="BENCHMARK")
+        split = split or (recipe.evaluation_split if recipe else "test")
+        hush_loading()
+        # Rows of an unprepared folder hold paths, so that nothing is copied when they are not streamed.
+        dataset = load_benchmark(benchmark, path, split, streaming=benchmark != "folder", **user_data)
+        manifest = None if benchmark == "dataset" else read_manifest(path, split)
+        with _processes(device) as state:
+            try:
+                device = str(state.device) if state.num_processes > 1 else device
+                loaded, processor = load(model, revision=revision, dtype=dtype, device=device)
+            except Exception as error:
+                raise ValueError(f"cannot load the model {model!r}: {one_line(error)}") from error
+            num_frames = num_frames or (recipe.num_frames if recipe else processor.video_processor.num_frames)
+            max_words = max_words or (recipe.max_words if recipe else processor.tokenizer.model_max_length)
+            try:
+                result = evaluate_retrieval(
+                    loaded,
+                    dataset,
+                    processor,
+                    num_frames=num_frames,
+                    max_words=max_words,
+                    batch_size=batch_size,
+                    num_workers=workers,
+                    num_videos=None if manifest is None else manifest.videos,
+                    progress=True,
+                )
+            except MainProcessError:  # which says why itself
+                raise typer.Exit(1) from None
+    if not state.is_main_process:
+        return
+
+    title = recipe.title if recipe else Path(path).name or path
+    left_out = 0 if manifest is None else len(manifest.missing) + len(manifest.broken)
+    if left_out:
+        print(
+            f"warning: {left_out} videos of the split were missing or broken when it was prepared: these are the "
+            "figures without them",
+            file=sys.stderr,
+        )
+    _report_broken(result)
+    Console(highlight=False).print(_table(f"{title}, {split}", result))
+    if json_file is not None:
+        about: dict[str, Any] = {"model": model, "benchmark": benchmark, "path": path, "split": split}
+        about |= {"num_frames": num_frames, "max_words": max_words, "num_left_out_by_prepare": left_out}
+        _write(json_file, json.dumps(about | result.to_dict(), indent=2) + "\n")
+    if update_card:
+        dataset_type = path if benchmark == "dataset" and not Path(path).exists() else benchmark
+        _update_card(model, revision, loaded.config, title, dataset_type, split, result)
+
+
+def _parse_data(benchmark: str, data: list[str] | None) -> dict[str, str]:
+    """Read `name=value` arguments, of the names that this kind of data has."""
+    known = _DATA_SETTINGS.get(benchmark, ())
+    parsed = {}
+    for setting in data or []:
+        name, equals, value = setting.partition("=")
+        if not equals or name not in known:
+            expected = f"NAME=VALUE with one of {', '.join(known)}" if known else f"none for {benchmark}"
+            raise typer.BadParameter(f"expected {expected}, got {setting!r}", param_hint="--data")
+        parsed[name] = value
+    return parsed
+
+
+@contextlib.contextmanager
+def _processes(device: str | None) -> Iterator["PartialState"]:
+    """The processes that a launcher started, or this one."""
+    try:
+        from accelerate import PartialState
+    except ImportError:
+        raise ImportError("evaluation needs the library accelerate: pip install 'ts2net[train]'") from None
+    state = PartialState(cpu=device is not None and device.startswith("cpu"))
+    try:
+        yield state
+    finally:
+        state.destroy_process_group()
+
+
+def _check_place(file: Path) -> None:
+    """Refuse, before any work, a file that can't be written."""
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder; expected a file for the results")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {file}: there is no folder {file.parent}")
+
+
+def _report_broken(result: "RetrievalResult") -> None:
+    if not result.broken:
+        return
+    count = f"{len(result.broken)} of {result.num_videos} videos"
+    print(f"warning: {count} can't be used, and their queries count as missed:", file=sys.stderr)
+    for video in result.broken[:_MOST_LISTED]:
+        print(f"  {video.id}: {video.reason}", file=sys.stderr)
+    if len(result.broken) > _MOST_LISTED:
+        print(f"  and {len(result.broken) - _MOST_LISTED} more, all of which --json lists", file=sys.stderr)
+
+
+def _table(title: str, result: "RetrievalResult") -> Table:
+    """One line a direction and way of ranking."""
+    counts = f"{result.num_texts} texts, {result.num_videos} videos"
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, title=Text(f"{title}: {counts}", style="bold"), title_justify="left"
+    )
+    table.add_column("")
+    for figure in _FIGURES:
+        table.add_column(figure, justify="right")
+    for figures, suffix in ((result.metrics, ""), (result.dual_softmax, ", dual softmax")):
+        for direction in _DIRECTIONS:
+            table.add_row(f"{direction}{suffix}", *(f"{figures[f'{direction} {figure}']:.1f}" for figure in _FIGURES))
+    if result.num_groups:
+        for direction in _DIRECTIONS:
+            table.add_row(f"{direction}, inside its group", f"{result.metrics[f'{direction} group R@1']:.1f}")
+    return table
+
+
+def _update_card(
+    model: str,
+    revision: str | None,
+    config: "TS2NetConfig",
+    title: str,
+    dataset_type: str,
+    split: str,
+    result: "RetrievalResult",
+) -> None:
+    """Add the figures to the model's card, which is made if there is none, in its folder or by a commit on the Hub."""
+    from huggingface_hub import HfApi, ModelCard, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    from ..hub import Evaluation, add_evaluation, make_model_card
+
+    dual_softmax = {f"{name} with dual softmax": value for name, value in result.dual_softmax.items()}
+    evaluation = Evaluation(title, dataset_type, split, result.metrics | dual_softmax)
+    if Path(model).is_dir():
+        file = Path(model) / "README.md"
+        card = ModelCard.load(file) if file.exists() else make_model_card(config)
+        _write(file, str(add_evaluation(card, evaluation)))
+        return
+    try:
+        card = ModelCard.load(Path(hf_hub_download(model, "README.md", revision=revision)))
+    except EntryNotFoundError:
+        card = make_model_card(config, model)
+    HfApi(library_name="ts2net", library_version=__version__).upload_file(
+        path_or_fileobj=str(add_evaluation(card, evaluation)).encode(),
+        path_in_repo="README.md",
+        repo_id=model,
+        revision=revision,
+        commit_message=f"Add the figures on {title}, {split}",
+    )
+
+
+def _write(file: Path, content: str) -> None:
+    """Write a file whole or not at all."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        partial.write_text(content, encoding="utf-8", newline="")
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
