@@ -76,35 +76,24 @@ class GradientCache:
                 text_embeds, video_embeds, logit_scale = (kept.clone() for kept in self._encode(chunk, device))
             texts.append(text_embeds)
             videos.append(video_embeds)
-        # Autocast would go on with the weights that it converted without gradient.
-        torch.clear_autocast_cache()
 
-        text_embeds, video_embeds = torch.cat(texts).requires_grad_(), torch.cat(videos).requires_grad_()
-        logit_scale.requires_grad_()
+        kept = [tensor.requires_grad_() for tensor in (torch.cat(texts), torch.cat(videos), logit_scale)]
         result = contrastive_loss_over_processes(
-            self.model, text_embeds, video_embeds, logit_scale, inputs.get("padding_mask_videos"), video_keys
+            self.model, kept[0], kept[1], kept[2], inputs.get("padding_mask_videos"), video_keys
         )
         self.backward(result.loss)
-        if text_embeds.grad is None or video_embeds.grad is None:
-            raise ValueError(f"backward must differentiate the loss that it is given, got {self.backward!r}")
+        text_grads, video_grads, scale_grad = (self._gradient_of(tensor) for tensor in kept)
 
-        random_state_after = _random_state(device)
         for index, (chunk, random_state) in enumerate(zip(chunks, random_states, strict=True)):
             own = slice(index * self.chunk_size, (index + 1) * self.chunk_size)
             last = index == len(chunks) - 1
+            _set_random_state(device, random_state)
             with nullcontext() if last else _no_sync(self.model):
-                _set_random_state(device, random_state)
-                outputs = self._encode(chunk, device)
                 # The scale is one number for the whole batch, so it gets its gradient once.
-                gradients = (text_embeds.grad[own], video_embeds.grad[own], logit_scale.grad if last else None)
-                pairs = [
-                    (output, gradient)
-                    for output, gradient in zip(outputs, gradients, strict=True)
-                    if output.requires_grad and gradient is not None  # a frozen tower's output does not
-                ]
-                torch.autograd.backward([output for output, _ in pairs], [gradient for _, gradient in pairs])
-            torch.clear_autocast_cache()
-        _set_random_state(device, random_state_after)
+                gradients = (text_grads[own], video_grads[own], scale_grad if last else torch.zeros_like(scale_grad))
+                outputs = self._encode(chunk, device)
+                learning = [pair for pair in zip(outputs, gradients, strict=True) if pair[0].requires_grad]
+                torch.autograd.backward([output for output, _ in learning], [gradient for _, gradient in learning])
         return replace(result, loss=result.loss.detach())
 
     def _encode(self, chunk: Mapping[str, Any], device: torch.device) -> tuple[torch.Tensor, ...]:
@@ -116,6 +105,11 @@ class GradientCache:
         }
         outputs = self.model(**chunk, return_dict=True)
         return outputs.text_embeds, outputs.video_embeds, outputs.logit_scale
+
+    def _gradient_of(self, kept: torch.Tensor) -> torch.Tensor:
+        if kept.grad is None:
+            raise ValueError(f"backward must differentiate the loss that it is given, got {self.backward!r}")
+        return kept.grad
 
     def _cut(self, inputs: Mapping[str, Any]) -> list[dict[str, Any]]:
         lengths = {name: len(value) for name, value in inputs.items() if isinstance(value, torch.Tensor)}
