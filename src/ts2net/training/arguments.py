@@ -47,7 +47,7 @@ class TS2NetTrainingArguments(TrainingArguments):
     global_batch_size: int = field(
         default=128, metadata={"help": "Pairs of text and video in a step, over all processes."}
     )
-    per_device_train_batch_size: int | None = field(  # type: ignore[assignment]
+    per_device_train_batch_size: int | None = field(
         default=None, metadata={"help": "Follows from global_batch_size and the number of processes."}
     )
     num_train_epochs: float = field(default=5.0, metadata={"help": "Passes over all captions."})

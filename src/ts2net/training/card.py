@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from huggingface_hub import ModelCard
-from transformers import TrainerState
+from transformers import SchedulerType, TrainerState
 
 from ..configuration_ts2net import TS2NetConfig
 from ..hub import Evaluation, make_model_card
@@ -80,10 +80,10 @@ def _recipe(details: CardDetails, args: TS2NetTrainingArguments, state: TrainerS
     rows: dict[str, Any] = {
         "data": details.training_data,
         "steps": f"{step} of {state.max_steps}, in {args.num_train_epochs:g} epochs at most",
-        "batch": f"{args.global_batch_size} pairs over {args.world_size} processes, each pair all others' negative",
+        "batch": f"{args.global_batch_size} pairs over {args.world_size} process(es), each a negative of all others",
         "frames and words": f"{args.num_frames} and {args.max_words}" if args.num_frames else None,
         "learning rates": f"{args.learning_rate:g} for what CLIP does not have, {args.clip_learning_rate:g} for CLIP",
-        "schedule": f"{args.lr_scheduler_type.value}, after a linear warm-up{share}",
+        "schedule": f"{SchedulerType(args.lr_scheduler_type).value}, after a linear warm-up{share}",
         "optimiser": f"{args.optim.value}, betas {args.adam_beta1:g} and {args.adam_beta2:g}, epsilon "
         f"{args.adam_epsilon:g}, weight decay {args.weight_decay:g}, gradient norm at most {args.max_grad_norm:g}",
         "precision": args.mixed_precision if args.mixed_precision != "no" else "float32",

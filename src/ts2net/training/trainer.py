@@ -425,7 +425,7 @@ class TS2NetTrainer(Trainer):
         metrics[f"{metric_key_prefix}_broken_videos"] = len(result.broken)
         metrics |= speed_metrics(metric_key_prefix, start_time, num_samples=result.num_videos)
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _whole_model(self) -> TS2NetModel:

@@ -1,0 +1,63 @@
+"""`accelerate launch -m ts2net.training ...`: train from a recipe, save a folder for the Hub, push it if asked to.
+
+Notable here: it runs as well without accelerate's launcher, as one process. What a person can mend is said in one
+line, by the main process; what is our mistake comes with its stack trace.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from ..errors import one_line, report_error
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        args: The command line; `None` takes the process's own.
+
+    Returns:
+        The exit code: 0, 1 if it failed, 2 if the command line or the recipe is wrong.
+    """
+    try:
+        from .command_line import parse
+        from .trainer import TS2NetTrainer
+    except ImportError as error:
+        return _fail(f"{error.name} is missing: pip install 'ts2net[train]'")
+    from ..data.lanes import DataLoadingError
+    from .monitoring import NonFiniteError, TooManyBrokenVideosError
+    from .preparation import prepare_run
+
+    try:
+        settings = parse(sys.argv[1:] if args is None else args)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        return _fail(one_line(error), exit_code=2)
+    try:
+        trainer: TS2NetTrainer = prepare_run(settings)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        return _fail(one_line(error))
+    try:
+        trainer.train(settings.training.resume_from_checkpoint)
+    except (NonFiniteError, TooManyBrokenVideosError, DataLoadingError) as error:
+        return _fail(str(error))
+    if settings.training.push_to_hub:
+        trainer.push_to_hub()
+    else:
+        trainer.save_model()
+    if trainer.is_world_process_zero():
+        print(f"the model is in {settings.training.output_dir}", file=sys.stderr)
+    return 0
+
+
+def _fail(message: str, exit_code: int = 1) -> int:
+    if os.environ.get("RANK", "0") == "0":
+        report_error(message)
+    return exit_code
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
