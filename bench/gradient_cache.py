@@ -1,0 +1,117 @@
+"""Time and peak memory of a training step with the gradient cache, by size of chunk, beside the step in one piece.
+
+    python bench/gradient_cache.py
+
+Each size takes its steps in processes of its own, turn by turn, so that its peak memory is its own and a disturbance
+hits all. The extra peak is what the process's resident memory rises to in a step, less what it holds between two
+steps: weights, gradients and the batch. Linux keeps both figures, and time is that of the processor, which a busy
+machine disturbs less. On a GPU (`--device cuda`) the allocator's figures are read, and the clock on the wall.
+The model is shaped like ViT-B/32, and `--layers` of its 12 and 12 layers are there.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from transformers import CLIPConfig
+
+from ts2net import TS2NetConfig, TS2NetModel
+from ts2net.training import GradientCache, contrastive_loss_over_processes
+
+
+def make_model(layers: int, frames: int) -> TS2NetModel:
+    """TS2-Net as it starts from CLIP's ViT-B/32, with fewer layers in both towers."""
+    clip = CLIPConfig(text_config={"num_hidden_layers": layers}, vision_config={"num_hidden_layers": layers})
+    torch.manual_seed(0)
+    return TS2NetModel(TS2NetConfig.from_clip_config(clip, num_frames=frames, temporal_num_layers=min(4, layers)))
+
+
+def make_batch(clips: int, frames: int) -> dict[str, torch.Tensor]:
+    """Noise, with an end-of-text token last."""
+    return {
+        "input_ids": torch.randint(1000, 49000, (clips, 32)).index_fill_(1, torch.tensor([31]), 49407),
+        "pixel_values_videos": torch.randn(clips, frames, 3, 224, 224),
+        "selection_seeds": torch.arange(clips),
+    }
+
+
+def step(model: TS2NetModel, batch: dict[str, torch.Tensor], chunk: int | None, dtype: torch.dtype) -> None:
+    """Gradients of the batch, in chunks or in one piece."""
+    with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+        if chunk is not None:
+            GradientCache(model, chunk).step(batch)
+            return
+        outputs = model(**batch)
+        texts, videos, scale = outputs.text_embeds, outputs.video_embeds, outputs.logit_scale
+        del outputs  # as a trainer does: what nobody needs is not part of the peak
+        contrastive_loss_over_processes(model, texts, videos, scale).loss.backward()
+
+
+def measure(args: argparse.Namespace, chunk: int | None) -> dict[str, float]:
+    """Seconds of a step, and bytes that it needs on top of what stays."""
+    dtype = getattr(torch, args.dtype)
+    model = make_model(args.layers, args.frames).to(args.device).train()
+    batch = {name: value.to(args.device) for name, value in make_batch(args.clips, args.frames).items()}
+    # A first step makes the gradients, and pays what a first call costs.
+    step(model, {name: value[:1] for name, value in batch.items()}, None, dtype)
+    if args.device == "cuda":
+        step(model, batch, chunk, dtype)  # kernels are chosen by shape
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before, started = torch.cuda.memory_allocated(), time.perf_counter()
+        step(model, batch, chunk, dtype)
+        torch.cuda.synchronize()
+        return {"seconds": time.perf_counter() - started, "bytes": torch.cuda.max_memory_allocated() - before}
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    before, started = resident("VmRSS"), time.process_time()
+    step(model, batch, chunk, dtype)
+    return {"seconds": time.process_time() - started, "bytes": resident("VmHWM") - before}
+
+
+def resident(name: str) -> int:
+    """Resident bytes of this process: now (`VmRSS`), or at their peak (`VmHWM`)."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=16)
+    parser.add_argument("--frames", type=int, default=6)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--chunks", type=int, nargs="+", default=[1, 4, 8])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--only", type=int, help=argparse.SUPPRESS)  # size of the chunk; 0: in one piece
+    args = parser.parse_args()
+    if args.only is not None:
+        print(json.dumps(measure(args, args.only or None)))
+        return
+
+    runs: dict[int, list[dict[str, float]]] = {chunk: [] for chunk in (0, *args.chunks)}
+    for _ in range(args.rounds):
+        for chunk in runs:
+            command = [sys.executable, __file__, *sys.argv[1:], "--only", str(chunk)]
+            runs[chunk].append(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+    print(
+        f"{args.clips} clips of {args.frames} frames, ViT-B/32 with {args.layers} + {args.layers} layers, "
+        f"{args.dtype}, {args.device}, {args.rounds} rounds; ratios to one piece, of single rounds in brackets"
+    )
+    for chunk, rounds in runs.items():
+        line = f"{f'chunks of {chunk}' if chunk else 'in one piece':13}"
+        for unit, scale, sign in (("seconds", 1.0, "s"), ("bytes", 2**20, "MiB")):
+            median = statistics.median(one[unit] for one in rounds)
+            ratios = [one[unit] / whole[unit] for one, whole in zip(rounds, runs[0], strict=True)]
+            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            line += f"  {median / scale:8.2f} {sign}, {statistics.median(ratios):5.2f} ({spread})"
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
