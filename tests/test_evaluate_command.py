@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -212,3 +215,20 @@ def test_refuses_in_one_line(run: Run, model: Path, videos: Path, arguments: lis
 def test_refuses_a_model_that_is_none(run: Run, videos: Path, tmp_path: Path):
     done = run("evaluate", tmp_path / "none", "folder", videos, "--split", "test")
     refused(done, 1, f"cannot load the model '{tmp_path}/none': there is no folder")
+
+
+def test_launched_in_two_processes(run: Run, model: Path, videos: Path, tmp_path: Path):
+    """By what `accelerate launch` starts processes with: one table, and the file of one process to the last byte."""
+    arguments = ["evaluate", str(model), "folder", str(videos), "--split", "cut", "--workers", "0", "--json"]
+    one = run(*arguments, tmp_path / "one.json")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "ts2net"]
+    two = subprocess.run(
+        [sys.executable, *launch, *arguments, str(tmp_path / "two.json")],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+    )
+    assert two.returncode == 0, two.stderr
+    assert two.stdout == one.out
+    assert two.stderr.count("cut.mp4: ") == one.err.count("cut.mp4: ")
+    assert (tmp_path / "two.json").read_bytes() == (tmp_path / "one.json").read_bytes()

@@ -203,7 +203,15 @@ def _processes(device: str | None) -> Iterator["PartialState"]:
         from accelerate import PartialState
     except ImportError:
         raise ImportError("evaluation needs the library accelerate: pip install 'ts2net[train]'") from None
-    state = PartialState(cpu=device is not None and device.startswith("cpu"))
+    import torch
+
+    # Accelerate joins processes without a GPU only if it is told that they have none.
+    has_gpu = torch.accelerator.current_accelerator(check_available=True) is not None
+    state = PartialState(cpu=not has_gpu or device == "cpu")
+    if state.num_processes > 1 and device not in (None, state.device.type):
+        raise typer.BadParameter(
+            f"each process gets its own: give cpu or nothing, not {device}", param_hint="--device"
+        )
     try:
         yield state
     finally:
