@@ -176,6 +176,15 @@ def test_a_frozen_tower_stays_without_gradient() -> None:
     assert_same_gradients(gradients(model), {name: expected[name] for name in expected if name in learning}, 1e-11)
 
 
+def test_outputs_can_be_watched() -> None:
+    """Whoever logs figures of the selection sees each clip once, not again in the second pass."""
+    case, seen = Case(), []
+    model, batch = case.model(), case.batch()
+    expected = model(**batch).selected_token_indices
+    GradientCache(model, 3, watch=lambda outputs: seen.append(outputs.selected_token_indices)).step(batch)
+    assert torch.equal(torch.cat(seen), expected)
+
+
 def test_settings_reach_every_chunk() -> None:
     """Arguments of `forward` that are no tensors are not cut."""
     model, batch = Case().model(), Case().batch()

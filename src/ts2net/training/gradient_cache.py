@@ -1,4 +1,4 @@
-"""The gradient cache, for a batch that does not fit the device (Gao et al. 2021, "Scaling Deep Contrastive Learning").
+"""The gradient cache, for a batch that does not fit the device (GradCache, Gao et al. 2021).
 
 The contrastive loss needs all embeddings of a batch at once, but not all activations. So a step
 1. encodes the batch in chunks without gradient and keeps the embeddings;
@@ -29,6 +29,7 @@ class GradientCache:
         chunk_size: Largest number of clips that are encoded at once.
         backward: Differentiates the loss, such as `accelerator.backward`, or one that scales it for mixed precision.
             It is called once a step and gets a scalar.
+        watch: Called with the output of each chunk's first pass, for figures that the loss does not give.
 
     Raises:
         ValueError: If `chunk_size` is not a positive number, or DeepSpeed runs the model.
@@ -39,6 +40,7 @@ class GradientCache:
         model: nn.Module,
         chunk_size: int,
         backward: Callable[[torch.Tensor], Any] = torch.Tensor.backward,
+        watch: Callable[[Any], Any] | None = None,
     ) -> None:
         if not isinstance(chunk_size, int) or chunk_size < 1:
             raise ValueError(f"chunk_size must be a positive whole number, got {chunk_size!r}")
@@ -50,6 +52,7 @@ class GradientCache:
         self.model = model
         self.chunk_size = chunk_size
         self.backward = backward
+        self.watch = watch
 
     def step(self, inputs: Mapping[str, Any], video_keys: torch.Tensor | None = None) -> ContrastiveLoss:
         """Add the gradients of one batch to the parameters' `grad`.
@@ -72,8 +75,12 @@ class GradientCache:
         for chunk in chunks:
             random_states.append(_random_state(device))
             with torch.no_grad():
-                # Copies, because a compiled model may put its next outputs in the same place.
-                text_embeds, video_embeds, logit_scale = (kept.clone() for kept in self._encode(chunk, device))
+                outputs = self._encode(chunk, device)
+            if self.watch is not None:
+                self.watch(outputs)
+            # Copies, because a compiled model may put its next outputs in the same place.
+            text_embeds, video_embeds, logit_scale = (kept.clone() for kept in _what_the_loss_takes(outputs))
+            del outputs  # it holds every token of the chunk
             texts.append(text_embeds)
             videos.append(video_embeds)
 
@@ -87,24 +94,22 @@ class GradientCache:
         for index, (chunk, random_state) in enumerate(zip(chunks, random_states, strict=True)):
             own = slice(index * self.chunk_size, (index + 1) * self.chunk_size)
             last = index == len(chunks) - 1
+            # The scale is one number for the whole batch, so it gets its gradient once.
+            gradients = [text_grads[own], video_grads[own], scale_grad if last else torch.zeros_like(scale_grad)]
             _set_random_state(device, random_state)
             with nullcontext() if last else _no_sync(self.model):
-                # The scale is one number for the whole batch, so it gets its gradient once.
-                gradients = (text_grads[own], video_grads[own], scale_grad if last else torch.zeros_like(scale_grad))
-                outputs = self._encode(chunk, device)
-                learning = [pair for pair in zip(outputs, gradients, strict=True) if pair[0].requires_grad]
+                replayed = _what_the_loss_takes(self._encode(chunk, device))
+                learning = [pair for pair in zip(replayed, gradients, strict=True) if pair[0].requires_grad]
                 torch.autograd.backward([output for output, _ in learning], [gradient for _, gradient in learning])
         return replace(result, loss=result.loss.detach())
 
-    def _encode(self, chunk: Mapping[str, Any], device: torch.device) -> tuple[torch.Tensor, ...]:
-        """Text embeddings, frame embeddings and logit scale; the rest of the output is let go."""
+    def _encode(self, chunk: Mapping[str, Any], device: torch.device) -> Any:
         # The batch may wait in the host's memory: only a chunk of it has to fit the device.
         chunk = {
             name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
             for name, value in chunk.items()
         }
-        outputs = self.model(**chunk, return_dict=True)
-        return outputs.text_embeds, outputs.video_embeds, outputs.logit_scale
+        return self.model(**chunk, return_dict=True)
 
     def _gradient_of(self, kept: torch.Tensor) -> torch.Tensor:
         if kept.grad is None:
@@ -120,6 +125,10 @@ class GradientCache:
         }
         settings = {name: value for name, value in inputs.items() if name not in chunks}
         return [dict(zip(chunks, parts, strict=True)) | settings for parts in zip(*chunks.values(), strict=True)]
+
+
+def _what_the_loss_takes(outputs: Any) -> list[torch.Tensor]:
+    return [outputs.text_embeds, outputs.video_embeds, outputs.logit_scale]
 
 
 @contextmanager
