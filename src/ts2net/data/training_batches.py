@@ -143,12 +143,22 @@ class TrainingBatches:
             generator=torch.Generator().manual_seed(0),
         )
         parts = iter(loader)
-        for _ in range(count):
-            # The loader takes from its workers in turn, and each gives one part a batch.
-            batch_parts = [_part(part) for part in itertools.islice(parts, max(self._num_workers, 1))]
-            batch = _joined(batch_parts, self._reading.samples_per_lane)
-            self._positions = dict(sorted(item for part in batch_parts for item in part.positions.items()))
-            yield batch | {"positions": self.positions}
+        try:
+            for _ in range(count):
+                # The loader takes from its workers in turn, and each gives one part a batch.
+                yield self._batch(list(itertools.islice(parts, max(self._num_workers, 1))))
+        finally:
+            # Ends the workers at once. Garbage collection, which an exception may leave them to, takes long over it.
+            del parts
+
+    def _batch(self, parts: list[_Part | _Failure]) -> dict[str, Any]:
+        good_parts = []
+        for part in parts:
+            if isinstance(part, _Failure):
+                raise DataLoadingError(part.message) from RuntimeError(f"in a worker:\n{part.stack_trace}")
+            good_parts.append(part)
+        self._positions = dict(sorted(item for part in good_parts for item in part.positions.items()))
+        return _joined(good_parts, self._reading.samples_per_lane) | {"positions": self.positions}
 
 
 @dataclass(frozen=True)
@@ -236,12 +246,6 @@ class _Parts(IterableDataset):
                 broken=[[video for sample in samples for video in sample.broken] for samples in taken],
                 positions={lane: samples[-1].position for lane, samples in zip(lanes, taken, strict=True)},
             )
-
-
-def _part(part: _Part | _Failure) -> _Part:
-    if isinstance(part, _Failure):
-        raise DataLoadingError(part.message) from RuntimeError(f"in a worker:\n{part.stack_trace}")
-    return part
 
 
 def _joined(parts: list[_Part], samples_per_lane: int) -> dict[str, Any]:
