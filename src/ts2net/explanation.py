@@ -5,6 +5,7 @@ patch it chose. Every number comes from the model's own forward pass and matchin
 """
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -83,12 +84,11 @@ def explain(
     seconds = inputs.pop("video_metadata")[0].timestamps
     pixels, mask = inputs["pixel_values_videos"].to(model.device), inputs["padding_mask_videos"].to(model.device)
     with torch.inference_mode():
-        outputs = model(
-            **tokens, pixel_values_videos=pixels, padding_mask_videos=mask, output_frame_weights=True
-        )  # of one video
+        outputs = model(**tokens, pixel_values_videos=pixels, padding_mask_videos=mask, output_frame_weights=True)
     scores = outputs.logits_per_text[:, 0].tolist()
     if not all(map(math.isfinite, scores)):
-        raise ValueError(f"{video}: the model's scores are not finite numbers; try another dtype")
+        name = video if isinstance(video, (str, os.PathLike)) else "the video"  # which may be megabytes
+        raise ValueError(f"{name}: the model's scores are not finite numbers; try another dtype")
     real = mask[0]  # (T with padding,)
     return Explanation(
         texts=tuple(texts),
