@@ -1,9 +1,10 @@
 """A small Hugging Face Hub on 127.0.0.1, kept in memory, for tests that push and pull with the real client.
 
-It speaks the part of the Hub's HTTP interface that `huggingface_hub` uses for model repositories: create and inspect
-a repository, list its tree, branch, upload (preupload, LFS in one piece or in parts, verify), commit, and download
-with ETag, commit hash and range. Files are content-addressed and a commit is immutable, as on the real Hub, so old
-revisions stay readable. Xet storage is not offered: clients must run with `HF_HUB_DISABLE_XET=1` (see `env`).
+It speaks the part of the Hub's HTTP interface that `huggingface_hub` uses for model and dataset repositories, which
+share their names here: create and inspect a repository, list its tree, branch, upload (preupload, LFS in one piece or
+in parts, verify), commit, and download with ETag, commit hash and range. Files are content-addressed and a commit is
+immutable, as on the real Hub, so old revisions stay readable. Xet storage is not offered: clients must run with
+`HF_HUB_DISABLE_XET=1` (see `env`).
 
 `break_request` makes chosen requests fail, with a status or by cutting the connection.
 """
@@ -27,7 +28,7 @@ import yaml
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 USER = "tester"
-LFS_SUFFIXES = (".safetensors", ".bin")
+LFS_SUFFIXES = (".safetensors", ".bin", ".tar")
 
 
 @dataclass(frozen=True)
@@ -200,25 +201,26 @@ class LoopbackHub:
 # What the Hub answers to, tried from the top. A repository is named "owner/name".
 _REPO = r"(?P<repo_id>[\w.-]+/[\w.-]+)"
 _REVISION = r"(?P<revision>[^/]+)"
+_KIND = r"(?:models|datasets)"
 _ROUTES = [
     ("GET", r"/api/whoami-v2", "whoami"),
     ("POST", r"/api/validate-yaml", "validate_yaml"),
     ("POST", r"/api/repos/create", "create_repository"),
-    ("GET", rf"/api/models/{_REPO}", "model_info"),
-    ("GET", rf"/api/models/{_REPO}/revision/{_REVISION}", "model_info"),
-    ("GET", rf"/api/models/{_REPO}/tree/{_REVISION}(?:/(?P<folder>.+))?", "tree"),
-    ("POST", rf"/api/models/{_REPO}/paths-info/{_REVISION}", "paths_info"),
-    ("GET", rf"/api/models/{_REPO}/refs", "refs"),
-    ("POST", rf"/api/models/{_REPO}/branch/{_REVISION}", "create_branch"),
-    ("POST", rf"/api/models/{_REPO}/preupload/{_REVISION}", "preupload"),
-    ("POST", rf"/api/models/{_REPO}/commit/{_REVISION}", "create_commit"),
-    ("POST", rf"/{_REPO}\.git/info/lfs/objects/batch", "lfs_batch"),
+    ("GET", rf"/api/{_KIND}/{_REPO}", "model_info"),
+    ("GET", rf"/api/{_KIND}/{_REPO}/revision/{_REVISION}", "model_info"),
+    ("GET", rf"/api/{_KIND}/{_REPO}/tree/{_REVISION}(?:/(?P<folder>.+))?", "tree"),
+    ("POST", rf"/api/{_KIND}/{_REPO}/paths-info/{_REVISION}", "paths_info"),
+    ("GET", rf"/api/{_KIND}/{_REPO}/refs", "refs"),
+    ("POST", rf"/api/{_KIND}/{_REPO}/branch/{_REVISION}", "create_branch"),
+    ("POST", rf"/api/{_KIND}/{_REPO}/preupload/{_REVISION}", "preupload"),
+    ("POST", rf"/api/{_KIND}/{_REPO}/commit/{_REVISION}", "create_commit"),
+    ("POST", rf"/(?:datasets/)?{_REPO}\.git/info/lfs/objects/batch", "lfs_batch"),
     ("PUT", r"/storage/(?P<sha256>\w{64})", "store"),
     ("PUT", r"/storage/(?P<sha256>\w{64})/(?P<part>\d+)", "store_part"),
     ("POST", r"/storage/(?P<sha256>\w{64})/complete", "complete_parts"),
-    ("POST", rf"/{_REPO}\.git/info/lfs/objects/verify", "lfs_verify"),
+    ("POST", rf"/(?:datasets/)?{_REPO}\.git/info/lfs/objects/verify", "lfs_verify"),
     ("GET", r"/storage/(?P<sha256>\w{64})", "load"),
-    ("GET", rf"/{_REPO}/resolve/{_REVISION}/(?P<path>.+)", "resolve"),
+    ("GET", rf"/(?:datasets/)?{_REPO}/resolve/{_REVISION}/(?P<path>.+)", "resolve"),
 ]
 _PUBLIC = {"validate_yaml", "model_info", "tree", "paths_info", "refs", "resolve"}
 _SIGNED_LINKS = {"store", "store_part", "complete_parts", "load"}  # the link is the right; a token must not come along

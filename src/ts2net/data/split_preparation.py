@@ -119,25 +119,29 @@ def prepare_split(
                     finished[number] = shard
         manifest = _manifest(task, [finished[number] for number in range(task.num_shards)])
         if manifest.videos == 0:
-            shutil.rmtree(notes.folder)
+            notes.clear()
             example = [*manifest.missing, *manifest.broken][0]
             raise ValueError(
                 f"none of the {len(task.clips)} videos of {task.split!r} can be used, such as {example.id!r}: "
                 f"{example.reason}"
             )
         write_text(manifest_path, manifest.to_json())
-    shutil.rmtree(notes.folder)
+        notes.clear()
     return manifest
 
 
 @contextmanager
 def _notes(task: Task, out: Path) -> Iterator[Notes]:
-    """The folder for notes, kept to this process alone."""
+    """The folder for notes, kept to this process alone; it goes when nothing is left to be done."""
     folder = out / f".{check_split(task.split)}.preparing"
     folder.mkdir(exist_ok=True)
     try:
         with WeakFileLock(folder / "lock", timeout=1):
-            yield Notes(folder)
+            try:
+                yield Notes(folder)
+            finally:
+                if not any(folder.glob("*.json")):
+                    shutil.rmtree(folder, ignore_errors=True)
     except TimeoutError:
         raise BlockingIOError(f"{out}: another process is preparing {task.split!r} there") from None
 
