@@ -31,11 +31,11 @@ def main(args: Sequence[str] | None = None) -> int:
 
     try:
         settings = parse(sys.argv[1:] if args is None else args)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except Exception as error:  # whatever library looks at a setting: a person gets one line
         return _fail(one_line(error), exit_code=2)
     try:
         trainer: TS2NetTrainer = prepare_run(settings)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except Exception as error:
         return _fail(one_line(error))
     try:
         trainer.train(settings.training.resume_from_checkpoint)

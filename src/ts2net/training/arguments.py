@@ -7,6 +7,7 @@ the number of processes is not.
 
 from dataclasses import dataclass, field
 
+import torch
 from accelerate.utils import get_int_from_env
 from transformers import TrainingArguments
 from transformers.utils import logging
@@ -34,7 +35,7 @@ class TS2NetTrainingArguments(TrainingArguments):
             the memory of a chunk and the time of one more forward pass. `None` encodes the batch at once.
         num_frames: Frames of a video, at most; shorter ones are padded. `None` takes the model's.
         max_words: Tokens of a text, at most, the start and the end token included; shorter ones are padded.
-        shuffle_buffer: Videos in each reader's buffer out of which the next is drawn at random.
+        shuffle_buffer: Encoded videos that are held in memory for shuffling, over all processes.
         samples_per_epoch: Captions of the training set, for a stream that does not know its length. Without it such a
             stream needs `max_steps`.
         max_broken_share: Training stops when more than this share of the videos read so far could not be decoded,
@@ -75,7 +76,7 @@ class TS2NetTrainingArguments(TrainingArguments):
     )
     max_words: int = field(default=32, metadata={"help": "Tokens of a text, at most, start and end included."})
     shuffle_buffer: int = field(
-        default=256, metadata={"help": "Videos in each reader's buffer out of which the next is drawn."}
+        default=1000, metadata={"help": "Encoded videos held in memory for shuffling, over all processes."}
     )
     samples_per_epoch: int | None = field(
         default=None, metadata={"help": "Captions of a training set that does not know its length."}
@@ -116,6 +117,8 @@ class TS2NetTrainingArguments(TrainingArguments):
                 f"which leaves {share} to each process: give global_batch_size alone"
             )
         self.per_device_train_batch_size = share
+        if torch.accelerator.current_accelerator(check_available=True) is None:
+            self.use_cpu = True  # without being told so, accelerate would not join processes that have no GPU
         super().__post_init__()
         self.per_device_train_batch_size = self._share_of_batch(self.world_size)
         if self.n_gpu > 1:

@@ -105,7 +105,10 @@ def parse(args: Sequence[str]) -> Settings:
     recipe_parser.add_argument("--recipe")
     recipe = recipe_parser.parse_known_args(list(args))[0].recipe
 
-    actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "recipe")}
+    actions: dict[str, argparse.Action] = {}
+    for action in parser._actions:
+        if action.dest not in ("help", "recipe"):
+            actions.setdefault(action.dest, action)  # the first: --no_streaming and its like share another's name
     pairs: dict[str, dict[str, Any]] = {name: {} for name in _KEY_VALUE_OPTIONS}
     if recipe is not None:
         path = _recipe_path(recipe)

@@ -34,14 +34,14 @@ def prepare_run(settings: Settings) -> TS2NetTrainer:
             f"{training.output_dir} has checkpoints of an earlier run: go on with --resume_from_checkpoint auto, or "
             f"give another --output_dir"
         )
-    evaluated = training.eval_strategy != "no"
-    train_dataset = _load(settings, str(data.train_data), data.train_split)
-    if training.samples_per_epoch is None and data.streaming and data.benchmark != "dataset":
-        manifest = read_manifest(str(data.train_data), data.train_split)
-        training.samples_per_epoch = manifest.captions if manifest else None
-    eval_dataset = _load(settings, data.eval_data or str(data.train_data), data.eval_split) if evaluated else None
+    train_dataset, num_captions = _load(settings, str(data.train_data), data.train_split)
+    if training.samples_per_epoch is None:
+        training.samples_per_epoch = num_captions
+    eval_dataset = None
+    if training.eval_strategy != "no":
+        eval_dataset, _ = _load(settings, data.eval_data or str(data.train_data), data.eval_split)
     model, processor = load_model(settings)
-    return TS2NetTrainer(
+    trainer = TS2NetTrainer(
         model,
         training,
         train_dataset=train_dataset,
@@ -49,6 +49,8 @@ def prepare_run(settings: Settings) -> TS2NetTrainer:
         processing_class=processor,
         card=_card(settings),
     )
+    trainer.check(training.resume_from_checkpoint)
+    return trainer
 
 
 def load_model(settings: Settings) -> tuple[TS2NetModel, TS2NetProcessor]:
@@ -78,9 +80,14 @@ def load_model(settings: Settings) -> tuple[TS2NetModel, TS2NetProcessor]:
     return model, TS2NetProcessor.from_pretrained(name, revision=revision)
 
 
-def _load(settings: Settings, source: str, split: str) -> Any:
+def _load(settings: Settings, source: str, split: str) -> tuple[Any, int | None]:
+    """A split, and how many captions it has, if that is written down."""
     data = settings.data
-    return load_benchmark(str(data.benchmark), source, split, data.streaming, **settings.data_options)
+    manifest = None if data.benchmark == "dataset" else read_manifest(source, split)
+    # The rows of a plain folder hold no videos but their paths: nothing is copied, and its length is known.
+    streaming = data.streaming and (manifest is not None or data.benchmark != "folder")
+    dataset = load_benchmark(str(data.benchmark), source, split, streaming, **settings.data_options)
+    return dataset, manifest.captions if manifest else None
 
 
 def _card(settings: Settings) -> CardDetails:

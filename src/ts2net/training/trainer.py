@@ -128,6 +128,7 @@ class TS2NetTrainer(Trainer):
         self._positions: dict[str, list[int]] = {}
         self._video_ids: list[str] = []
         self._saving_to: Path | None = None
+        self._eval_sizes: dict[str, int] = {}
         self._start_counting()
 
     # ---- Data ----
@@ -248,15 +249,11 @@ class TS2NetTrainer(Trainer):
             DataLoadingError: If the data can't be read.
             ValueError: If the checkpoint is of a run with other data or another batch.
         """
-        output_dir = Path(self.args.output_dir)
         if self.args.should_save:
-            clean_up(output_dir)
+            clean_up(Path(self.args.output_dir))
         self.accelerator.wait_for_everyone()
-        checkpoint = find_checkpoint(resume_from_checkpoint, output_dir)
-        self._resumed = None
+        checkpoint = self._take_up(resume_from_checkpoint)
         if checkpoint is not None:
-            self._resumed = DataState.load(checkpoint)
-            self._resumed.check_settings(self._data_settings(), checkpoint)
             logger.warning(f"going on from {checkpoint}")
         self._start_counting()
         try:
@@ -264,6 +261,25 @@ class TS2NetTrainer(Trainer):
         finally:
             if self._steps is not None:
                 self._steps.close()
+
+    def check(self, resume_from_checkpoint: str | bool | None = None) -> None:
+        """Look at everything that can be wrong before the first step of [`TS2NetTrainer.train`].
+
+        Raises:
+            ValueError: If the data doesn't fit the settings, the processes or the checkpoint.
+            OSError: If there is no such checkpoint.
+        """
+        self._take_up(resume_from_checkpoint)
+        self.get_train_dataloader()
+
+    def _take_up(self, resume_from_checkpoint: str | bool | None) -> Path | None:
+        """Find the checkpoint to go on from, and read where its run was in the data."""
+        checkpoint = find_checkpoint(resume_from_checkpoint, Path(self.args.output_dir))
+        self._resumed = None
+        if checkpoint is not None:
+            self._resumed = DataState.load(checkpoint)
+            self._resumed.check_settings(self._data_settings(), checkpoint)
+        return checkpoint
 
     def training_step(
         self, model: nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
@@ -414,8 +430,10 @@ class TS2NetTrainer(Trainer):
                 max_words=self.args.max_words,
                 batch_size=self.args.per_device_eval_batch_size,
                 num_workers=self.args.dataloader_num_workers,
+                num_videos=self._eval_sizes.get(metric_key_prefix),
                 progress=not self.args.disable_tqdm,
             )
+        self._eval_sizes[metric_key_prefix] = result.num_videos
         for video in result.broken if self.is_world_process_zero() else []:
             logger.warning(f"video {video.id!r} of the evaluation can't be used: {video.reason}")
         metrics = {
