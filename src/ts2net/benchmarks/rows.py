@@ -14,12 +14,14 @@ class Row:
         captions: at least one, none empty, white space made single. Each of them is a query of its own.
         start: seconds, where the moment begins; the video's start if None.
         end: seconds, where it ends; the video's end if None.
+        group: the candidates among which the row is to be found, in a diagnostic split; all of the split if None.
     """
 
     video_id: str
     captions: tuple[str, ...]
     start: float | None = None
     end: float | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
