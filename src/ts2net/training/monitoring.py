@@ -144,34 +144,36 @@ class StepFigures:
         """Take note of how a step's pairs were told apart."""
         self._accuracies.append(accuracy)
 
-    def read(self, config: TS2NetConfig) -> dict[str, float]:
-        """`batch_accuracy`, the mean since it was last read; of the last step `logit_scale`, and `selection_entropy`
-        where the model selects."""
-        figures = {
-            "batch_accuracy": torch.stack(self._accuracies).mean().item(),
-            "logit_scale": math.log(self._logit_scale.item()),
-        }
-        if self._scores:
-            scores = torch.cat(self._scores)
-            figures["selection_entropy"] = selection_entropy(scores, self._seeds, self._padding_mask, config)
+    def read(self) -> dict[str, float]:
+        """The mean `batch_accuracy` since this was last called, and the `logit_scale` of the last step."""
+        accuracy = torch.stack(self._accuracies).mean().item()
         self._accuracies.clear()
-        return figures
+        return {"batch_accuracy": accuracy, "logit_scale": math.log(self._logit_scale.item())}
+
+    def selection_entropy(self, config: TS2NetConfig) -> torch.Tensor | None:
+        """[`selection_entropy`] of the last step; `None` if the model's selection isn't learned."""
+        if not self._scores:
+            return None
+        return selection_entropy(torch.cat(self._scores), self._seeds, self._padding_mask, config)
 
 
 def selection_entropy(
     scores: torch.Tensor, seeds: torch.Tensor, padding_mask_videos: torch.Tensor, config: TS2NetConfig
-) -> float:
+) -> torch.Tensor:
     """How undecided the token selection is: 1 where every patch is as likely, near 0 where the choice is certain.
 
     The perturbed maximum chooses `K` patches in each of its draws. The entropy is that of the share of all choices
-    that fell on each patch of a frame, divided by the logarithm of the number of patches, and averaged over real
-    frames. A choice that never changes has `ln K / ln N`.
+    that fell on each patch of a frame, divided by the logarithm of the number of patches. A choice that never changes
+    has `ln K / ln N`.
 
     Args:
         scores: Scores of the scorer, `(B, T, N + 1)`, [CLS] first.
         seeds: `(B,)`; the draws are those of the step itself.
         padding_mask_videos: True for real frames, `(B, T)`.
         config: The model's.
+
+    Returns:
+        The entropy of each real frame, a vector.
     """
     rows = scores.detach()[:, :, 1:].flatten(0, 1)  # (B * T, N)
     indicators = perturbed_topk(
@@ -179,4 +181,4 @@ def selection_entropy(
     )  # (B * T, K, N)
     shares = indicators.mean(dim=1)  # (B * T, N), each row sums to 1
     entropy = -torch.xlogy(shares, shares).sum(dim=-1) / math.log(max(2, rows.shape[-1]))  # (B * T,)
-    return entropy[padding_mask_videos.to(entropy.device, torch.bool).flatten()].mean().item()
+    return entropy[padding_mask_videos.to(entropy.device, torch.bool).flatten()]

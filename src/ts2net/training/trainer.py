@@ -373,12 +373,13 @@ class TS2NetTrainer(Trainer):
 
     def _training_figures(self) -> dict[str, float]:
         clips, seconds, waited = self._stopwatch.read()
-        figures = self._figures.read(self._config)
-        entropy = figures.pop("selection_entropy", None)
-        sums = torch.tensor([clips, waited / seconds, entropy or 0.0], device=self.args.device)
-        clips, wait_shares, entropies = self.accelerator.reduce(sums, "sum").tolist()
-        if entropy is not None:
-            figures["selection_entropy"] = entropies / self.args.world_size
+        entropy = self._figures.selection_entropy(self._config)
+        entropies = [] if entropy is None else [entropy.sum().item(), len(entropy)]
+        sums = torch.tensor([clips, waited / seconds, *entropies], device=self.args.device)
+        clips, wait_shares, *entropies = self.accelerator.reduce(sums, "sum").tolist()
+        figures = self._figures.read()
+        if entropies:
+            figures["selection_entropy"] = entropies[0] / entropies[1]
         return figures | {
             "clips_per_second": clips / seconds,
             "data_wait_share": wait_shares / self.args.world_size,
