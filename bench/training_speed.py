@@ -1,0 +1,271 @@
+"""The trainer's clips per second from prepared shards, beside the same model in a bare loop on tensors that are ready.
+
+    python bench/training_speed.py
+    python bench/training_speed.py --device cuda --dtype bfloat16 --compile --batch 128 --workers 14
+
+The model is shaped like CLIP's ViT-B/32 or B/16 with all of TS2-Net on it. The shards are what `ts2net prepare
+--reencode` makes of 10-second clips. Trainer and loop take as many steps in turn, so that a disturbance hits both; the
+first steps, in which the readers start, are left out. Trainer logs at every step, which is the most it can cost.
+
+On a GPU it also measures the card's rate of multiplying large matrices, and says what share of it the steps reach: the
+operations of a forward and a backward pass are counted, what the gradient cache repeats is not. `--eager` adds the
+bare loop in float32 without compilation, as others are often trained.
+"""
+
+import argparse
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPConfig, CLIPTokenizer, TrainerCallback
+from transformers.utils import logging
+
+from ts2net import TS2NetConfig, TS2NetModel, TS2NetProcessor
+from ts2net.data.loading import load_benchmark
+from ts2net.data.prepare import prepare
+from ts2net.training.arguments import TS2NetTrainingArguments
+from ts2net.training.contrastive import contrastive_loss_over_processes
+from ts2net.training.gradient_cache import GradientCache
+from ts2net.training.trainer import TS2NetTrainer
+
+INPUTS = ("input_ids", "attention_mask", "pixel_values_videos", "padding_mask_videos", "selection_seeds")
+WORDS = 32
+
+
+def make_shards(folder: Path, count: int) -> Path:
+    """Clips of 10 seconds as a camera gives them, turned into shards."""
+    videos = folder / "videos" / "train"
+    videos.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(count):
+        (videos / f"clip{number}.mp4").write_bytes(make_clip(random))
+        (videos / f"clip{number}.txt").write_text(f"clip number {number}\n")
+    prepare("folder", folder / "shards", videos=videos.parent, splits=["train"], reencode=True, num_shards=8)
+    return folder / "shards"
+
+
+def make_clip(random: np.random.Generator, width: int = 640, height: int = 360, frames: int = 250) -> bytes:
+    """A textured picture that drifts, at 25 frames a second."""
+    small = random.integers(0, 255, (height // 8, width // 4, 3), dtype=np.uint8)
+    picture = small.repeat(8, axis=0).repeat(8, axis=1)
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("h264", rate=25, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for index in range(frames):
+            view = np.ascontiguousarray(np.roll(picture, 3 * index, axis=1)[:, :width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(view, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def make_model(args: argparse.Namespace) -> tuple[TS2NetModel, TS2NetProcessor]:
+    """TS2-Net as it starts from CLIP, untrained, and a processor that spells."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    tokenizer = CLIPTokenizer(vocab={token: place for place, token in enumerate(tokens)}, merges=[])
+    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    clip = CLIPConfig(
+        text_config=ids | {"num_hidden_layers": args.layers},
+        vision_config={"num_hidden_layers": args.layers, "patch_size": args.patch},
+    )
+    torch.manual_seed(0)
+    temporal_layers = min(4, args.layers)
+    config = TS2NetConfig.from_clip_config(clip, num_frames=args.frames, temporal_num_layers=temporal_layers)
+    return TS2NetModel(config), TS2NetProcessor.for_model(tokenizer, config)
+
+
+class Clock(TrainerCallback):
+    """The time at the end of each step."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.tick()
+
+    def tick(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+
+    def rate(self, args: argparse.Namespace) -> float:
+        """Clips a second, without the first steps."""
+        return args.batch * args.steps / (self.times[-1] - self.times[args.warm_up - 1])
+
+
+def make_trainer(args: argparse.Namespace, shards: Path, folder: str, **settings: Any) -> TS2NetTrainer:
+    """The trainer on its way to as many steps as are measured."""
+    model, processor = make_model(args)
+    arguments = TS2NetTrainingArguments(
+        output_dir=folder,
+        global_batch_size=args.batch,
+        gradient_cache_chunk_size=args.chunk,
+        max_steps=args.warm_up + args.steps,
+        samples_per_epoch=args.clips,
+        max_words=WORDS,
+        dataloader_num_workers=args.workers,
+        bf16=args.dtype == "bfloat16",
+        torch_compile=args.compile,
+        use_cpu=args.device == "cpu",
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        **settings,
+    )
+    dataset = load_benchmark("folder", shards, "train")
+    return TS2NetTrainer(model, arguments, train_dataset=dataset, processing_class=processor)
+
+
+def time_trainer(args: argparse.Namespace, shards: Path, folder: str) -> float:
+    """Clips a second of `TS2NetTrainer`."""
+    trainer = make_trainer(args, shards, folder)
+    clock = Clock()
+    trainer.add_callback(clock)
+    trainer.train()
+    waited = [entry["data_wait_share"] for entry in trainer.state.log_history if "data_wait_share" in entry]
+    print(f"  the trainer waited {statistics.mean(waited[args.warm_up :]):.1%} of its time for data")
+    return clock.rate(args)
+
+
+def time_bare_loop(args: argparse.Namespace, shards: Path, folder: str) -> float:
+    """Clips a second of a loop over one batch that is on the device."""
+    trainer = make_trainer(args, shards, folder)  # for its optimiser and a batch
+    trainer.args.dataloader_num_workers = 0
+    batch = next(iter(trainer.get_train_dataloader()))
+    trainer._steps.close()  # type: ignore[union-attr]
+    model, optimizer = trainer.model.train(), trainer.create_optimizer()
+    inputs = {name: batch[name].to(args.device) for name in INPUTS}
+    wrapped = torch.compile(model) if args.compile else model
+    clock = Clock()
+    for _ in range(args.warm_up + args.steps):
+        step(wrapped, inputs, args)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        clock.tick()
+    return clock.rate(args)
+
+
+def step(model: Any, inputs: dict[str, torch.Tensor], args: argparse.Namespace) -> None:
+    """The gradients of a batch."""
+    with torch.autocast(args.device, torch.bfloat16, enabled=args.dtype == "bfloat16"):
+        if args.chunk:
+            GradientCache(model, args.chunk).step(inputs)
+            return
+        outputs = model(**inputs)
+        loss = contrastive_loss_over_processes(
+            model, outputs.text_embeds, outputs.video_embeds, outputs.logit_scale, inputs["padding_mask_videos"]
+        ).loss
+    loss.backward()
+
+
+def operations_of_a_clip(args: argparse.Namespace) -> int:
+    """Floating-point operations in the matrix products of a forward and a backward pass."""
+    model = make_model(args)[0].train()
+    counter = FlopCounterMode(display=False)
+    batch = 2
+    inputs = {
+        "input_ids": torch.ones(batch, WORDS, dtype=torch.long),
+        "attention_mask": torch.ones(batch, WORDS, dtype=torch.long),
+        "pixel_values_videos": torch.randn(batch, args.frames, 3, 224, 224),
+        "padding_mask_videos": torch.ones(batch, args.frames, dtype=torch.bool),
+        "selection_seeds": torch.arange(batch),
+    }
+    plain = argparse.Namespace(device="cpu", dtype="float32", chunk=None)
+    with counter:
+        step(model, inputs, plain)
+    return counter.get_total_flops() // batch
+
+
+def matrix_rate(dtype: torch.dtype, size: int = 8192, repeats: int = 50) -> float:
+    """Operations a second in products of large matrices, the most that the card gives."""
+    left, right = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
+    for _ in range(5):
+        left @ right
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(repeats):
+        left @ right
+    torch.cuda.synchronize()
+    return 2 * size**3 * repeats / (time.perf_counter() - started)
+
+
+@contextmanager
+def peak_memory(label: str) -> Iterator[None]:
+    """Prints what the allocator gave out at most, on a GPU."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    yield
+    if torch.cuda.is_available():
+        print(f"  {label}: peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--patch", type=int, default=32, choices=(32, 16), help="of ViT-B/32 or ViT-B/16")
+    parser.add_argument("--layers", type=int, default=12, help="of each of CLIP's transformers")
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--chunk", type=int, help="of the gradient cache, for a batch that doesn't fit")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--eager", action="store_true", help="also measure eager float32")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--warm-up", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clips", type=int, default=64)
+    args = parser.parse_args()
+    args.clips = max(args.clips, args.batch)
+    logging.set_verbosity_error()
+
+    ways: dict[str, Callable[[Path, str], float]] = {
+        "trainer": lambda shards, folder: time_trainer(args, shards, folder),
+        "bare loop": lambda shards, folder: time_bare_loop(args, shards, folder),
+    }
+    if args.eager:
+        eager = argparse.Namespace(**vars(args) | {"dtype": "float32", "compile": False})
+        ways["eager float32"] = lambda shards, folder: time_bare_loop(eager, shards, folder)
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    with tempfile.TemporaryDirectory() as folder:
+        shards = make_shards(Path(folder), min(args.clips, 64))
+        for _ in range(args.rounds):
+            for way, measure in ways.items():
+                with peak_memory(way):
+                    rates[way].append(measure(shards, folder))
+
+    print(
+        f"ViT-B/{args.patch}, {args.layers} + {args.layers} layers, {args.frames} frames, batch {args.batch}"
+        f"{f' in chunks of {args.chunk}' if args.chunk else ''}, {args.dtype}{', compiled' if args.compile else ''}, "
+        f"{args.device}, {args.workers} workers, {args.rounds} rounds of {args.steps} steps"
+    )
+    for way, values in rates.items():
+        ratios = [value / bare for value, bare in zip(values, rates["bare loop"], strict=True)]
+        print(
+            f"{way:13}: {statistics.median(values):8.2f} clips/s ({min(values):.2f} to {max(values):.2f}), "
+            f"{statistics.median(ratios):.3f} of the bare loop ({min(ratios):.3f} to {max(ratios):.3f})"
+        )
+    if args.device == "cuda":
+        operations, rate = operations_of_a_clip(args), matrix_rate(getattr(torch, args.dtype))
+        print(
+            f"{operations / 1e9:.0f} GFLOP a clip; matrix rate of the card {rate / 1e12:.0f} TFLOP/s in {args.dtype}"
+        )
+        for way in ("trainer", "bare loop"):
+            print(f"{way:13}: {statistics.median(rates[way]) * operations / rate:.1%} of it")
+
+
+if __name__ == "__main__":
+    main()
