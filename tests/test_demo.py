@@ -1,94 +1,162 @@
-"""The demo: clips that show what their captions say, a CLIP like any other, and the whole way to scores."""
+"""The demo: a CLIP like any other, the whole way to a page in short form, and its last step for anybody's videos."""
 
 import io
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
+from rich.console import Console
 from transformers import AutoTokenizer, CLIPModel, CLIPTokenizer
 
 from ts2net import TS2NetModel, TS2NetProcessor
+from ts2net.benchmarks.motion_shapes import scenes
 from ts2net.cli import main
-from ts2net.demo.checkpoint import build_from_clip, make_clip_checkpoint
-from ts2net.demo.clips import (
-    ALL_SCENES,
-    COLOURS,
-    DEMO_SCENES,
-    FRAMES_PER_SECOND,
-    HEIGHT,
-    SECONDS,
-    WIDTH,
-    Scene,
-    encode_mp4,
-    render,
-    render_clips,
-)
+from ts2net.demo.checkpoint import make_clip_checkpoint, start_from_clip
+from ts2net.demo.record import Record
+from ts2net.demo.run import run_demo
+from ts2net.hub import save_hub_folder
+from video_files import write_video
+
+CAPTIONS = [scene.caption for scene in scenes("train", 100)]
+
+# Few clips and few steps, all else as in `make demo`.
+SHORT = {
+    "training_clips": 16,
+    "test_clips": 6,
+    "photos": 128,
+    "photo_steps": 2,
+    "workers": 0,
+    "max_steps": 6,
+    "global_batch_size": 8,
+    "save_steps": 2,
+    "save_total_limit": 9,
+    "dataloader_num_workers": 0,
+}
 
 
-def places_and_areas(scene: Scene, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Centre `(T, 2)` as x and y, and area `(T,)` in pixels, of the scene's colour in its decoded clip."""
-    with av.open(io.BytesIO(encode_mp4(render(scene, seed)))) as container:
-        frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
-    masks = [abs(frame - COLOURS[scene.colour]).max(axis=-1) < 60 for frame in frames]
-    centres = [np.argwhere(mask)[:, ::-1].mean(axis=0) for mask in masks]
-    return np.array(centres), np.array([mask.sum() for mask in masks])
+def run_short(out: Path, texts: list[str] | None = None) -> str:
+    """Run the short demo; returns what it prints."""
+    printed = io.StringIO()
+    page = run_demo(Console(file=printed, width=100), out, texts, **SHORT)
+    assert page == out / "index.html"
+    return printed.getvalue()
 
 
-@pytest.mark.parametrize(("motion", "axis", "sign"), [("left", 0, -1), ("right", 0, 1), ("up", 1, -1), ("down", 1, 1)])
-def test_shapes_move_as_their_captions_say(motion: str, axis: int, sign: int) -> None:
-    """Seen in the decoded file: 64 pixels along one axis, none along the other, and no change in size."""
-    centres, areas = places_and_areas(Scene("red", "circle", motion))
-    way = centres[-1] - centres[0]
-    assert way[axis] == pytest.approx(64 * sign, abs=2)
-    assert way[1 - axis] == pytest.approx(0, abs=2)
-    assert areas[-1] == pytest.approx(areas[0], rel=0.05)
+def times(folder: Path) -> dict[str, int]:
+    """When each file in a folder was written, but for the small ones that say what is in it."""
+    return {
+        str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix not in ("", ".json", ".md")
+    }
 
 
-@pytest.mark.parametrize(("motion", "factor"), [("grow", 16), ("shrink", 1 / 16)])
-def test_shapes_grow_and_shrink_as_their_captions_say(motion: str, factor: float) -> None:
-    centres, areas = places_and_areas(Scene("blue", "square", motion))
-    assert areas[-1] / areas[0] == pytest.approx(factor, rel=0.25)
-    assert centres[-1] - centres[0] == pytest.approx([0, 0], abs=2)
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]]:
+    """A demo that Ctrl-C ended while it was training, with no network; and the files that were done."""
+    out = tmp_path_factory.mktemp("stopped") / "demo"
+    code = f"from test_demo import run_short; from pathlib import Path; run_short(Path({str(out)!r}))"
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(Path(__file__).parent)}
+    child = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
+    while child.poll() is None and not (out / "training" / "checkpoint-2").exists():
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    assert child.wait() != 0
+    assert not (out / "model").exists()
+    return out, times(out / "data") | times(out / "training" / "checkpoint-2")
 
 
-def test_clips_are_h264_files_that_depend_on_the_seed_alone(tmp_path: Path) -> None:
-    """Rendered twice, the files are the same; another seed gives another clip of the same scene."""
-    captions = render_clips(tmp_path / "once", DEMO_SCENES[:2])
-    render_clips(tmp_path / "again", DEMO_SCENES[:2])
-    render_clips(tmp_path / "other", DEMO_SCENES[:2], seed=1)
-    assert list(captions.values()) == ["a red circle moves to the left", "a red circle moves to the right"]
-    for path in captions:
-        content = path.read_bytes()
-        assert content == (tmp_path / "again" / path.name).read_bytes()
-        assert content != (tmp_path / "other" / path.name).read_bytes()
-        with av.open(path) as container:
-            stream = container.streams.video[0]
-            assert (stream.codec_context.name, stream.width, stream.height) == ("h264", WIDTH, HEIGHT)
-            assert stream.frames == FRAMES_PER_SECOND * SECONDS
+@pytest.fixture(scope="module")
+def demo(stopped: tuple[Path, dict[str, int]]) -> tuple[Path, str]:
+    """The same, run again to its end; and what it printed."""
+    out, _ = stopped
+    return out, run_short(out)
 
 
-def test_an_unknown_scene_is_refused() -> None:
-    with pytest.raises(ValueError, match="motion must be one of left, .*, got 'sideways'"):
-        Scene("red", "circle", "sideways")
+def test_a_stopped_demo_goes_on_where_it_was(stopped: tuple[Path, dict[str, int]], demo: tuple[Path, str]) -> None:
+    """Nothing that was done is done again: neither the shards nor the steps up to the last checkpoint."""
+    out, before = stopped
+    assert before.items() <= (times(out / "data") | times(out / "training" / "checkpoint-2")).items()
+    assert (out / "training" / "checkpoint-6").exists()
+
+
+def test_demo_goes_the_whole_way(demo: tuple[Path, str]) -> None:
+    """Recalls in the card and on screen, a folder that loads by itself, and for each query the clips that it ranks."""
+    out, printed = demo
+    figures = json.loads((out / "demo.json").read_text())["figures"]
+    recall = figures["eval_text_to_video_R@1"]
+    assert f"text-to-video among 6 clips: R@1 {recall:.1f} %" in printed
+    assert f"| text-to-video R@1 | {recall} |" in (out / "model" / "README.md").read_text()
+    assert re.search(r"loaded it as\s+transformers_modules\.\S+\.TS2NetModel", printed)
+    assert (out / "index.html").as_uri() in printed
+
+    model, processor = (kind.from_pretrained(out / "model") for kind in (TS2NetModel, TS2NetProcessor))
+    test = scenes("test", 6)
+    videos = [str(out / "clips" / f"{scene.video_id}.mp4") for scene in test]
+    scores = model(**processor(text=[test[0].caption], videos=videos)).logits_per_text[0]
+    page = (out / "index.html").read_text()
+    first_answer = page.split("<h2>")[1]
+    shown = re.findall(r'class="score">(-?[\d.]+)</span>\s*<span class="dim">([\w-]+)<', first_answer)
+    best = scores.argsort(descending=True)[:3].tolist()
+    assert [name for _, name in shown] == [test[place].video_id for place in best]
+    assert [float(score) for score, _ in shown] == pytest.approx(scores[best].tolist(), abs=0.0051)
+    assert page.count("<h2>") == 6
+    assert page.count("<video") == 18
+    assert page.count("<figure") == 18 * 8
+
+
+def test_another_query_is_answered_without_training_again(demo: tuple[Path, str]) -> None:
+    out, _ = demo
+    before = times(out / "model") | times(out / "training") | times(out / "data")
+    printed = run_short(out, ["a <b>zebra</b> sings"])
+    assert times(out / "model") | times(out / "training") | times(out / "data") == before
+    assert "a <b>zebra</b> sings" in printed
+    page = (out / "index.html").read_text()
+    assert page.count("<h2>") == 1
+    assert "a &lt;b&gt;zebra&lt;/b&gt; sings" in page
+
+
+def test_a_folder_keeps_to_its_settings(tmp_path: Path) -> None:
+    """Half of one demo and half of another would be neither."""
+    Record(tmp_path, {"clips": 10})
+    Record(tmp_path, {"clips": 10})
+    with pytest.raises(ValueError, match="other settings: delete it, or give another --out"):
+        Record(tmp_path, {"clips": 20})
+    (tmp_path / "demo.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"demo\.json: not the record of a demo"):
+        Record(tmp_path, {"clips": 10})
+
+
+def test_a_file_is_no_place_for_a_demo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as end:
+        main(["demo", "--out", str(tmp_path / "file")])
+    assert end.value.code == 1
+    assert "is a file; expected a folder" in capfd.readouterr().err
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# The CLIP that it starts from
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_the_clip_checkpoint_is_one_of_transformers(tmp_path: Path) -> None:
     """Whole words for the captions, letters for the rest, and the same checkpoint from the same seed."""
     for name in ("once", "again"):
-        make_clip_checkpoint(tmp_path / name, (scene.caption for scene in ALL_SCENES))
+        make_clip_checkpoint(tmp_path / name, CAPTIONS)
     for file in (tmp_path / "once").iterdir():
         assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
 
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "once")
     assert isinstance(tokenizer, CLIPTokenizer)
-    for scene in ALL_SCENES:
-        words = scene.caption.split()
-        assert tokenizer.tokenize(scene.caption.upper()) == [f"{word}</w>" for word in words]
+    for caption in CAPTIONS:
+        words = re.findall(r"\w+|[^\w\s]", caption)
+        assert tokenizer.tokenize(caption.upper()) == [f"{word}</w>" for word in words]
+        assert len(words) + 2 <= tokenizer.model_max_length
     strange = tokenizer("a zebra, 7 öre & ☃").input_ids
     assert strange.count(tokenizer.eos_token_id) == 1  # the unknown token is the end of a text, so nothing may be one
     assert strange[-1] == tokenizer.eos_token_id == len(tokenizer) - 1
@@ -99,64 +167,33 @@ def test_the_clip_checkpoint_is_one_of_transformers(tmp_path: Path) -> None:
     assert clip.config.text_config.eos_token_id == tokenizer.eos_token_id
 
 
-def test_building_twice_gives_the_same_folder(tmp_path: Path) -> None:
-    """The demo may be run again in the same place, and gives the same."""
-    make_clip_checkpoint(tmp_path / "clip", (scene.caption for scene in ALL_SCENES))
-    build_from_clip(tmp_path / "clip", tmp_path / "model")
-    first = {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()}
-    build_from_clip(tmp_path / "clip", tmp_path / "model")
-    assert {file.name: file.read_bytes() for file in (tmp_path / "model").iterdir()} == first
-    assert "untrained" in (tmp_path / "model" / "README.md").read_text()
-
-
-def test_demo_goes_the_whole_way(tmp_path: Path) -> None:
-    """With no network and an empty cache: every clip and caption is in the table, and the scores are the model's."""
-    environment = os.environ | {
-        "HF_HOME": str(tmp_path / "home"),
-        "HF_ENDPOINT": "http://127.0.0.1:9",
-        "COLUMNS": "80",
-    }
-    environment.pop("HF_MODULES_CACHE", None)
-    command = [sys.executable, "-m", "ts2net", "demo"]
-    child = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert (child.returncode, child.stderr) == (0, "")
-    for scene in DEMO_SCENES:
-        assert f"{scene.name}.mp4" in child.stdout
-        assert scene.caption[:20] in child.stdout
-    assert re.search(r"as\s+transformers_modules\.\S+\.TS2NetModel", child.stdout)
-    assert "untrained" in child.stdout
-    assert "ts2net score --model demo/model --video demo/clips/" in child.stdout
-    assert not (tmp_path / "home").exists()  # the code's copy lies in the demo's own folder, not in the user's cache
-
-    demo = tmp_path / "demo"
-    videos = [str(demo / "clips" / f"{scene.name}.mp4") for scene in DEMO_SCENES]
-    inputs = TS2NetProcessor.from_pretrained(demo / "model")(text=[DEMO_SCENES[2].caption], videos=videos)
-    scores = TS2NetModel.from_pretrained(demo / "model")(**inputs).logits_per_text[0]
-    row = next(line for line in child.stdout.splitlines() if line.startswith(DEMO_SCENES[2].caption))
-    shown = [float(number) for number in re.findall(r"-?\d+\.\d\d", row)]
-    assert shown == pytest.approx(scores.tolist(), abs=0.0051)
+# ----------------------------------------------------------------------------------------------------------------
+# One's own model and videos
+# ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `clip`, `model` and one clip in `clips`."""
+    """A folder with `clip`, `model` and `dog.mp4`."""
     folder = tmp_path_factory.mktemp("built")
     make_clip_checkpoint(folder / "clip", [])
-    build_from_clip(folder / "clip", folder / "model")
-    render_clips(folder / "clips", DEMO_SCENES[:1])
+    save_hub_folder(*start_from_clip(folder / "clip"), folder / "model")
+    write_video(folder / "dog.mp4")
     return folder
 
 
 def test_demo_takes_real_models_and_videos(built: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Nothing is rendered or built, and a video that can't be read is named without hiding the others."""
-    args = ["demo", "--model", built / "model", "--videos", "missing.mp4", built / "clips" / "red-circle-left.mp4"]
+    args = ["demo", "--model", built / "model", "--videos", "missing.mp4", built / "dog.mp4"]
     with pytest.raises(SystemExit) as end:
         main([str(arg) for arg in [*args, "--text", "one", "two", "--out", tmp_path / "out"]])
     out, err = capfd.readouterr()
     assert end.value.code == 1
     assert err == "error: missing.mp4: No such file or directory\n"
-    assert "red-circle-left.mp4" in out
-    assert "untrained" not in out
+    video = str(built / "dog.mp4")
+    inputs = TS2NetProcessor.from_pretrained(built / "model")(text=["one", "two"], videos=[video])
+    for score in TS2NetModel.from_pretrained(built / "model")(**inputs).logits_per_text[:, 0].tolist():
+        assert f"{score:.2f}" in out
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cache"]
 
 
@@ -164,9 +201,9 @@ def test_demo_accepts_only_a_model_that_brings_its_code(
     built: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Else it would show that the installed classes work, and not that the folder stands alone."""
-    clip, video = built / "clip", built / "clips" / "red-circle-left.mp4"
+    clip, video = built / "clip", built / "dog.mp4"
     with pytest.raises(SystemExit) as end:
-        main(["demo", "--model", str(clip), "--videos", str(video), "--out", str(tmp_path / "out")])
+        main(["demo", "--model", str(clip), "--videos", str(video), "--text", "one", "--out", str(tmp_path / "out")])
     err = capfd.readouterr().err
     assert end.value.code == 1
     assert err.startswith(f"error: cannot use the model '{clip}': ")
@@ -174,12 +211,21 @@ def test_demo_accepts_only_a_model_that_brings_its_code(
 
 
 def test_demo_refuses_what_is_no_model_before_it_makes_anything(
-    capfd: pytest.CaptureFixture[str], tmp_path: Path
+    built: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """A mistyped folder is said at once, and is not looked for on the network."""
     with pytest.raises(SystemExit) as end:
-        main(["demo", "--model", "nope", "--out", str(tmp_path / "out")])
+        main(["demo", "--model", "nope", "--video", "a.mp4", "--text", "one", "--out", str(tmp_path / "out")])
     out, err = capfd.readouterr()
     assert (end.value.code, out) == (1, "")
     assert err.startswith("error: there is no folder nope")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("given", [["--model", "m"], ["--video", "v"], ["--model", "m", "--video", "v"]])
+def test_ones_own_videos_need_a_model_and_texts(given: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    """A wrong command line: nothing of it can be made up."""
+    with pytest.raises(SystemExit) as end:
+        main(["demo", *given])
+    assert end.value.code == 2
+    assert "are needed together" in " ".join(capfd.readouterr().err.replace("│", " ").split())

@@ -11,9 +11,13 @@ from .app import ManyValuesCommand, app, hush_loading
 
 @app.command(cls=ManyValuesCommand)
 def demo(
+    texts: Annotated[
+        list[str] | None,
+        typer.Option("--text", "-t", metavar="TEXT...", help="What to search for.", show_default="a few sentences"),
+    ] = None,
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="A folder or Hub repository.", show_default="an untrained one is made"),
+        typer.Option("--model", "-m", help="A folder or Hub repository.", show_default="a small one is trained"),
     ] = None,
     videos: Annotated[
         list[str] | None,
@@ -26,27 +30,36 @@ def demo(
             show_default="clips are rendered",
         ),
     ] = None,
-    texts: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--text", "-t", metavar="TEXT...", help="Sentences to score.", show_default="the captions of the clips"
-        ),
-    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path("demo"),
 ) -> None:
-    """See it work: from a CLIP to a Hub folder to scored mp4 files, with no network.
+    """See it work: clips, training, recalls, a Hub folder, and a page of answers, with no network.
 
-    The folder is loaded in a process of its own with the code beside its weights, as people without ts2net would
-    load it. So give --model only what you trust.
+    It takes a few minutes. Stopped and run again, it goes on where it was; once all is there, only the searching is
+    done again.
+
+    With --model and --videos nothing is made, and the texts are scored against the videos. In either case the model
+    is loaded in a process of its own with the code beside its weights, as people without ts2net would load it. So give
+    --model only what you trust.
 
     **Examples**
 
-    ts2net demo
+        ts2net demo
+
+        ts2net demo --text "a red circle moves left" "a purple cross turns"
 
         ts2net demo --model me/my-ts2net --videos clips/*.mp4 --text "a dog catches a frisbee" "a man slices bread"
     """
-    from ..demo import run_demo
-
+    console = Console(highlight=False)
     hush_loading()
-    if not run_demo(Console(highlight=False), out, model, videos, texts):
+    if model is None and videos is None:
+        from ..demo.run import run_demo
+
+        run_demo(console, out, texts)
+        return
+    if model is None or not videos or not texts:
+        raise typer.BadParameter("--model, --videos and --text are needed together, to score videos of your own")
+
+    from ..demo.own_videos import score_own_videos
+
+    if not score_own_videos(console, out, model, videos, texts):
         raise typer.Exit(1)

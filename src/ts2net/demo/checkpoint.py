@@ -1,25 +1,30 @@
 """A CLIP made on the spot, and the TS2-Net that starts from it: small, untrained, and otherwise like any other.
 
-Notable here: the tokenizer is a real CLIP tokenizer. Its vocabulary is laid out as CLIP's is, all bytes first, each
-also as the end of a word, then what byte-pair encoding joins, then the start and the end of a text. So it knows every
-word of the captions and can spell all others.
+Notable here:
+- The tokenizer is a real CLIP tokenizer. Its vocabulary is laid out as CLIP's is, all bytes first, each also as the
+  end of a word, then what byte-pair encoding joins, then the start and the end of a text. So it knows every word of
+  the captions and can spell all others.
+- Words and places start as large as what they are added to. With CLIP's own, a hundredth of that, a short training
+  from nothing never finds out where on a frame a thing is, let alone which way it goes.
 """
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from ..hub import make_model_card, save_hub_folder
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
-_TEXT_LENGTH = 24  # tokens
+_TEXT_LENGTH = 32  # tokens
+_FRAMES_PER_SECOND = 2
+_SETTINGS: dict[str, Any] = {"num_frames": 8, "temporal_num_layers": 2, "selection_num_samples": 100}
 _MAX_MERGES = 1000  # more than the words of the captions need
 
 
@@ -32,7 +37,8 @@ def make_clip_checkpoint(folder: Path, captions: Iterable[str], seed: int = 0) -
         seed: Of the weights.
     """
     tokenizer = train_tokenizer(captions)
-    layers = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 2}
+    layers: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "hidden_act": "gelu"}
+    layers |= {"num_hidden_layers": 4, "num_attention_heads": 2}
     ids = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -40,12 +46,16 @@ def make_clip_checkpoint(folder: Path, captions: Iterable[str], seed: int = 0) -
     }
     config = CLIPConfig(
         text_config=layers | ids | {"vocab_size": len(tokenizer), "max_position_embeddings": _TEXT_LENGTH},
-        vision_config=layers | {"image_size": 64, "patch_size": 8},
-        projection_dim=128,
+        vision_config=layers | {"image_size": 32, "patch_size": 8},
+        projection_dim=64,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
-        CLIPModel(config).save_pretrained(folder)
+        clip = CLIPModel(config)
+        clip.vision_model.embeddings.position_embedding.weight.normal_(std=0.5)
+        clip.text_model.embeddings.token_embedding.weight.normal_(std=0.4)
+        clip.text_model.embeddings.position_embedding.weight.normal_(std=0.2)
+    clip.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -69,17 +79,17 @@ def train_tokenizer(texts: Iterable[str]) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=_TEXT_LENGTH)
 
 
-def build_from_clip(clip: Path, folder: Path, seed: int = 0) -> None:
-    """Start a TS2-Net from a CLIP checkpoint, and save it as a folder that stands alone on the Hub.
+def start_from_clip(clip: Path, seed: int = 0, **changes: Any) -> tuple[TS2NetModel, TS2NetProcessor]:
+    """Start a TS2-Net and its processor from the demo's CLIP.
 
     Args:
         clip: The folder of the checkpoint.
-        folder: Where to.
         seed: Of the weights that CLIP doesn't have.
+        changes: Fields of the configuration that differ from the demo's.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = TS2NetModel.from_clip(clip)
+        model = TS2NetModel.from_clip(clip, **_SETTINGS | changes)
     processor = TS2NetProcessor.from_clip(clip, model.config)
-    card = make_model_card(model.config, training={"state": "untrained; made to show how everything fits together"})
-    save_hub_folder(model, processor, folder, card=card)
+    processor.video_processor.fps = _FRAMES_PER_SECOND
+    return model, processor

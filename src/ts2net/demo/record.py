@@ -1,0 +1,61 @@
+"""What a demo's folder remembers: the settings it was made with, how long its steps took, and the figures."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..data.shards import to_json, write_text
+
+
+class Record:
+    """The file `demo.json`, kept up to date.
+
+    Args:
+        folder: The demo's.
+        settings: What all that is in the folder depends on.
+
+    Raises:
+        ValueError: If the folder was made with other settings, or the file is something else.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self._path = folder / "demo.json"
+        self.seconds: dict[str, float] = {}
+        """How long each step took so far, over all runs."""
+        self.figures: dict[str, float] = {}
+        """What the model reached."""
+        self._settings = json.loads(json.dumps(settings))
+        if not self._path.exists():
+            self._save()
+            return
+        try:
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+            known, self.seconds, self.figures = (content[name] for name in ("settings", "seconds", "figures"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{self._path}: not the record of a demo; give another --out") from error
+        if known != self._settings:
+            raise ValueError(
+                f"{folder} holds a demo that was made with other settings: delete it, or give another --out"
+            )
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the time of the block to that of a step, also if it is broken off."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
+            self._save()
+
+    def keep_figures(self, figures: Mapping[str, float]) -> None:
+        """Write down what the model reached."""
+        self.figures = dict(figures)
+        self._save()
+
+    def _save(self) -> None:
+        content = {"settings": self._settings, "seconds": self.seconds, "figures": self.figures}
+        write_text(self._path, to_json(content))
