@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
 import pickle
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -11,10 +14,13 @@ import pytest
 import torch
 from datasets import Dataset, load_dataset
 
+from loopback_hub import LoopbackHub
 from streamed_data import FEATURES, clip, row, stream
 from tiny_models import tiny_processor
 from ts2net.data.collating import BrokenVideo
+from ts2net.data.dataset_card import push_prepared
 from ts2net.data.lanes import DataLoadingError, caption_of_pass, count_lanes, stable_hash
+from ts2net.data.prepare import prepare
 from ts2net.data.training_batches import TrainingBatches
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
@@ -342,3 +348,32 @@ def test_impossible_settings_are_refused():
         TrainingBatches(eight_shards(), tiny_processor(), process_index=2, num_processes=2, **SETTINGS)
     with pytest.raises(ValueError, match="data set is empty"):
         read(1, dataset=Dataset.from_list([row(0)], features=FEATURES).select([]))
+
+
+STREAM_FROM_THE_HUB = """
+from test_training_batches import read, video_ids
+from ts2net.data import load_benchmark
+
+dataset = load_benchmark("folder", "tester/clips", "train")
+assert dataset.num_shards == 4
+whole = read(5, dataset=dataset, num_processes=2)[0]
+first, positions, _ = read(3, dataset=dataset, num_workers=2)
+assert first + read(2, dataset=dataset, num_workers=2, positions=positions)[0] == whole
+assert {id for step in whole[:2] for id in video_ids(step)} == {f"clip{number}.mp4" for number in range(16)}
+"""
+
+
+def test_prepared_shards_are_streamed_from_the_hub_in_workers(tmp_path: Path):
+    """The whole way of a data set; and the client's threads, which a fork loses, have been at work before it."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number in range(16):
+        (videos / f"clip{number}.mp4").write_bytes(clip(number))
+        (videos / f"clip{number}.txt").write_text(f"clip {number}")
+    prepare("folder", tmp_path / "out", videos=videos, splits=["train"], num_shards=4, workers=1)
+    with LoopbackHub() as hub:
+        environment = os.environ | hub.env(tmp_path / "home", hub.token) | {"PYTHONPATH": str(Path(__file__).parent)}
+        with pytest.MonkeyPatch.context() as patch:
+            hub.use_here(patch)
+            push_prepared(tmp_path / "out", "tester/clips", token=hub.token)
+        subprocess.run([sys.executable, "-c", STREAM_FROM_THE_HUB], env=environment, check=True, timeout=120)
