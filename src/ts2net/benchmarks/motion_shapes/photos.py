@@ -1,14 +1,14 @@
 """Photos of motion shapes: what a CLIP can learn before it sees a clip.
 
-Notable here: a caption tells what a photo's caption would, things and where they are, and neither motion nor the tiny
-dot, which may be there all the same. The settings are those of the training split.
+Notable here: a caption tells what a photo's caption would, things and where they are. Motions and tiny dots are seen
+in clips only. The settings are those of the training split.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from .scenes import GROUP_SIZE, Setting, choose_setting, settings
+from .scenes import Setting, choose_setting, settings
 
 PLACES = (
     ("at the top left", "at the top", "at the top right"),
@@ -25,14 +25,12 @@ class Photo:
         setting: Its things and its background.
         row: Row of the thing's place in `PLACES`.
         column: Column of it.
-        dot: The colour of a tiny dot, of which the caption doesn't tell; None if there is none.
         look: Seed of what no caption tells.
     """
 
     setting: Setting
     row: int
     column: int
-    dot: str | None
     look: int
 
     @property
@@ -49,6 +47,5 @@ def photos(count: int, seed: int = 0) -> list[Photo]:
     for _ in range(count):
         setting = choose_setting(own, random)
         row, column = (int(place) for place in random.integers(3, size=2))
-        dot = setting.free_colours[random.integers(GROUP_SIZE)] if random.random() < 0.2 else None
-        found.append(Photo(setting, row, column, dot, int(random.integers(2**31))))
+        found.append(Photo(setting, row, column, look=int(random.integers(2**31))))
     return found
