@@ -127,6 +127,20 @@ def test_what_saves_memory_does_not_change_the_run(settings: dict[str, Any], tmp
         assert figures[0][name] == pytest.approx(figures[1][name], rel=1e-4)
 
 
+def test_a_compiled_model_trains_alike(tmp_path: Path):
+    """Traced by torch.compile, run without a compiler; evaluated and saved under the model's own names."""
+    plain = trainer_for(tmp_path / "plain", max_steps=3)
+    compiled = trainer_for(
+        tmp_path / "compiled", max_steps=3, torch_compile_backend="eager", eval_dataset=stream(evaluation_rows())
+    )
+    plain.train(), compiled.train()
+    assert step_losses(compiled) == pytest.approx(step_losses(plain), rel=1e-5)
+    assert compiled.evaluate()["eval_text_to_video_R@50"] == 100
+    compiled.save_model()
+    saved = load_file(tmp_path / "compiled" / "model.safetensors")
+    assert set(saved) == set(plain.model.state_dict())
+
+
 # ----------------------------------------------------------------------------------------------------------------
 # Figures
 # ----------------------------------------------------------------------------------------------------------------
@@ -373,10 +387,11 @@ def test_push_to_hub_brings_a_folder_that_stands_alone(hub: LoopbackHub, tmp_pat
     trainer.train()
     trainer.push_to_hub(license="mit")
     commits = hub.repositories["tester/tiny"].history()
+    assert all("training_arguments.json" not in commit.files for commit in commits)
     assert sum("Training in progress" in commit.message for commit in commits) == 2
     files = commits[0].files
     assert {*HUB_FILES, "README.md", "config.json", "model.safetensors", "tokenizer.json"} <= set(files)
-    assert not {"optimizer.pt", "rng_state.pth", "data_state.json", "training_args.bin"} & set(files)
+    assert not {"optimizer.pt", "rng_state.pth", "data_state.json", "training_arguments.json"} & set(files)
     card = ModelCard(files["README.md"].content.decode())
     assert card.data.license == "mit"
     assert 'model="tester/tiny"' in card.text

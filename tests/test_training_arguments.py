@@ -80,6 +80,14 @@ def test_a_recipe_agrees_with_its_benchmark(name: str, tmp_path: Path):
     assert settings.training.metric_for_best_model == "text_to_video_R@1"
 
 
+def test_help_names_every_recipe(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as exit_:
+        parse(["--help"])
+    assert exit_.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(name in said for name in ["--clip_learning_rate", *recipe_names()])
+
+
 def test_recipes_are_read_by_name_and_come_with_the_package():
     assert set(recipe_names()) >= {"activitynet", "didemo", "lsmdc", "msrvtt", "vatex"}
     assert all(yaml.safe_load(path.read_text()) for path in RECIPES.iterdir())
@@ -124,8 +132,12 @@ def test_a_wrong_recipe_is_named_with_the_key(text: str, message: str, tmp_path:
         (["--recipe", "msrvtt"], "--model is missing"),
         (["--recipe", "msrvtt", *REQUIRED, "--lerning_rate", "1"], "unknown option --lerning_rate; did you mean"),
         (["--recipe", "msrvtt", *REQUIRED, "--num_frames", "x"], "argument --num_frames.*invalid int value: 'x'"),
-        (["--recipe", "msrvtt", *REQUIRED, "--model_config", "x"], "--model_config: expected KEY=VALUE, got 'x'"),
+        (
+            ["--recipe", "msrvtt", *REQUIRED, "--output_dir", "o", "--model_config", "x"],
+            "--model_config: expected KEY=VALUE, got 'x'",
+        ),
         (REQUIRED, "--benchmark is missing"),
+        (["--recipe", "msrvtt", *REQUIRED], "--output_dir is missing"),
     ],
 )
 def test_a_wrong_command_line_is_explained_in_a_line(line: list[str], message: str, tmp_path: Path, monkeypatch):

@@ -12,6 +12,11 @@ _HOMES = {
     "contrastive_loss_over_processes": "contrastive",
     "gather_with_gradient": "contrastive",
     "GradientCache": "gradient_cache",
+    "CardDetails": "card",
+    "NonFiniteError": "monitoring",
+    "TooManyBrokenVideosError": "monitoring",
+    "TS2NetTrainer": "trainer",
+    "TS2NetTrainingArguments": "arguments",
 }
 
 __all__ = [*_HOMES]

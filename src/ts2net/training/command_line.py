@@ -105,6 +105,7 @@ def parse(args: Sequence[str]) -> Settings:
     recipe_parser.add_argument("--recipe")
     recipe = recipe_parser.parse_known_args(list(args))[0].recipe
 
+    parser.set_defaults(output_dir="")  # not the library's, which would mix the runs of a folder
     actions: dict[str, argparse.Action] = {}
     for action in parser._actions:
         if action.dest not in ("help", "recipe"):
@@ -127,8 +128,9 @@ def parse(args: Sequence[str]) -> Settings:
         ("model", model.model),
         ("benchmark", data.benchmark),
         ("train_data", data.train_data),
+        ("output_dir", training.output_dir),
     ]:
-        if value is None:
+        if not value:
             raise ValueError(f"--{name} is missing: {actions[name].help}")
     return Settings(
         model,

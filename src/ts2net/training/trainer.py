@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 
 logger = logging.get_logger(__name__)
 
+# Beside a saved model. It tells of this machine, so it is not pushed.
+ARGUMENTS = "training_arguments.json"
 # What the model's forward takes of a batch.
 _MODEL_INPUTS = ("input_ids", "attention_mask", "pixel_values_videos", "padding_mask_videos", "selection_seeds")
 
@@ -466,7 +468,7 @@ class TS2NetTrainer(Trainer):
         if state_dict is not None:  # gathered from shards
             model = _model_of(self._config, state_dict)
         save_hub_folder(model, self.processing_class, folder, card=self.model_card(self.hub_model_id))
-        (folder / "training_arguments.json").write_text(self.args.to_json_string() + "\n", encoding="utf-8")
+        (folder / ARGUMENTS).write_text(self.args.to_json_string() + "\n", encoding="utf-8")
 
     def model_card(self, repo_id: str | None = None) -> ModelCard:
         """The card of the weights as they are now."""
@@ -604,7 +606,7 @@ class TS2NetTrainer(Trainer):
             revision=self.args.hub_revision,
             run_as_future=True,
         )
-        jobs = [upload(ignore_patterns=[*STATE_FILES], commit_message=message)]
+        jobs = [upload(ignore_patterns=[*STATE_FILES, ARGUMENTS], commit_message=message)]
         if strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
             name = "last-checkpoint" if strategy == HubStrategy.CHECKPOINT else Path(checkpoint_folder).name
             jobs.append(upload(path_in_repo=name, delete_patterns="*", commit_message=f"{message}, checkpoint"))
