@@ -32,9 +32,9 @@ SHORT = {
     "photos": 128,
     "photo_steps": 2,
     "workers": 0,
-    "max_steps": 6,
+    "max_steps": 30,
     "global_batch_size": 8,
-    "save_steps": 2,
+    "save_steps": 10,
     "save_total_limit": 9,
     "dataloader_num_workers": 0,
 }
@@ -62,12 +62,12 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, i
     code = f"from test_demo import run_short; from pathlib import Path; run_short(Path({str(out)!r}))"
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(Path(__file__).parent)}
     child = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
-    while child.poll() is None and not (out / "training" / "checkpoint-2").exists():
+    while child.poll() is None and not (out / "training" / "checkpoint-10").exists():
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)
     assert child.wait() != 0
     assert not (out / "model").exists()
-    return out, times(out / "data") | times(out / "training" / "checkpoint-2")
+    return out, times(out / "data") | times(out / "training" / "checkpoint-10")
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +80,8 @@ def demo(stopped: tuple[Path, dict[str, int]]) -> tuple[Path, str]:
 def test_a_stopped_demo_goes_on_where_it_was(stopped: tuple[Path, dict[str, int]], demo: tuple[Path, str]) -> None:
     """Nothing that was done is done again: neither the shards nor the steps up to the last checkpoint."""
     out, before = stopped
-    assert before.items() <= (times(out / "data") | times(out / "training" / "checkpoint-2")).items()
-    assert (out / "training" / "checkpoint-6").exists()
+    assert before.items() <= (times(out / "data") | times(out / "training" / "checkpoint-10")).items()
+    assert (out / "training" / "checkpoint-30").exists()
 
 
 def test_demo_goes_the_whole_way(demo: tuple[Path, str]) -> None:

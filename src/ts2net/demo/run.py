@@ -9,10 +9,12 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from ..data.loading import load_benchmark
@@ -82,11 +84,12 @@ def run_demo(
             for split, count in (("train", training_clips), ("test", test_clips)):
                 prepare("motion_shapes", data, splits=[split], num_clips=count, workers=workers, console=console)
         _say(console, f"{training_clips} clips to train on and {test_clips} to search are in {data}")
-        if not (out / "clip").exists():
-            with record.timed("training the CLIP"):
-                _make_clip(console, out, photos, photo_steps)
-        _say(console, f"a CLIP that was trained on {photos} photos of shapes is in {out / 'clip'}")
-        _train(console, out, record, training)
+        with _one_thread():
+            if not (out / "clip").exists():
+                with record.timed("training the CLIP"):
+                    _make_clip(console, out, photos, photo_steps)
+            _say(console, f"a CLIP that was trained on {photos} photos of shapes is in {out / 'clip'}")
+            _train(console, out, record, training)
     _say(console, f"a TS2-Net is in {model}, with its code and its card")
     for name, figures in _figures(record):
         console.print(f"{name} among {test_clips} clips: {figures}", soft_wrap=True)
@@ -107,6 +110,17 @@ def run_demo(
     console.print(f"where the model looked, and the clips playing:\n  {page.resolve().as_uri()}", soft_wrap=True)
     console.print(f"next, try:\n  {_next_command(out)}", soft_wrap=True)
     return page
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute with one thread: operations this small cost more to share than to do, and the others decode."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _say(console: Console, what: str) -> None:
