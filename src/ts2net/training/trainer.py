@@ -8,7 +8,7 @@ Notable here:
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -302,7 +302,7 @@ class TS2NetTrainer(Trainer):
         self._figures.start_step(tensors)
         video_keys = tensors.pop("video_keys")
         chunk_size = self.args.gradient_cache_chunk_size
-        cache = _WatchedGradientCache(model, chunk_size, self.accelerator.backward, self._figures.watch)
+        cache = GradientCache(model, chunk_size, self.accelerator.backward, self._figures.watch)
         result = cache.step(tensors, video_keys)
         self._check(result)
         return result.loss
@@ -611,26 +611,6 @@ class TS2NetTrainer(Trainer):
             name = "last-checkpoint" if strategy == HubStrategy.CHECKPOINT else Path(checkpoint_folder).name
             jobs.append(upload(path_in_repo=name, delete_patterns="*", commit_message=f"{message}, checkpoint"))
         self.push_in_progress = PushInProgress(jobs)
-
-
-class _WatchedGradientCache(GradientCache):
-    """Shows the outputs of each chunk of its first pass."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        chunk_size: int,
-        backward: Callable[[torch.Tensor], Any],
-        watch: Callable[[Any], None],
-    ) -> None:
-        super().__init__(model, chunk_size, backward)
-        self._watch = watch
-
-    def _encode(self, chunk: Any, device: torch.device) -> Any:
-        outputs = super()._encode(chunk, device)
-        if not torch.is_grad_enabled():
-            self._watch(outputs)
-        return outputs
 
 
 def _model_of(config: TS2NetConfig, state_dict: Mapping[str, Any]) -> TS2NetModel:
