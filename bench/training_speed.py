@@ -4,8 +4,9 @@
     python bench/training_speed.py --device cuda --dtype bfloat16 --compile --batch 128 --workers 14
 
 The model is shaped like CLIP's ViT-B/32 or B/16 with all of TS2-Net on it. The shards are what `ts2net prepare
---reencode` makes of 10-second clips. Trainer and loop take as many steps in turn, so that a disturbance hits both; the
-first steps, in which the readers start, are left out. Trainer logs at every step, which is the most it can cost.
+--reencode` makes of 10-second clips. Trainer and loop take as many steps, turn by turn in processes of their own, so
+that a disturbance hits both; the first steps, in which the readers start, are left out. Trainer logs at every step,
+which is the most it can cost.
 
 On a GPU it also measures the card's rate of multiplying large matrices, and says what share of it the steps reach: the
 operations of a forward and a backward pass are counted, what the gradient cache repeats is not. `--eager` adds the
@@ -13,12 +14,14 @@ bare loop in float32 without compilation, as others are often trained.
 """
 
 import argparse
+import contextlib
 import io
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,18 +130,17 @@ def make_trainer(args: argparse.Namespace, shards: Path, folder: str, **settings
     return TS2NetTrainer(model, arguments, train_dataset=dataset, processing_class=processor)
 
 
-def time_trainer(args: argparse.Namespace, shards: Path, folder: str) -> float:
+def time_trainer(args: argparse.Namespace, shards: Path, folder: str) -> dict[str, float]:
     """Clips a second of `TS2NetTrainer`."""
     trainer = make_trainer(args, shards, folder)
     clock = Clock()
     trainer.add_callback(clock)
     trainer.train()
     waited = [entry["data_wait_share"] for entry in trainer.state.log_history if "data_wait_share" in entry]
-    print(f"  the trainer waited {statistics.mean(waited[args.warm_up :]):.1%} of its time for data")
-    return clock.rate(args)
+    return {"rate": clock.rate(args), "waited": statistics.mean(waited[args.warm_up :])}
 
 
-def time_bare_loop(args: argparse.Namespace, shards: Path, folder: str) -> float:
+def time_bare_loop(args: argparse.Namespace, shards: Path, folder: str) -> dict[str, float]:
     """Clips a second of a loop over one batch that is on the device."""
     trainer = make_trainer(args, shards, folder)  # for its optimiser and a batch
     trainer.args.dataloader_num_workers = 0
@@ -154,7 +156,15 @@ def time_bare_loop(args: argparse.Namespace, shards: Path, folder: str) -> float
         optimizer.step()
         optimizer.zero_grad()
         clock.tick()
-    return clock.rate(args)
+    return {"rate": clock.rate(args)}
+
+
+def time_eager(args: argparse.Namespace, shards: Path, folder: str) -> dict[str, float]:
+    """The bare loop as others are often trained."""
+    return time_bare_loop(argparse.Namespace(**vars(args) | {"dtype": "float32", "compile": False}), shards, folder)
+
+
+WAYS = {"trainer": time_trainer, "bare loop": time_bare_loop, "eager float32": time_eager}
 
 
 def step(model: Any, inputs: dict[str, torch.Tensor], args: argparse.Namespace) -> None:
@@ -201,15 +211,11 @@ def matrix_rate(dtype: torch.dtype, size: int = 8192, repeats: int = 50) -> floa
     return 2 * size**3 * repeats / (time.perf_counter() - started)
 
 
-@contextmanager
-def peak_memory(label: str) -> Iterator[None]:
-    """Prints what the allocator gave out at most, on a GPU."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    yield
-    if torch.cuda.is_available():
-        print(f"  {label}: peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+def measure(args: argparse.Namespace) -> dict[str, float]:
+    """Clips a second of one way, and the bytes that a GPU's allocator gave out at most."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = WAYS[args.only](args, args.shards, folder)
+    return result | {"bytes": torch.cuda.max_memory_allocated() if args.device == "cuda" else 0}
 
 
 def main() -> None:
@@ -228,43 +234,52 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clips", type=int, default=64)
+    parser.add_argument("--only", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--shards", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.clips = max(args.clips, args.batch)
-    logging.set_verbosity_error()
+    if args.only:
+        logging.set_verbosity_error()
+        with contextlib.redirect_stdout(sys.stderr):  # standard output carries the answer and nothing else
+            result = measure(args)
+        print(json.dumps(result))
+        return
 
-    ways: dict[str, Callable[[Path, str], float]] = {
-        "trainer": lambda shards, folder: time_trainer(args, shards, folder),
-        "bare loop": lambda shards, folder: time_bare_loop(args, shards, folder),
-    }
-    if args.eager:
-        eager = argparse.Namespace(**vars(args) | {"dtype": "float32", "compile": False})
-        ways["eager float32"] = lambda shards, folder: time_bare_loop(eager, shards, folder)
-    rates: dict[str, list[float]] = {way: [] for way in ways}
+    ways = [way for way in WAYS if way != "eager float32" or args.eager]
+    runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         shards = make_shards(Path(folder), min(args.clips, 64))
         for _ in range(args.rounds):
-            for way, measure in ways.items():
-                with peak_memory(way):
-                    rates[way].append(measure(shards, folder))
+            for way in ways:
+                command = [sys.executable, __file__, *sys.argv[1:], "--only", way, "--shards", str(shards)]
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode:
+                    sys.exit(f"{way} failed:\n{done.stderr}")
+                runs[way].append(json.loads(done.stdout))
 
     print(
         f"ViT-B/{args.patch}, {args.layers} + {args.layers} layers, {args.frames} frames, batch {args.batch}"
         f"{f' in chunks of {args.chunk}' if args.chunk else ''}, {args.dtype}{', compiled' if args.compile else ''}, "
         f"{args.device}, {args.workers} workers, {args.rounds} rounds of {args.steps} steps"
     )
-    for way, values in rates.items():
-        ratios = [value / bare for value, bare in zip(values, rates["bare loop"], strict=True)]
+    medians = {}
+    for way, rounds in runs.items():
+        rates = [one["rate"] for one in rounds]
+        ratios = [one["rate"] / bare["rate"] for one, bare in zip(rounds, runs["bare loop"], strict=True)]
+        medians[way] = statistics.median(rates)
         print(
-            f"{way:13}: {statistics.median(values):8.2f} clips/s ({min(values):.2f} to {max(values):.2f}), "
+            f"{way:13}: {medians[way]:8.2f} clips/s ({min(rates):.2f} to {max(rates):.2f}), "
             f"{statistics.median(ratios):.3f} of the bare loop ({min(ratios):.3f} to {max(ratios):.3f})"
+            + (f", peak memory {max(one['bytes'] for one in rounds) / 2**30:.1f} GiB" if args.device == "cuda" else "")
         )
+    print(f"the trainer waited {statistics.median(one['waited'] for one in runs['trainer']):.1%} of its time for data")
     if args.device == "cuda":
         operations, rate = operations_of_a_clip(args), matrix_rate(getattr(torch, args.dtype))
         print(
             f"{operations / 1e9:.0f} GFLOP a clip; matrix rate of the card {rate / 1e12:.0f} TFLOP/s in {args.dtype}"
         )
         for way in ("trainer", "bare loop"):
-            print(f"{way:13}: {statistics.median(rates[way]) * operations / rate:.1%} of it")
+            print(f"{way:13}: {medians[way] * operations / rate:.1%} of it")
 
 
 if __name__ == "__main__":
