@@ -40,7 +40,6 @@ from ts2net.training.optimisation import MAX_LOGIT_SCALE, is_clip_parameter
 # clips that are searched nor, by default, the models are of that seed.
 SEARCHED_SEED = 1
 SPLITS = {"test": 200, "motion": 200, "small_object": 200}
-PHOTOS, PHOTO_STEPS = 10_000, 500
 BATCH, LEARNING_RATE, CLIP_LEARNING_RATE, WEIGHT_DECAY = 64, 2e-3, 1e-3, 0.05
 
 MEAN_POOLING = {
@@ -226,14 +225,13 @@ def run(out: Path, row: Row, seed: int, steps: int, num_clips: int) -> dict[str,
     return {"row": row.name, "seed": seed, "steps": steps, "clips": num_clips, **found}
 
 
-def make_clip(out: Path, seed: int, num_clips: int) -> None:
+def make_clip(out: Path, seed: int, num_clips: int, num_photos: int, steps: int) -> None:
     """The CLIP that all rows of a seed start from."""
     torch.set_num_threads(1)
     new = out / f"new-clip-{seed}"
     make_clip_checkpoint(new, (scene.caption for scene in clips("train", num_clips)), seed=seed)
-    train_on_photos(
-        new, out / f"clip-{seed}", Console(stderr=True, quiet=True), num_photos=PHOTOS, steps=PHOTO_STEPS, seed=seed
-    )
+    quiet = Console(stderr=True, quiet=True)
+    train_on_photos(new, out / f"clip-{seed}", quiet, num_photos=num_photos, steps=steps, seed=seed)
 
 
 def cell(values: list[float]) -> str:
@@ -290,6 +288,8 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], default=[row.name for row in ROWS])
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--clips", type=int, default=4000, help="to train on")
+    parser.add_argument("--photos", type=int, default=10_000, help="to train the CLIP on")
+    parser.add_argument("--photo-steps", type=int, default=500)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -302,7 +302,8 @@ def main() -> None:
 
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
         seeds = sorted({seed for _, seed in todo if not (args.out / f"clip-{seed}").exists()})
-        for made in [pool.submit(make_clip, args.out, seed, args.clips) for seed in seeds]:
+        photos = (args.clips, args.photos, args.photo_steps)
+        for made in [pool.submit(make_clip, args.out, seed, *photos) for seed in seeds]:
             made.result()
         if todo:
             _, processor = start_from_clip(args.out / f"clip-{todo[0][1]}")

@@ -1,0 +1,23 @@
+"""The benches whose tables stand in the README still run; what they measure is not looked at here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+BENCH = Path(__file__).parents[1] / "bench"
+
+
+def test_ablation_writes_its_tables_and_takes_up_where_it_was(tmp_path):
+    """Two rows of the ablation, trained for a step; done again, nothing is left to do."""
+    less = ["--seeds", "1", "--steps", "1", "--clips", "64", "--photos", "128", "--photo-steps", "1", "--jobs", "1"]
+    command = [sys.executable, BENCH / "ablation.py", "--out", tmp_path, *less]
+    rows = ["--rows", "mean pooling", "both (TS2-Net)"]
+    subprocess.run([*command, *rows], check=True, capture_output=True)
+    runs = (tmp_path / "runs.jsonl").read_text()
+    assert [json.loads(line)["row"] for line in runs.splitlines()] == ["mean pooling", "both (TS2-Net)"]
+    assert "| both (TS2-Net) |" in (tmp_path / "tables.md").read_text()
+    assert (tmp_path / "modules.png").read_bytes().startswith(b"\x89PNG")
+
+    subprocess.run([*command, *rows], check=True, capture_output=True)
+    assert (tmp_path / "runs.jsonl").read_text() == runs
