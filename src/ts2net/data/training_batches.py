@@ -78,7 +78,7 @@ class TrainingBatches:
         process_index: int = 0,
         num_processes: int = 1,
         num_workers: int = 0,
-        shuffle_buffer: int = 1000,
+        shuffle_buffer: int = 4096,
         positions: dict[str, list[int]] | None = None,
     ) -> None:
         check_sizes(processor, num_frames, max_words)

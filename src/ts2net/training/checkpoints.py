@@ -21,7 +21,17 @@ _SAVING = ".saving"
 _REPLACED, _REMOVED = ".replaced-", ".removed-"
 _NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 # What only a checkpoint has; the rest of its folder is a model like any other.
-STATE_FILES = ("trainer_state.json", DATA_STATE, "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth")
+STATE_FILES = (
+    "trainer_state.json",
+    DATA_STATE,
+    "optimizer.pt",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*.pth",
+    # FSDP's
+    "optimizer.bin",
+    "pytorch_model_fsdp.bin",
+)
 
 
 @dataclass

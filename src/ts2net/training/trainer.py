@@ -21,6 +21,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
+from transformers.initialization import no_init_weights
 from transformers.trainer_utils import HubStrategy, TrainOutput, has_length, speed_metrics
 from transformers.utils import PushInProgress, logging
 
@@ -121,6 +122,8 @@ class TS2NetTrainer(Trainer):
         vars(self.model.config).pop("use_cache", None)  # Trainer's, for models that generate
         if args.gradient_cache_chunk_size and self.is_deepspeed_enabled:
             raise ValueError("gradient_cache_chunk_size can't be used with DeepSpeed: use DDP or FSDP, or neither")
+        if self.is_fsdp_enabled:
+            self._prepare_for_fsdp()
         # Not by the base class, which would ask a stream for its length.
         self.train_dataset = train_dataset
         self.card_details = card or CardDetails()
@@ -132,6 +135,20 @@ class TS2NetTrainer(Trainer):
         self._saving_to: Path | None = None
         self._eval_sizes: dict[str, int] = {}
         self._start_counting()
+
+    def _prepare_for_fsdp(self) -> None:
+        plugin = self.accelerator.state.fsdp_plugin
+        if plugin.fsdp_version != 2:
+            raise ValueError(f"FSDP version {plugin.fsdp_version} can't be used: give version 2")
+        # Saved in shards, a checkpoint would be no model that loads, and the list of its shards is a pickle.
+        plugin.set_state_dict_type("FULL_STATE_DICT")
+        if plugin.transformer_cls_names_to_wrap is None:
+            # All transformer layers are of this class. Accelerate itself wraps the text embeddings, so these must not
+            # be wrapped as one of the modules that the model does not split.
+            plugin.transformer_cls_names_to_wrap = ["CLIPEncoderLayer"]
+        # PyTorch spreads no scalar over processes. `_model_of` makes it one again in whatever is saved or evaluated.
+        scale = self.model.logit_scale
+        self.model.logit_scale = nn.Parameter(scale.detach().reshape(1), requires_grad=scale.requires_grad)
 
     # ---- Data ----
 
@@ -614,8 +631,10 @@ class TS2NetTrainer(Trainer):
 
 
 def _model_of(config: TS2NetConfig, state_dict: Mapping[str, Any]) -> TS2NetModel:
-    """A model with these very tensors for its weights."""
-    with torch.device("meta"):
+    """A model with these very tensors for its weights, gathered from shards; of them `logit_scale` has shape (1,)."""
+    # Not on the meta device: buffers that no checkpoint has would stay there. Nor with random numbers of the run.
+    with no_init_weights(), torch.random.fork_rng(devices=[]):
         model = TS2NetModel(config)
-    model.load_state_dict(state_dict, assign=True)
+    scalar = {"logit_scale": state_dict["logit_scale"].reshape(())}
+    model.load_state_dict({**state_dict, **scalar}, assign=True)
     return model.eval()
