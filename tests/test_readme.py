@@ -34,8 +34,8 @@ for number, snippet in enumerate(open(sys.argv[1], encoding="utf-8").read().spli
 # Commands that would take hours as they stand are run with a little less to do.
 LESS = {
     "ts2net prepare motion_shapes": "--clips 8",
-    "accelerate launch": "--global_batch_size 2 --max_steps 1 --num_frames 2 --dataloader_num_workers 0 --use_cpu true "
-    "--report_to none",
+    "accelerate launch": "--global_batch_size 2 --max_steps 1 --num_frames 2 --dataloader_num_workers 0 "
+    "--use_cpu true --report_to none",
 }
 
 
