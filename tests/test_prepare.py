@@ -312,9 +312,9 @@ def test_ctrl_c_leaves_finished_shards_and_says_so(source: Path, prepared: Path,
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, b"stopped; the same command goes on from here\n")
-    assert not list(out.glob(".*.part"))
     prepare_lsmdc(source, out)
     assert contents(out) == contents(prepared)
+    assert not list(out.glob(".*.part"))  # an interrupt at the wrong moment leaves one, until the next run
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
