@@ -1,4 +1,5 @@
-"""Where a model looked: the frames it saw of a video, how much each weighed for a text, and which patches it kept.
+"""Where a model looked: the frames it saw of a video, how much each weighed for a text, which patches it kept, and
+which it took from the frame before or after.
 
 Notable here: the frames are what the model was given, after resizing and cropping, so that an outlined patch is the
 patch it chose. Every number comes from the model's own forward pass and matching; nothing is estimated afterwards.
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from .modeling_ts2net import TS2NetModel
+from .modeling_ts2net import TS2NetModel, TS2NetShift
 from .processing_ts2net import TS2NetProcessor
 from .video_processing_ts2net import TS2NetVideoProcessor
 
@@ -40,6 +41,8 @@ class Explanation:
         selected_tokens: The patches of each frame that went on to the temporal encoder beside [CLS], `(T, K)`, counted
             from 1 along the rows. `K` is 0 for a model without selection.
         patch_size: Side of a patch in pixels.
+        shifts: Where the `N` patches of each frame come from in the layers that shift, `(T, N)`: -1 is the frame
+            before, 1 the frame after, 0 the frame itself. `None` for a model that shifts no whole tokens.
     """
 
     texts: tuple[str, ...]
@@ -49,10 +52,22 @@ class Explanation:
     weights: np.ndarray
     selected_tokens: np.ndarray
     patch_size: int
+    shifts: np.ndarray | None = None
 
     def selected_boxes(self, frame: int) -> list[Box]:
         """Where the selected patches of a frame are."""
         return patch_boxes(self.selected_tokens[frame].tolist(), self.frames.shape[2], self.patch_size)
+
+    def shifted_boxes(self, frame: int, source: int) -> list[Box]:
+        """Where the patches are that a frame takes from the one before it, for `source=-1`, or after it, for 1.
+
+        Raises:
+            ValueError: If the model shifts no whole tokens.
+        """
+        if self.shifts is None:
+            raise ValueError("there are no shifted patches: no layer of this model shifts whole tokens")
+        tokens = (self.shifts[frame] == source).nonzero()[0] + 1  # [CLS] is 0
+        return patch_boxes(tokens.tolist(), self.frames.shape[2], self.patch_size)
 
 
 def explain(
@@ -98,6 +113,7 @@ def explain(
         weights=outputs.frame_weights[:, 0, real].cpu().numpy(),
         selected_tokens=outputs.selected_token_indices[0, real].cpu().numpy(),
         patch_size=model.config.vision_config.patch_size,
+        shifts=_shifts(model, mask),
     )
 
 
@@ -129,11 +145,8 @@ def draw_frame(explanation: Explanation, frame: int, text: int = 0, min_side: in
     picture = Image.fromarray(explanation.frames[frame])
     scale = max(1, math.ceil(min_side / min(picture.size)))
     picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
-    draw = ImageDraw.Draw(picture)
-    for box in explanation.selected_boxes(frame):
-        left, top, right, bottom = (edge * scale for edge in box)
-        draw.rectangle((left, top, right - 1, bottom - 1), outline=_SHADOW, width=4)
-        draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline=_OUTLINE, width=2)
+    for left, top, right, bottom in explanation.selected_boxes(frame):
+        outline(picture, (left * scale, top * scale, right * scale, bottom * scale))
 
     weights = explanation.weights[text]
     length = round(picture.width * float(weights[frame] / weights.max()))
@@ -141,6 +154,26 @@ def draw_frame(explanation: Explanation, frame: int, text: int = 0, min_side: in
     drawn.paste(picture)
     drawn.paste(_BAR, (0, picture.height, length, drawn.height))
     return drawn
+
+
+def outline(picture: Image.Image, box: Box) -> None:
+    """Outline a box on a picture, just inside its edges."""
+    left, top, right, bottom = box
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((left, top, right - 1, bottom - 1), outline=_SHADOW, width=4)
+    draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline=_OUTLINE, width=2)
+
+
+def _shifts(model: TS2NetModel, mask: torch.Tensor) -> np.ndarray | None:
+    """`Explanation.shifts` of one video, whose padding mask is `(1, T with padding)`."""
+    config = model.config.vision_config
+    if config.shift_kind != "token" or not config.shift_layers:
+        return None
+    # Let the model's own shift move, in place of tokens, the numbers of the frames that they are in.
+    numbers = torch.arange(mask.shape[1], device=mask.device)[None, :, None, None]
+    numbers = numbers.expand(1, -1, config.num_patches + 1, 1)  # (1, T with padding, N + 1, 1)
+    moved = TS2NetShift(config)(numbers, mask if model.config.padding_mode == "masked" else None)
+    return (moved - numbers)[0, mask[0], 1:, 0].cpu().numpy()
 
 
 def _as_seen(pixels: torch.Tensor, video_processor: TS2NetVideoProcessor) -> np.ndarray:

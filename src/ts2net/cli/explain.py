@@ -1,0 +1,104 @@
+"""`ts2net explain`: a picture of where the model looked."""
+
+import contextlib
+import os
+import sys
+from pathlib import Path, PurePath
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import typer
+
+from ..errors import one_line
+from .app import ManyValuesCommand, app, hush_loading
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+@app.command(cls=ManyValuesCommand)
+def explain(
+    model: Annotated[str, typer.Option("--model", "-m", help="A model's folder, or a repository on the Hub.")],
+    video: Annotated[str, typer.Option("--video", "-v", help="Path or address of the video.")],
+    texts: Annotated[list[str], typer.Option("--text", "-t", metavar="TEXT...", help="Sentences to explain it for.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="PNG", help="The picture to make.")],
+    start: Annotated[float | None, typer.Option(help="Second at which a moment of the video begins.")] = None,
+    end: Annotated[float | None, typer.Option(help="Second at which it ends.")] = None,
+    shifted: Annotated[
+        bool, typer.Option("--shifted", help="Also mark the tokens that frames take from their neighbours.")
+    ] = False,
+    font: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A font that has the letters of the texts.  [default: one that is installed]"
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute, such as cpu or cuda:1.  [default: a GPU if there is one]")
+    ] = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(help="Type of the weights; auto is the checkpoint's own."),
+    ] = "auto",
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the repository.", show_default="main")
+    ] = None,
+) -> None:
+    """Draw where the model looked in a video for some texts.
+
+    The picture has the frames that the model saw, with their times, how much each weighed in the score of each text,
+    and outlined the patches that it selected. Code that comes with a model is never run.
+
+    **Examples**
+
+        ts2net explain --model demo/model --video a.mp4 --text "a dog catches a frisbee" --out why.png
+
+        ts2net explain -m me/my-ts2net -v a.mp4 -t "rain" "a man slices bread" --start 30 --end 42 --shifted -o why.png
+    """
+    _check_place(out)
+    with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints
+        from ..explanation import explain as explain_video
+        from ..explanation_figure import draw_explanation, read_font
+        from ..scoring import load
+
+        if font is not None:
+            read_font(font)
+        hush_loading()
+        try:
+            network, processor = load(model, revision=revision, dtype=dtype, device=device)
+        except Exception as error:
+            raise ValueError(f"cannot load the model {model!r}: {one_line(error)}") from error
+        explanation = explain_video(network, processor, video, texts, start=start, end=end)
+        picture = draw_explanation(explanation, title=_file_name(video), shifted=shifted, font=font)
+    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        picture.save(partial, "PNG", optimize=True)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _file_name(video: str) -> str:
+    """The end of a path or address. Pictures are shown around, and the rest may have names and secrets in it."""
+    path = urlsplit(video).path if "://" in video else video
+    return PurePath(path).name or video.partition("://")[0]
+
+
+def _check_place(file: Path) -> None:
+    """Refuse, before any work, a file that can't be written or that is something else's."""
+    if file.is_dir():
+        raise IsADirectoryError(f"--out: {file} is a folder; expected a PNG file to make")
+    if file.suffix.lower() != ".png":
+        raise typer.BadParameter(f"expected a file that ends in .png, got {file}", param_hint="--out")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"--out: cannot write {file}: there is no folder {file.parent}")
+    if not os.access(file.parent, os.W_OK):
+        raise PermissionError(f"--out: cannot write {file}: the folder {file.parent} can't be written to")
+    if file.exists() and not _is_png_or_empty(file):
+        raise FileExistsError(f"--out: {file} is there and is no PNG; it was left as it is")
+
+
+def _is_png_or_empty(file: Path) -> bool:
+    if not file.is_file():  # a pipe, which would have to be waited for
+        return False
+    with file.open("rb") as content:
+        return content.read(len(_PNG_SIGNATURE)) in (b"", _PNG_SIGNATURE)
