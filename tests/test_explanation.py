@@ -164,3 +164,33 @@ def test_what_cannot_be_explained_is_refused(video: bytes) -> None:
         model.text_projection.weight.fill_(float("nan"))
     with pytest.raises(ValueError, match="not finite"):
         explain(model, processor, video, TEXTS)
+
+
+def test_shifts_say_where_each_patch_comes_from(video: bytes) -> None:
+    """With stride 5 and offset 2: patches 1, 6, 11, 16 from before and 3, 8, 13 from after, but not past the ends."""
+    before, after = np.zeros(16, dtype=int), np.zeros(16, dtype=int)
+    before[[0, 5, 10, 15]] = -1
+    after[[2, 7, 12]] = 1
+    explanation = explained(video)
+    assert explanation.shifts is not None
+    assert explanation.shifts.tolist() == [row.tolist() for row in (after, before + after, before + after, before)]
+    assert explanation.shifted_boxes(1, -1) == patch_boxes([1, 6, 11, 16], frame_width=32, patch_size=8)
+    assert explanation.shifted_boxes(1, 1) == patch_boxes([3, 8, 13], frame_width=32, patch_size=8)
+    assert explanation.shifted_boxes(0, -1) == explanation.shifted_boxes(3, 1) == []
+
+
+def test_the_last_frame_takes_from_padding_where_the_model_does(video: bytes) -> None:
+    """The authors' code lets padding frames give tokens, and the picture does not make it look better."""
+    for padding_mode, number in (("masked", 0), ("released", 3)):
+        model = tiny_model(padding_mode=padding_mode)
+        processor = tiny_processor(model.config)
+        processor.video_processor.pad_to = "num_frames"
+        assert len(explain(model, processor, video, TEXTS).shifted_boxes(3, 1)) == number
+
+
+@pytest.mark.parametrize("overrides", [{"shift_kind": "none"}, {"shift_kind": "channel"}, {"shift_layers": []}])
+def test_a_model_that_shifts_no_tokens_has_none(video: bytes, overrides: dict[str, Any]) -> None:
+    explanation = explained(video, **overrides)
+    assert explanation.shifts is None
+    with pytest.raises(ValueError, match="shifts whole tokens"):
+        explanation.shifted_boxes(0, 1)

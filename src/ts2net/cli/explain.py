@@ -71,7 +71,7 @@ def explain(
         picture = draw_explanation(explanation, title=_file_name(video), shifted=shifted, font=font)
     partial = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        picture.save(partial, "PNG", optimize=True)
+        picture.save(partial, "PNG")
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
