@@ -11,11 +11,11 @@ What is notable here:
 
 import re
 import warnings
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,7 @@ _SEEKABLE_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "prores", "dnx
 # An HEVC keyframe may be followed by pictures shown before it. No level of the standard allows more of them.
 _MAX_LEADING_PICTURES = 16
 
+_MAX_KEPT_BYTES = 2**28  # of frames that may turn out to be wanted, while a stream without a table is counted
 _DEFAULT_FPS = 25.0  # where a file states neither times nor a rate; FFmpeg's choice as well
 
 # Which frames are wanted of a video of so many frames at so many frames a second.
@@ -154,6 +155,100 @@ def decode_video(
 
 
 @dataclass(frozen=True)
+class StreamedFrame:
+    """A frame of a video that is streamed.
+
+    Attributes:
+        rgb: `(height, width, 3)`, uint8, rotation applied.
+        moment: the seconds into the video that were asked for.
+        timestamp: the seconds into the video at which the frame comes on screen.
+        index: its place in the video, counted from 0 in the order of presentation.
+        info: the video as a whole, as far as is known by now.
+    """
+
+    rgb: torch.Tensor
+    moment: float
+    timestamp: float
+    index: int
+    info: VideoInfo
+
+
+def stream_video(
+    source: VideoSource,
+    moments: Callable[[float], Iterable[float]],
+    *,
+    num_threads: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[StreamedFrame]:
+    """Decodes the frames on screen at many moments, one after the other, in memory that doesn't grow with the video.
+
+    Where the frame rate is a whole number, these are the frames that `decode_video` takes of the same seconds. Where
+    it isn't, seconds are the clock's here, and the moments of a film are right at its end too.
+
+    A file that turns out to be damaged is gone on with after the last frame that is certain, with a warning. A file
+    without any table of its frames is decoded twice, the first time only to count them, unless it is short.
+
+    Args:
+        source: as for `decode_video`.
+        moments: gives the moments that are wanted, in ascending order, when it is told the duration in seconds. Those
+            past the end are left out. It is called again when the duration turns out to be another, and what has
+            been given by then is not given again.
+        num_threads: CPU cores to use; by default as many as torch does, which is one in a `DataLoader` worker.
+        max_pixels: a video with more pixels a frame is refused, before any memory is taken for it.
+
+    Yields:
+        A frame for each moment. One that is on screen at several of them comes as often.
+
+    Raises:
+        VideoDecodingError: not a video, or none of its frames can be decoded.
+        OSError: the file can't be read.
+    """
+    threads = num_threads or torch.get_num_threads()
+    given = -1.0  # seconds
+
+    def wanted(clock: _Clock) -> list[tuple[float, int]]:
+        return [pair for pair in clock.on_screen(moments(clock.duration)) if pair[0] > given]
+
+    with open_source(source) as file, ExitStack() as stack:
+        reader = stack.enter_context(_Reader(file, max_pixels))
+        for table_of in (_table_from_index, _table_from_packets):
+            reader = stack.enter_context(reader.fresh())
+            table = table_of(reader)
+            if table is None:
+                continue
+            pairs = wanted(table.clock)
+            try:
+                for frame in _streamed(_table_pictures(reader, table, pairs, threads), pairs, table.clock):
+                    yield frame
+                    given = frame.moment
+            except (_TableError, av.FFmpegError):
+                continue
+            return
+        reader = stack.enter_context(reader.fresh())
+        run = _count_in_order(reader, _few_likely_frames(reader, moments), threads)
+        pairs = wanted(run.clock)
+        if run.pictures.keys() >= {index for _, index in pairs}:
+            pictures: Iterable[tuple[int, _Picture]] = sorted(run.pictures.items(), key=lambda item: item[0])
+        else:
+            again = stack.enter_context(reader.another())
+            pictures = _pictures_in_order(again, {index for _, index in pairs}, 1 if run.damaged else threads)
+        yield from _streamed(pictures, pairs, run.clock)
+
+
+def _streamed(
+    pictures: Iterable[tuple[int, "_Picture"]], pairs: list[tuple[float, int]], clock: "_Clock"
+) -> Iterator[StreamedFrame]:
+    """A frame for each pair of a moment and an index, of pictures that come in the order of their indices."""
+    waiting = deque(pairs)
+    for index, picture in pictures:
+        rgb = _oriented(torch.from_numpy(picture.rgb), picture.orientation)
+        info = VideoInfo(len(clock.times), clock.fps, clock.duration, rgb.shape[1], rgb.shape[0])
+        while waiting and waiting[0][1] == index:
+            moment, _ = waiting.popleft()
+            yield StreamedFrame(rgb, moment, round(float(clock.times[index]), 6), index, info)
+
+
+@dataclass(frozen=True)
 class _Picture:
     """A decoded frame: `(height, width, 3)` RGB as stored, and how it is to be turned for showing."""
 
@@ -162,16 +257,21 @@ class _Picture:
 
 
 def _assemble(pictures: dict[int, _Picture], indices: list[int], clock: "_Clock", reader: "_Reader") -> DecodedVideo:
-    frames = torch.from_numpy(np.stack([pictures[index].rgb for index in indices]))
-    transpose, flip_rows, flip_columns = pictures[indices[0]].orientation
-    if transpose:
-        frames = frames.transpose(1, 2)
-    flipped = [axis for axis, flip in ((1, flip_rows), (2, flip_columns)) if flip]
-    if flipped:
-        frames = frames.flip(flipped)
-    frames = frames.contiguous()
+    stored = torch.from_numpy(np.stack([pictures[index].rgb for index in indices]))
+    frames = _oriented(stored, pictures[indices[0]].orientation)
     info = VideoInfo(len(clock.times), clock.fps, clock.duration, frames.shape[2], frames.shape[1])
     return DecodedVideo(frames, [round(float(clock.times[index]), 6) for index in indices], indices, info)
+
+
+def _oriented(rgb: torch.Tensor, orientation: tuple[bool, bool, bool]) -> torch.Tensor:
+    """Turns pixels `(..., height, width, 3)` for showing."""
+    transpose, flip_rows, flip_columns = orientation
+    if transpose:
+        rgb = rgb.transpose(-3, -2)
+    flipped = [axis for axis, flip in ((-3, flip_rows), (-2, flip_columns)) if flip]
+    if flipped:
+        rgb = rgb.flip(flipped)
+    return rgb.contiguous()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -270,7 +370,7 @@ class _Reader:
         yield packet
         yield from packets
 
-    def frames(self) -> Iterator[av.VideoFrame | None]:
+    def frames(self) -> Generator[av.VideoFrame | None, None, None]:
         """All frames; None stands for a packet that can't be decoded or the place where the file breaks off."""
         packets = self.packets()
         more = True
@@ -370,6 +470,15 @@ class _Clock:
             return indices
         moments = np.asarray(indices) / self.fps + 1e-6
         return (np.searchsorted(self.times, moments, side="right") - 1).tolist()
+
+    def on_screen(self, moments: Iterable[float]) -> list[tuple[float, int]]:
+        """Each moment with the frame that is on screen then, but for those past the end of the video."""
+        if self.constant:
+            pairs = [(moment, int(moment * self.fps + 1e-6)) for moment in moments]
+            return [(moment, index) for moment, index in pairs if index < len(self.times)]
+        seconds = np.array([moment for moment in moments if moment < self.duration], dtype=np.float64)
+        indices = np.searchsorted(self.times, seconds + 1e-6, side="right") - 1
+        return list(zip(seconds.tolist(), indices.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -488,16 +597,29 @@ class _Segment:
     frames: list[int]
 
 
+def _segments(table: _Table, indices: Iterable[int]) -> list[_Segment]:
+    by_start: dict[_EntryPoint, list[int]] = {}
+    for index in sorted(set(indices)):
+        by_start.setdefault(table.entry_point(index), []).append(index)
+    return [_Segment(start, frames) for start, frames in by_start.items()]
+
+
+def _table_pictures(
+    reader: _Reader, table: _Table, pairs: list[tuple[float, int]], threads: int
+) -> Iterator[tuple[int, _Picture]]:
+    """The pictures of all indices in order, each as soon as it is certain."""
+    reader.use_threads(threads)
+    for segment in _segments(table, (index for _, index in pairs)):
+        yield from _decode_segment(reader, table, segment)
+
+
 def _decode_segments(reader: _Reader, table: _Table, indices: list[int], threads: int) -> dict[int, _Picture]:
     """Decodes each wanted frame from the keyframe before it, segments side by side.
 
     Raises:
         _TableError: the file isn't what the table says.
     """
-    by_start: dict[_EntryPoint, list[int]] = {}
-    for index in sorted(set(indices)):
-        by_start.setdefault(table.entry_point(index), []).append(index)
-    segments = [_Segment(start, frames) for start, frames in by_start.items()]
+    segments = _segments(table, indices)
     # The longest first, so that no worker is left with it at the end. For the same reason there is one worker more
     # than cores, as FFmpeg has it.
     waiting = deque(sorted(segments, key=lambda segment: segment.start.index - segment.frames[-1]))
@@ -531,25 +653,34 @@ def _decode_segments(reader: _Reader, table: _Table, indices: list[int], threads
     return pictures
 
 
-def _decode_segment(reader: _Reader, table: _Table, segment: _Segment) -> dict[int, _Picture]:
+def _decode_segment(reader: _Reader, table: _Table, segment: _Segment) -> Iterator[tuple[int, _Picture]]:
+    """The wanted frames of a segment in order, each once enough was read to be certain which frame it is.
+
+    Raises:
+        _TableError: the file isn't what the table says.
+    """
     wanted = {int(table.pts[frame]): frame for frame in segment.frames}
     last = max(wanted)
     missing = set(wanted)
-    pictures: dict[int, _Picture] = {}
-    shown: list[int] = []  # timestamps of the packets from the keyframe on
+    uncertain = deque(sorted(wanted))
+    pictures: dict[int, _Picture] = {}  # decoded and not yet given, by timestamp
+    shown: list[int] = []  # timestamps of the packets from the keyframe on, in the order of presentation
 
     def collect(frames: list[av.VideoFrame]) -> None:
         for frame in frames:
             if frame.pts in wanted:
                 if frame.is_corrupt:
                     raise _TableError
-                pictures[wanted[frame.pts]] = reader.picture(frame)
+                pictures[frame.pts] = reader.picture(frame)
+
+    def is_in_place(pts: int) -> bool:
+        return segment.start.index + bisect_left(shown, pts) == wanted[pts]
 
     for packet in reader.packets_from(segment.start):
         if packet.pts is None:
             raise _TableError
         if not packet.is_discard:
-            shown.append(packet.pts)
+            insort(shown, packet.pts)
         if missing:
             # A frame depends on nothing that is decoded after it: past the last wanted one, packets are only counted.
             if packet.pts in missing or not reader.bitstream.is_disposable(packet):
@@ -557,13 +688,18 @@ def _decode_segment(reader: _Reader, table: _Table, segment: _Segment) -> dict[i
             missing.discard(packet.pts)
         elif packet.dts is not None and packet.dts > last:
             break  # whatever is shown before the last wanted frame has been read
+        # Whatever is shown before a frame is read before a packet that is decoded after the frame is shown.
+        while uncertain and packet.dts is not None and packet.dts > uncertain[0] in pictures:
+            pts = uncertain.popleft()
+            if not is_in_place(pts):
+                raise _TableError
+            yield wanted[pts], pictures.pop(pts)
     collect(reader.decoder.decode(None))
 
-    shown.sort()
-    for pts, frame in wanted.items():
-        if frame not in pictures or segment.start.index + bisect_left(shown, pts) != frame:
-            raise _TableError
-    return pictures
+    if not all(is_in_place(pts) for pts in wanted) or not pictures.keys() >= set(uncertain):
+        raise _TableError
+    for pts in uncertain:
+        yield wanted[pts], pictures[pts]
 
 
 @dataclass(frozen=True)
@@ -579,21 +715,39 @@ def _decode_in_order(reader: _Reader, sample: _Sample, threads: int) -> tuple[_C
     """Decodes everything: how many frames there are shows only then.
 
     While they are counted, those are kept that are wanted if the header's figures are right; if they are wrong, a
-    second run fetches the others. A damaged file is decoded with one thread, for then the result is always the same.
+    second run fetches the others.
     """
-    run = _decode_all(reader, _likely_frames(reader, sample), threads)
+    run = _count_in_order(reader, _likely_frames(reader, sample), threads)
+    indices = set(run.clock.choose(sample))
+    if run.pictures.keys() >= indices:
+        return run.clock, run.pictures
+    with reader.another() as again:
+        return run.clock, dict(_pictures_in_order(again, indices, 1 if run.damaged else threads))
+
+
+def _count_in_order(reader: _Reader, keep: set[int], threads: int) -> _Run:
+    """Decodes everything, with one thread if the file is damaged, for then the result is always the same."""
+    run = _decode_all(reader, keep, threads)
     if run.damaged:
         with reader.another() as again:
             run = _decode_all(again, set(run.pictures), threads=1)
-    indices = run.clock.choose(sample)
-    if not run.pictures.keys() >= set(indices):
-        with reader.another() as again:
-            run = _decode_all(again, set(indices), 1 if run.damaged else threads)
     count, promised = len(run.clock.times), reader.stream.frames
     if run.damaged or promised > count or _is_cut_off(reader, run.clock):
         header = f" of the {promised} that its header promises" if promised else ""
-        warnings.warn(f"{reader.file.name}: damaged or cut off; {count} frames{header} could be decoded", stacklevel=3)
-    return run.clock, run.pictures
+        warnings.warn(f"{reader.file.name}: damaged or cut off; {count} frames{header} could be decoded", stacklevel=4)
+    return run
+
+
+def _pictures_in_order(reader: _Reader, wanted: set[int], threads: int) -> Iterator[tuple[int, _Picture]]:
+    """Decodes everything up to the last wanted frame, passing over what can't be decoded."""
+    reader.use_threads(threads)
+    last = max(wanted, default=-1)
+    with closing(reader.frames()) as frames:
+        for index, frame in enumerate(frame for frame in frames if frame is not None):
+            if index > last:
+                return
+            if index in wanted:
+                yield index, reader.picture(frame)
 
 
 def _is_cut_off(reader: _Reader, clock: _Clock) -> bool:
@@ -614,6 +768,16 @@ def _likely_frames(reader: _Reader, sample: _Sample) -> set[int]:
         return set(sample(count, fps))
     except ValueError:
         return set()
+
+
+def _few_likely_frames(reader: _Reader, moments: Callable[[float], Iterable[float]]) -> set[int]:
+    """The frames on screen at certain moments if the header's figures are right; none if they would be many."""
+
+    def sample(count: int, fps: float) -> list[int]:
+        return [int(moment * fps + 1e-6) for moment in moments(count / fps)] if fps else []
+
+    likely = _likely_frames(reader, sample)
+    return likely if len(likely) * reader.stream.width * reader.stream.height * 3 <= _MAX_KEPT_BYTES else set()
 
 
 def _decode_all(reader: _Reader, keep: set[int], threads: int) -> _Run:

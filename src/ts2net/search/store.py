@@ -27,6 +27,7 @@ import numpy as np
 from huggingface_hub.utils import WeakFileLock
 
 from ..errors import one_line
+from .records import BrokenVideo, IndexedVideo
 from .windows import WindowSettings
 
 try:
@@ -40,6 +41,7 @@ FORMAT = 1  # to be raised when the tables change
 _WINDOWS, _BROKEN = "windows", "broken"
 _ABOUT_KEY = b"ts2net"
 _MANY_SMALL_FILES = 16
+_VIDEOS_RELABELLED_AT_ONCE = 64
 _KEEP_OLD_VERSIONS = timedelta(minutes=10)
 
 
@@ -98,53 +100,6 @@ class About:
             return cls(**fields | {"windows": WindowSettings(**fields["windows"])})
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(not_ours) from error
-
-
-@dataclass(frozen=True)
-class IndexedWindow:
-    """A window as it is stored.
-
-    Args:
-        start: Seconds, for the next two as well.
-        end: Where it ends.
-        frame_times: Of each of its `T` frames.
-        frames: Frame embeddings of length 1, float16 of shape `(T, D)`.
-        thumbnail: A small JPEG.
-    """
-
-    start: float
-    end: float
-    frame_times: Sequence[float]
-    frames: np.ndarray
-    thumbnail: bytes
-
-
-@dataclass(frozen=True)
-class IndexedVideo:
-    """A video with all its windows.
-
-    Args:
-        name: What it is called everywhere, see `sources`.
-        signature: Changes when the file does.
-        duration: Seconds.
-        metadata: What else is known of it.
-        windows: In order.
-    """
-
-    name: str
-    signature: str
-    duration: float
-    metadata: Mapping[str, str]
-    windows: Sequence[IndexedWindow]
-
-
-@dataclass(frozen=True)
-class BrokenVideo:
-    """A video that can't be used, and why."""
-
-    name: str
-    signature: str
-    reason: str
 
 
 class StoreError(OSError):
@@ -225,6 +180,11 @@ class Store:
             table = database.create_table(_WINDOWS, schema=schema)
         return Store(path, database, table, about)
 
+    def snapshot(self) -> Any:
+        """The table of windows as the latest commit left it, which no later commit changes under who reads it."""
+        with _reading(self.path):
+            return self._database.open_table(_WINDOWS)
+
     def __len__(self) -> int:
         """How many windows there are."""
         return int(self.table.count_rows())
@@ -296,6 +256,25 @@ class Store:
             self._forget_broken(keys)
             self.table.delete(_among(keys))
 
+    def relabel(self, metadata: Mapping[str, Mapping[str, str]]) -> None:
+        """Change what else is known of videos that are indexed, and nothing else.
+
+        Args:
+            metadata: By key.
+
+        Raises:
+            StoreError: If it can't be written.
+        """
+        keys = list(metadata)
+        for first in range(0, len(keys), _VIDEOS_RELABELLED_AT_ONCE):
+            some = keys[first : first + _VIDEOS_RELABELLED_AT_ONCE]
+            with _writing(self.path):
+                rows = self.table.search().where(_among(some)).limit(None).to_arrow()
+                texts = [json.dumps(dict(metadata[key])) for key in rows["key"].to_pylist()]
+                place = rows.schema.get_field_index("metadata")
+                rows = rows.set_column(place, rows.schema.field(place), pa.array(texts, pa.string()))
+                self.table.merge_insert("window").when_matched_update_all().execute(rows)
+
     def mark_broken(self, videos: Sequence[BrokenVideo]) -> None:
         """Note videos that can't be used, and remove what was indexed of them before.
 
@@ -323,6 +302,15 @@ class Store:
                 self._database.create_table(_BROKEN, schema=_BROKEN_SCHEMA).add(rows)
             else:
                 table.add(rows)
+
+    def index_column(self, column: str, config: Any) -> None:
+        """Make LanceDB's index over a column, in place of the one that is there.
+
+        Raises:
+            StoreError: If it can't be written.
+        """
+        with _writing(self.path):
+            self.table.create_index(column, config=config, replace=True)
 
     def compact(self) -> None:
         """Join many small files into a few large ones, and give back the space of what nobody reads any more.
@@ -382,6 +370,7 @@ def windows_schema(about: About) -> pa.Schema:
             pa.field("end", pa.float64(), nullable=False),
             pa.field("frame_times", pa.list_(pa.float32()), nullable=False),  # seconds
             pa.field("frames", pa.list_(pa.list_(pa.float16(), about.dim)), nullable=False),  # of length 1
+            pa.field("mean", pa.list_(pa.float16(), about.dim), nullable=False),  # of the frames, for vector_index
             pa.field("thumbnail", pa.binary(), nullable=False),  # JPEG
             pa.field("metadata", pa.string(), nullable=False),  # a JSON object of strings
         ],
@@ -401,6 +390,9 @@ def _rows(videos: Sequence[IndexedVideo], keys: Sequence[str], schema: pa.Schema
     lengths = [len(window.frames) for window in windows]
     frames = np.concatenate([np.asarray(window.frames, dtype=np.float16) for window in windows])  # (all frames, D)
     flat = pa.FixedSizeListArray.from_arrays(pa.array(frames.ravel()), frames.shape[1])
+    means = np.stack(
+        [np.asarray(window.frames, dtype=np.float16).mean(axis=0, dtype=np.float32) for window in windows]
+    )
     columns = {
         "window": [f"{key}-{number:06d}" for key, _, number in pairs],
         "video": [name_to_text(video.name) for _, video, _ in pairs],
@@ -412,6 +404,7 @@ def _rows(videos: Sequence[IndexedVideo], keys: Sequence[str], schema: pa.Schema
         "end": [window.end for window in windows],
         "frame_times": [list(window.frame_times) for window in windows],
         "frames": pa.ListArray.from_arrays(pa.array(np.cumsum([0, *lengths]), pa.int32()), flat),
+        "mean": pa.FixedSizeListArray.from_arrays(pa.array(means.astype(np.float16).ravel()), means.shape[1]),
         "thumbnail": [window.thumbnail for window in windows],
         "metadata": [json.dumps(dict(video.metadata)) for _, video, _ in pairs],
     }

@@ -1,0 +1,336 @@
+"""Which videos are meant by files, folders, patterns and shards, and how each is opened.
+
+Notable here:
+- A video's name is the absolute path of its file, exactly as the system has it; for a member of a tar file that path,
+  `#` and the clip's id. What a name says is only ever looked up, never run, unpacked or followed out of a folder.
+- A member of a tar file is read where it lies: nothing is extracted, so its own name leads nowhere.
+"""
+
+import csv
+import glob
+import io
+import json
+import os
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+from urllib.parse import unquote
+
+from ..data.matching_files import VIDEO_SUFFIXES
+from ..data.shards import Manifest
+from .records import BrokenVideo
+
+_MAX_JSON_BYTES = 2**20
+_FILE_COLUMN = "file"
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A video that may be indexed: a file, or a part of one.
+
+    Args:
+        name: What it is called everywhere.
+        signature: Changes when the file does.
+        path: The file.
+        offset: Where in it the video begins, for the next one in bytes.
+        size: Of the video.
+        member: The clip's id, if it is a member of a tar file.
+        start: Seconds at which the moment begins that is meant, if not the whole video.
+        end: Seconds at which it ends.
+        metadata: What else is known of it.
+    """
+
+    name: str
+    signature: str
+    path: str
+    offset: int
+    size: int
+    member: str | None = None
+    start: float | None = None
+    end: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def open(self) -> BinaryIO:
+        """The bytes of the video, as a file that can be read and sought in."""
+        file = io.FileIO(self.path)
+        if self.member is None:
+            return cast(BinaryIO, file)
+        return cast(BinaryIO, _Slice(file, self.offset, self.size, self.name))
+
+
+class _Slice(io.RawIOBase):
+    """A part of a file, as a file."""
+
+    def __init__(self, file: io.FileIO, offset: int, size: int, name: str) -> None:
+        self._file, self._offset, self._size, self._position = file, offset, size, 0
+        self.name = name
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)[: max(self._size - self._position, 0)]
+        self._file.seek(self._offset + self._position)
+        count = self._file.readinto(view) or 0
+        self._position += count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is: videos, and what looks like one and can't be used."""
+
+    videos: list[VideoFile]
+    broken: list[BrokenVideo]
+
+
+def find_videos(sources: Iterable[str | os.PathLike[str]]) -> Found:
+    """Find the videos that are meant.
+
+    Args:
+        sources: Files, folders with all that is in them, patterns such as `clips/**/*.mp4`, and tar files such as
+            `ts2net prepare` makes. In a folder, videos and tar files are known by their extensions, and what is
+            hidden is passed over, as are links to other folders.
+
+    Returns:
+        Each video once, in the order of their names.
+
+    Raises:
+        FileNotFoundError: If there is no such file or folder, or nothing fits a pattern.
+        ValueError: If no source is given.
+    """
+    videos: dict[str, VideoFile] = {}
+    broken: dict[str, BrokenVideo] = {}
+    paths = [path for source in sources for path in _expand(os.fspath(source))]
+    if not paths:
+        raise ValueError("there is nothing to index: expected at least one file, folder or pattern")
+    for path in paths:
+        for found in _in_folder(path) if os.path.isdir(path) else _in_file(path):
+            if isinstance(found, VideoFile):
+                videos[found.name] = found
+            else:
+                broken[found.name] = found
+    return Found([videos[name] for name in sorted(videos)], [broken[name] for name in sorted(broken)])
+
+
+def locate(name: str) -> VideoFile | None:
+    """The video of a name that `find_videos` gave, `None` if it is no longer there."""
+    if os.path.isfile(name):
+        return next((found for found in _in_file(name) if isinstance(found, VideoFile)), None)
+    tar, separator, _ = name.rpartition(".tar#")
+    if not separator or not os.path.isfile(f"{tar}.tar"):
+        return None
+    members = (found for found in _in_tar(f"{tar}.tar") if isinstance(found, VideoFile))
+    return next((found for found in members if found.name == name), None)
+
+
+def missing_names(names: Iterable[str]) -> list[str]:
+    """Those of some names whose video is no longer there. A tar file is read once, however many are in it."""
+    members: dict[str, set[str]] = {}
+    missing = []
+    for name in names:
+        if os.path.lexists(name):
+            continue
+        tar, separator, _ = name.rpartition(".tar#")
+        path = f"{tar}.tar"
+        if separator and path not in members:
+            members[path] = {found.name for found in _in_tar(path)} if os.path.isfile(path) else set()
+        if name not in members.get(path, ()):
+            missing.append(name)
+    return missing
+
+
+def read_metadata(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
+    """Read what else is known of videos.
+
+    Args:
+        path: A CSV file with a column `file` and any others.
+
+    Returns:
+        The other columns of each file.
+
+    Raises:
+        ValueError: If it is no such file, or a file is in it twice.
+        OSError: If it can't be read.
+    """
+    path = os.fspath(path)
+    rows: dict[str, dict[str, str]] = {}
+    try:
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = list(reader.fieldnames or [])
+            if _FILE_COLUMN not in columns or len(set(columns)) < len(columns):
+                raise ValueError(
+                    f"{path}: expected a CSV file with a column {_FILE_COLUMN!r} and others of different names, its "
+                    f"first line has {', '.join(map(repr, columns)) or 'nothing'}"
+                )
+            for row in reader:
+                name = row.pop(_FILE_COLUMN)
+                if None in row or None in row.values():
+                    raise ValueError(f"{path}, line {reader.line_num}: expected {len(columns)} values")
+                if name in rows:
+                    raise ValueError(f"{path}, line {reader.line_num}: {name!r} is there twice")
+                rows[name] = cast(dict[str, str], row)
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a CSV file ({error})") from error
+    return rows
+
+
+def with_metadata(
+    videos: Sequence[VideoFile], rows: Mapping[str, Mapping[str, str]], folder: str | os.PathLike[str]
+) -> list[VideoFile]:
+    """Add to each video what is known of it.
+
+    Args:
+        videos: The videos.
+        rows: From `read_metadata`. A file is meant by its path, which may begin in `folder`, by its name alone, or by
+            the id of a clip in a tar file.
+        folder: That of the metadata.
+
+    Raises:
+        ValueError: If there are rows and none is of these videos, or one may be of several.
+    """
+    by_path = {os.path.abspath(os.path.join(folder, name)): row for name, row in rows.items()}
+    namesakes: dict[str, str] = {}
+    labelled = []
+    for video in videos:
+        row = by_path.get(video.name)
+        short = os.path.basename(video.path) if video.member is None else video.member
+        if row is None and short in rows:
+            other = namesakes.setdefault(short, video.name)
+            if other != video.name:
+                raise ValueError(f"the metadata of {short!r} may be of {other} or {video.name}: give its path")
+            row = rows[short]
+        labelled.append(video if row is None else replace(video, metadata={**video.metadata, **row}))
+    if rows and all(old is new for old, new in zip(videos, labelled, strict=True)):
+        raise ValueError(f"the metadata is of none of the {len(videos)} videos, {next(iter(rows))!r} for one is not")
+    return labelled
+
+
+def _expand(source: str) -> list[str]:
+    """A source as absolute paths that exist: a shell doesn't expand what is quoted, nor does every shell."""
+    if os.path.lexists(source):
+        return [os.path.abspath(source)]
+    if not glob.has_magic(source):
+        raise FileNotFoundError(f"{source}: no such file or folder")
+    paths = sorted(glob.glob(source, recursive=True))
+    if not paths:
+        raise FileNotFoundError(f"{source}: no file fits this pattern")
+    return [os.path.abspath(path) for path in paths]
+
+
+def _in_folder(folder: str) -> Iterator[VideoFile | BrokenVideo]:
+    root = os.path.realpath(folder)
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if name.startswith(".") or os.path.splitext(name)[1].lower() not in {*VIDEO_SUFFIXES, ".tar"}:
+                continue
+            path = os.path.join(parent, name)
+            if os.path.islink(path) and os.path.commonpath([root, os.path.realpath(path)]) != root:
+                yield BrokenVideo(path, "", "a link that leads out of the folder")
+                continue
+            yield from _in_file(path)
+
+
+def _in_file(path: str) -> Iterator[VideoFile | BrokenVideo]:
+    if path.lower().endswith(".tar") and os.path.isfile(path):
+        yield from _in_tar(path)
+        return
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        yield BrokenVideo(path, "", error.strerror or "can't be found")
+        return
+    signature = f"{status.st_size}-{status.st_mtime_ns}"
+    if stat.S_ISREG(status.st_mode):
+        yield VideoFile(path, signature, path, 0, status.st_size)
+    else:  # a pipe, which would be waited for for ever, or a device
+        yield BrokenVideo(path, signature, "not a regular file")
+
+
+def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
+    """The members of a tar file that are videos, each with what its JSON and the manifest beside the file say.
+
+    Of one that is cut off, the members that are whole; and that it is.
+    """
+    videos: dict[str, tarfile.TarInfo] = {}
+    notes: dict[str, dict[str, Any]] = {}
+    try:
+        status = os.stat(path)
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                key, extension = os.path.splitext(member.name)
+                if not member.isreg() or member.issparse() or member.offset_data + member.size > status.st_size:
+                    continue  # a link, a folder, a device: nothing of a video's; or one that was cut off
+                if extension.lower() in VIDEO_SUFFIXES:
+                    videos[key] = member
+                elif extension == ".json" and member.size <= _MAX_JSON_BYTES:
+                    notes[key] = _read_note(cast(IO[bytes], tar.extractfile(member)).read())
+    except tarfile.TarError:
+        yield BrokenVideo(path, "", "not a whole tar file")
+    except OSError as error:
+        yield BrokenVideo(path, "", error.strerror or "can't be read")
+        return
+    about = _about_shard(Path(path))
+    signature = f"{status.st_size}-{status.st_mtime_ns}"
+    for key, member in videos.items():
+        note = notes.get(key, {})
+        known = note.get("id")
+        clip = (known if isinstance(known, str) else unquote(key)).replace("\0", "")
+        yield VideoFile(
+            name=f"{path}#{clip}",
+            signature=f"{signature}-{member.offset_data}-{member.size}",
+            path=path,
+            offset=member.offset_data,
+            size=member.size,
+            member=clip,
+            start=_seconds(note.get("start")),
+            end=_seconds(note.get("end")),
+            metadata={"id": clip, **about},
+        )
+
+
+def _about_shard(path: Path) -> dict[str, str]:
+    """The benchmark and the split of a shard, if the manifest beside it tells."""
+    split = path.name.rpartition("-")[0]
+    try:
+        manifest = Manifest.from_json((path.parent / f"{split}.json").read_text(encoding="utf-8"), path.name)
+    except (OSError, ValueError):
+        return {}
+    return {"benchmark": manifest.benchmark, "split": manifest.split}
+
+
+def _read_note(text: bytes) -> dict[str, Any]:
+    try:
+        note = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _seconds(value: Any) -> float | None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < float("inf") else None
+
+
+def _raise(error: OSError) -> None:
+    raise error
