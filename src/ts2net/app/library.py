@@ -1,0 +1,167 @@
+"""One index, shared by all visitors of a page.
+
+Notable here: a visitor's request never changes what another one's is working with. An addition opens the index anew
+and puts it in the old one's place; whoever began with the old one ends with it. One lock keeps model calls apart,
+another one additions, so that searches go on while a video is being added.
+"""
+
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import one_line
+from ..explanation import Explanation, explain
+from ..scoring import load
+from ..search import Hit, VideoIndex, index_videos
+from ..search.sources import locate
+from ..search.store import Store
+from .uploads import UploadError, UploadLimits, check_upload, keep_upload, without_folder
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an index holds, and what it is made with."""
+
+    videos: int
+    moments: int
+    model: str
+
+
+@dataclass(frozen=True)
+class OpenVideo:
+    """The bytes of an indexed video.
+
+    Args:
+        name: The video's.
+        file: To be closed by whoever asked for it.
+        size: Bytes.
+    """
+
+    name: str
+    file: BinaryIO
+    size: int
+
+
+class Library:
+    """An index that several threads search, and add to.
+
+    Args:
+        path: The index.
+        model: Where its model is now; `None` is where the index says.
+        device: Where to compute. `None` is a GPU if there is one.
+        uploads: Folder for added videos; `None` takes none.
+        limits: Of uploads.
+
+    Raises:
+        ValueError: If the model is another one than the index was made with.
+        OSError: If there is no index or no model.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        model: str | None,
+        device: str | None,
+        uploads: Path | None,
+        limits: UploadLimits,
+    ) -> None:
+        self.limits = limits
+        self.uploads = uploads
+        self._path = os.fspath(path)
+        about = Store.open(path).about
+        name, revision = (about.model, about.revision) if model is None else (model, None)
+        try:
+            self._model, self._processor = load(name, revision=revision, dtype=about.dtype, device=device)
+        except Exception as error:
+            raise ValueError(f"cannot load the model {name!r}: {one_line(error)}") from error
+        self._computing = threading.Lock()
+        self._adding = threading.Lock()
+        self._index = self._open()
+
+    def facts(self) -> Facts:
+        """What there is to search."""
+        index = self._index
+        model = index.about.model
+        shown = os.path.basename(model) if os.path.isabs(model) else model  # visitors needn't know the folders here
+        return Facts(len(index.videos()), len(index), shown)
+
+    def search(self, text: str, count: int, path: str | None = None) -> list[Hit]:
+        """Find moments for a text, best first.
+
+        Args:
+            text: The text.
+            count: At most so many.
+            path: Only of videos whose names fit this pattern.
+        """
+        with self._computing:
+            return self._index.search(text, k=count, path=path)
+
+    def search_clip(self, upload: str | None, count: int, path: str | None = None) -> list[Hit]:
+        """Find moments like an uploaded clip, best first.
+
+        Raises:
+            UploadError: If it is no video, or more than is taken.
+        """
+        check_upload(upload, self.limits)
+        assert upload is not None
+        with self._computing:
+            return self._index.search_video(upload, k=count, path=path)
+
+    def explain(self, window: str, text: str) -> tuple[str, Explanation]:
+        """Say what the model saw in a window, for a text: the video's name, and the explanation.
+
+        Raises:
+            LookupError: If there is no such window.
+            ValueError: If the video has changed since it was indexed, or can't be read.
+        """
+        index = self._index
+        found = index.window(window)
+        settings = index.about.windows
+        last_frame = found.start + settings.length - 1 / settings.fps
+        video = self.open_video(window)
+        with video.file, self._computing:
+            explanation = explain(self._model, self._processor, video.file, [text], start=found.start, end=last_frame)
+        return video.name, explanation
+
+    def add(self, upload: str | None) -> str:
+        """Add an uploaded video to the index.
+
+        Returns:
+            What was done, for the visitor.
+
+        Raises:
+            UploadError: If it is no video, or more than is taken.
+            StoreError: If the index can't be written.
+        """
+        assert self.uploads is not None
+        check_upload(upload, self.limits)
+        assert upload is not None
+        name = Path(upload).name
+        with self._adding:
+            kept = keep_upload(upload, self.uploads)
+            report = index_videos([kept], self._model, self._path, processor=self._processor, workers=0)
+            if report.broken:
+                kept.unlink()
+                raise UploadError(f"{name} can't be used: {without_folder(report.broken[0].reason, str(kept))}.")
+            self._index = self._open()
+        return f"{name} is in the index already." if report.unchanged else f"{name} can be found from now on."
+
+    def open_video(self, window: str) -> OpenVideo:
+        """Open the video that a window of the index is of.
+
+        Raises:
+            LookupError: If there is no such window.
+            ValueError: If the video has changed since it was indexed, or is gone.
+            OSError: If it can't be read.
+        """
+        found = self._index.window(window)
+        file = locate(found.video)
+        if file is None or file.signature != found.signature:
+            raise ValueError("This video is gone, or another one has taken its place; it has to be indexed again.")
+        return OpenVideo(found.video, file.open(), file.size)
+
+    def _open(self) -> VideoIndex:
+        return VideoIndex.open(self._path, model=self._model, processor=self._processor)

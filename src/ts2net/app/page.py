@@ -1,0 +1,237 @@
+"""The page itself, in Gradio.
+
+Notable here: whatever is shown of videos, texts and files goes through a template that escapes it. What goes wrong is
+answered by a sentence in the place of the answer; only what nobody foresaw goes to the server's log instead.
+"""
+
+import base64
+import io
+import itertools
+import logging
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ..errors import one_line
+from ..explanation import Explanation, draw_frame
+from ..search import Hit
+from .library import Library
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_LONGEST_TEXT = 1000  # characters; the model reads fewer
+_VISITORS_WAITING = 64
+
+logger = logging.getLogger(__name__)
+_numbers = itertools.count()  # of explanations, so that no two are alike and the page sees each come
+
+
+def make_page(library: Library) -> gr.Blocks:
+    """Make the page of an index.
+
+    Args:
+        library: The index.
+    """
+    page = _Page(
+        title="Search your videos",
+        analytics_enabled=False,
+        delete_cache=(600, 3600),  # seconds: every ten minutes, uploads that are an hour old
+    )
+    limits = library.limits
+    upload: dict[str, Any] = {"file_types": ["video"], "height": 132}
+    taken = f"a video of at most {limits.megabytes:,} MB and {limits.seconds:,} seconds"
+    with page:
+        facts = gr.HTML(_render("facts.html", facts=library.facts()))
+        with gr.Tab("By words", elem_id="words"), gr.Row(equal_height=True):
+            text = gr.Textbox(
+                placeholder="a dog catches a frisbee",
+                show_label=False,
+                label="What to look for",
+                container=False,
+                autofocus=True,
+                scale=8,
+                max_length=_LONGEST_TEXT,
+                elem_id="text",
+            )
+            search = gr.Button("Search", variant="primary", scale=1, min_width=110, elem_id="search")
+        with gr.Tab("By a clip", elem_id="clip"):
+            clip = gr.File(label=f"What to look for: {taken}", elem_id="clip-file", **upload)
+            search_clip = gr.Button("Search with this clip", variant="primary", elem_id="clip-search")
+        if library.uploads is not None:
+            with gr.Tab("Add a video", elem_id="add"):
+                video = gr.File(label=f"To be searched by everyone here: {taken}", elem_id="add-file", **upload)
+                add = gr.Button("Add to the index", variant="primary", elem_id="add-button")
+                added = gr.HTML(elem_id="added")
+        with gr.Accordion("Options", open=False, elem_id="options"), gr.Row():
+            count = gr.Slider(1, 48, value=12, step=1, label="Moments to show", elem_id="count")
+            pattern = gr.Textbox(label="Only videos whose path is like", placeholder="*/holiday/*", elem_id="pattern")
+        hits = gr.HTML(elem_id="hits", js_on_load=_read("hits.js"))
+        explanation = gr.HTML(elem_id="explanation", js_on_load=_read("explanation.js"))
+
+        def find(words: str, how_many: float, path: str | None) -> str:
+            words = _checked(words)
+            return _hits(library.search(words, int(how_many), _pattern(path)), text=words)
+
+        def find_by_clip(file: str | None, how_many: float, path: str | None) -> str:
+            found = library.search_clip(file, int(how_many), _pattern(path))
+            return _hits(found, clip=Path(file or "").name)
+
+        def add_video(file: str | None) -> str:
+            return _render("message.html", kind="done", text=library.add(file))
+
+        def why(event: gr.EventData) -> str:
+            return _explanation(*library.explain(str(event.window), _checked(str(event.text))))
+
+        for ask in (search.click, text.submit):
+            ask(_in_sentences(find), [text, count, pattern], hits, api_name="search", concurrency_limit=4)
+        search_clip.click(
+            _in_sentences(find_by_clip), [clip, count, pattern], hits, api_name="search_by_clip", concurrency_limit=2
+        )
+        hits.explain(_in_sentences(why), None, explanation, api_visibility="private", concurrency_limit=2)
+        if library.uploads is not None:
+            add.click(_in_sentences(add_video), video, added, api_name="add", concurrency_limit=1).then(
+                lambda: _render("facts.html", facts=library.facts()), None, facts, api_visibility="private"
+            )
+        page.load(lambda: _render("facts.html", facts=library.facts()), None, facts, api_visibility="private")
+    return page.queue(max_size=_VISITORS_WAITING)
+
+
+def theme() -> gr.Theme:
+    """Colours and type of the page; the type comes with Gradio, so that a browser asks nobody else for it."""
+    font = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
+    mono = gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700))
+    return gr.themes.Default(
+        primary_hue="indigo",
+        neutral_hue="slate",
+        radius_size="lg",
+        font=[font, "system-ui", "sans-serif"],
+        font_mono=[mono, "monospace"],
+    )
+
+
+def css() -> str:
+    """The page's own style."""
+    return _read("page.css")
+
+
+class _Page(gr.Blocks):
+    """Takes files that were uploaded here, and no others.
+
+    A request names its files. Gradio checks such names only for pages that it serves itself, not for one that is
+    mounted, and fetches addresses.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.has_launched = True  # what makes it check
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
+        """Refuse addresses, then do as always."""
+        _refuse_addresses(inputs)
+        return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+
+
+def _refuse_addresses(data: Any) -> None:
+    if isinstance(data, dict):
+        if "://" in str(data.get("path", "")):
+            raise gr.Error("A file has to be uploaded; addresses are not fetched.", print_exception=False)
+        data = list(data.values())
+    if isinstance(data, list):
+        for each in data:
+            _refuse_addresses(each)
+
+
+def _in_sentences(answer: Callable[..., str]) -> Callable[..., str]:
+    """What fails is answered by what it says."""
+
+    @wraps(answer)
+    def answer_or_say_why(*args: Any) -> str:
+        try:
+            return answer(*args)
+        except (ValueError, OSError) as error:
+            message = one_line(error)
+        except Exception:
+            logger.exception("a visitor's request failed")
+            message = "That did not work, and the server's log says why."
+        return _render("message.html", kind="error", text=message)
+
+    return answer_or_say_why
+
+
+def _checked(text: str | None) -> str:
+    text = (text or "").strip()
+    if not text:
+        raise ValueError("Type what to look for.")
+    if len(text) > _LONGEST_TEXT:
+        raise ValueError(f"The text has {len(text):,} characters; at most {_LONGEST_TEXT:,} are taken.")
+    return text
+
+
+def _pattern(path: str | None) -> str | None:
+    return (path or "").strip() or None
+
+
+def _hits(hits: list[Hit], text: str | None = None, clip: str | None = None) -> str:
+    if not hits:
+        return _render("message.html", kind="done", text="Nothing was found.")
+    return _render("hits.html", hits=hits, text=text, clip=clip)
+
+
+def _explanation(video: str, explanation: Explanation) -> str:
+    tenths = len({int(second) for second in explanation.seconds}) < len(explanation.seconds)
+    frames = [
+        {
+            "picture": _jpeg(explanation, frame),
+            "time": _clock(second) + (f".{int(second * 10) % 10}" if tenths else ""),
+            "weight": float(explanation.weights[0, frame]),
+        }
+        for frame, second in enumerate(explanation.seconds)
+    ]
+    return _render(
+        "explanation.html",
+        number=next(_numbers),
+        name=_file_name(video),
+        text=explanation.texts[0],
+        score=explanation.scores[0],
+        selected=explanation.selected_tokens.shape[1] > 0,
+        frames=frames,
+    )
+
+
+def _jpeg(explanation: Explanation, frame: int) -> bytes:
+    file = io.BytesIO()
+    draw_frame(explanation, frame).save(file, "JPEG", quality=88)
+    return file.getvalue()
+
+
+def _file_name(video: str) -> str:
+    """A video's name without its folders; that of a member of an archive is what follows the archive's."""
+    _, archived, member = video.rpartition(".tar#")
+    name = member if archived else video.replace("\\", "/").rpartition("/")[2]
+    return name.encode(errors="backslashreplace").decode()
+
+
+def _clock(seconds: float) -> str:
+    """75.2 as 1:15."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _data_uri(jpeg: bytes) -> str:
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
+
+
+def _read(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+_environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
+_environment.filters |= {"clock": _clock, "data_uri": _data_uri, "file_name": _file_name}
+
+
+def _render(template: str, **values: Any) -> str:
+    return _environment.get_template(template).render(**values)

@@ -1,0 +1,107 @@
+"""The server of the page: Gradio's, behind a guard, beside a route that hands out indexed videos and nothing else.
+
+Notable here: a video is asked for by a window of the index, never by a path, and what is sent is what the index says
+that it is. So there is no path to play tricks with, and the members of archives are sent like files.
+"""
+
+import mimetypes
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+
+import gradio as gr
+from fastapi import FastAPI, Request
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import PlainTextResponse, Response
+
+from .guard import Guard
+from .library import Library
+from .page import css, make_page, theme
+from .ranges import range_response
+from .uploads import UploadLimits
+
+
+def create_app(
+    index: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    device: str | None = None,
+    uploads: str | os.PathLike[str] | None = None,
+    read_only: bool = False,
+    limits: UploadLimits | None = None,
+    hosts: Sequence[str] = ("*",),
+) -> FastAPI:
+    """Make the web application of an index: for uvicorn, or any other ASGI server, with one process.
+
+    Args:
+        index: A folder, or an address that LanceDB takes.
+        model: Where the index's model is now: a folder, or a repository on the Hub. By default where it was.
+        device: Where to compute, such as `"cuda:1"`. `None` is a GPU if there is one.
+        uploads: Folder for the videos that visitors add; by default one beside the index, with `-uploads` at the end
+            of its name.
+        read_only: Let nobody add a video.
+        limits: Of what a visitor uploads.
+        hosts: Names by which the server may be called; others are refused, so that no page on the internet can reach
+            a server on this computer under a name of its own.
+
+    Raises:
+        ValueError: If the model is another one than the index was made with, or videos can't be added for want of a
+            folder.
+        OSError: If there is no index or no model.
+    """
+    limits = limits or UploadLimits()
+    folder = None if read_only else _uploads_folder(os.fspath(index), uploads)
+    library = Library(index, model=model, device=device, uploads=folder, limits=limits)
+    app = FastAPI(title="ts2net", docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.api_route("/video/{window}", methods=["GET", "HEAD"])
+    def video(window: str, request: Request) -> Response:
+        try:
+            found = library.open_video(window)
+        except (LookupError, ValueError, OSError):
+            return PlainTextResponse("There is no such video.", status_code=404)
+        headers = {
+            "Content-Type": _media_type(found.name),
+            "Content-Disposition": "inline",
+            "Cache-Control": "private, no-cache",
+            "Cross-Origin-Resource-Policy": "same-origin",
+        }
+        return range_response(found.file, found.size, request.headers.get("range"), headers)
+
+    gr.mount_gradio_app(
+        app,
+        make_page(library),
+        path="/",
+        allowed_paths=[],
+        max_file_size=limits.megabytes * 10**6,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        run_history=False,
+        enable_monitoring=False,
+        footer_links=[],
+        theme=theme(),
+        css=css(),
+        app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
+    )
+    app.add_middleware(Guard)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    return app
+
+
+def _uploads_folder(index: str, uploads: str | os.PathLike[str] | None) -> Path:
+    if uploads is not None:
+        return Path(uploads)
+    if urlsplit(index).scheme and "://" in index:
+        raise ValueError(f"{index}: there is no folder beside it for added videos; name one, or make it read-only")
+    path = Path(index).resolve()
+    return path.with_name(f"{path.name}-uploads")
+
+
+def _media_type(name: str) -> str:
+    """What a browser is told that a file is: a video in any case, whatever its name would have it be."""
+    guessed = mimetypes.guess_type(name)[0] or ""
+    return guessed if guessed.startswith("video/") else "video/mp4"

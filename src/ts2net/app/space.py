@@ -1,0 +1,145 @@
+"""The page as a Hugging Face Space: a folder with the videos, the model, this package and the few lines that run it.
+
+Notable here: the folder stands alone, as a pushed model does, and is written whole or not at all. A Space has other
+folders than this computer, so it is the videos that travel and not the index: the Space makes its own when it starts.
+"""
+
+import csv
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import requires, version
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from packaging.requirements import Requirement
+
+from ..data.matching_files import VIDEO_SUFFIXES
+from ..search.sources import locate
+from ..search.store import Store, name_from_text
+from .uploads import UploadLimits, safe_name
+
+_PACKAGE = Path(__file__).parents[1]
+_EXTRAS = ("", "app", "search")
+_LARGE_FILES = "videos/** filter=lfs diff=lfs merge=lfs -text\n*.safetensors filter=lfs diff=lfs merge=lfs -text\n"
+
+
+@dataclass(frozen=True)
+class WrittenSpace:
+    """What was written.
+
+    Args:
+        videos: How many are in it.
+        gone: Names of indexed videos that are not, for they are no longer there or have changed.
+    """
+
+    videos: int
+    gone: list[str]
+
+
+def write_space(
+    index: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    limits: UploadLimits | None = None,
+    read_only: bool = False,
+) -> WrittenSpace:
+    """Write a folder that runs the page of an index as a Space: `hf upload me/my-space FOLDER . --repo-type space`.
+
+    Args:
+        index: The index.
+        folder: Where to. It must not exist, or be empty.
+        model: Where the index's model is now; by default where it was. A folder is copied, a repository is named.
+        limits: Of what a visitor uploads.
+        read_only: Let nobody add a video. A Space without a disk of its own forgets what was added when it restarts.
+
+    Raises:
+        FileExistsError: If the folder has something in it.
+        ValueError: If none of the index's videos is there.
+        OSError: If there is no index, or something can't be copied.
+    """
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"{target} is not an empty folder; a Space is written to a new one")
+    store = Store.open(index)
+    about = store.about
+    source, revision = (about.model, about.revision) if model is None else (model, None)
+    is_folder = Path(source).is_dir()
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as staging:
+        space = Path(staging) / "space"
+        (space / "videos").mkdir(parents=True)
+        written = _copy_videos(store, space / "videos")
+        if not written.videos:
+            raise ValueError(f"{os.fspath(index)}: none of its videos is there any more, so a Space would be empty")
+        if is_folder:
+            shutil.copytree(source, space / "model", ignore=shutil.ignore_patterns(".*", "__pycache__"))
+        shutil.copytree(_PACKAGE, space / "ts2net", ignore=shutil.ignore_patterns("__pycache__"))
+        values = {
+            "gradio": version("gradio"),
+            "model": None if is_folder else source,
+            "revision": revision,
+            "dtype": about.dtype,
+            "windows": about.windows,
+            "limits": limits or UploadLimits(),
+            "read_only": read_only,
+        }
+        environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent / "templates"),
+            undefined=StrictUndefined,
+            keep_trailing_newline=True,
+            trim_blocks=True,
+        )
+        for name in ("app.py", "README.md"):
+            _write(space / name, environment.get_template(f"space_{name}.jinja").render(values))
+        _write(space / "requirements.txt", "".join(f"{line}\n" for line in _requirements()))
+        _write(space / ".gitattributes", _LARGE_FILES)
+        if target.exists():
+            target.rmdir()
+        space.rename(target)
+    return written
+
+
+def _copy_videos(store: Store, folder: Path) -> WrittenSpace:
+    """Copy the videos of an index, members of tar files too, under names that any system takes."""
+    copied: dict[str, dict[str, str]] = {}
+    gone = []
+    for row in store.first_windows("video", "key", "signature", "metadata").to_pylist():
+        name = name_from_text(row["video"])
+        file = locate(name)
+        if file is None or file.signature != row["signature"]:
+            gone.append(name)
+            continue
+        plain = safe_name(os.path.basename(file.path) if file.member is None else file.member, row["key"])
+        if Path(plain).suffix not in VIDEO_SUFFIXES:
+            plain += ".mp4"
+        with file.open() as source, open(folder / plain, "wb") as copy:
+            shutil.copyfileobj(source, copy, 2**20)
+        copied[plain] = json.loads(row["metadata"])
+
+    columns = sorted({column for metadata in copied.values() for column in metadata})
+    with open(folder / "metadata.csv", "w", encoding="utf-8", newline="", errors="backslashreplace") as table:
+        writer = csv.DictWriter(table, ["file", *columns], restval="")
+        writer.writeheader()
+        writer.writerows({**metadata, "file": plain} for plain, metadata in sorted(copied.items()))
+    return WrittenSpace(len(copied), sorted(gone))
+
+
+def _requirements() -> list[str]:
+    """What this package needs to serve the page. It lies in the Space itself, so it is not among them."""
+    lines = []
+    for line in requires("ts2net") or []:
+        requirement = Requirement(line)
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in _EXTRAS):
+            requirement.marker = None
+            lines.append(str(requirement))
+    return sorted(set(lines))
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8", newline="\n")

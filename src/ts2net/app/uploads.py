@@ -1,0 +1,111 @@
+"""What comes from a visitor: checked before anything is done with it, and kept under a name of our own."""
+
+import hashlib
+import os
+import re
+import shutil
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import one_line
+from ..video_decoding_ts2net import decode_video
+
+_LONGEST_STEM = 40
+
+
+class UploadError(ValueError):
+    """An upload that isn't taken. The message is for the visitor."""
+
+
+@dataclass(frozen=True)
+class UploadLimits:
+    """How much is taken from a visitor at once.
+
+    Args:
+        megabytes: Of a file, a million bytes each.
+        seconds: Of a video.
+
+    Raises:
+        ValueError: If one of them is not positive.
+    """
+
+    megabytes: int = 200
+    seconds: int = 600
+
+    def __post_init__(self) -> None:
+        for name in ("megabytes", "seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+def check_upload(path: str | None, limits: UploadLimits) -> float:
+    """Check an uploaded file before it is used.
+
+    Args:
+        path: Where it lies; `None` if there is none.
+        limits: What may be taken.
+
+    Returns:
+        The seconds that the video lasts.
+
+    Raises:
+        UploadError: If it is no video, too large or too long.
+    """
+    if path is None:
+        raise UploadError("Choose a video file first.")
+    name = Path(path).name
+    size = os.path.getsize(path)
+    if size > limits.megabytes * 10**6:
+        raise UploadError(
+            f"{name} is too large: {size / 10**6:,.1f} MB, and at most {limits.megabytes:,} MB are taken."
+        )
+    try:
+        duration = decode_video(path, num_frames=1).info.duration
+    except (ValueError, OSError) as error:
+        raise UploadError(f"{name} can't be read as a video: {without_folder(one_line(error), path)}.") from error
+    if duration > limits.seconds:
+        raise UploadError(
+            f"{name} is too long: {duration:,.0f} seconds, and at most {limits.seconds:,} seconds are taken."
+        )
+    return duration
+
+
+def without_folder(message: str, path: str) -> str:
+    """An error's message without what it says of the server's folders."""
+    return message.removeprefix(f"{path}: ").replace(path, Path(path).name)
+
+
+def keep_upload(path: str, folder: Path) -> Path:
+    """Copy an upload to where it stays.
+
+    Args:
+        path: Where it lies.
+        folder: Where to. It is made if need be.
+
+    Returns:
+        Its new path, whose name ends in a digest of its content: the same file has the same name however often it
+        comes, and another one never takes its place.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    kept = folder / safe_name(Path(path).name, digest.hexdigest()[:12])
+    if not kept.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / f".{kept.name}.{os.getpid()}"
+        try:
+            shutil.copyfile(path, partial)
+            partial.replace(kept)
+        finally:
+            partial.unlink(missing_ok=True)
+    return kept
+
+
+def safe_name(name: str, digest: str) -> str:
+    """A file name out of a visitor's: letters and digits of any script, dashes, and a plain extension."""
+    stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
+    stem = re.sub(r"[^\w]+", "-", stem)[:_LONGEST_STEM].strip("-_") or "video"
+    suffix = suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", suffix) else ""
+    return f"{stem}-{digest}{suffix}"

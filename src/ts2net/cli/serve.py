@@ -1,0 +1,95 @@
+"""`ts2net app`: a web page over an index, served here or written as a Space."""
+
+import ipaddress
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import app, hush_loading
+
+
+@app.command("app")
+def serve(
+    index: Annotated[str, typer.Argument(metavar="INDEX", help="Made by `ts2net index`.", show_default=False)],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. 0.0.0.0 lets other computers in: there is no password.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is any free one.")] = 7860,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", help="Where the index's model is now.", show_default="where it was"),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute, such as cpu or cuda:1.  [default: a GPU if there is one]")
+    ] = None,
+    uploads: Annotated[
+        Path | None,
+        typer.Option(help="Folder for added videos.", show_default="INDEX-uploads"),
+    ] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Let nobody add a video.")] = False,
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="Most megabytes of an uploaded file.")] = 200,
+    max_upload_seconds: Annotated[int, typer.Option(min=1, help="Most seconds of an uploaded video.")] = 600,
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Serve nothing; write a folder that runs the same page as a Hugging Face Space.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Search an index on a web page: results that play from the moment, and why they were found.
+
+    Visitors may also search by a clip, and add a video to the index. Only indexed videos are ever sent.
+
+    **Examples**
+
+        ts2net app my-index
+
+        ts2net app my-index --host 0.0.0.0 --read-only
+
+        ts2net app my-index --space my-space && hf upload me/my-space my-space . --repo-type space
+    """
+    from ..app import UploadLimits, create_app, write_space
+
+    hush_loading()
+    limits = UploadLimits(max_upload_mb, max_upload_seconds)
+    if space is not None:
+        written = write_space(index, space, model=model, limits=limits, read_only=read_only)
+        print(f"wrote {written.videos:,} videos and the page to {space}")
+        return
+
+    import uvicorn
+
+    with _listen(host, port) as listener:
+        hosts = ("localhost", "127.0.0.1", "[::1]") if _is_loopback(host) else ("*",)
+        page = create_app(
+            index,
+            model=model,
+            device=device,
+            uploads=uploads,
+            read_only=read_only,
+            limits=limits,
+            hosts=hosts,
+        )
+        shown = f"[{host}]" if ":" in host else host
+        print(f"the page is at http://{shown}:{listener.getsockname()[1]} (Ctrl-C ends it)", flush=True)
+        uvicorn.Server(uvicorn.Config(page, log_level="warning")).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything is loaded, for it may be taken."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(f"can't listen on {host}, port {port}: {error.strerror or error}") from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

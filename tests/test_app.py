@@ -1,0 +1,412 @@
+"""The page in a real browser, and the server behind it: what it shows, what it says, and what it keeps to itself."""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from gradio_client import Client
+from playwright.sync_api import expect, sync_playwright
+
+from tiny_models import tiny_config, tiny_model, tiny_processor
+from ts2net.app import UploadLimits, create_app, write_space
+from ts2net.cli import main
+from ts2net.search import VideoIndex, WindowSettings, index_videos
+from video_files import write_video
+
+HOSTILE = "<img src=x onerror=document.title='hacked'>${document.title='hacked'}{{x}}.mp4"
+LIMITS = UploadLimits(megabytes=2, seconds=30)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model, videos with ordinary and hostile names, one of them in an archive, and their index."""
+    folder = tmp_path_factory.mktemp("app")
+    model = folder / "model"
+    tiny_model().save_pretrained(model)
+    tiny_processor(tiny_config()).save_pretrained(model)
+    videos = folder / "videos"
+    videos.mkdir()
+    write_video(videos / "long.mp4", frames=240, fps=12, size=(96, 64))  # 20 seconds
+    write_video(videos / HOSTILE, frames=48, fps=12)
+    write_video(folder / "clip.mp4", frames=36, fps=12)
+    with tarfile.open(videos / "train-00000.tar", "w") as tar:
+        tar.add(folder / "clip.mp4", "clip.mp4")
+    (folder / "secret.mp4").write_bytes(b"nobody's")
+    (folder / "labels.csv").write_text("file,caption\nlong.mp4,<script>document.title='hacked'</script>\n")
+    index_videos(
+        videos,
+        model,
+        folder / "index",
+        settings=WindowSettings(6, 3, 1),
+        metadata=folder / "labels.csv",
+        workers=0,
+        device="cpu",
+    )
+    return folder
+
+
+@contextlib.contextmanager
+def serving(app):
+    """The address of an application that is served, by a real server on a real port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    app = create_app(folder / "index", device="cpu", limits=LIMITS, hosts=["127.0.0.1", "localhost"])
+    with serving(app) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no Chromium here: apt install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page, opened. Whatever it asks of another server, and every error in its scripts, fails the test."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(20_000)
+    elsewhere, errors = [], []
+    page.on("request", lambda request: elsewhere.append(request.url) if foreign(request.url, address) else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    yield page
+    assert page.title() == "Search your videos"  # else something hostile was run
+    assert not elsewhere
+    assert not errors
+    page.close()
+
+
+def foreign(url, address):
+    return not url.startswith((f"{address}/", "data:", "blob:"))
+
+
+def search(page, text):
+    page.locator("#text").locator("input, textarea").fill(text)
+    page.get_by_role("button", name="Search", exact=True).click()
+    expect(page.locator(".ts-summary")).to_contain_text(f"“{text}”")
+
+
+def upload(page, tab, content):
+    """Choose a file in a tab, as a visitor does."""
+    page.get_by_role("tab", name=tab).click()
+    panel = page.get_by_role("tabpanel", name=tab)
+    panel.locator("input[type=file]").set_input_files(content)
+    return panel
+
+
+def chosen(page, tab, content):
+    panel = upload(page, tab, content)
+    expect(panel.locator("input[type=file]")).to_have_count(0)  # what was chosen has taken its place
+    return panel
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In the browser
+
+
+def test_searches_and_escapes_what_is_not_ours(page):
+    """Names and captions are anyone's: they are shown as they are, and nothing in them is run."""
+    search(page, "a dog <b>catches</b> ${1}")
+    names = page.locator(".ts-card strong").all_inner_texts()
+    assert set(names) == {"long.mp4", HOSTILE, "clip"}
+    expect(page.locator(".ts-card", has_text="long.mp4").first).to_contain_text(
+        "caption: <script>document.title='hacked'</script>"
+    )
+    assert page.locator(".ts-card script, .ts-card img").count() == 0
+
+
+def test_plays_from_the_moment(page):
+    """A hit begins to play where its moment begins, and its best second can be jumped to."""
+    search(page, "rain")
+    cards = page.locator(".ts-card")
+    spans = [
+        re.search(r"#t=([\d.]+),([\d.]+)", url)
+        for url in cards.locator("video").evaluate_all("all => all.map(video => video.src)")
+    ]
+    place = max(range(len(spans)), key=lambda place: float(spans[place][1]))
+    start, end = float(spans[place][1]), float(spans[place][2])
+    assert start > 0
+    cards.nth(place).locator(".ts-play").click()
+    video = cards.nth(place).locator("video").element_handle()
+    page.wait_for_function("video => !video.paused && video.readyState >= 2 && video.currentTime > 0", arg=video)
+    assert start <= video.evaluate("video => video.currentTime") < end
+
+    best = cards.nth(place).locator(".ts-best")
+    second = float(best.get_attribute("data-second"))
+    video.evaluate("video => video.pause()")
+    best.click()
+    page.wait_for_function(
+        "([video, second]) => Math.abs(video.currentTime - second) < 1 && !video.paused", arg=[video, second]
+    )
+
+
+def test_explains_a_hit(page):
+    """The frames that the model saw come with weights that make up the whole."""
+    search(page, "rain")
+    page.locator(".ts-why").first.click()
+    dialog = page.locator("dialog[open]")
+    expect(dialog).to_contain_text("Why “rain” finds")
+    weights = [float(text.removesuffix(" %")) for text in dialog.locator("li b").all_inner_texts()]
+    assert 2 <= len(weights) <= 6
+    assert sum(weights) == pytest.approx(100, abs=len(weights) / 2)
+    assert all(dialog.locator("img").evaluate_all("all => all.map(image => image.naturalWidth > 0)"))
+    dialog.get_by_role("button", name="Close").click()
+    page.locator(".ts-why").first.click()  # the same again
+    expect(page.locator("dialog[open]")).to_be_visible()
+
+
+def test_searches_by_an_uploaded_clip(page, folder):
+    panel = chosen(page, "By a clip", folder / "clip.mp4")
+    panel.get_by_role("button", name="Search with this clip").click()
+    expect(page.locator(".ts-summary")).to_contain_text("the clip clip.mp4")
+    assert page.locator(".ts-card strong").first.inner_text() == "clip"
+    assert page.locator(".ts-why").count() == 0  # there is no text to explain
+
+
+def test_says_what_is_wrong_with_an_upload(page, folder, tmp_path):
+    """A broken video, one that is too long, and none at all: a sentence each, without our folders or a stack trace."""
+    (tmp_path / "broken<b>.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(500))
+    write_video(tmp_path / "too-long.mp4", frames=62, fps=2)
+    for name, sentence in {
+        "broken<b>.mp4": r"broken.*\.mp4 can't be read as a video: .+\.",
+        "too-long.mp4": r"too-long\.mp4 is too long: 31 seconds, and at most 30 seconds are taken\.",
+    }.items():
+        page.reload()
+        chosen(page, "By a clip", tmp_path / name).get_by_role("button", name="Search with this clip").click()
+        message = page.get_by_role("alert").filter(has_text=name[:6])
+        expect(message).to_have_text(re.compile(sentence))
+        assert not re.search(r"/tmp|Traceback|gradio", message.inner_text())
+    page.reload()
+    page.get_by_role("tab", name="By a clip").click()
+    page.get_by_role("button", name="Search with this clip").click()
+    expect(page.get_by_role("alert").filter(has_text="Choose")).to_have_text("Choose a video file first.")
+
+
+def test_refuses_a_file_that_is_too_large(page):
+    upload(page, "By a clip", {"name": "large.mp4", "mimeType": "video/mp4", "buffer": bytes(2_100_000)})
+    expect(page.get_by_text(re.compile("exceeds the maximum allowed size", re.I)).first).to_be_visible()
+
+
+def test_adds_a_video(page, folder, tmp_path):
+    """It is found at once, is kept under a name of the server's choice, and is never there twice."""
+    search(page, "rain")
+    before = page.locator(".ts-head p").inner_text()
+    write_video(tmp_path / "Straße; rm -rf $HOME.MP4", frames=25, fps=10)
+    for said in ("can be found from now on.", "is in the index already."):
+        panel = chosen(page, "Add a video", tmp_path / "Straße; rm -rf $HOME.MP4")
+        panel.get_by_role("button", name="Add to the index").click()
+        expect(panel.locator(".ts-message")).to_contain_text(said)
+        page.wait_for_function("before => document.querySelector('.ts-head p').innerText !== before", arg=before)
+        page.reload()
+    kept = os.listdir(folder / "index-uploads")
+    assert len(kept) == 1
+    assert re.fullmatch(r"Straße-rm-rf-HOME-[0-9a-f]{12}\.mp4", kept[0])
+    search(page, "rain")
+    assert page.locator(".ts-card strong", has_text=kept[0]).count() == 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Behind the page
+
+
+def windows(folder):
+    """A window of each video, by the video's name."""
+    hits = VideoIndex.open(folder / "index").search("rain", k=50)
+    return {hit.video: hit.window for hit in hits}
+
+
+def test_sends_indexed_videos_in_ranges(address, folder):
+    """Also a member of an archive is sent alone, whole or in part."""
+    for video, window in windows(folder).items():
+        file = folder / "clip.mp4" if ".tar#" in video else Path(video)
+        content, url = file.read_bytes(), f"{address}/video/{window}"
+        whole = httpx.get(url)
+        assert whole.content == content
+        assert whole.headers["content-type"].startswith("video/")
+        assert httpx.head(url).headers["content-length"] == str(len(content))
+        for asked, expected in {
+            "bytes=10-19": content[10:20],
+            "bytes=100-": content[100:],
+            "bytes=-7": content[-7:],
+        }.items():
+            part = httpx.get(url, headers={"Range": asked})
+            assert (part.status_code, part.content) == (206, expected)
+        assert part.headers["content-range"] == f"bytes {len(content) - 7}-{len(content) - 1}/{len(content)}"
+        assert httpx.get(url, headers={"Range": f"bytes={len(content)}-"}).status_code == 416
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/video/{secret}",
+        "/video/..%2f..%2f..%2f..%2fetc%2fpasswd",
+        "/video/0123456789abcdef-000000",
+        "/video/0123456789abcdef-000000' OR '1'='1",
+        "/gradio_api/file={secret}",
+        "/gradio_api/file={folder}/videos/../secret.mp4",
+        "/gradio_api/file=%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+        "/gradio_api/file/{secret}",
+        "/gradio_api/file={address}/",
+        "/gradio_api/proxy={address}/",
+        "/static/..%2f..%2f..%2f..%2f..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
+        "/assets//etc/passwd",
+        "/docs",
+        "/openapi.json",
+    ],
+)
+def test_sends_nothing_else(address, folder, path):
+    """No path, address or trick with either leads to a file that is not indexed."""
+    path = path.format(secret=folder / "secret.mp4", folder=folder, address=address)
+    answer = httpx.get(address + path)
+    assert answer.status_code in (400, 403, 404)
+    assert "nobody's" not in answer.text
+    assert "root:" not in answer.text
+
+
+@pytest.mark.parametrize("where", ["secret", "address"])
+def test_takes_no_file_that_was_not_uploaded(address, folder, where):
+    """A request that names a file of the server, or an address, in place of an upload gets nothing done with it."""
+    path = {"secret": str(folder / "clip.mp4"), "address": "https://example.org/clip.mp4"}[where]
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    functions = httpx.get(f"{address}/config").json()["dependencies"]
+    add = next(function["id"] for function in functions if function["api_name"] == "add")
+    body = {"fn_index": add, "data": [file], "session_hash": "abc"}
+    before = sorted(os.listdir(folder))
+    httpx.post(f"{address}/gradio_api/queue/join", json=body).raise_for_status()
+    with httpx.stream("GET", f"{address}/gradio_api/queue/data", params={"session_hash": "abc"}, timeout=20) as events:
+        said = next(line for line in events.iter_lines() if "process_completed" in line)
+    assert '"success":false' in said.replace(" ", "")
+    assert "Traceback" not in said
+    assert sorted(os.listdir(folder)) == before
+
+
+def test_does_not_send_what_has_taken_a_videos_place(tmp_path, folder):
+    """A link to a secret under an indexed name is another file."""
+    video = write_video(tmp_path / "video.mp4", frames=24)
+    index_videos(
+        video, folder / "model", tmp_path / "index", settings=WindowSettings(6, 3, 1), workers=0, device="cpu"
+    )
+    window = VideoIndex.open(tmp_path / "index").search("rain")[0].window
+    with serving(create_app(tmp_path / "index", device="cpu", read_only=True)) as address:
+        assert httpx.get(f"{address}/video/{window}").status_code == 200
+        video.unlink()
+        video.symlink_to(folder / "secret.mp4")
+        assert httpx.get(f"{address}/video/{window}").status_code == 404
+        names = {function["api_name"] for function in httpx.get(f"{address}/config").json()["dependencies"]}
+        assert "search" in names
+        assert "add" not in names  # it is read-only
+        assert not (tmp_path / "index-uploads").exists()
+
+
+def test_answers_several_users_at_once(address):
+    """Each gets the answer to their own question."""
+    texts = [f"visitor {number}" for number in range(8)]
+
+    def ask(text):
+        return Client(address, verbose=False).predict(text, 3, "", api_name="/search")
+
+    with ThreadPoolExecutor(4) as visitors:
+        for text, answer in zip(texts, visitors.map(ask, texts), strict=True):
+            assert f'data-text="{text}"' in answer
+
+
+def test_answers_to_its_own_name_only(address):
+    """A page on the internet can't reach a server on this computer under a name of its own."""
+    assert httpx.get(address, headers={"Host": "evil.example"}).status_code == 400
+    policy = httpx.get(address).headers["content-security-policy"]
+    assert policy.startswith("default-src 'self'")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The command, and the Space
+
+
+def test_the_command_serves_this_computer_only(folder):
+    command = [sys.executable, "-m", "ts2net", "app", str(folder / "index"), "--port", "0", "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            line = server.stdout.readline()
+            address = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
+            assert httpx.get(address, timeout=60).status_code == 200
+        finally:
+            server.terminate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no-index"], "no-index: there is no index"),
+        (["no-index", "--host", "no.such.host.invalid"], "can't listen on no.such.host.invalid"),
+    ],
+)
+def test_the_command_says_what_is_wrong(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["app", "--port", "0", *arguments])
+    assert ended.value.code == 1
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_says_that_a_port_is_taken(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit):
+        main(["app", "no-index", "--port", str(taken.getsockname()[1])])
+    assert "Address already in use" in capsys.readouterr().err
+
+
+def test_a_space_stands_alone(folder, tmp_path):
+    """The folder that is written runs where neither this package nor the index is, and finds the same videos."""
+    space = tmp_path / "space"
+    written = write_space(folder / "index", space, limits=LIMITS)
+    assert written.videos == len(list((space / "videos").glob("*.mp4"))) >= 3
+    assert "sdk: gradio" in (space / "README.md").read_text()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
+    with subprocess.Popen([sys.executable, "app.py"], cwd=space, env=environment) as server:
+        try:
+            address = f"http://127.0.0.1:{port}"
+            while True:
+                assert server.poll() is None
+                with contextlib.suppress(httpx.TransportError):
+                    if httpx.get(address).status_code == 200:
+                        break
+                time.sleep(0.2)
+            answer = Client(address, verbose=False).predict("rain", 10, "", api_name="/search")
+            assert "long-" in answer
+            assert "caption: &lt;script&gt;" in answer
+            window = re.search(r'src="(video/[0-9a-f-]+)#', answer)[1]
+            assert httpx.get(f"{address}/{window}").status_code == 200
+        finally:
+            server.terminate()
+    with pytest.raises(FileExistsError, match="not an empty folder"):
+        write_space(folder / "index", space)
