@@ -1,0 +1,171 @@
+"""`ts2net index`: from videos to an index that is searched."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..errors import report_error
+from .app import app, hush_loading
+
+if TYPE_CHECKING:
+    from ..search.indexing import IndexReport
+    from ..search.windows import WindowSettings
+
+_MOST_LISTED = 10
+
+
+@app.command()
+def index(
+    videos: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="VIDEOS...",
+            help="Files, folders, patterns in quotes, or shards that ts2net prepare made.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out", "-o", help="The index: a folder, or an address such as s3://me/index.", show_default=False
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="A model's folder, or a repository on the Hub.", show_default="the index's own"
+        ),
+    ] = None,
+    window: Annotated[
+        float | None, typer.Option(help="Seconds that a window is long.", show_default="the index's, or else 12")
+    ] = None,
+    step: Annotated[
+        float | None,
+        typer.Option(help="Seconds from one window to the next.", show_default="the index's, or else half a window"),
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames a second.", show_default="the index's, or else 1")] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="CSV file with a column file and others to search by.", show_default=False),
+    ] = None,
+    drop_missing: Annotated[
+        bool, typer.Option("--drop-missing", help="Take videos out of the index whose files are gone.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that decode; 0 is this one only.", show_default="one a core"),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows encoded at a time.")] = 16,
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute, such as cpu or cuda:1.  [default: a GPU if there is one]")
+    ] = None,
+    dtype: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"] | None,
+        typer.Option(
+            help="Type of the weights; auto is the checkpoint's own.", show_default="the index's, or else auto"
+        ),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit of the model's repository.", show_default="main")
+    ] = None,
+) -> None:
+    """Make an index of videos, or bring one up to date.
+
+    Long videos are cut into windows that overlap, so that what is found later is a moment. Repeat the command when
+    there are new videos or changed ones, and only they are indexed. Stop it whenever you like: the same command goes
+    on where it was, and the index never holds half a video, or one twice.
+
+    A video that cannot be used is listed with the reason, and the others are indexed. Code that comes with a model is
+    never run.
+
+    **Examples**
+
+        ts2net index ~/Videos --model me/my-ts2net --out my-index
+
+        ts2net index ~/Videos 'more/**/*.mkv' --out my-index --drop-missing
+
+        ts2net index prepared/msrvtt --model me/my-ts2net --out my-index --metadata about.csv
+    """
+    with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
+        from ..search.indexing import index_videos
+        from ..search.store import Store
+
+        hush_loading()
+        known = Store.open(out).about.windows if Store.exists(out) else None
+        settings = _settings(window, step, fps, known)
+        try:
+            report = index_videos(
+                videos,
+                model,
+                out,
+                settings=settings,
+                metadata=metadata,
+                drop_missing=drop_missing,
+                workers=workers,
+                batch_size=batch_size,
+                device=device,
+                dtype=dtype,
+                revision=revision,
+                console=Console(stderr=True),
+            )
+        except KeyboardInterrupt:
+            typer.echo("stopped; the same command goes on from here", err=True)
+            raise typer.Exit(130) from None
+    console = Console(highlight=False)
+    console.print(_table(report))
+    _list(console, "broken", [(video.name, video.reason) for video in report.broken])
+    _list(console, "damaged", list(report.damaged.items()))
+    if report.missing:
+        console.print(f"{len(report.missing):,} of its videos are gone; --drop-missing takes them out")
+    if report.broken and not (report.indexed or report.replaced or report.unchanged):
+        report_error("not one of the videos can be used")
+        raise typer.Exit(1)
+
+
+def _settings(
+    length: float | None, step: float | None, fps: float | None, known: "WindowSettings | None"
+) -> "WindowSettings | None":
+    """How videos are cut: as is asked for, or else as the index has it, or else as usual."""
+    from ..search.windows import WindowSettings
+
+    if length is None and step is None and fps is None:
+        return known
+    usual = known or WindowSettings()
+    if step is None:
+        step = usual.step if length in (None, usual.length) else length / 2
+    return WindowSettings(usual.length if length is None else length, step, usual.fps if fps is None else fps)
+
+
+def _table(report: "IndexReport") -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False)
+    counts = {
+        "indexed": len(report.indexed),
+        "replaced": len(report.replaced),
+        "unchanged": len(report.unchanged),
+        "dropped": len(report.dropped),
+        "broken": len(report.broken),
+    }
+    for column in (*counts, "hours", "minutes taken"):
+        table.add_column(column, justify="right")
+    figures = (f"{report.hours:.2f}", f"{report.seconds / 60:.1f}")
+    table.add_row(*(f"{count:,}" for count in counts.values()), *figures)
+    return table
+
+
+def _list(console: Console, kind: str, remarks: list[tuple[str, str]]) -> None:
+    for name, reason in remarks[:_MOST_LISTED]:
+        console.print(f"{kind}: {escape(_printable(name))}: {escape(_printable(reason))}", soft_wrap=True)
+    if len(remarks) > _MOST_LISTED:
+        console.print(f"... and {len(remarks) - _MOST_LISTED:,} more")
+
+
+def _printable(text: str) -> str:
+    """A file's name in one line, and without anything that a terminal would obey."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
