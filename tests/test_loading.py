@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -173,6 +175,31 @@ def test_wrong_names_are_told(folder: Path, tmp_path: Path) -> None:
         load_benchmark("vatex", folder, "../train")
     with pytest.raises(TypeError, match="takes no video_column"):
         load_benchmark("vatex", folder, "train", video_column="film")
+
+
+def test_a_mistyped_folder_is_not_looked_for_on_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There it may be found. So it is said at once, and without a network too."""
+    monkeypatch.chdir(folder.parent)
+    for name in ("vatx", "./vatx", "vatex/shards", str(folder / "no" / "such")):
+        with pytest.raises(FileNotFoundError, match="no folder|no such folder"):
+            load_benchmark("vatex", name, "train")
+    with pytest.raises(NotADirectoryError, match=r"train\.json is a file"):
+        read_manifest(folder / "train.json", "train")
+
+
+def test_without_a_network_both_ways_are_named() -> None:
+    """What looks like a repository may be a mistyped folder all the same. In a process that reaches no Hub."""
+    code = "from ts2net.data import read_manifest; read_manifest('owner/vatex', 'train')"
+    child = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9"},  # the port of a service that nobody runs
+        capture_output=True,
+        text=True,
+    )
+    last = child.stderr.splitlines()[-1]
+    assert last.startswith(
+        "ConnectionError: owner/vatex: no such folder, and the Hub can't be asked for such a dataset"
+    )
 
 
 def test_a_shard_that_is_not_whole_is_an_error(tmp_path: Path) -> None:

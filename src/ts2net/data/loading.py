@@ -12,10 +12,11 @@ from typing import Any
 
 import datasets
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ..benchmarks import BENCHMARKS
+from ..errors import one_line
 from .columns import annotation_features, standard_features
 from .shards import Manifest, manifest_name
 
@@ -59,6 +60,8 @@ def load_benchmark(
     Raises:
         ValueError: an unknown name, another benchmark's folder, or a split that isn't there.
         FileNotFoundError: there is no such folder or repository, or a shard of it is missing.
+        NotADirectoryError: it is a file.
+        ConnectionError: there is no such folder, and the Hub can't be reached.
     """
     if name not in NAMES:
         raise ValueError(f"there is no benchmark {name!r}, only {', '.join(NAMES)}")
@@ -92,6 +95,8 @@ def read_manifest(
     Raises:
         ValueError: the file of that name is no manifest.
         FileNotFoundError: there is no such folder or repository.
+        NotADirectoryError: it is a file.
+        ConnectionError: there is no such folder, and the Hub can't be reached.
     """
     return _Place.find(path_or_repo, revision, token).manifest(split)
 
@@ -111,11 +116,22 @@ class _Place:
                 raise ValueError(f"{folder} is a folder, which has no revision {revision!r}")
             return _Folder(folder)
         repo_id = str(path_or_repo)
+        if folder.is_file():
+            raise NotADirectoryError(f"{repo_id} is a file; expected a prepared folder or a dataset repository")
+        # A mistyped folder should not be looked for on the Hub: there it may be found.
+        if "/" not in repo_id or folder.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {repo_id}; a dataset repository on the Hub is 'owner/name'")
         try:
             validate_repo_id(repo_id)
             info = HfApi(token=token, library_name="ts2net").dataset_info(repo_id, revision=revision)
         except (HFValidationError, RepositoryNotFoundError) as error:
             raise FileNotFoundError(f"{repo_id}: no such folder, and no such dataset repository on the Hub") from error
+        except HfHubHTTPError:  # the Hub's own answer, such as that a repository is gated
+            raise
+        except Exception as error:  # the Hub did not answer, which each HTTP client says in its own way
+            raise ConnectionError(
+                f"{repo_id}: no such folder, and the Hub can't be asked for such a dataset: {one_line(error)}"
+            ) from error
         return _Repository(repo_id, [file.rfilename for file in info.siblings or []], str(info.sha), token)
 
     def __str__(self) -> str:
