@@ -175,7 +175,7 @@ class Store:
         if Store.exists(path):
             raise FileExistsError(f"{path}: there is an index already")
         with _writing(path):
-            database = lancedb.connect(path)
+            database = _connect(path)
             schema = windows_schema(about)
             table = database.create_table(_WINDOWS, schema=schema)
         return Store(path, database, table, about)
@@ -429,12 +429,16 @@ def _open(path: str) -> Store | None:
             raise NotADirectoryError(f"{path} is a file; expected the folder of an index")
         return None  # to connect would make the folder
     with _reading(path):
-        database = lancedb.connect(path)
+        database = _connect(path)
         table = _open_table(database, _WINDOWS)
         if table is None:
             return None
         metadata = table.schema.metadata or {}
     return Store(path, database, table, About.from_json(metadata.get(_ABOUT_KEY, b""), path))
+
+
+def _connect(path: str) -> Any:
+    return lancedb.connect(_folder(path) or path)
 
 
 def _open_table(database: Any, name: str) -> Any:

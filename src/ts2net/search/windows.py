@@ -70,9 +70,8 @@ def cut(duration: float, settings: WindowSettings) -> list[Window]:
     """
     if not (math.isfinite(duration) and duration > 0):
         raise ValueError(f"duration must be a positive number, got {duration}")
-    windows = []
-    start = 0.0
-    while start == 0 or start + (settings.length - settings.step) < duration:
-        windows.append(Window(start, min(start + settings.length, duration)))
-        start = len(windows) * settings.step
+    windows: list[Window] = []
+    while not windows or windows[-1].end < duration:
+        start = round(len(windows) * settings.step, 6)
+        windows.append(Window(start, min(round(start + settings.length, 6), duration)))
     return windows

@@ -1,0 +1,56 @@
+"""Processes that read and write an index beside the test, to be limited, refused or killed."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from ts2net.search import indexing
+from ts2net.search.records import IndexedVideo
+from ts2net.search.store import Store
+
+
+def start_process(work: Callable[..., Any], *arguments: Any) -> BaseProcess:
+    """A copy of a process that has imported what they all need, which is most of their time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ts2net.search.indexing"])
+    process = context.Process(target=work, args=arguments)
+    process.start()
+    return process
+
+
+def run_process(work: Callable[..., Any], *arguments: Any) -> None:
+    process = start_process(work, *arguments)
+    process.join()
+    assert process.exitcode == 0
+
+
+def read_and_write(path: str, answer: Path) -> None:
+    store = Store.open(path)
+    lines = [str(store.videos())]
+    try:
+        with store.writer():
+            lines.append("wrote")
+    except BlockingIOError as error:
+        lines.append(str(error))
+    answer.write_text("\n".join(lines))
+
+
+def add_with_little_room(path: str, video: IndexedVideo, answer: Path) -> None:
+    """Adds a video where no file may be larger than 20 kB."""
+    import resource
+
+    store = Store.open(path)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    try:
+        store.add([video])
+    except OSError as error:
+        answer.write_text(str(error))
+
+
+def index_with_many_commits(videos: Path, model: Path, out: Path) -> None:
+    indexing._COMMIT_SECONDS = 0.0  # after each video: more moments at which a kill may do harm
+    indexing.index_videos(videos, model, out, workers=0, batch_size=2)
