@@ -11,6 +11,7 @@ import pytest
 
 from ts2net.benchmarks.motion_shapes import (
     DEFAULT_COUNTS,
+    DRAWING,
     FRAME_SIZE,
     FRAMES_PER_SECOND,
     GROUP_SIZE,
@@ -30,6 +31,11 @@ from ts2net.benchmarks.motion_shapes import (
 from ts2net.benchmarks.motion_shapes.drawing import DOT_PIXELS
 from ts2net.benchmarks.motion_shapes.scenes import BACKGROUNDS, COLOURS, MOTIONS, SHAPES
 
+# For each of `MOTIONS` in turn, the last of the test scenes summed up.
+SUMS = [
+    *(-46746, -62476, -60538, -50092, -14413, -42079, -15340, -58598, -54911),
+    *(-7397, -30327, -58423, -25514, -59924, -31343, -45896, -24768, -12774),
+]
 SAMPLED = range(0, NUM_FRAMES, FRAMES_PER_SECOND // 2)  # the frames that two a second are
 
 
@@ -218,6 +224,15 @@ def test_clip_is_an_h264_file_of_the_drawn_frames() -> None:
         assert (stream.width, stream.height, stream.frames) == (FRAME_SIZE, FRAME_SIZE, NUM_FRAMES)
     error = np.abs(decode(video).astype(float) - render(drawn))
     assert error.mean() < 5
+
+
+def test_a_changed_drawing_has_a_new_number() -> None:
+    """Else what was prepared before would pass for current. After a change, raise `DRAWING` and note the sums here."""
+    signs = np.random.default_rng(0).integers(0, 2, (NUM_FRAMES, FRAME_SIZE, FRAME_SIZE, 3)) * 2 - 1
+    of_motion = {each.motion: each for each in scenes("test")}
+    sums = [float((render(of_motion[motion]) * signs).sum()) for motion in MOTIONS]
+    assert DRAWING == 1
+    assert sums == pytest.approx(SUMS, abs=50)  # a level more or less in some pixels is another processor's rounding
 
 
 def test_clip_has_the_same_bytes_each_time() -> None:

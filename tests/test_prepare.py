@@ -21,7 +21,7 @@ import torch
 from huggingface_hub.utils import WeakFileLock
 
 from loopback_hub import LoopbackHub
-from ts2net.benchmarks import BENCHMARKS
+from ts2net.benchmarks import BENCHMARKS, motion_shapes
 from ts2net.cli import main
 from ts2net.cli import prepare as _registers_the_command  # noqa: F401
 from ts2net.data.dataset_card import push_prepared
@@ -261,6 +261,15 @@ def test_motion_shapes_are_rendered(tmp_path: Path) -> None:
     assert contents(tmp_path / "b") == contents(tmp_path / "a")
     prepare("motion_shapes", tmp_path / "c", num_clips=8, workers=0, seed=1, splits=["test"])
     assert contents(tmp_path / "c")["test-00000.tar"] != contents(tmp_path / "a")["test-00000.tar"]
+
+
+def test_what_an_older_drawing_made_is_not_taken_for_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a split would show other pictures than the rest."""
+    prepare("motion_shapes", tmp_path, num_clips=8, workers=0, splits=["test"])
+    monkeypatch.setattr(motion_shapes, "DRAWING", motion_shapes.DRAWING + 1)
+    with pytest.raises(FileExistsError, match=r"'test' was prepared with drawing=\d+, not \d+; .*--overwrite"):
+        prepare("motion_shapes", tmp_path, num_clips=8, workers=0, splits=["test"])
+    prepare("motion_shapes", tmp_path, num_clips=8, workers=0, splits=["test"], overwrite=True)
 
 
 # ----------------------------------------------------------------------------------------------------------------

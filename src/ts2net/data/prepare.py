@@ -78,8 +78,9 @@ def prepare(
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file; expected a folder to prepare the data in")
     # All is read before anything is made, so that a mistake in the last split shows now.
+    drawing = _drawing(benchmark)
     tasks = [
-        Task(benchmark, split, clips, reencode, num_shards or default_num_shards(len(clips)), seed)
+        Task(benchmark, split, clips, reencode, num_shards or default_num_shards(len(clips)), seed, drawing)
         for split, clips in _read_clips(benchmark, annotations, videos, splits, reencode, num_clips, seed).items()
     ]
     out.mkdir(parents=True, exist_ok=True)
@@ -91,6 +92,14 @@ def prepare(
         manifests.append(prepare_split(task, out, workers=workers, overwrite=overwrite, console=console))
         write_card(out)
     return manifests
+
+
+def _drawing(benchmark: str) -> int | None:
+    if benchmark != "motion_shapes":
+        return None
+    from ..benchmarks.motion_shapes import DRAWING
+
+    return DRAWING
 
 
 def _read_clips(

@@ -63,13 +63,14 @@ class Task:
     reencode: bool
     num_shards: int
     seed: int
+    drawing: int | None = None  # which version of the drawing, where scenes are rendered
 
     @property
     def settings(self) -> dict[str, Any]:
         """What the manifest keeps, to tell later whether a shard is one of these."""
         rows = json.dumps([annotation(clip.row) for clip in self.clips]).encode()
         video = {"short_side": SHORT_SIDE, "frames_per_second": FRAMES_PER_SECOND, "quality": QUALITY}
-        return {
+        settings = {
             "format": _FORMAT,
             "benchmark": self.benchmark,
             "rows": hashlib.sha256(rows).hexdigest(),
@@ -77,6 +78,7 @@ class Task:
             "seed": self.seed,
             "reencode": video if self.reencode else None,
         }
+        return settings if self.drawing is None else settings | {"drawing": self.drawing}
 
     def shard_names(self) -> list[str]:
         """What the shards are called, in order."""

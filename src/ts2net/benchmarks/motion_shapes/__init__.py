@@ -4,12 +4,13 @@ Two of its splits ask for what the two modules of TS2-Net are for. In `motion` t
 direction or the order of a movement, in `small_object` only in a dot that covers less than 1 % of a few frames.
 """
 
-from .drawing import FRAME_SIZE, FRAMES_PER_SECOND, NUM_FRAMES, PAINT, render, render_mp4, render_photo
+from .drawing import DRAWING, FRAME_SIZE, FRAMES_PER_SECOND, NUM_FRAMES, PAINT, render, render_mp4, render_photo
 from .photos import Photo, photos
 from .scenes import DEFAULT_COUNTS, GROUP_SIZE, MOTIONS, SPLITS, Scene, Setting, Thing, scenes, settings
 
 __all__ = [
     "DEFAULT_COUNTS",
+    "DRAWING",
     "FRAMES_PER_SECOND",
     "FRAME_SIZE",
     "GROUP_SIZE",

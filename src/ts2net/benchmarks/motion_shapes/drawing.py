@@ -13,6 +13,8 @@ import numpy as np
 from .photos import Photo
 from .scenes import MOVEMENTS, Scene, Setting
 
+DRAWING = 1  # to be raised when a scene, or its file, comes out otherwise: what was prepared before is then outdated
+
 FRAME_SIZE = 64  # pixels, each way
 FRAMES_PER_SECOND = 8
 NUM_FRAMES = 32
