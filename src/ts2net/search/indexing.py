@@ -29,6 +29,7 @@ from .local_engine import Encoded, Outcome
 from .records import BrokenVideo, IndexedVideo
 from .sources import Found, VideoFile, find_videos, missing_names, read_metadata, with_metadata
 from .store import About, Store, name_from_text, only_writer, video_key
+from .vector_index import update_vector_index
 from .windows import WindowSettings
 
 _COMMIT_SECONDS = 5.0
@@ -141,6 +142,7 @@ def index_videos(
         with closing(outcomes), _progress(console, todo) as show:
             _write(store, outcomes, report, show)
         store.compact()
+        update_vector_index(store)
     report.seconds = time.monotonic() - begun
     return report
 
@@ -195,7 +197,7 @@ def _about(model: TS2NetModel, name: str, settings: WindowSettings) -> About:
         matching_kind=config.matching_kind,
         temperature=float(config.matching_temperature),
         padding_mode=config.padding_mode,
-        logit_scale=float(model.logit_scale.detach().double().exp()),
+        logit_scale=float(model.logit_scale.detach().float().exp()),  # in float32, as the model has it
     )
 
 
