@@ -7,8 +7,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from ts2net.search import indexing
+from ts2net import TS2NetVideoProcessor
+from ts2net.search import WindowSettings, indexing
+from ts2net.search.decoding import DecodedWindow, decode_windows
 from ts2net.search.records import IndexedVideo
+from ts2net.search.sources import find_videos
 from ts2net.search.store import Store
 
 
@@ -49,6 +52,16 @@ def add_with_little_room(path: str, video: IndexedVideo, answer: Path) -> None:
         store.add([video])
     except OSError as error:
         answer.write_text(str(error))
+
+
+def count_windows(path: Path, settings: WindowSettings, processor: TS2NetVideoProcessor, answer: Path) -> None:
+    """How many windows a video has, and the most memory that this process had while it decoded them."""
+    import resource
+
+    (file,) = find_videos([path]).videos
+    windows = sum(isinstance(item, DecodedWindow) for item in decode_windows(file, settings, processor))
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answer.write_text(f"{windows} {kilobytes * 1024}")
 
 
 def index_with_many_commits(videos: Path, model: Path, out: Path) -> None:

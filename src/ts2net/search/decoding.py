@@ -102,7 +102,7 @@ def decode_windows(
             yield from windows.finish()
             damage = next((str(warning.message) for warning in caught), None)
     except (ValueError, OSError, MemoryError, RuntimeError, av.FFmpegError) as error:  # torch's is a RuntimeError
-        yield BrokenVideo(file.name, file.signature, _without_name(one_line(error), file))
+        yield BrokenVideo(file.name, file.signature, _reason(error, file))
         return
     if windows.num_given == 0:
         yield BrokenVideo(file.name, file.signature, "it ends before the moment begins")
@@ -221,6 +221,12 @@ def _jpeg(rgb: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY)
     return buffer.getvalue()
+
+
+def _reason(error: Exception, file: VideoFile) -> str:
+    """What an error says, in one line and without the name, which may itself be of several lines."""
+    said = getattr(error, "strerror", None) or _without_name(str(error), file)
+    return one_line(ValueError(said)) if said else one_line(error)
 
 
 def _without_name(message: str, file: VideoFile) -> str:

@@ -231,10 +231,13 @@ def _expand(source: str) -> list[str]:
         return [os.path.abspath(source)]
     if not glob.has_magic(source):
         raise FileNotFoundError(f"{source}: no such file or folder")
-    paths = sorted(glob.glob(source, recursive=True))
+    # A link to a folder above leads to the same files again, by ever longer paths: the shortest is taken.
+    paths: dict[str, str] = {}
+    for path in sorted(glob.glob(source, recursive=True), key=lambda path: (len(path), path)):
+        paths.setdefault(os.path.realpath(path), os.path.abspath(path))
     if not paths:
         raise FileNotFoundError(f"{source}: no file fits this pattern")
-    return [os.path.abspath(path) for path in paths]
+    return list(paths.values())
 
 
 def _in_folder(folder: str) -> Iterator[VideoFile | BrokenVideo]:
