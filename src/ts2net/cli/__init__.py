@@ -6,7 +6,7 @@ is Ctrl-C.
 """
 
 from ..errors import one_line, report_error
-from . import convert, demo, evaluate, explain, index, prepare, score, serve  # noqa: F401  each registers its command
+from . import convert, demo, evaluate, explain, index, prepare, score, search, serve  # noqa: F401  each registers its command
 from .app import app
 
 

@@ -1,0 +1,171 @@
+"""`ts2net search`: sentences in, moments of videos out."""
+
+import codecs
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .app import app, hush_loading
+
+if TYPE_CHECKING:
+    from ..search.index import Hit
+
+
+@app.command()
+def search(
+    index: Annotated[
+        str,
+        typer.Argument(metavar="INDEX", help="What ts2net index made: a folder or an address.", show_default=False),
+    ],
+    texts: Annotated[
+        list[str], typer.Argument(metavar="TEXT...", help="Sentences to search for.", show_default=False)
+    ],
+    k: Annotated[int, typer.Option("-k", min=1, help="Moments a text.")] = 10,
+    exact: Annotated[
+        bool | None,
+        typer.Option(
+            "--exact/--approximate",
+            help="Look at every window, or at those that the vector index picks.",
+            show_default="approximate where there is a vector index, which large indexes have",
+        ),
+    ] = None,
+    path: Annotated[
+        str | None,
+        typer.Option(metavar="GLOB", help="Only videos whose path fits, such as '*/holidays/*'.", show_default=False),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="NAME=VALUE", help="Only videos of which this is known; may be repeated."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs; see above.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write a page of pictures that play.", show_default=False),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="Where the model is now, if it has moved.", show_default="where the index says"
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where to compute, such as cpu or cuda:1.  [default: a GPU if there is one]")
+    ] = None,
+) -> None:
+    """Find the moments of videos that sentences describe, best first.
+
+    The score is the model's own, whichever way the search goes; windows that overlap a better one are left out. Code
+    that comes with a model is never run.
+
+    **Examples**
+
+        ts2net search my-index "a dog catches a frisbee"
+
+        ts2net search my-index "a goal is scored" -k 3 --path '*/2024/*' --where league=women --html goals.html
+
+        ts2net search my-index "rain" "snow" --json | jq '.results[0].hits[0].video'
+
+    **JSON**
+
+        {
+          "index": str,
+          "results": [{"text": str, "hits": [
+            {"video": str, "start": float, "end": float, "second": float, "score": float, "window": str,
+             "metadata": {str: str}}
+          ]}]
+        }
+
+    Times are seconds from the start of the video; "second" is where the best frame is.
+    """
+    metadata = _parse_where(where)
+    if html is not None:
+        _check_place(html)
+    with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
+        from ..search.index import VideoIndex
+
+        hush_loading()
+        opened = VideoIndex.open(index, model=model, device=device)
+        results = opened.search(texts, k, exact=exact, path=path, metadata=metadata)
+        if not any(results):
+            narrowed = path is not None or metadata
+            reason = "no video of it fits --path and --where" if narrowed and len(opened) else "the index is empty"
+            print(f"warning: nothing was found: {reason}", file=sys.stderr)
+        if html is not None:
+            from ..search.page import Answer, render_page
+
+            answers = [Answer(text, hits) for text, hits in zip(texts, results, strict=True)]
+            _write(html, render_page(f"Moments of {Path(index).name or index}", answers))
+
+    if as_json:
+        readable = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"  # else JSON's own escapes
+        answer = {
+            "index": index,
+            "results": [
+                {"text": text, "hits": [_as_dict(hit) for hit in hits]}
+                for text, hits in zip(texts, results, strict=True)
+            ],
+        }
+        print(json.dumps(answer, ensure_ascii=not readable, indent=2))
+        return
+    console = Console(highlight=False)
+    for text, hits in zip(texts, results, strict=True):
+        console.print(_table(text, hits))
+
+
+def _as_dict(hit: "Hit") -> dict[str, Any]:
+    names = ("video", "start", "end", "second", "score", "window")
+    return {name: getattr(hit, name) for name in names} | {"metadata": dict(hit.metadata)}
+
+
+def _table(text: str, hits: Sequence["Hit"]) -> Table:
+    from ..search.page import clock
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(text, style="bold"), title_justify="left")
+    table.add_column("", justify="right")
+    table.add_column("video", overflow="fold")
+    for name in ("from", "to", "best at", "score"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for rank, hit in enumerate(hits, start=1):
+        times = [clock(seconds) for seconds in (hit.start, hit.end, hit.second)]
+        name = hit.video.encode(errors="backslashreplace").decode()
+        table.add_row(str(rank), Text(name), *times, f"{hit.score:.2f}")
+    return table
+
+
+def _parse_where(where: list[str] | None) -> dict[str, str]:
+    parsed: dict[str, str] = {}
+    for condition in where or []:
+        name, equals, value = condition.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"expected NAME=VALUE, got {condition!r}", param_hint="--where")
+        if parsed.setdefault(name, value) != value:
+            raise typer.BadParameter(f"{name} can't be both {parsed[name]!r} and {value!r}", param_hint="--where")
+    return parsed
+
+
+def _check_place(file: Path) -> None:
+    """Refuse, before any work, a file that can't be written."""
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder; expected a file for the page")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {file}: there is no folder {file.parent}")
+
+
+def _write(file: Path, content: str) -> None:
+    """Write a file whole or not at all."""
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        partial.write_text(content, encoding="utf-8", newline="")
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
