@@ -1,12 +1,14 @@
 """One index, shared by all visitors of a page.
 
-Notable here: a visitor's request never changes what another one's is working with. An addition opens the index anew
-and puts it in the old one's place; whoever began with the old one ends with it. One lock keeps model calls apart,
-another one additions, so that searches go on while a video is being added.
+Notable here: a visitor's request never changes what another one's is working with, for every search reads the latest
+commit of the index from beginning to end. One lock keeps model calls apart, another one additions, so that searches go
+on while a video is being added.
 """
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,9 +17,8 @@ from ..errors import one_line
 from ..explanation import Explanation, explain
 from ..scoring import load
 from ..search import Hit, VideoIndex, index_videos
-from ..search.sources import locate
 from ..search.store import Store
-from .uploads import UploadError, UploadLimits, check_upload, keep_upload, without_folder
+from .uploads import UploadError, UploadLimits, check_upload, copy_whole, kept_path, without_folder
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,13 @@ class Library:
             raise ValueError(f"cannot load the model {name!r}: {one_line(error)}") from error
         self._computing = threading.Lock()
         self._adding = threading.Lock()
-        self._index = self._open()
+        self._index = VideoIndex.open(path, model=self._model, processor=self._processor)
 
     def facts(self) -> Facts:
         """What there is to search."""
-        index = self._index
-        model = index.about.model
+        model = self._index.about.model
         shown = os.path.basename(model) if os.path.isabs(model) else model  # visitors needn't know the folders here
-        return Facts(len(index.videos()), len(index), shown)
+        return Facts(len(self._index.videos()), len(self._index), shown)
 
     def search(self, text: str, count: int, path: str | None = None) -> list[Hit]:
         """Find moments for a text, best first.
@@ -96,7 +96,7 @@ class Library:
             count: At most so many.
             path: Only of videos whose names fit this pattern.
         """
-        with self._computing:
+        with self._computing, _without_folder(self._path):
             return self._index.search(text, k=count, path=path)
 
     def search_clip(self, upload: str | None, count: int, path: str | None = None) -> list[Hit]:
@@ -107,24 +107,23 @@ class Library:
         """
         check_upload(upload, self.limits)
         assert upload is not None
-        with self._computing:
+        with self._computing, _without_folder(upload):
             return self._index.search_video(upload, k=count, path=path)
 
     def explain(self, window: str, text: str) -> tuple[str, Explanation]:
         """Say what the model saw in a window, for a text: the video's name, and the explanation.
 
         Raises:
-            LookupError: If there is no such window.
-            ValueError: If the video has changed since it was indexed, or can't be read.
+            ValueError: If there is no such window any more, or its video is gone, has changed or can't be read.
         """
-        index = self._index
-        found = index.window(window)
-        settings = index.about.windows
+        try:
+            found = self._index.window(window)
+        except LookupError:
+            raise ValueError("This moment is no longer in the index: search again.") from None
+        settings = self._index.about.windows
         last_frame = found.start + settings.length - 1 / settings.fps
-        video = self.open_video(window)
-        with video.file, self._computing:
-            explanation = explain(self._model, self._processor, video.file, [text], start=found.start, end=last_frame)
-        return video.name, explanation
+        with _without_folder(found.video), self.open_video(window).file as file, self._computing:
+            return found.video, explain(self._model, self._processor, file, [text], start=found.start, end=last_frame)
 
     def add(self, upload: str | None) -> str:
         """Add an uploaded video to the index.
@@ -134,19 +133,24 @@ class Library:
 
         Raises:
             UploadError: If it is no video, or more than is taken.
-            StoreError: If the index can't be written.
+            ValueError: If the index can't be written.
         """
         assert self.uploads is not None
         check_upload(upload, self.limits)
         assert upload is not None
         name = Path(upload).name
-        with self._adding:
-            kept = keep_upload(upload, self.uploads)
-            report = index_videos([kept], self._model, self._path, processor=self._processor, workers=0)
-            if report.broken:
-                kept.unlink()
-                raise UploadError(f"{name} can't be used: {without_folder(report.broken[0].reason, str(kept))}.")
-            self._index = self._open()
+        with self._adding, _without_folder(self._path):
+            kept = kept_path(upload, self.uploads)
+            was_there = kept.exists()
+            try:
+                copy_whole(upload, kept)
+                report = index_videos([kept], self._model, self._path, processor=self._processor, workers=0)
+                if report.broken:
+                    raise UploadError(f"{name} can't be used: {without_folder(report.broken[0].reason, str(kept))}.")
+            except BaseException:
+                if not was_there:
+                    kept.unlink(missing_ok=True)
+                raise
         return f"{name} is in the index already." if report.unchanged else f"{name} can be found from now on."
 
     def open_video(self, window: str) -> OpenVideo:
@@ -154,14 +158,17 @@ class Library:
 
         Raises:
             LookupError: If there is no such window.
-            ValueError: If the video has changed since it was indexed, or is gone.
-            OSError: If it can't be read.
+            OSError: If it is gone or has changed since it was indexed, or can't be read.
         """
-        found = self._index.window(window)
-        file = locate(found.video)
-        if file is None or file.signature != found.signature:
-            raise ValueError("This video is gone, or another one has taken its place; it has to be indexed again.")
-        return OpenVideo(found.video, file.open(), file.size)
+        name = self._index.window(window).video
+        file = self._index.open_video(name)
+        return OpenVideo(name, file.open(), file.size)
 
-    def _open(self) -> VideoIndex:
-        return VideoIndex.open(self._path, model=self._model, processor=self._processor)
+
+@contextmanager
+def _without_folder(path: str) -> Iterator[None]:
+    """What goes wrong is for a visitor, whom the folders of the server don't concern."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise ValueError(without_folder(one_line(error), path)) from error

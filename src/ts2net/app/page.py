@@ -16,6 +16,7 @@ from typing import Any
 import gradio as gr
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..data.matching_files import VIDEO_SUFFIXES
 from ..errors import one_line
 from ..explanation import Explanation, draw_frame
 from ..search import Hit
@@ -41,7 +42,7 @@ def make_page(library: Library) -> gr.Blocks:
         delete_cache=(600, 3600),  # seconds: every ten minutes, uploads that are an hour old
     )
     limits = library.limits
-    upload: dict[str, Any] = {"file_types": ["video"], "height": 132}
+    upload: dict[str, Any] = {"file_types": ["video", *sorted(VIDEO_SUFFIXES)], "height": 132}
     taken = f"a video of at most {limits.megabytes:,} MB and {limits.seconds:,} seconds"
     with page:
         facts = gr.HTML(_render("facts.html", facts=library.facts()))

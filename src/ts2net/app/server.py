@@ -76,7 +76,7 @@ def create_app(
         make_page(library),
         path="/",
         allowed_paths=[],
-        max_file_size=limits.megabytes * 10**6,
+        max_file_size=limits.bytes,
         ssr_mode=False,
         mcp_server=False,
         pwa=False,

@@ -12,6 +12,7 @@ from ..errors import one_line
 from ..video_decoding_ts2net import decode_video
 
 _LONGEST_STEM = 40
+_MEGABYTE = 2**20  # as the browser's side of Gradio counts
 
 
 class UploadError(ValueError):
@@ -23,7 +24,7 @@ class UploadLimits:
     """How much is taken from a visitor at once.
 
     Args:
-        megabytes: Of a file, a million bytes each.
+        megabytes: Of a file, of 2**20 bytes each.
         seconds: Of a video.
 
     Raises:
@@ -32,6 +33,11 @@ class UploadLimits:
 
     megabytes: int = 200
     seconds: int = 600
+
+    @property
+    def bytes(self) -> int:
+        """Of a file."""
+        return self.megabytes * _MEGABYTE
 
     def __post_init__(self) -> None:
         for name in ("megabytes", "seconds"):
@@ -56,9 +62,9 @@ def check_upload(path: str | None, limits: UploadLimits) -> float:
         raise UploadError("Choose a video file first.")
     name = Path(path).name
     size = os.path.getsize(path)
-    if size > limits.megabytes * 10**6:
+    if size > limits.bytes:
         raise UploadError(
-            f"{name} is too large: {size / 10**6:,.1f} MB, and at most {limits.megabytes:,} MB are taken."
+            f"{name} is too large: {size / _MEGABYTE:,.1f} MB, and at most {limits.megabytes:,} MB are taken."
         )
     try:
         duration = decode_video(path, num_frames=1).info.duration
@@ -76,31 +82,35 @@ def without_folder(message: str, path: str) -> str:
     return message.removeprefix(f"{path}: ").replace(path, Path(path).name)
 
 
-def keep_upload(path: str, folder: Path) -> Path:
-    """Copy an upload to where it stays.
+def kept_path(upload: str, folder: Path) -> Path:
+    """Where an upload is to stay.
 
     Args:
-        path: Where it lies.
-        folder: Where to. It is made if need be.
+        upload: Where it lies.
+        folder: Where to.
 
     Returns:
-        Its new path, whose name ends in a digest of its content: the same file has the same name however often it
-        comes, and another one never takes its place.
+        A path whose name ends in a digest of the content: the same file has the same name however often it comes, and
+        another one never takes its place.
     """
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open(upload, "rb") as file:
         while chunk := file.read(2**20):
             digest.update(chunk)
-    kept = folder / safe_name(Path(path).name, digest.hexdigest()[:12])
-    if not kept.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{kept.name}.{os.getpid()}"
-        try:
-            shutil.copyfile(path, partial)
-            partial.replace(kept)
-        finally:
-            partial.unlink(missing_ok=True)
-    return kept
+    return folder / safe_name(Path(upload).name, digest.hexdigest()[:12])
+
+
+def copy_whole(upload: str, kept: Path) -> None:
+    """Copy an upload to where it stays, whole or not at all, if it isn't there already."""
+    if kept.exists():
+        return
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    partial = kept.with_name(f".{kept.name}.{os.getpid()}")
+    try:
+        shutil.copyfile(upload, partial)
+        partial.replace(kept)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def safe_name(name: str, digest: str) -> str:
