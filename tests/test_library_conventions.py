@@ -6,6 +6,7 @@ import pytest
 import torch
 from accelerate import cpu_offload, disk_offload, infer_auto_device_map
 from peft import LoraConfig, get_peft_model
+from torch._dynamo.utils import counters
 from transformers import AutoModel, CLIPModel
 
 from tiny_models import random_inputs, spread_weights, tiny_clip_config, tiny_config, tiny_model
@@ -140,6 +141,24 @@ def test_compiles_for_inference_without_a_graph_break(partly_padded):
     torch._dynamo.reset()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(logits(compiled, partly_padded), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_compiles_for_training_but_for_the_draws(partly_padded):
+    """The graph breaks at the perturbed top-k, whole, and nowhere else; the loss and its gradients stay."""
+    model = tiny_model().train()
+    seeds = torch.arange(len(partly_padded["pixel_values_videos"]))
+
+    def gradients(network):
+        model.zero_grad()
+        network(**partly_padded, return_loss=True, selection_seeds=seeds).loss.backward()
+        return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+    expected = gradients(model)
+    torch._dynamo.reset()
+    counters.clear()
+    torch.testing.assert_close(gradients(torch.compile(model, backend="eager")), expected, atol=1e-5, rtol=1e-4)
+    assert counters["graph_break"]
+    assert all("Skip calling function `<function perturbed_topk" in reason for reason in counters["graph_break"])
 
 
 def test_token_embeddings_grow(partly_padded):

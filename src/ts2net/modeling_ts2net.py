@@ -207,6 +207,8 @@ class TS2NetVisionLayer(CLIPEncoderLayer):
 # ----------------------------------------------------------------------------------------------------------------
 
 
+# Seeds, generators and threads are nothing that can be traced: left to torch.compile it would be a dozen small graphs.
+@torch.compiler.disable
 def perturbed_topk(
     scores: torch.Tensor,
     k: int,
