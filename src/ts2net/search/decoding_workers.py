@@ -15,8 +15,8 @@ import contextlib
 import multiprocessing
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -38,7 +38,7 @@ def decode_all(
     """Decode videos side by side.
 
     Args:
-        files: The videos.
+        files: The videos. One is taken when a worker is free for it.
         decode: Decodes one.
         workers: How many processes, at least 1.
         stop: Set to end before all is decoded.
@@ -50,39 +50,47 @@ def decode_all(
     Raises:
         RuntimeError: If no worker can be started.
     """
-    waiting = deque(files)
-    busy: dict[Connection, _Worker] = {}
+    waiting = iter(files)
+    running: dict[Connection, _Worker] = {}
+
+    def start(file: VideoFile, *, is_second_try: bool = False) -> None:
+        worker = _Worker(decode, file, is_second_try)
+        running[worker.pipe] = worker
+
     get_ready()
     try:
-        for _ in range(min(workers, len(waiting))):
-            worker = _Worker(decode)
-            busy[worker.pipe] = worker
-        for worker in busy.values():
-            worker.check_started()
-            worker.begin(waiting.popleft())
-        while busy and not stop.is_set():
-            for pipe in wait(list(busy), timeout=_PATIENCE):
+        for file in islice(waiting, workers):
+            start(file)
+        while running and not stop.is_set():
+            for pipe in wait(list(running), timeout=_PATIENCE):
                 assert isinstance(pipe, Connection)
-                worker = busy[pipe]
+                worker = running[pipe]
                 try:
-                    decoded: Decoded = pipe.recv()
+                    decoded: Decoded | None = pipe.recv()
                 except (EOFError, OSError):
-                    del busy[pipe]
+                    del running[pipe]
                     worker.close()
-                    again = _Worker(decode)
-                    busy[again.pipe] = again
-                    again.check_started()
-                    if worker.is_second_try:
-                        yield _crashed(worker.file)
-                        _next(again, waiting, busy)
-                    else:
-                        again.begin(worker.file, is_second_try=True)
+                    file = worker.crashed_with()
+                    if not worker.is_second_try:
+                        start(file, is_second_try=True)
+                        continue
+                    yield BrokenVideo(file.name, file.signature, "the process that decoded it crashed, twice")
+                    for following in islice(waiting, 1):
+                        start(following)
+                    continue
+                if decoded is None:
+                    worker.begin()
                     continue
                 yield decoded
                 if isinstance(decoded, (EndOfVideo, BrokenVideo)):
-                    _next(worker, waiting, busy)
+                    next_file = next(waiting, None)
+                    if next_file is not None:
+                        worker.begin(next_file)
+                    else:
+                        del running[pipe]
+                        worker.close()
     finally:
-        for worker in busy.values():
+        for worker in running.values():
             worker.close()
 
 
@@ -107,48 +115,40 @@ def _context() -> Any:
     return context
 
 
-def _next(worker: "_Worker", waiting: "deque[VideoFile]", busy: "dict[Connection, _Worker]") -> None:
-    if waiting:
-        worker.begin(waiting.popleft())
-    else:
-        del busy[worker.pipe]
-        worker.close()
-
-
-def _crashed(file: VideoFile) -> BrokenVideo:
-    return BrokenVideo(file.name, file.signature, "the process that decoded it crashed, twice")
-
-
 class _Worker:
-    """A process, and this end of the pipe to it."""
+    """A process, and this end of the pipe to it. It says when it is ready for its first video."""
 
-    def __init__(self, decode: Decode) -> None:
+    def __init__(self, decode: Decode, file: VideoFile, is_second_try: bool) -> None:
+        self.is_second_try = is_second_try
+        self._file = file
+        self._is_ready = False
         context = _context()
         self.pipe, theirs = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_work, args=(theirs, decode), daemon=True)
-        self.process.start()
+        self._process: BaseProcess = context.Process(target=_work, args=(theirs, decode), daemon=True)
+        self._process.start()
         theirs.close()
-        self.file: VideoFile
-        self.is_second_try = False
 
-    def check_started(self) -> None:
-        try:
-            self.pipe.recv()
-        except (EOFError, OSError):
+    def begin(self, file: VideoFile | None = None) -> None:
+        """Have it decode a video, or the first one now that it is ready."""
+        if file is not None:
+            self._file, self.is_second_try = file, False
+        self._is_ready = True
+        with contextlib.suppress(OSError):  # it died in the meantime, which shows when it is waited for
+            self.pipe.send(self._file)
+
+    def crashed_with(self) -> VideoFile:
+        """The video that ended it."""
+        if not self._is_ready:
             raise RuntimeError(
                 "no worker process could be started; a script has to keep what it runs under "
                 "`if __name__ == '__main__':`"
-            ) from None
-
-    def begin(self, file: VideoFile, *, is_second_try: bool = False) -> None:
-        self.file, self.is_second_try = file, is_second_try
-        with contextlib.suppress(OSError):  # it died in the meantime, which shows when it is waited for
-            self.pipe.send(file)
+            )
+        return self._file
 
     def close(self) -> None:
         self.pipe.close()
-        self.process.kill()  # it holds nothing that has to be put in order
-        self.process.join()
+        self._process.kill()  # it holds nothing that has to be put in order
+        self._process.join()
 
 
 def _work(pipe: Connection, decode: Decode) -> None:
@@ -157,7 +157,7 @@ def _work(pipe: Connection, decode: Decode) -> None:
 
     torch.set_num_threads(1)
     with contextlib.suppress(EOFError, OSError):  # the parent has ended
-        pipe.send("ready")
+        pipe.send(None)  # it is ready
         while True:
             file = pipe.recv()
             for decoded in decode(file):

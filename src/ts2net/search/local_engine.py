@@ -168,4 +168,4 @@ def _ahead(files: Sequence[VideoFile], decode: Decode, workers: int, count: int)
             yield item
     finally:
         stop.set()
-        thread.join()
+        thread.join(timeout=1)  # not for longer: it may be waiting for the first worker to start, and ends by itself
