@@ -135,6 +135,8 @@ def _requirements() -> list[str]:
     for line in requires("ts2net") or []:
         requirement = Requirement(line)
         marker = requirement.marker
+        if requirement.name == "ts2net":  # one of its extras that brings another
+            continue
         if marker is None or any(marker.evaluate({"extra": extra}) for extra in _EXTRAS):
             requirement.marker = None
             lines.append(str(requirement))
