@@ -1,0 +1,327 @@
+"""Searching an index of synthetic windows, beside brute force in torch and FAISS on mean-pooled vectors.
+
+    python bench/search.py --windows 10000 100000
+    python bench/search.py --windows 1000000 --work /somewhere/with/40/GB
+
+How the embeddings are made. Each is the sum of parts with a share of its squared length, drawn from a normal
+distribution whose deviation falls with the dimension as `(1 + i) ** -0.25`, so that the energy lies in fewer
+dimensions than there are; then it is brought to length 1 and rounded to float16.
+
+    0.45  what all frames have in common (the cone in which a CLIP's image embeddings lie)
+    0.20  the topic of the scene, one of 256 that all films draw from
+    0.15  the scene itself; scenes last 48 seconds on average, and windows know nothing of where they change
+    0.08  the film, of 300 windows, half an hour
+    0.07  what drifts from second to second inside a scene (autoregressive, 0.95 a second) and jumps with it
+    0.03  the frame in its window: the temporal encoder sees other neighbours in each window that a frame is in
+    0.02  the window
+
+A window is 12 frames, one a second, every 6 seconds, so that neighbours share half of their seconds. Frames of one
+window have a cosine of about 0.93, those of different films one of about 0.46.
+
+A query is near a window that is drawn at random, but across a modality gap: 0.40 of its squared length is a direction
+that all queries share, which has a cosine of 0.2 with that of the frames; 0.05 is the direction of the window's mean
+without what all frames have in common; and 0.55 is noise. Its cosine with its own window's frames is about 0.20, and
+with others 0.05 with a deviation of 0.05 or so.
+
+Everything is seeded. Windows are made film by film and streamed into the index in commits of 3,000, and to a plain
+file that brute force and FAISS read. Each way searches in a process of its own, one query at a time, after a few
+queries to warm up. Memory is the peak of that process's resident memory, with the libraries. Recall@10 is against
+exact search. Brute force reads the plain file by memory map, which counts as its memory; FAISS holds the means alone,
+brought to length 1, in an IVF index of float32, and what it finds is not scored again.
+"""
+
+import argparse
+import json
+import math
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ts2net.search.index import VideoIndex
+from ts2net.search.records import IndexedVideo, IndexedWindow
+from ts2net.search.store import About, Store
+from ts2net.search.vector_index import has_vector_index, update_vector_index
+from ts2net.search.windows import WindowSettings
+
+WIDTH, FRAMES, STEP, FILM, SCENE_SECONDS, TOPICS, SCALE = 512, 12, 6, 300, 48, 256, 100.0
+WARM_UP = 5
+SPECTRUM = (1 + np.arange(WIDTH, dtype=np.float32)) ** -0.25
+SPECTRUM /= np.linalg.norm(SPECTRUM)
+
+
+def draw(random: np.random.Generator, count: int) -> np.ndarray:
+    """Vectors of squared length 1 on average: `(count, WIDTH)`."""
+    return random.standard_normal((count, WIDTH), dtype=np.float32) * SPECTRUM
+
+
+def unit(values: np.ndarray) -> np.ndarray:
+    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
+def shared_parts(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The direction that all frames have in common, and the topics."""
+    random = np.random.default_rng(seed)
+    return unit(draw(random, 1))[0], draw(random, TOPICS)
+
+
+def film(number: int, windows: int, seed: int) -> np.ndarray:
+    """The frames of a film's windows, float16 of shape `(windows, FRAMES, WIDTH)`."""
+    common, topics = shared_parts(seed)
+    random = np.random.default_rng([seed, number])
+    seconds = (windows - 1) * STEP + FRAMES
+    cuts = random.random(seconds) < 1 / SCENE_SECONDS
+    cuts[0] = True
+    scene = np.cumsum(cuts) - 1
+    own_topics = topics[random.integers(TOPICS, size=scene[-1] + 1)]
+    scenes = math.sqrt(0.20) * own_topics + math.sqrt(0.15) * draw(random, scene[-1] + 1)
+    drift = draw(random, seconds)
+    for second in np.flatnonzero(~cuts):
+        drift[second] = 0.95 * drift[second - 1] + math.sqrt(1 - 0.95**2) * drift[second]
+    frames = math.sqrt(0.45) * common + math.sqrt(0.08) * draw(random, 1) + scenes[scene] + math.sqrt(0.07) * drift
+    seen = frames[(np.arange(windows) * STEP)[:, None] + np.arange(FRAMES)]
+    seen += math.sqrt(0.03) * draw(random, windows * FRAMES).reshape(seen.shape)
+    seen += math.sqrt(0.02) * draw(random, windows)[:, None]
+    return unit(seen).astype(np.float16)
+
+
+def films(windows: int, seed: int) -> Iterator[np.ndarray]:
+    for number, first in enumerate(range(0, windows, FILM)):
+        yield film(number, min(FILM, windows - first), seed)
+
+
+def make_queries(frames: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Queries near some of the windows, float32 of shape `(count, WIDTH)`."""
+    common, _ = shared_parts(seed)
+    random = np.random.default_rng([seed, 2**31])
+    means = frames[np.sort(random.choice(len(frames), count))].astype(np.float32).mean(axis=1)
+    content = unit(means - (means @ common)[:, None] * common)
+    texts = 0.2 * common + math.sqrt(1 - 0.2**2) * unit(draw(random, 1))
+    return unit(math.sqrt(0.40) * texts + math.sqrt(0.05) * content + math.sqrt(0.55) * draw(random, count))
+
+
+def as_video(number: int, frames: np.ndarray) -> IndexedVideo:
+    picture = bytes(1000)
+    windows = []
+    for place, window in enumerate(frames):
+        start = float(STEP * place)
+        times = [start + second for second in range(FRAMES)]
+        windows.append(IndexedWindow(start, start + FRAMES, times, window, picture))
+    return IndexedVideo(f"/films/{number:06d}.mp4", "1", windows[-1].end, {}, windows)
+
+
+def prepare(folder: Path, windows: int, queries: int, seed: int) -> None:
+    """Write the index and the plain file, and print how long the index took, but for making the embeddings."""
+    about = About(
+        model="synthetic",
+        revision=None,
+        fingerprint="",
+        dtype="float32",
+        dim=WIDTH,
+        windows=WindowSettings(FRAMES, STEP, 1.0),
+        matching_kind="weighted",
+        temperature=4.0,
+        padding_mode="masked",
+        logit_scale=SCALE,
+    )
+    plain = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.float16, (windows, FRAMES, WIDTH))
+    store = Store.create(folder / "index", about)
+    writing, first, waiting = 0.0, 0, []
+    with store.writer():
+        for number, frames in enumerate(films(windows, seed)):
+            plain[first : first + len(frames)] = frames
+            first += len(frames)
+            waiting.append(as_video(number, frames))
+            if len(waiting) == 10 or first == windows:
+                begun = time.perf_counter()
+                store.add(waiting)
+                writing += time.perf_counter() - begun
+                waiting = []
+        begun = time.perf_counter()
+        store.compact()
+        writing += time.perf_counter() - begun
+        begun = time.perf_counter()
+        update_vector_index(store)
+        indexing = time.perf_counter() - begun
+        has_index = has_vector_index(store.snapshot())
+    np.save(folder / "queries.npy", make_queries(plain, queries + WARM_UP, seed))
+    size = sum(file.stat().st_size for file in (folder / "index").rglob("*") if file.is_file())
+    print(json.dumps({"writing": writing, "indexing": indexing, "has_index": has_index, "bytes": size}))
+
+
+Places = list[list[int]]  # of the best windows of each query
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to search.
+
+    Args:
+        search: What is timed: a query in, the answer out.
+        best: What is compared: queries in, the ten best windows of each out, and the share that was scored in full.
+    """
+
+    search: Callable[[np.ndarray], object]
+    best: Callable[[np.ndarray], tuple[Places, float]]
+
+
+def ours(folder: Path, exact: bool) -> Way:
+    index = VideoIndex.open(folder / "index")
+
+    def best(queries: np.ndarray) -> tuple[Places, float]:
+        # Thirty windows are what ten hits are made of, by default.
+        top = index.top(queries, 30, exact=exact)
+        places = [[FILM * int(row.video[7:13]) + int(row.start) // STEP for row in rows[:10]] for rows in top.windows]
+        return places, top.in_full / top.seen
+
+    return Way(lambda query: index.search_embeds(query[None], 10, exact=exact), best)
+
+
+def brute_force(folder: Path) -> Way:
+    """The model's matching in float32, over every frame, a few windows at a time."""
+    from ts2net.modeling_ts2net import match
+
+    frames = np.load(folder / "frames.npy", mmap_mode="c")
+
+    @torch.inference_mode()
+    def best(queries: np.ndarray) -> tuple[Places, float]:
+        texts, scores = torch.from_numpy(queries), []
+        for first in range(0, len(frames), 1024):
+            some = torch.nn.functional.normalize(torch.from_numpy(frames[first : first + 1024]).float(), dim=-1)
+            scores.append(match(texts, some, torch.ones(some.shape[:2], dtype=torch.bool), 4.0))
+        return torch.cat(scores, dim=1).topk(10).indices.tolist(), 1.0
+
+    return Way(lambda query: best(query[None]), best)
+
+
+def faiss_means(folder: Path) -> Way:
+    import faiss
+
+    index = faiss.read_index(str(folder / "faiss"))
+    faiss.extract_index_ivf(index).nprobe = 64
+
+    def best(queries: np.ndarray) -> tuple[Places, float]:
+        return index.search(queries, 10)[1].tolist(), 0.0
+
+    return Way(lambda query: best(query[None]), best)
+
+
+def build_faiss(folder: Path) -> None:
+    """Print how long FAISS takes, but for the means."""
+    import faiss
+
+    frames = np.load(folder / "frames.npy", mmap_mode="r")
+    means = np.concatenate(
+        [unit(frames[first : first + FILM].astype(np.float32).mean(axis=1)) for first in range(0, len(frames), FILM)]
+    )
+    begun = time.perf_counter()
+    index = faiss.index_factory(WIDTH, f"IVF{max(1, int(math.sqrt(len(means))))},Flat", faiss.METRIC_INNER_PRODUCT)
+    index.train(means[:: max(1, len(means) // 50_000)])
+    index.add(means)
+    seconds = time.perf_counter() - begun
+    faiss.write_index(index, str(folder / "faiss"))
+    print(json.dumps({"indexing": seconds, "bytes": (folder / "faiss").stat().st_size}))
+
+
+WAYS: dict[str, Callable[[Path], Way]] = {
+    "exact": lambda folder: ours(folder, True),
+    "approximate": lambda folder: ours(folder, False),
+    "brute force": brute_force,
+    "FAISS means": faiss_means,
+}
+
+
+def measure(name: str, folder: Path, count: int) -> None:
+    """Print how long each of some queries took, the peak memory until then, and what is found for all of them."""
+    way = WAYS[name](folder)
+    queries = np.load(folder / "queries.npy")
+    seconds = []
+    for query in queries[: WARM_UP + count]:
+        begun = time.perf_counter()
+        way.search(query)
+        seconds.append(time.perf_counter() - begun)
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found, share = way.best(queries)
+    print(json.dumps({"seconds": seconds[WARM_UP:], "peak": peak, "found": found, "share": share}))
+
+
+def in_process(step: str, *args: object) -> dict:
+    command = [sys.executable, __file__, "--step", step, *map(str, args)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+
+
+def report(windows: int, folder: Path, args: argparse.Namespace) -> None:
+    made = in_process("prepare", folder, windows, args.queries, args.seed)
+    means = in_process("faiss", folder)
+    gigabytes = 2**30
+    built = {
+        "exact": (made["writing"], made["bytes"]),
+        "approximate": (made["writing"] + made["indexing"], made["bytes"]),
+        "brute force": (math.nan, (folder / "frames.npy").stat().st_size),
+        "FAISS means": (means["indexing"], means["bytes"]),
+    }
+    slow_queries = max(10, min(20, args.queries, 200_000 // windows))  # to look at every frame takes long
+    ways = [way for way in WAYS if way != "approximate" or made["has_index"]]  # small indexes have none
+    runs = {}
+    for way in ways:
+        runs[way] = in_process(
+            "measure", way, folder, slow_queries if way in ("exact", "brute force") else args.queries
+        )
+    base = np.median(runs["brute force"]["seconds"])
+    print(
+        f"\n{windows} windows of {FRAMES} frames, {os.cpu_count()} cores, {torch.get_num_threads()} threads in torch"
+    )
+    print(
+        f"{'':12}{'build s':>9}{'disk GiB':>10}{'memory MiB':>12}{'median ms':>11}{'p95 ms':>9}{'recall@10':>11}"
+        f"{'in full':>10}{'of brute force':>16}{'queries':>9}"
+    )
+    for way, run in runs.items():
+        median, late = np.percentile(run["seconds"], [50, 95])
+        pairs = list(zip(run["found"], runs["exact"]["found"], strict=True))
+        recall = np.mean([len(set(some) & set(best)) / len(best) for some, best in pairs])
+        seconds, size = built[way]
+        print(
+            f"{way:12}{seconds:9.1f}{size / gigabytes:10.2f}{run['peak'] / 2**20:12.0f}{1000 * median:11.1f}"
+            f"{1000 * late:9.1f}{recall:11.3f}{run['share']:10.3%}{median / base:16.3f}{len(run['seconds']):9}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--windows", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--work", type=Path, help="Folder for 28 KiB a window, emptied after; a temporary one if not given."
+    )
+    parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.step:
+        step, *rest = args.step
+        if step == "prepare":
+            prepare(Path(rest[0]), *map(int, rest[1:]))
+        elif step == "faiss":
+            build_faiss(Path(rest[0]))
+        else:
+            measure(rest[0], Path(rest[1]), int(rest[2]))
+        return
+    for windows in args.windows:
+        folder = Path(tempfile.mkdtemp(dir=args.work))
+        try:
+            report(windows, folder, args)
+        finally:
+            shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
