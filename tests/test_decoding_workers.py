@@ -1,0 +1,35 @@
+"""Workers that decode: a crash costs one video, and only what is asked for is begun."""
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from ts2net.search.decoding import Decoded, EndOfVideo
+from ts2net.search.decoding_workers import decode_all
+from ts2net.search.records import BrokenVideo
+from ts2net.search.sources import VideoFile
+
+
+def file(name: str) -> VideoFile:
+    return VideoFile(name, "1", name, 0, 1)
+
+
+def decode_or_crash(video: VideoFile) -> Iterator[Decoded]:
+    """One that is called after a file crashes until that file is there, as a decoder's library would."""
+    if video.name == "always":
+        os._exit(1)
+    if video.name.startswith("/") and not Path(video.name).exists():
+        Path(video.name).touch()
+        os._exit(1)
+    yield EndOfVideo(video.name, "1", 1.0, {}, 0, None)
+
+
+def test_a_crash_costs_one_video_and_is_tried_twice(tmp_path: Path):
+    once = str(tmp_path / "once")
+    names = ["a", "always", "b", once, "c"]
+    decoded = list(decode_all(map(file, names), decode_or_crash, 2, threading.Event()))
+    ends = sorted(item.name for item in decoded if isinstance(item, EndOfVideo))
+    assert ends == sorted(["a", "b", once, "c"])
+    broken = [item for item in decoded if isinstance(item, BrokenVideo)]
+    assert broken == [BrokenVideo("always", "1", "the process that decoded it crashed, twice")]
