@@ -75,6 +75,14 @@ def index(
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of the model's repository.", show_default="main")
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="local is this machine; ray a cluster whose machines see the videos under the same paths."),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="Of the cluster, such as 10.0.0.1:6379.", show_default="a Ray of this machine alone"),
+    ] = None,
 ) -> None:
     """Make an index of videos, or bring one up to date.
 
@@ -92,6 +100,8 @@ def index(
         ts2net index ~/Videos 'more/**/*.mkv' --out my-index --drop-missing
 
         ts2net index prepared/msrvtt --model me/my-ts2net --out my-index --metadata about.csv
+
+        ts2net index /shared/videos --model me/my-ts2net --out s3://me/index --engine ray --ray-address 10.0.0.1:6379
     """
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
         from ..search.indexing import index_videos
@@ -113,6 +123,8 @@ def index(
                 device=device,
                 dtype=dtype,
                 revision=revision,
+                engine=engine,
+                ray_address=ray_address,
                 console=Console(stderr=True),
             )
         except KeyboardInterrupt:

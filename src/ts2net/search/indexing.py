@@ -7,11 +7,11 @@ left to do: the index itself tells what is done, so the same command goes on whe
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -79,6 +79,8 @@ def index_videos(
     device: str | None = None,
     dtype: str | None = None,
     revision: str | None = None,
+    engine: Literal["local", "ray"] = "local",
+    ray_address: str | None = None,
     console: Console | None = None,
 ) -> IndexReport:
     """Make an index of videos, or bring one up to date.
@@ -97,6 +99,9 @@ def index_videos(
         device: Such as `"cuda:1"`; `None` is a GPU if there is one.
         dtype: Type of the weights: `"auto"` is the checkpoint's own. `None` is as the index has it, or that.
         revision: Branch, tag or commit of the model's repository.
+        engine: `"local"` decodes and encodes on this machine, `"ray"` on a cluster, whose machines have to see the
+            videos under the same paths. There `workers` and `device` are for Ray to decide.
+        ray_address: Of the cluster, as `ray.init` takes it; `None` is a Ray of this machine alone.
         console: Where to show the progress; `None` shows none.
 
     Returns:
@@ -107,8 +112,11 @@ def index_videos(
         ValueError: If the index was made with another model or other settings, or an argument is out of range.
         BlockingIOError: If another process is writing to the index.
         StoreError: If the index can't be written. What it holds is whole, and a repeated call goes on.
+        ImportError: If the engine's library isn't installed.
+        ClusterError: If there is no such cluster, or it fails again and again; see `ray_engine`.
     """
     begun = time.monotonic()
+    _check_engine(engine, ray_address, workers, device)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if workers is not None and workers < 0:
@@ -119,7 +127,9 @@ def index_videos(
         labelled = with_metadata(found.videos, read_metadata(metadata), Path(metadata).absolute().parent)
         found = Found(labelled, found.broken)
 
-    if workers != 0:
+    if engine == "ray":
+        device = "cpu"  # of this process, which only hands the model on
+    elif workers != 0:
         get_ready()  # while the model is loaded
 
     store = Store.open(out) if Store.exists(out) else None
@@ -130,15 +140,23 @@ def index_videos(
         _check_same(store, about)
         report = IndexReport()
         todo = _plan(store, found, report, drop_missing, relabel=metadata is not None)
-        count = min(available_cores() if workers is None else workers, len(todo))
-        outcomes = local_engine.encode_videos(
-            todo,
-            store.about.windows,
-            encoder,
-            workers=count,
-            batch_size=batch_size,
-            num_threads=max(1, available_cores() // max(1, count)),
-        )
+        outcomes: Generator[Outcome, None, None]
+        if engine == "ray":
+            from . import ray_engine
+
+            outcomes = ray_engine.encode_videos(
+                todo, store.about.windows, encoder, batch_size=batch_size, address=ray_address
+            )
+        else:
+            count = min(available_cores() if workers is None else workers, len(todo))
+            outcomes = local_engine.encode_videos(
+                todo,
+                store.about.windows,
+                encoder,
+                workers=count,
+                batch_size=batch_size,
+                num_threads=max(1, available_cores() // max(1, count)),
+            )
         with closing(outcomes), _progress(console, todo) as show:
             _write(store, outcomes, report, show)
         store.compact()
@@ -149,6 +167,18 @@ def index_videos(
 
 # ---------------------------------------------------------------------------------------------------------------------
 # With what
+
+
+def _check_engine(engine: str, ray_address: str | None, workers: int | None, device: str | None) -> None:
+    if engine == "ray":
+        for name, value in (("workers", workers), ("device", device)):
+            if value is not None:
+                raise ValueError(f"{name}={value!r} is for the local engine; Ray decides it by what its cluster has")
+        from . import ray_engine  # noqa: F401  says what to install, before a model is loaded
+    elif engine != "local":
+        raise ValueError(f"engine must be 'local' or 'ray', got {engine!r}")
+    elif ray_address is not None:
+        raise ValueError(f"ray_address={ray_address!r} is for engine='ray', got engine='local'")
 
 
 def _encoder_for(
