@@ -394,15 +394,15 @@ def _all_rows(search: Any) -> pa.Table:
 
 
 def _take(table: Any, rows: Sequence[int], columns: list[str]) -> pa.Table:
-    """Some rows by their place, in any order."""
+    """Some rows by their place, in any order: reading goes fastest in the one in which they lie."""
     if not rows:
         return pa.table({name: [] for name in [*columns, "_rowid"]})
-    return table.take_row_ids(list(rows)).select(columns).with_row_id().to_arrow()
+    return table.take_row_ids(sorted(rows)).select(columns).with_row_id().to_arrow()
 
 
 def _hits(table: Any, moments: Sequence[Sequence[ScoredWindow]]) -> list[list[Hit]]:
     """Read what else is to be said of windows."""
-    rows = sorted({window.row for windows in moments for window in windows})
+    rows = list({window.row for windows in moments for window in windows})
     taken = _take(table, rows, ["window", "frame_times", "metadata", "thumbnail"])
     known = {row["_rowid"]: row for row in taken.to_pylist()}
     return [

@@ -126,7 +126,7 @@ def exact_scores(frames: np.ndarray, query: np.ndarray, matching: Matching) -> t
     query = np.ascontiguousarray(query, dtype=np.float64)
     query = query / max(np.sqrt(np.vecdot(query, query)), _TINY)
     lengths = np.maximum(np.sqrt(np.vecdot(frames, frames)), _TINY)
-    cosines = np.vecdot(frames / lengths[..., None], query)  # (W, T)
+    cosines = np.vecdot(frames, query) / lengths  # (W, T)
     if matching.temperature is None:
         logits = np.zeros_like(cosines)
     else:
