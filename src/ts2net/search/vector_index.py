@@ -51,9 +51,8 @@ def update_vector_index(store: Store, fewest_windows: int = FEWEST_WINDOWS) -> b
     config = next((config for config in store.table.list_indices() if list(config.columns) == [_COLUMN]), None)
     if config is not None and (config.num_unindexed_rows or 0) < _STALE_SHARE * windows:
         return False
-    store.index_column(
-        _COLUMN, IvfRq(distance_type="dot", num_bits=_BITS, num_partitions=-(-windows // _WINDOWS_A_PARTITION))
-    )
+    partitions = -(-windows // _WINDOWS_A_PARTITION)
+    store.index_column(_COLUMN, IvfRq(distance_type="dot", num_bits=_BITS, num_partitions=partitions))
     return True
 
 
