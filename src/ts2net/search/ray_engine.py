@@ -39,9 +39,11 @@ from .records import BrokenVideo
 from .sources import VideoFile
 from .windows import WindowSettings
 
-# Read when Ray is started: else it reports to its makers, and writes of its inner life to the screen.
+# Read when Ray is imported or started: else it reports to its makers, writes of its inner life to the screen, and
+# connects again by itself what was just disconnected.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 try:
     import pyarrow as pa
@@ -273,7 +275,7 @@ def _stream(
 
 def _dataset(files: list[VideoFile], settings: WindowSettings, encoder: WindowEncoder, batch_size: int) -> Any:
     """Blocks of files, decoded and encoded."""
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors are raised as well
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
