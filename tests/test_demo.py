@@ -106,7 +106,7 @@ def test_demo_goes_the_whole_way(demo: tuple[Path, str]) -> None:
     assert [float(score) for score, _ in shown] == pytest.approx(scores[best].tolist(), abs=0.0051)
     assert page.count("<h2>") == 6
     assert page.count("<video") == 18
-    assert page.count("<figure") == 18 * 8
+    assert page.count("<figure") == 18 * 4
 
 
 def test_another_query_is_answered_without_training_again(demo: tuple[Path, str]) -> None:
