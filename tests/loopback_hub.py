@@ -24,6 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 import huggingface_hub
 import pytest
+import transformers
 import yaml
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
@@ -159,6 +160,8 @@ class LoopbackHub:
         patch.setattr(huggingface_hub.constants, "ENDPOINT", self.endpoint)
         patch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", links)
         patch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+        # A client that transformers keeps remembers where the Hub was when it was first needed.
+        patch.setattr(transformers.utils.hub, "_hf_api", None)
 
     @contextmanager
     def break_request(
