@@ -15,7 +15,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -100,10 +100,9 @@ TABLES = {
 }
 
 
-def prepare_clips(out: Path, split: str, count: int, processor: TS2NetProcessor) -> None:
+def prepare_clips(out: Path, split: str, count: int, processor: TS2NetProcessor, pool: Executor) -> None:
     """Render a split to mp4, read it back, and keep its frames as bytes: `(clips, frames, 3, H, W)`."""
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        files = list(pool.map(render_mp4, clips(split, count), chunksize=32))
+    files = list(pool.map(render_mp4, clips(split, count), chunksize=32))
     read = processor.video_processor(files, do_rescale=False, do_normalize=False)
     save_file({"frames": read["pixel_values_videos"].round().to(torch.uint8)}, out / f"{split}.safetensors")
 
@@ -309,7 +308,7 @@ def main() -> None:
             _, processor = start_from_clip(args.out / f"clip-{todo[0][1]}")
             for split, count in {"train": args.clips, **SPLITS}.items():
                 if not (args.out / f"{split}.safetensors").exists():
-                    prepare_clips(args.out, split, count, processor)
+                    prepare_clips(args.out, split, count, processor, pool)
         started = [pool.submit(run, args.out, row, seed, args.steps, args.clips) for row, seed in todo]
         for number, finished in enumerate(as_completed(started), start=1):
             runs.append(finished.result())

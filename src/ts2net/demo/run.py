@@ -84,11 +84,11 @@ def run_demo(
             for split, count in (("train", training_clips), ("test", test_clips)):
                 prepare("motion_shapes", data, splits=[split], num_clips=count, workers=workers, console=console)
         _say(console, f"{training_clips} clips to train on and {test_clips} to search are in {data}")
+        if not (out / "clip").exists():
+            with record.timed("training the CLIP"):
+                _make_clip(console, out, photos, photo_steps)
+        _say(console, f"a CLIP that was trained on {photos} photos of shapes is in {out / 'clip'}")
         with _one_thread():
-            if not (out / "clip").exists():
-                with record.timed("training the CLIP"):
-                    _make_clip(console, out, photos, photo_steps)
-            _say(console, f"a CLIP that was trained on {photos} photos of shapes is in {out / 'clip'}")
             _train(console, out, record, training)
     _say(console, f"a TS2-Net is in {model}, with its code and its card")
     for name, figures in _figures(record):
