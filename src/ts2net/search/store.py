@@ -39,6 +39,8 @@ except ImportError as error:
 FORMAT = 1  # to be raised when the tables change
 
 _WINDOWS, _BROKEN = "windows", "broken"
+# Every exact search reads all frames, and this version of LanceDB's files reads lists about twice as fast as the newer.
+_STORAGE = {"new_table_data_storage_version": "2.0"}
 _ABOUT_KEY = b"ts2net"
 _MANY_SMALL_FILES = 16
 _VIDEOS_RELABELLED_AT_ONCE = 64
@@ -177,7 +179,7 @@ class Store:
         with _writing(path):
             database = _connect(path)
             schema = windows_schema(about)
-            table = database.create_table(_WINDOWS, schema=schema)
+            table = database.create_table(_WINDOWS, schema=schema, storage_options=_STORAGE)
         return Store(path, database, table, about)
 
     def snapshot(self) -> Any:
