@@ -39,7 +39,7 @@ except ImportError as error:
 FORMAT = 1  # to be raised when the tables change
 
 _WINDOWS, _BROKEN = "windows", "broken"
-# Every exact search reads all frames, and this version of LanceDB's files reads lists about twice as fast as the newer.
+# An exact search reads all frames, and this version of the files gives lists about twice as fast as newer ones.
 _STORAGE = {"new_table_data_storage_version": "2.0"}
 _ABOUT_KEY = b"ts2net"
 _MANY_SMALL_FILES = 16
