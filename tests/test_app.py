@@ -21,12 +21,16 @@ from playwright.sync_api import expect, sync_playwright
 
 from tiny_models import tiny_config, tiny_model, tiny_processor
 from ts2net.app import UploadLimits, create_app, write_space
+from ts2net.app.decoding import clip_inputs
+from ts2net.app.library import Library
+from ts2net.app.uploads import UploadError
 from ts2net.cli import main
 from ts2net.search import VideoIndex, WindowSettings, index_videos
 from video_files import write_video
 
 HOSTILE = "<img src=x onerror=document.title='hacked'>${document.title='hacked'}{{x}}.mp4"
 LIMITS = UploadLimits(megabytes=2, seconds=30)
+expect.set_options(timeout=20_000)  # the first upload waits for a process that has imported PyTorch
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +240,47 @@ def test_adds_a_video(page, folder, tmp_path):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Behind the page
+
+
+class CrashingProcessor:
+    """Ends the process that uses it, as a decoder that a video has broken does."""
+
+    def __call__(self, videos):
+        os._exit(1)
+
+
+def test_an_upload_that_crashes_the_decoder_costs_only_its_own_process(folder):
+    with pytest.raises(
+        UploadError, match=r"^clip\.mp4 can't be read as a video: the process that decoded it crashed\.$"
+    ):
+        clip_inputs(str(folder / "clip.mp4"), CrashingProcessor(), LIMITS)
+
+
+def test_a_clip_is_searched_for_as_the_index_does_it(folder):
+    """Decoded apart or here, it finds the same with the same scores."""
+    index, clip = folder / "index", str(folder / "clip.mp4")
+    found = Library(index, model=None, device="cpu", uploads=None, limits=LIMITS).search_clip(clip, 5)
+    assert found == VideoIndex.open(index, device="cpu").search_video(clip, 5)
+
+
+def test_visitors_add_no_more_than_is_allowed(folder, tmp_path):
+    """The one that is too much is refused, nothing of it stays, and what is kept already may come again."""
+    shutil.copytree(folder / "index", tmp_path / "index")
+    limits = UploadLimits(megabytes=2, seconds=30, total_megabytes=1)
+    library = Library(tmp_path / "index", model=None, device="cpu", uploads=tmp_path / "kept", limits=limits)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "earlier.mp4").write_bytes(bytes(2**20 - 100_000))
+    write_video(tmp_path / "small.mp4", frames=12, fps=4)
+    assert "can be found" in library.add(str(tmp_path / "small.mp4"))
+    write_video(tmp_path / "more.mp4", frames=13, fps=4)
+    (tmp_path / "kept" / "later.mp4").write_bytes(bytes(100_000))
+    before = sorted(os.listdir(tmp_path / "kept"))
+    with pytest.raises(
+        UploadError, match=r"more\.mp4 can't be added: all added videos may take 1 MB, and 1\.0 MB are"
+    ):
+        library.add(str(tmp_path / "more.mp4"))
+    assert sorted(os.listdir(tmp_path / "kept")) == before
+    assert "is in the index already" in library.add(str(tmp_path / "small.mp4"))
 
 
 def windows(folder):

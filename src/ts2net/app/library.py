@@ -17,8 +17,10 @@ from ..errors import one_line
 from ..explanation import Explanation, explain
 from ..scoring import load
 from ..search import Hit, VideoIndex, index_videos
+from ..search.decoding_workers import get_ready
 from ..search.store import Store
-from .uploads import UploadError, UploadLimits, check_upload, copy_whole, kept_path, without_folder
+from .decoding import check_video, clip_inputs
+from .uploads import UploadError, UploadLimits, check_room, check_upload, copy_whole, kept_path, without_folder
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Library:
         self.limits = limits
         self.uploads = uploads
         self._path = os.fspath(path)
+        get_ready()  # for the first upload, while the model is loaded
         about = Store.open(path).about
         name, revision = (about.model, about.revision) if model is None else (model, None)
         try:
@@ -105,10 +108,10 @@ class Library:
         Raises:
             UploadError: If it is no video, or more than is taken.
         """
-        check_upload(upload, self.limits)
-        assert upload is not None
-        with self._computing, _without_folder(upload):
-            return self._index.search_video(upload, k=count, path=path)
+        clip = check_upload(upload, self.limits)
+        inputs = clip_inputs(clip, self._processor.video_processor, self.limits)
+        with self._computing, _without_folder(self._path):
+            return self._index.search_inputs(inputs, k=count, path=path)
 
     def explain(self, window: str, text: str) -> tuple[str, Explanation]:
         """Say what the model saw in a window, for a text: the video's name, and the explanation.
@@ -136,15 +139,17 @@ class Library:
             ValueError: If the index can't be written.
         """
         assert self.uploads is not None
-        check_upload(upload, self.limits)
-        assert upload is not None
-        name = Path(upload).name
+        video = check_upload(upload, self.limits)
+        check_video(video, self.limits)
+        name = Path(video).name
         with self._adding, _without_folder(self._path):
-            kept = kept_path(upload, self.uploads)
+            kept = kept_path(video, self.uploads)
             was_there = kept.exists()
+            if not was_there:
+                check_room(video, self.uploads, self.limits)
             try:
-                copy_whole(upload, kept)
-                report = index_videos([kept], self._model, self._path, processor=self._processor, workers=0)
+                copy_whole(video, kept)
+                report = index_videos([kept], self._model, self._path, processor=self._processor, workers=1)
                 if report.broken:
                     raise UploadError(f"{name} can't be used: {without_folder(report.broken[0].reason, str(kept))}.")
             except BaseException:
@@ -170,5 +175,7 @@ def _without_folder(path: str) -> Iterator[None]:
     """What goes wrong is for a visitor, whom the folders of the server don't concern."""
     try:
         yield
+    except UploadError:
+        raise  # it is for the visitor already
     except (ValueError, OSError) as error:
         raise ValueError(without_folder(one_line(error), path)) from error

@@ -8,9 +8,6 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import one_line
-from ..video_decoding_ts2net import decode_video
-
 _LONGEST_STEM = 40
 _MEGABYTE = 2**20  # as the browser's side of Gradio counts
 
@@ -21,11 +18,12 @@ class UploadError(ValueError):
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """How much is taken from a visitor at once.
+    """How much is taken from visitors.
 
     Args:
         megabytes: Of a file, of 2**20 bytes each.
         seconds: Of a video.
+        total_megabytes: Of all videos that are added.
 
     Raises:
         ValueError: If one of them is not positive.
@@ -33,6 +31,7 @@ class UploadLimits:
 
     megabytes: int = 200
     seconds: int = 600
+    total_megabytes: int = 10_000
 
     @property
     def bytes(self) -> int:
@@ -40,41 +39,45 @@ class UploadLimits:
         return self.megabytes * _MEGABYTE
 
     def __post_init__(self) -> None:
-        for name in ("megabytes", "seconds"):
+        for name in ("megabytes", "seconds", "total_megabytes"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
 
-def check_upload(path: str | None, limits: UploadLimits) -> float:
-    """Check an uploaded file before it is used.
+def check_upload(path: str | None, limits: UploadLimits) -> str:
+    """Check that there is an uploaded file of a size that is taken; what is in it isn't looked at.
 
     Args:
         path: Where it lies; `None` if there is none.
         limits: What may be taken.
 
     Returns:
-        The seconds that the video lasts.
+        Where it lies.
 
     Raises:
-        UploadError: If it is no video, too large or too long.
+        UploadError: If there is none, or it is too large.
     """
     if path is None:
         raise UploadError("Choose a video file first.")
-    name = Path(path).name
     size = os.path.getsize(path)
     if size > limits.bytes:
+        at_most = f"at most {limits.megabytes:,} MB are taken"
+        raise UploadError(f"{Path(path).name} is too large: {size / _MEGABYTE:,.1f} MB, and {at_most}.")
+    return path
+
+
+def check_room(upload: str, folder: Path, limits: UploadLimits) -> None:
+    """Check that an upload may be added to those that are kept.
+
+    Raises:
+        UploadError: If they would take more than is allowed.
+    """
+    kept = sum(file.stat().st_size for file in folder.iterdir()) if folder.is_dir() else 0
+    if kept + os.path.getsize(upload) > limits.total_megabytes * _MEGABYTE:
         raise UploadError(
-            f"{name} is too large: {size / _MEGABYTE:,.1f} MB, and at most {limits.megabytes:,} MB are taken."
+            f"{Path(upload).name} can't be added: all added videos may take {limits.total_megabytes:,} MB, and "
+            f"{kept / _MEGABYTE:,.1f} MB are taken."
         )
-    try:
-        duration = decode_video(path, num_frames=1).info.duration
-    except (ValueError, OSError) as error:
-        raise UploadError(f"{name} can't be read as a video: {without_folder(one_line(error), path)}.") from error
-    if duration > limits.seconds:
-        raise UploadError(
-            f"{name} is too long: {duration:,.0f} seconds, and at most {limits.seconds:,} seconds are taken."
-        )
-    return duration
 
 
 def without_folder(message: str, path: str) -> str:

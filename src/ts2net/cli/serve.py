@@ -31,6 +31,7 @@ def serve(
     read_only: Annotated[bool, typer.Option("--read-only", help="Let nobody add a video.")] = False,
     max_upload_mb: Annotated[int, typer.Option(min=1, help="Most megabytes of an uploaded file.")] = 200,
     max_upload_seconds: Annotated[int, typer.Option(min=1, help="Most seconds of an uploaded video.")] = 600,
+    max_added_mb: Annotated[int, typer.Option(min=1, help="Most megabytes of all added videos together.")] = 10_000,
     space: Annotated[
         Path | None,
         typer.Option(
@@ -55,7 +56,7 @@ def serve(
     from ..app import UploadLimits, create_app, write_space
 
     hush_loading()
-    limits = UploadLimits(max_upload_mb, max_upload_seconds)
+    limits = UploadLimits(max_upload_mb, max_upload_seconds, max_added_mb)
     if space is not None:
         written = write_space(index, space, model=model, limits=limits, read_only=read_only)
         print(f"wrote {written.videos:,} videos and the page to {space}")

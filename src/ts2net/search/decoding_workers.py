@@ -96,7 +96,7 @@ def decode_all(
 
 def get_ready() -> None:
     """Begin what takes a while to begin, so that it is done when it is needed."""
-    if _context().get_start_method() != "forkserver":
+    if process_context().get_start_method() != "forkserver":
         return
     from multiprocessing import forkserver
 
@@ -108,7 +108,8 @@ def get_ready() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
-def _context() -> Any:
+def process_context() -> Any:
+    """What starts processes that have all imported that decoding needs: that of `multiprocessing`, set up."""
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     context.set_forkserver_preload([decoding.__name__])
@@ -122,7 +123,7 @@ class _Worker:
         self.is_second_try = is_second_try
         self._file = file
         self._is_ready = False
-        context = _context()
+        context = process_context()
         self.pipe, theirs = context.Pipe()
         self._process: BaseProcess = context.Process(target=_work, args=(theirs, decode), daemon=True)
         self._process.start()

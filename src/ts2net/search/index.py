@@ -176,7 +176,6 @@ class VideoIndex:
         hits = self.search_embeds(self._encode_texts(several), k, exact=exact, path=path, metadata=metadata)
         return hits[0] if isinstance(texts, str) else hits
 
-    @torch.inference_mode()
     def search_video(
         self,
         video: Any,
@@ -208,11 +207,39 @@ class VideoIndex:
             OSError: If it can't be opened.
         """
         _check_k(k)
-        model, processor = self._encoder
+        _, processor = self._encoder
         moment: dict[str, Any] = {name: value for name, value in (("start", start), ("end", end)) if value is not None}
-        inputs = processor(videos=[video], **moment).to(model.device)
-        mask = inputs["padding_mask_videos"][0].bool()
-        frames = model.get_video_features(**inputs).pooler_output[0][mask]  # (T, D)
+        inputs = processor(videos=[video], **moment)
+        return self.search_inputs(inputs, k, exact=exact, path=path, metadata=metadata)
+
+    @torch.inference_mode()
+    def search_inputs(
+        self,
+        inputs: Mapping[str, torch.Tensor],
+        k: int = 10,
+        *,
+        exact: bool | None = None,
+        path: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> list[Hit]:
+        """Find moments like a clip, as [`VideoIndex.search_video`] does, once the clip is ready for the model.
+
+        Args:
+            inputs: `pixel_values_videos` of shape `(1, T, 3, H, W)` and `padding_mask_videos` of shape `(1, T)`, as
+                the model's processor makes them.
+            k: As in [`VideoIndex.search`], as are the others.
+            exact: Whether to look at every window.
+            path: Pattern of names.
+            metadata: What is known of the videos.
+
+        Raises:
+            ValueError: As in [`VideoIndex.search`].
+        """
+        _check_k(k)
+        model, _ = self._encoder
+        on_device = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+        mask = on_device["padding_mask_videos"][0].bool()
+        frames = model.get_video_features(**on_device).pooler_output[0][mask]  # (T, D)
         query = torch.nn.functional.normalize(frames.float(), dim=-1).mean(dim=0, keepdim=True)
         return self.search_embeds(query.cpu().numpy(), k, exact=exact, path=path, metadata=metadata)[0]
 
