@@ -16,22 +16,24 @@ import math
 import statistics
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import get_cosine_schedule_with_warmup
 
-from ts2net.benchmarks.motion_shapes import GROUP_SIZE, Scene, render_mp4, scenes
+from ts2net.benchmarks.motion_shapes import FRAME_SIZE, GROUP_SIZE, NUM_FRAMES, Scene, render, render_mp4, scenes
+from ts2net.configuration_ts2net import TS2NetConfig
 from ts2net.demo.checkpoint import make_clip_checkpoint, start_from_clip
 from ts2net.demo.pretraining import train_on_photos
 from ts2net.evaluation.metrics import rank_statistics, text_to_video_ranks
-from ts2net.modeling_ts2net import TS2NetModel
+from ts2net.modeling_ts2net import TS2NetModel, TS2NetTokenSelector
 from ts2net.processing_ts2net import TS2NetProcessor
 from ts2net.training.contrastive import contrastive_loss_over_processes
 from ts2net.training.optimisation import MAX_LOGIT_SCALE, is_clip_parameter
@@ -49,6 +51,8 @@ MEAN_POOLING = {
     "matching_kind": "mean",
 }
 FULL = "both (TS2-Net)"
+TOLD = "told where the dot is"
+DOTS = "dots_selected"  # in percent of the clips with one
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ ROWS = [
     Row({"K": "1"}, {"num_selected_tokens": 1}),
     Row({"K": "6"}, {"num_selected_tokens": 6}),
     Row({"choice": "random"}, {"selection_kind": "random"}),
+    Row({"choice": TOLD}, {"selection_kind": "random"}),
 ]
 
 TABLES = {
@@ -139,6 +144,32 @@ class Captions:
         self.keys = torch.tensor([int.from_bytes(digest, "big") for digest in digests])
 
 
+class ToldSelector(TS2NetTokenSelector):
+    """Selects what a clip's dot covers, as well as can be: what a learned scorer could gain by it.
+
+    Args:
+        config: Of the model.
+        shares: Of the dot of each clip in each patch, `(clips, T, N)`.
+    """
+
+    def __init__(self, config: TS2NetConfig, shares: torch.Tensor) -> None:
+        super().__init__(config)
+        self.shares = shares
+
+    def _random_ranking(self, patches: torch.Tensor, seeds: torch.Tensor | None) -> torch.Tensor:
+        return self.shares[seeds]  # which are the clips' places
+
+
+def dot_shares(scene: Scene, num_frames: int, patch_size: int) -> torch.Tensor:
+    """How many pixels of each patch the dot covers: `(T, N)`, all 0 without one."""
+    if scene.dot is None:
+        return torch.zeros(num_frames, (FRAME_SIZE // patch_size) ** 2)
+    seen = np.linspace(0, NUM_FRAMES, num_frames, endpoint=False).astype(int)  # one a second
+    covered = (render(scene)[seen] != render(replace(scene, dot=None))[seen]).any(axis=-1)  # (T, H, W)
+    rows = covered.reshape(num_frames, FRAME_SIZE // patch_size, patch_size, FRAME_SIZE // patch_size, patch_size)
+    return torch.from_numpy(rows.sum(axis=(2, 4))).flatten(1)
+
+
 def batches(num_clips: int, steps: int, seed: int) -> Iterator[torch.Tensor]:
     """Places of the clips of each step. Families, of which every four neighbours are one, stay together.
 
@@ -152,6 +183,11 @@ def batches(num_clips: int, steps: int, seed: int) -> Iterator[torch.Tensor]:
             families = torch.randperm(num_clips // GROUP_SIZE, generator=random)
         now, families = families.split([BATCH // GROUP_SIZE, len(families) - BATCH // GROUP_SIZE])
         yield (now[:, None] * GROUP_SIZE + torch.arange(GROUP_SIZE)).flatten()
+
+
+def seeds_of(model: TS2NetModel, places: torch.Tensor) -> torch.Tensor | None:
+    """A selector that is told is told by seeds; another one draws its own."""
+    return places if isinstance(model.token_selector, ToldSelector) else None
 
 
 def train(model: TS2NetModel, frames: torch.Tensor, captions: Captions, pixels: Pixels, steps: int, seed: int) -> None:
@@ -176,6 +212,7 @@ def train(model: TS2NetModel, frames: torch.Tensor, captions: Captions, pixels: 
             input_ids=captions.ids[places],
             attention_mask=captions.mask[places],
             pixel_values_videos=pixels(frames[places]),
+            selection_seeds=seeds_of(model, places),
         )
         result = contrastive_loss_over_processes(
             model, output.text_embeds, output.video_embeds, output.logit_scale, video_keys=captions.keys[places]
@@ -190,11 +227,21 @@ def train(model: TS2NetModel, frames: torch.Tensor, captions: Captions, pixels: 
 
 
 @torch.inference_mode()
-def recall(model: TS2NetModel, frames: torch.Tensor, captions: Captions, pixels: Pixels, group_size: int) -> float:
-    """Text-to-video R@1 in percent, among the neighbours of a group."""
+def encode(model: TS2NetModel, frames: torch.Tensor, pixels: Pixels) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings of clips, and the places of the patches that are selected, from 0: `(clips, T, K)`."""
     model.eval()
+    parts = [
+        model.get_video_features(pixels(frames[places]), selection_seeds=seeds_of(model, places))
+        for places in torch.arange(len(frames)).split(50)
+    ]
+    selected = torch.cat([part.selected_token_indices for part in parts]) - 1
+    return torch.cat([part.pooler_output for part in parts]), selected
+
+
+@torch.inference_mode()
+def recall(model: TS2NetModel, videos: torch.Tensor, captions: Captions, group_size: int) -> float:
+    """Text-to-video R@1 in percent, among the neighbours of a group."""
     texts = model.get_text_features(captions.ids, captions.mask).pooler_output
-    videos = torch.cat([model.get_video_features(pixels(part)).pooler_output for part in frames.split(50)])
     scores = model.similarity(texts, videos)
     ranks = [
         rank
@@ -204,24 +251,41 @@ def recall(model: TS2NetModel, frames: torch.Tensor, captions: Captions, pixels:
     return rank_statistics(ranks)["R@1"]
 
 
+def dots_found(selected: torch.Tensor, shares: torch.Tensor) -> float:
+    """In percent, how often the patch is selected that has most of a dot, in the frame that does."""
+    frame = shares.sum(dim=-1).argmax(dim=-1)
+    clips = torch.arange(len(shares))
+    patch = shares[clips, frame].argmax(dim=-1)
+    return 100 * (selected[clips, frame] == patch[:, None]).any(dim=-1).float().mean().item()
+
+
 def run(out: Path, row: Row, seed: int, steps: int, num_clips: int) -> dict[str, Any]:
     """Train and search once, on one core."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     model, processor = start_from_clip(out / f"clip-{seed}", seed=seed, **row.settings)
     pixels = Pixels(processor)
-    train(model, load_clips(out, "train"), Captions(clips("train", num_clips), processor), pixels, steps, seed)
-    found = {
-        split: recall(
-            model,
-            load_clips(out, split),
-            Captions(clips(split, count), processor),
-            pixels,
-            count if split == "test" else GROUP_SIZE,
-        )
-        for split, count in SPLITS.items()
-    }
-    return {"row": row.name, "seed": seed, "steps": steps, "clips": num_clips, **found}
+    patch_size = model.config.vision_config.patch_size
+
+    def shares(searched: list[Scene]) -> torch.Tensor:
+        return torch.stack([dot_shares(scene, model.config.num_frames, patch_size) for scene in searched])
+
+    scenes_to_train_on = clips("train", num_clips)
+    if row.name == TOLD:
+        model.token_selector = ToldSelector(model.config, shares(scenes_to_train_on))
+    captions = Captions(scenes_to_train_on, processor)
+    train(model, load_clips(out, "train"), captions, pixels, steps, seed)
+    found = {}
+    for split, count in SPLITS.items():
+        searched = clips(split, count)
+        if isinstance(model.token_selector, ToldSelector):
+            model.token_selector.shares = shares(searched)
+        videos, selected = encode(model, load_clips(out, split), pixels)
+        group_size = count if split == "test" else GROUP_SIZE
+        found[split] = recall(model, videos, Captions(searched, processor), group_size)
+    # The last split is the one in which every clip has a dot.
+    dots = dots_found(selected, shares(searched))
+    return {"row": row.name, "seed": seed, "steps": steps, "clips": num_clips, **found, DOTS: dots}
 
 
 def make_clip(out: Path, seed: int, num_clips: int, num_photos: int, steps: int) -> None:
@@ -241,11 +305,12 @@ def cell(values: list[float]) -> str:
 def tables(runs: list[dict[str, Any]]) -> str:
     parts = []
     for key, title in TABLES.items():
-        lines = [f"| {title} | test | motion | small object |", "| --- | --- | --- | --- |"]
+        columns = [*SPLITS, DOTS] if key == "choice" else [*SPLITS]
+        lines = [f"| {' | '.join([title, *columns]).replace('_', ' ')} |", f"|{' --- |' * (len(columns) + 1)}"]
         for row in ROWS:
             own = [each for each in runs if each["row"] == row.name]
             if key in row.names and own:
-                cells = [cell([each[split] for each in own]) for split in SPLITS]
+                cells = [cell([each[column] for each in own]) for column in columns]
                 lines.append(f"| {' | '.join([row.names[key], *cells])} |")
         if len(lines) > 2:
             parts.append("\n".join(lines))

@@ -1,6 +1,12 @@
 """What every test can count on."""
 
+import os
 import signal
+
+# Workers side by side share the cores. It is read when torch is imported, here and in the processes that tests start.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
 
 # A shell starts what runs in its background with Ctrl-C ignored, and child processes inherit that. The tests that
 # interrupt a child need one that can be interrupted.

@@ -12,10 +12,12 @@ def test_ablation_writes_its_tables_and_takes_up_where_it_was(tmp_path):
     """Two rows of the ablation, trained for a step; done again, nothing is left to do."""
     less = ["--seeds", "1", "--steps", "1", "--clips", "64", "--photos", "128", "--photo-steps", "1", "--jobs", "1"]
     command = [sys.executable, BENCH / "ablation.py", "--out", tmp_path, *less]
-    rows = ["--rows", "mean pooling", "both (TS2-Net)"]
+    rows = ["--rows", "both (TS2-Net)", "told where the dot is"]
     subprocess.run([*command, *rows], check=True, capture_output=True)
     runs = (tmp_path / "runs.jsonl").read_text()
-    assert [json.loads(line)["row"] for line in runs.splitlines()] == ["mean pooling", "both (TS2-Net)"]
+    learned, told = map(json.loads, runs.splitlines())
+    assert (learned["row"], told["row"]) == ("both (TS2-Net)", "told where the dot is")
+    assert told["dots_selected"] == 100
     assert "| both (TS2-Net) |" in (tmp_path / "tables.md").read_text()
     assert (tmp_path / "modules.png").read_bytes().startswith(b"\x89PNG")
 

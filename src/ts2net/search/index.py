@@ -33,7 +33,7 @@ from .store import About, Store, name_from_text, video_key
 from .vector_index import candidates, has_vector_index
 
 _WINDOWS_A_BATCH = 1024  # 12 MiB of 12 frames in float16, 24 of them in float32
-_CANDIDATES, _CANDIDATES_A_WINDOW = 100, 4
+_CANDIDATES, _CANDIDATES_A_WINDOW = 40, 3
 
 
 @dataclass(frozen=True)
