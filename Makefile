@@ -18,7 +18,7 @@ test: .venv/installed .venv/side/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --no-compile -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
 # Without its dependencies and out of the way: the package doesn't need it, and it would bring a torch of its own.

@@ -160,13 +160,15 @@ class ToldSelector(TS2NetTokenSelector):
         return self.shares[seeds]  # which are the clips' places
 
 
-def dot_shares(scene: Scene, num_frames: int, patch_size: int) -> torch.Tensor:
-    """How many pixels of each patch the dot covers: `(T, N)`, all 0 without one."""
+def dot_shares(scene: Scene, config: TS2NetConfig) -> torch.Tensor:
+    """How many pixels of each patch the dot covers, in the frames as they are filmed: `(T, N)`, all 0 without one."""
+    vision = config.vision_config
+    side = vision.image_size // vision.patch_size  # in patches; the model sees frames at a size of its own
     if scene.dot is None:
-        return torch.zeros(num_frames, (FRAME_SIZE // patch_size) ** 2)
-    seen = np.linspace(0, NUM_FRAMES, num_frames, endpoint=False).astype(int)  # one a second
+        return torch.zeros(config.num_frames, side**2)
+    seen = np.linspace(0, NUM_FRAMES, config.num_frames, endpoint=False).astype(int)  # one a second
     covered = (render(scene)[seen] != render(replace(scene, dot=None))[seen]).any(axis=-1)  # (T, H, W)
-    rows = covered.reshape(num_frames, FRAME_SIZE // patch_size, patch_size, FRAME_SIZE // patch_size, patch_size)
+    rows = covered.reshape(config.num_frames, side, FRAME_SIZE // side, side, FRAME_SIZE // side)
     return torch.from_numpy(rows.sum(axis=(2, 4))).flatten(1)
 
 
@@ -265,10 +267,9 @@ def run(out: Path, row: Row, seed: int, steps: int, num_clips: int) -> dict[str,
     torch.manual_seed(seed)
     model, processor = start_from_clip(out / f"clip-{seed}", seed=seed, **row.settings)
     pixels = Pixels(processor)
-    patch_size = model.config.vision_config.patch_size
 
     def shares(searched: list[Scene]) -> torch.Tensor:
-        return torch.stack([dot_shares(scene, model.config.num_frames, patch_size) for scene in searched])
+        return torch.stack([dot_shares(scene, model.config) for scene in searched])
 
     scenes_to_train_on = clips("train", num_clips)
     if row.name == TOLD:

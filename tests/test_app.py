@@ -30,7 +30,7 @@ from video_files import write_video
 
 HOSTILE = "<img src=x onerror=document.title='hacked'>${document.title='hacked'}{{x}}.mp4"
 LIMITS = UploadLimits(megabytes=2, seconds=30)
-expect.set_options(timeout=20_000)  # the first upload waits for a process that has imported PyTorch
+expect.set_options(timeout=60_000)  # the first upload waits for a process that has imported PyTorch
 
 
 @pytest.fixture(scope="module")
