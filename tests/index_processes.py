@@ -66,4 +66,5 @@ def count_windows(path: Path, settings: WindowSettings, processor: TS2NetVideoPr
 
 def index_with_many_commits(videos: Path, model: Path, out: Path) -> None:
     indexing._COMMIT_SECONDS = 0.0  # after each video: more moments at which a kill may do harm
-    indexing.index_videos(videos, model, out, workers=0, batch_size=2)
+    settings = WindowSettings(length=2.0, step=1.0, fps=2.0)
+    indexing.index_videos(videos, model, out, workers=0, batch_size=2, settings=settings)

@@ -1,6 +1,7 @@
 """Small video files for tests, ordinary and odd, written with PyAV.
 
-Every frame is a texture that moves, so that no two frames are alike, and a file is the same whenever it is written.
+Every frame is a texture that moves, so that no two frames are alike, and a file is the same whenever and wherever it
+is written.
 """
 
 import contextlib
@@ -60,7 +61,8 @@ def write_video(
     width, height = size
     target = path if isinstance(path, io.BytesIO) else str(path)
     with av.open(target, "w", format=container, options=container_options or {}) as output:
-        stream = output.add_stream(codec, rate=fps, options=options or {})
+        repeatable = {"threads": "1", "x264-params": "cpu-independent=1"} if codec == "libx264" else {}
+        stream = output.add_stream(codec, rate=fps, options=repeatable | (options or {}))
         stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
         stream.codec_context.time_base = time_base or 1 / Fraction(fps)
         if rotation or hflip:

@@ -37,6 +37,7 @@ _ENCODER_OPTIONS = {
     "g": str(FRAMES_PER_SECOND),  # frames from one that stands alone to the next
     "sc_threshold": "0",  # no more of them at cuts, which would shift nothing but cost bytes
     "bf": "0",
+    "x264-params": "cpu-independent=1",  # else some processors give other bytes each time
 }
 # Without exact rounding, going to RGB and back darkens a video by one or two of 256 levels.
 _SCALING = (

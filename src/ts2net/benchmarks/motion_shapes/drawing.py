@@ -13,7 +13,7 @@ import numpy as np
 from .photos import Photo
 from .scenes import MOVEMENTS, Scene, Setting
 
-DRAWING = 2  # to be raised when a scene, or its file, comes out otherwise: what was prepared before is then outdated
+DRAWING = 3  # to be raised when a scene, or its file, comes out otherwise: what was prepared before is then outdated
 
 FRAME_SIZE = 64  # pixels, each way
 FRAMES_PER_SECOND = 8
@@ -94,8 +94,9 @@ def render_mp4(scene: Scene) -> bytes:
     """Draw a scene and encode it as an mp4 file with H.264, the same bytes each time."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        # One thread, or the bytes would hang on the number of cores. Fine enough for the dot to keep its colour.
-        options = {"threads": "1", "preset": "veryfast", "crf": "14"}
+        # Else the bytes would hang on the number of cores and on the processor: with the instructions of some, the
+        # encoder doesn't even repeat itself. Fine enough for the dot to keep its colour.
+        options = {"threads": "1", "x264-params": "cpu-independent=1", "preset": "veryfast", "crf": "14"}
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
         stream.height = stream.width = FRAME_SIZE
         stream.pix_fmt = "yuv420p"
