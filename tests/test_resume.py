@@ -78,7 +78,7 @@ def test_checkpoint_files_load_without_pickle(uninterrupted: Path):
 
 def write(folder: Path, content: str = "whole") -> Path:
     folder.mkdir(parents=True)
-    for name in ("trainer_state.json", "data_state.json"):
+    for name in ("trainer_state.json", "data_state.json", "model.safetensors", "optimizer.pt"):
         (folder / name).write_text(content)
     return folder
 
@@ -117,6 +117,14 @@ def test_rotation_keeps_the_newest_and_those_to_keep(tmp_path: Path):
         write(tmp_path / f"checkpoint-{step}")
     rotate(tmp_path, 2, keep={tmp_path / "checkpoint-2", tmp_path / "checkpoint-12"})
     assert [path.name for path in checkpoints_in(tmp_path)] == ["checkpoint-2", "checkpoint-12"]
+
+
+@pytest.mark.parametrize("missing", ["model.safetensors", "optimizer.pt"])
+def test_a_part_of_a_checkpoint_is_told_from_a_whole_one(missing: str, tmp_path: Path):
+    """Such as one that was copied or deleted in part: Trainer would silently start from the first step's weights."""
+    (write(tmp_path / "checkpoint-4") / missing).unlink()
+    with pytest.raises(ValueError, match=f"checkpoint-4: training can't go on from it, because {missing}"):
+        find_checkpoint("auto", tmp_path)
 
 
 @pytest.mark.parametrize(

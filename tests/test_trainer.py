@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -341,6 +342,61 @@ def test_the_best_checkpoint_by_text_to_video_recall_is_loaded_at_the_end(tmp_pa
     assert card.data.base_model == "openai/clip-vit-base-patch32"
     assert f"{best} of 12" in card.text
     assert "0.001 for what CLIP does not have, 0.0001 for CLIP" in card.text
+
+
+class Recalls(TrainerCallback):
+    """Has the evaluations find what the test wants, in their order."""
+
+    def __init__(self, *recalls: float) -> None:
+        self.recalls = list(recalls)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+        metrics["eval_text_to_video_R@1"] = self.recalls.pop(0)
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_the_best_checkpoint_is_kept_when_not_every_evaluation_is_saved(limit: int, tmp_path: Path):
+    """Step 5 is better than the best of those that were saved, step 2, but there is no going back to it."""
+    trainer = trainer_for(
+        tmp_path,
+        max_steps=8,
+        eval_dataset=stream(evaluation_rows()),
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=2,
+        save_total_limit=limit,
+        load_best_model_at_end=True,
+        callbacks=[Recalls(10, 30, 20, 20, 40, 20, 20, 20)],
+    )
+    trainer.train()
+    best = tmp_path / "checkpoint-2"
+    assert trainer.state.best_global_step == 5
+    assert trainer.state.best_model_checkpoint == str(best)
+    kept = load_file(best / "model.safetensors")
+    assert all(torch.equal(value, kept[name]) for name, value in trainer.model.state_dict().items())
+    last = set() if limit == 1 else {"checkpoint-8"}
+    assert {path.name for path in tmp_path.glob("checkpoint-*")} == {best.name} | last
+
+
+def test_a_kill_at_the_very_end_leaves_no_half_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With a limit of one, all but the best are deleted then."""
+    each_step = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    data = stream(evaluation_rows())
+    limits = {"max_steps": 2, "save_total_limit": 1, "load_best_model_at_end": True}
+    trainer = trainer_for(tmp_path, eval_dataset=data, callbacks=[Recalls(20, 10)], **limits, **each_step)
+    deleted: list[str] = []
+    rmtree = shutil.rmtree
+
+    def noted_rmtree(folder: Any, **kwargs: Any) -> None:
+        deleted.append(Path(folder).name)
+        rmtree(folder, **kwargs)
+
+    monkeypatch.setattr(shutil, "rmtree", noted_rmtree)
+    trainer.train()
+    assert ".removed-checkpoint-2" in deleted
+    assert not [name for name in deleted if name.startswith("checkpoint")]
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-1"]
 
 
 def test_every_checkpoint_is_a_whole_hub_folder(tmp_path: Path):

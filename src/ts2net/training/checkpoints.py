@@ -33,6 +33,14 @@ STATE_FILES = (
     "pytorch_model_fsdp.bin",
 )
 
+# What a run goes on from, under one name or the other: alone, with FSDP.
+_NEEDED = (
+    ("trainer_state.json",),
+    (DATA_STATE,),
+    ("model.safetensors",),
+    ("optimizer.pt", "optimizer.bin"),
+)
+
 
 @dataclass
 class DataState:
@@ -121,11 +129,11 @@ def find_checkpoint(resume: str | Path | bool | None, output_dir: Path) -> Path 
         if not checkpoint.is_dir():
             raise FileNotFoundError(f"{checkpoint}: no such checkpoint to resume from")
     if checkpoint is not None:
-        for name in ("trainer_state.json", DATA_STATE):
-            if not (checkpoint / name).is_file():
+        for names in _NEEDED:
+            if not any((checkpoint / name).exists() for name in names):
                 raise ValueError(
-                    f"{checkpoint}: training can't go on from it, because {name} is missing; was it saved with "
-                    f"save_only_model, or by something else?"
+                    f"{checkpoint}: training can't go on from it, because {' or '.join(names)} is missing; was it "
+                    f"saved with save_only_model, copied or deleted in part, or saved by something else?"
                 )
     return checkpoint
 

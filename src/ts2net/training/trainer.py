@@ -36,9 +36,11 @@ from .card import CardDetails, training_card
 from .checkpoints import (
     STATE_FILES,
     DataState,
+    checkpoints_in,
     clean_up,
     find_checkpoint,
     publish,
+    remove,
     rotate,
     saving_folder,
     start_saving,
@@ -537,8 +539,18 @@ class TS2NetTrainer(Trainer):
             if self.args.push_to_hub:
                 self._push_from_checkpoint(str(checkpoint))
             if self.args.should_save:
-                keep = {checkpoint, best} if self.state.best_model_checkpoint else {checkpoint}
-                rotate(run_dir, self.args.save_total_limit, keep)
+                # Not `best`: with more evaluations than checkpoints, that step may never have been saved.
+                best_saved = self.state.best_model_checkpoint
+                rotate(run_dir, self.args.save_total_limit, {checkpoint, *([Path(best_saved)] if best_saved else [])})
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        best = self.state.best_model_checkpoint
+        if best is not None and self.args.should_save and self.args.save_total_limit == 1:
+            # Trainer would leave the best one alone here, too, but half of another if it were killed meanwhile.
+            for checkpoint in checkpoints_in(Path(self.args.output_dir)):
+                if checkpoint.absolute() != Path(best).absolute():
+                    remove(checkpoint)
+        return super()._finalize_training(*args, **kwargs)
 
     @contextmanager
     def _saving_in(self, folder: Path) -> Iterator[None]:
