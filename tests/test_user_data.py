@@ -2,13 +2,16 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Features, List, Value, Video
+from huggingface_hub import HfApi
 
+from loopback_hub import LoopbackHub
 from ts2net.benchmarks import Row
 from ts2net.data import load_benchmark
 from ts2net.data.columns import standard_features
@@ -153,7 +156,7 @@ def test_a_folder_is_prepared_and_loaded(videos: Path, tmp_path: Path) -> None:
 
 
 def write_parquet(folder: Path, rows: list[dict], features: Features) -> Path:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     # Not `Dataset.to_parquet`, which opens what its videos point at.
     pq.write_table(pa.Table.from_pylist(rows, schema=features.arrow_schema), folder / "train-00000.parquet")
     return folder
@@ -222,10 +225,65 @@ def test_columns_that_are_not_there_are_told(tmp_path: Path) -> None:
         list(load_benchmark("dataset", folder, "train", video_column="text", caption_column="text"))
 
 
-@pytest.mark.parametrize("path", ["/etc/hostname", "http://127.0.0.1:9/a.mp4", "hf://datasets/other/repo/a.mp4"])
-def test_a_dataset_points_at_nothing_outside_itself(tmp_path: Path, path: str) -> None:
+OUTSIDE = [
+    "/etc/hostname",
+    "http://127.0.0.1:9/a.mp4",
+    "hf://datasets/other/repo/a.mp4",
+    "zip://a.mp4::hf://datasets/other/repo/a.zip",
+    # The first part of a chain is what is opened, whatever stands behind it.
+    "/etc/hostname::hf://datasets/me/clips@main/a.mp4",
+    "file:///etc/hostname::hf://datasets/me/clips@main/a.mp4",
+    "http://127.0.0.1:9/secret::hf://datasets/me/clips@main/a.mp4",
+    "zip://a.mp4::/etc/a.zip::hf://datasets/me/clips@main/a.zip",
+    "hf://datasets/me/clips@main/../../../other/repo/resolve/main/a.mp4",
+]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+def test_a_dataset_points_at_nothing_outside_itself(
+    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A stranger's dataset must not have files of this machine read, nor addresses asked."""
+    monkeypatch.chdir(tmp_path)
     film = {"film": {"bytes": None, "path": path}, "text": "a film", "key": 1}
-    folder = write_parquet(tmp_path / "films", [film], FILM_FEATURES)
+    write_parquet(tmp_path / "me" / "clips", [film], FILM_FEATURES)
     with pytest.raises(ValueError, match="lies outside of the dataset, so it isn't opened"):
-        list(load_benchmark("dataset", folder, "train", video_column="film", caption_column="text"))
+        list(load_benchmark("dataset", "me/clips", "train", video_column="film", caption_column="text"))
+
+
+def test_a_dataset_points_at_no_other_repository_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others may be private: only what was downloaded of the dataset itself is its own."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+
+    def read(repository: str) -> dict:
+        video = tmp_path / "hub" / repository / "snapshots" / "0" / "a.mp4"
+        video.parent.mkdir(parents=True)
+        video.write_bytes(b"video")
+        film = {"film": {"bytes": None, "path": str(video)}, "text": "a film", "key": 1}
+        write_parquet(tmp_path / "me" / "clips", [film], FILM_FEATURES)
+        (row,) = load_benchmark("dataset", "me/clips", "train", video_column="film", caption_column="text")
+        return row["video"]
+
+    assert Path(read("datasets--me--clips")["path"]).read_bytes() == b"video"
+    with pytest.raises(ValueError, match="lies outside of the dataset"):
+        read("datasets--me--diaries")
+
+
+def test_a_dataset_of_the_hub_with_its_videos_in_an_archive(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamed, such a video is a file in the archive in the repository."""
+    (videos / "metadata.csv").write_text("file_name,caption\ndog.mp4,a dog\n")
+    (videos / "cats" / "cat.1.mkv").unlink()
+    archive = shutil.make_archive(str(tmp_path / "clips"), "zip", videos)
+    with LoopbackHub() as hub:
+        hub.use_here(monkeypatch)
+        monkeypatch.setattr("datasets.config.HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+        api = HfApi(token=hub.token)
+        api.create_repo("tester/clips", repo_type="dataset", private=True)
+        api.upload_file(path_or_fileobj=archive, path_in_repo="clips.zip", repo_id="tester/clips", repo_type="dataset")
+        (row,) = load_benchmark("dataset", "tester/clips", "train", token=hub.token)
+    assert (row["id"], row["captions"]) == ("dog.mp4", ["a dog"])
+    assert row["video"]["bytes"] == (videos / "dog.mp4").read_bytes()

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WHOLE_FOLDER = "train"  # what `datasets` calls data that has no splits
+
+_IN_ARCHIVE = re.compile(r"(zip|tar|gzip|bz2|xz|zstd|lz4)://.*", re.DOTALL)  # a file in what the next hop names
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -261,9 +264,11 @@ def load_any_dataset(
         str(path_or_repo), config, split=split, streaming=streaming, revision=revision, token=token
     )
     columns = _Columns(video_column, caption_column, id_column, start_column, end_column)
-    names = dataset.column_names or list(next(iter(dataset.decode(False)), {}))
+    if streaming and dataset.features:
+        dataset = dataset.decode(False)  # casting wouldn't do: what comes from the Hub is decoded before, in threads
+    names = dataset.column_names or list(next(iter(dataset), {}))
     columns.check(names, f"{path_or_repo} ({split})")
-    if isinstance((dataset.features or {}).get(video_column), datasets.Video):
+    if not streaming and isinstance(dataset.features[video_column], datasets.Video):
         dataset = dataset.cast_column(video_column, datasets.Video(decode=False))
     to_standard = _ToStandard(columns, str(path_or_repo), token)
     options = {} if streaming else {"writer_batch_size": 10, "desc": "naming columns"}
@@ -334,23 +339,30 @@ class _ToStandard:
             return {"bytes": data, "path": path}
         if not path:
             raise ValueError(f"{self.source}: column {self.columns.video!r} holds a video without bytes and path")
-        home = path.split("::")[-1]
-        if home.startswith((f"hf://datasets/{self.source}@", f"hf://datasets/{self.source}/")):
+        *inside, home = path.split("::")  # such as zip://a.mp4::hf://datasets/me/clips@main/clips.zip
+        if self._is_own_file(home) and all(map(_IN_ARCHIVE.fullmatch, inside)):
             from datasets import DownloadConfig
             from datasets.utils.file_utils import xopen
 
             with xopen(path, "rb", download_config=DownloadConfig(token=self.token)) as file:
                 return {"bytes": file.read(), "path": path.removesuffix(f"::{home}").split("://", 1)[-1]}
-        if home == path and _is_inside(path, self.source):
+        if not inside and _is_inside(path, self.source):
             return {"bytes": None, "path": path}
         raise ValueError(f"{self.source}: {short_repr(path)} lies outside of the dataset, so it isn't opened")
 
+    def _is_own_file(self, address: str) -> bool:
+        """Whether an address is that of a file in the dataset's repository."""
+        own = (f"hf://datasets/{self.source}@", f"hf://datasets/{self.source}/")
+        return address.startswith(own) and ".." not in address.split("/")  # which would lead to other repositories
 
-def _is_inside(path: str, folder: str) -> bool:
-    """Whether a local file belongs to a dataset: in its folder, or where `datasets` keeps what it has downloaded."""
+
+def _is_inside(path: str, source: str) -> bool:
+    """Whether a local file belongs to a dataset: in its folder, or where what was downloaded of it is kept."""
     import datasets
     from huggingface_hub.constants import HF_HUB_CACHE
 
     resolved = Path(path).resolve()
-    caches = [datasets.config.HF_DATASETS_CACHE, datasets.config.DOWNLOADED_DATASETS_PATH, HF_HUB_CACHE]
-    return any(resolved.is_relative_to(Path(home).resolve()) for home in (folder, *caches))
+    # Of the Hub's cache only the folder of this repository, for others in it may be private.
+    cached = Path(HF_HUB_CACHE, "--".join(["datasets", *source.split("/")]))
+    homes = [Path(source), cached, Path(datasets.config.DOWNLOADED_DATASETS_PATH)]
+    return any(resolved.is_relative_to(home.resolve()) for home in homes)
