@@ -429,6 +429,8 @@ class _Handler(BaseHTTPRequestHandler):
         if revision not in repository.branches:
             raise HubError(400, f"{revision} is not a branch")
         lines = [json.loads(line) for line in self.body.splitlines()]
+        if lines[0]["value"].get("parentCommit") not in (None, repository.branches[revision]):
+            raise HubError(412, "A commit has happened since. Please refresh and try again.")
         message = lines[0]["value"]["summary"]
         for line in lines[1:]:
             kind, value = line["key"], line["value"]

@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 import pytest
 from datasets import Dataset, Features, List, Value, Video
+from huggingface_hub import HfApi
 
 from evaluation_split import CAPTIONS, NUM_TEXTS, NUM_VIDEOS, clip, split
 from loopback_hub import LoopbackHub
 from tiny_models import tiny_model, tiny_processor
 from ts2net.cli import evaluate, main  # noqa: F401  the command is there once its file is imported
+from ts2net.data.prepare import prepare
 from ts2net.evaluation.retrieval import evaluate_retrieval
-from ts2net.hub import push_to_hub, save_hub_folder
+from ts2net.hub import add_evaluation, push_to_hub, save_hub_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
@@ -126,6 +128,20 @@ def test_settings_reach_the_model(run: Run, model: Path, videos: Path, tmp_path:
     assert json.loads(file.read_text())["metrics"] == found.metrics
 
 
+def test_a_prepared_folder_is_read_where_it_lies(
+    run: Run, model: Path, videos: Path, expected: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As large as the data is, it must not be copied into a cache before it can be evaluated."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    prepare("folder", tmp_path / "prepared", videos=videos, splits=["test"], workers=0)
+    file = tmp_path / "result.json"
+    done = run("evaluate", model, "folder", tmp_path / "prepared", "--split", "test", "--workers", 0, "--json", file)
+    assert done.code == 0, done.err
+    recall = "text-to-video R@1"
+    assert json.loads(file.read_text())["metrics"][recall] == pytest.approx(expected["metrics"][recall])
+    assert not list((tmp_path / "cache").rglob("*.arrow"))
+
+
 def test_any_dataset_with_its_own_column_names(run: Run, model: Path, expected: dict, tmp_path: Path):
     features = Features({"name": Value("string"), "clip": Video(decode=False), "says": List(Value("string"))})
     rows = [{"name": row["id"], "clip": row["video"], "says": row["captions"]} for row in split()]
@@ -175,6 +191,41 @@ def test_updates_the_card_on_the_hub(
     assert [name for name in after.files if after.files[name] != before.files.get(name)] == ["README.md"]
     value = expected["metrics"]["text-to-video R@1"]
     assert f"text-to-video R@1 | {value} |" in after.files["README.md"].content.decode()
+
+
+def test_leaves_a_card_on_the_hub_that_cannot_be_read(
+    run: Run, hub: LoopbackHub, videos: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Neither a new card nor an old copy may take the place of what a person wrote."""
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    push_to_hub(tiny_model(), tiny_processor(), REPO, token=hub.token)
+    HfApi().hf_hub_download(REPO, "README.md")  # a copy that will be out of date
+    HfApi().upload_file(path_or_fileobj=b"Written by hand.\n", path_in_repo="README.md", repo_id=REPO)
+    before = hub.repositories[REPO].at("main")
+    with hub.break_request("resolve/.*/README.md", status=403, times=100):
+        done = run("evaluate", REPO, "folder", videos, "--split", "test", "--workers", 0, "--update-card")
+    assert done.code == 1
+    assert f"error: the card of '{REPO}' stays as it was: " in done.err
+    assert hub.repositories[REPO].at("main") is before
+
+
+def test_leaves_a_card_that_is_changed_meanwhile(
+    run: Run, hub: LoopbackHub, videos: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What somebody commits between the reading of the card and its writing stays."""
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    push_to_hub(tiny_model(), tiny_processor(), REPO, token=hub.token)
+
+    def add_late(*arguments):
+        HfApi().upload_file(path_or_fileobj=b"Written by hand.\n", path_in_repo="README.md", repo_id=REPO)
+        return add_evaluation(*arguments)
+
+    monkeypatch.setattr("ts2net.hub.add_evaluation", add_late)
+    done = run("evaluate", REPO, "folder", videos, "--split", "test", "--workers", 0, "--update-card")
+    assert done.code == 1
+    assert f"error: the card of '{REPO}' stays as it was: " in done.err
+    assert "412 Precondition Failed" in done.err
+    assert hub.repositories[REPO].at("main").files["README.md"].content == b"Written by hand.\n"
 
 
 def refused(done: Result, code: int, *words: str) -> None:

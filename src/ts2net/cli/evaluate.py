@@ -136,9 +136,10 @@ def evaluate(
             raise typer.BadParameter(f"there is no {benchmark!r}, only {', '.join(NAMES)}", param_hint="BENCHMARK")
         split = split or (recipe.evaluation_split if recipe else "test")
         hush_loading()
-        # Rows of an unprepared folder hold paths, so that nothing is copied when they are not streamed.
-        dataset = load_benchmark(benchmark, path, split, streaming=benchmark != "folder", **user_data)
         manifest = None if benchmark == "dataset" else read_manifest(path, split)
+        # Rows of an unprepared folder hold paths, so that nothing is copied when they are not streamed.
+        streaming = manifest is not None or benchmark != "folder"
+        dataset = load_benchmark(benchmark, path, split, streaming, **user_data)
         with _processes(device) as state:
             try:
                 device = str(state.device) if state.num_processes > 1 else device
@@ -180,7 +181,10 @@ def evaluate(
         _write(json_file, json.dumps(about | result.to_dict(), indent=2) + "\n")
     if update_card:
         dataset_type = path if benchmark == "dataset" and not Path(path).exists() else benchmark
-        _update_card(model, revision, loaded.config, title, dataset_type, split, result)
+        try:
+            _update_card(model, revision, loaded.config, title, dataset_type, split, result)
+        except Exception as error:
+            raise RuntimeError(f"the card of {model!r} stays as it was: {one_line(error)}") from error
 
 
 def _parse_data(benchmark: str, data: list[str] | None) -> dict[str, str]:
@@ -265,8 +269,8 @@ def _update_card(
     result: "RetrievalResult",
 ) -> None:
     """Add the figures to the model's card, which is made if there is none, in its folder or by a commit on the Hub."""
-    from huggingface_hub import HfApi, ModelCard, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub import HfApi, ModelCard
+    from huggingface_hub.errors import RemoteEntryNotFoundError
 
     from ..hub import Evaluation, add_evaluation, make_model_card
 
@@ -277,15 +281,19 @@ def _update_card(
         card = ModelCard.load(file) if file.exists() else make_model_card(config)
         _write(file, str(add_evaluation(card, evaluation)))
         return
+    api = HfApi(library_name="ts2net", library_version=__version__)
+    # The card as of the newest commit, whatever the cache holds. If another commit comes first, the Hub refuses ours.
+    commit = api.model_info(model, revision=revision).sha
     try:
-        card = ModelCard.load(Path(hf_hub_download(model, "README.md", revision=revision)))
-    except EntryNotFoundError:
+        card = ModelCard.load(Path(api.hf_hub_download(model, "README.md", revision=commit)))
+    except RemoteEntryNotFoundError:  # there is none; when the Hub can't be asked, that is another error
         card = make_model_card(config, model)
-    HfApi(library_name="ts2net", library_version=__version__).upload_file(
+    api.upload_file(
         path_or_fileobj=str(add_evaluation(card, evaluation)).encode(),
         path_in_repo="README.md",
         repo_id=model,
         revision=revision,
+        parent_commit=commit,
         commit_message=f"Add the figures on {title}, {split}",
     )
 
