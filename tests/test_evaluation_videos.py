@@ -59,6 +59,16 @@ def test_every_process_knows_all_texts_and_their_places(read_first: bool):
     assert videos.texts[:4] == ["clip 0 text 0", "clip 1 text 0", "clip 1 text 1", "clip 2 text 0"]
 
 
+def test_rows_of_one_video_are_decoded_once():
+    """And those of one id that are not one video, such as files of one name in two folders, are kept apart."""
+    rows = [row(0), row(1), row(0, captions=["again"]), row(0, start=0.5), row(1, video=row(2)["video"])]
+    videos = EvaluationVideos(stream([rows, rows[:1]]), tiny_processor(), **SETTINGS)
+    assert [batch["places"].tolist() for batch in videos.batches()] == [[0, 1], [2, 3]]
+    assert videos.rows[0].captions == ("clip 0 text 0", "again", "clip 0 text 0")
+    assert [len(row.captions) for row in videos.rows] == [3, 1, 1, 1]
+    assert videos.text_places.tolist() == [0, 0, 0, 1, 2, 3]
+
+
 def test_broken_videos_are_left_out_and_told_by_place():
     """Their texts have to count as misses, so their places must be known. A batch of nothing else is no batch."""
     rows = [row(0), row(1, video=None), *(row(n, video={"bytes": b"no video", "path": None}) for n in (2, 3)), row(4)]

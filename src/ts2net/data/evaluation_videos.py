@@ -1,14 +1,18 @@
 """A split for evaluation: each video decoded once over all processes, and every text with the place of its video.
 
-Notable here: each process reads the rows of the whole split, and decodes only its own, every P-th. So all of them know
-all texts and agree on the places without a word between them, however few shards there are and whether or not the
-videos divide by the processes. Rows are read in the process itself and handed to the next free worker for decoding.
+Notable here:
+- Each process reads the rows of the whole split, and decodes only its own videos, every P-th. So all of them know all
+  texts and agree on the places without a word between them, however few shards there are and whether or not the videos
+  divide by the processes. Rows are read in the process itself and handed to the next free worker for decoding.
+- Many data sets have a row a caption. Rows of one video are one video with all their captions: taken for several, its
+  copies would be tied with it, and every query would count as missed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,7 +44,7 @@ class EvaluationRow:
 class EvaluationVideos:
     """The videos and texts of a split, for one of `num_processes` processes.
 
-    A video's place is its row in the split, counted from 0.
+    A video's place is its number in the split, counted from 0, in the order in which they first come.
 
     Args:
         dataset: The split, with the standard columns.
@@ -85,7 +89,7 @@ class EvaluationVideos:
 
     @property
     def rows(self) -> list[EvaluationRow]:
-        """All rows of the split in order. They are known once all batches have been read; before, this reads them."""
+        """All videos of the split in order, known once all batches have been read; before, this reads them."""
         if self._rows is None:
             for _ in self._read():
                 pass
@@ -129,14 +133,28 @@ class EvaluationVideos:
                 yield batch
 
     def _read(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Every row with its place. After the last one, `rows` are known."""
-        rows = []
-        for place, row in enumerate(read_rows(self._stream)):
-            rows.append(EvaluationRow(row["id"], tuple(row["captions"] or ()), row.get("group")))
+        """Every video with its place, by its first row. After the last one, `rows` are known."""
+        rows: dict[Hashable, EvaluationRow] = {}
+        for row in read_rows(self._stream):
+            video, captions = _which_video(row), tuple(row["captions"] or ())
+            if video in rows:
+                rows[video] = replace(rows[video], captions=rows[video].captions + captions)
+                continue
+            place = len(rows)
+            rows[video] = EvaluationRow(row["id"], captions, row.get("group"))
             yield place, row
         if not rows:
             raise ValueError("the data set is empty: expected at least one video")
-        self._rows = rows
+        self._rows = list(rows.values())
+
+
+def _which_video(row: dict[str, Any]) -> Hashable:
+    """The same for rows of one video, which in another group is another candidate."""
+    video = row["video"]
+    data, path = (video.get("bytes"), video.get("path")) if isinstance(video, dict) else (video, None)
+    # The id alone wouldn't do: where it is the name of a file, those of two folders may share it.
+    content = hashlib.sha256(data).digest() if isinstance(data, bytes) else path
+    return row["id"], row.get("start"), row.get("end"), row.get("group"), content
 
 
 class _OwnRows:
