@@ -184,3 +184,21 @@ def test_broken_videos_end_it_in_a_line(line: list[str], videos: Path, tmp_path:
     assert main([*line, *options, "--max_broken_share=0.3"]) == 1
     said = capsys.readouterr().err
     assert "training videos could not be used, more than max_broken_share=0.3 allows" in said.strip().splitlines()[-1]
+
+
+def test_an_evaluation_that_fails_ends_it_in_a_line(line: list[str], videos: Path, tmp_path: Path, capsys):
+    """With the step of the training that it was made at."""
+    test = tmp_path / "evaluation" / "test"
+    test.mkdir(parents=True)
+    (test / "clip0.mp4").write_bytes(b"not a video")
+    (test / "clip0.txt").write_text("clip 0\n")
+    assert main([*line, "--eval_data", str(test.parent)]) == 1
+    said = capsys.readouterr().err
+    assert "error: eval at step 6: none of the 1 videos can be used" in said
+    assert "Traceback" not in said
+
+
+def test_our_own_mistakes_come_with_their_stack_trace(line: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ts2net.training.preparation.load_model", lambda settings: {}["our mistake"])
+    with pytest.raises(KeyError, match="our mistake"):
+        main(line)

@@ -1,9 +1,10 @@
 """`accelerate launch -m ts2net.training ...`: train from a recipe, save a folder for the Hub, push it if asked to.
 
 Notable here: it runs as well without accelerate's launcher, as one process. What a person can mend is said in one
-line, by the main process; what is our mistake comes with its stack trace.
+line, by the first process that finds it; what is our mistake comes with its stack trace.
 """
 
+import hashlib
 import os
 import sys
 from collections.abc import Sequence
@@ -21,12 +22,16 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 if it failed, 2 if the command line or the recipe is wrong.
     """
     try:
+        from datasets.exceptions import DatasetsError
+        from safetensors import SafetensorError
+
         from .command_line import parse
         from .trainer import TS2NetTrainer
     except ImportError as error:
         return _fail(f"{error.name} is missing: pip install 'ts2net[train]'")
     from ..data.lanes import DataLoadingError
-    from .monitoring import NonFiniteError, TooManyBrokenVideosError
+    from ..evaluation.encoding import MainProcessError
+    from .monitoring import EvaluationError, NonFiniteError, TooManyBrokenVideosError
     from .preparation import prepare_run
 
     try:
@@ -35,12 +40,14 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(one_line(error), exit_code=2)
     try:
         trainer: TS2NetTrainer = prepare_run(settings)
-    except Exception as error:
+    except (ValueError, TypeError, OSError, ImportError, DatasetsError, SafetensorError) as error:
         return _fail(one_line(error))
     try:
         trainer.train(settings.training.resume_from_checkpoint)
-    except (NonFiniteError, TooManyBrokenVideosError, DataLoadingError) as error:
+    except (NonFiniteError, TooManyBrokenVideosError, DataLoadingError, EvaluationError) as error:
         return _fail(str(error))
+    except MainProcessError:  # which says why itself
+        return 1
     if settings.training.push_to_hub:
         trainer.push_to_hub()
     else:
@@ -51,9 +58,25 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, exit_code: int = 1) -> int:
-    if os.environ.get("RANK", "0") == "0":
+    if _is_first_to_say(message):
         report_error(message)
     return exit_code
+
+
+def _is_first_to_say(message: str) -> bool:
+    """Whether no other process has said the same: what all of them find should stand there once.
+
+    Before processes know of each other, it is the first one of each machine.
+    """
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()):
+        return os.environ.get("LOCAL_RANK", "0") == "0"
+    name = f"ts2net.training error {hashlib.sha256(message.encode()).hexdigest()}"
+    try:
+        return dist.distributed_c10d._get_default_store().add(name, 1) == 1
+    except dist.DistError:  # the process that held the store is gone
+        return True
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from ..modeling_ts2net import perturbed_topk
 
 logger = logging.get_logger(__name__)
 
-# A share says little of a few videos.
 _LEAST_BROKEN = 20
 
 
@@ -40,31 +39,27 @@ class TooManyBrokenVideosError(RuntimeError):
     """A larger share of the training videos than is allowed could not be used."""
 
 
+class EvaluationError(ValueError):
+    """The evaluation data, or what the model makes of it, can't be evaluated."""
+
+
 class BrokenVideos:
-    """Counts the training videos that can't be used, says each one's name once, and stops when they are too many.
+    """Counts the training videos of a process that can't be used, and says each one's name once.
 
     Args:
-        max_share: Of the videos read. It is not looked at before 20 are broken.
         videos_read: Videos read by this process, the broken ones included; to go on with a run.
         videos_broken: The broken ones among them.
         known: Those that were reported before, by id, with the reason.
     """
 
-    def __init__(
-        self, max_share: float, videos_read: int = 0, videos_broken: int = 0, known: dict[str, str] | None = None
-    ) -> None:
-        self.max_share = max_share
+    def __init__(self, videos_read: int = 0, videos_broken: int = 0, known: dict[str, str] | None = None) -> None:
         self.videos_read = videos_read
         self.videos_broken = videos_broken
         self.known = dict(known or {})
         self.found: dict[str, str] = {}
 
     def add(self, num_good: int, broken: Iterable[BrokenVideo]) -> None:
-        """Count the videos of a step.
-
-        Raises:
-            TooManyBrokenVideosError: If more than the allowed share can't be used.
-        """
+        """Count the videos of a step."""
         self.videos_read += num_good
         for video in broken:
             self.videos_read += 1
@@ -72,12 +67,14 @@ class BrokenVideos:
             if video.id not in self.known and video.id not in self.found:
                 self.found[video.id] = video.reason
                 logger.warning(f"video {video.id!r} is skipped: {video.reason}")
-        if self.videos_broken >= _LEAST_BROKEN and self.videos_broken > self.max_share * self.videos_read:
-            examples = [f"{name!r} ({reason})" for name, reason in list((self.found or self.known).items())[:3]]
-            raise TooManyBrokenVideosError(
-                f"{self.videos_broken} of {self.videos_read} training videos could not be used, more than "
-                f"max_broken_share={self.max_share} allows; for instance {', '.join(examples)}"
-            )
+
+
+def too_many_broken(videos_read: int, videos_broken: int, max_share: float) -> bool:
+    """Whether more than this share of the videos read, by all processes together, could not be used.
+
+    It is not so before 20 are broken: a share says little of a few.
+    """
+    return videos_broken >= _LEAST_BROKEN and videos_broken > max_share * videos_read
 
 
 class Stopwatch:

@@ -26,6 +26,7 @@ from transformers.trainer_utils import HubStrategy, TrainOutput, has_length, spe
 from transformers.utils import PushInProgress, logging
 
 from ..configuration_ts2net import TS2NetConfig
+from ..data.lanes import DataLoadingError
 from ..data.training_batches import TrainingBatches
 from ..evaluation.retrieval import evaluate_retrieval
 from ..hub import push_to_hub, save_hub_folder
@@ -48,7 +49,15 @@ from .checkpoints import (
 )
 from .contrastive import ContrastiveLoss, contrastive_loss_over_processes
 from .gradient_cache import GradientCache
-from .monitoring import BrokenVideos, NonFiniteError, StepFigures, Stopwatch
+from .monitoring import (
+    BrokenVideos,
+    EvaluationError,
+    NonFiniteError,
+    StepFigures,
+    Stopwatch,
+    TooManyBrokenVideosError,
+    too_many_broken,
+)
 from .optimisation import LogitScaleLimit, freeze_lower_layers, split_off_clip, without_scales
 from .steps import Batch, EpochSteps, read_ahead, step_loader
 
@@ -193,9 +202,38 @@ class TS2NetTrainer(Trainer):
         return len(dataloader) * self.args.global_batch_size
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """Take the next batch, and note how long that took."""
-        with self._stopwatch.waiting():
-            return super().get_batch_samples(*args, **kwargs)
+        """Take the next batch, note how long that took, and count its videos.
+
+        Raises:
+            DataLoadingError: On all processes, if one of them can't read its data.
+            TooManyBrokenVideosError: On all processes, if too many of the videos of all of them can't be used.
+        """
+        failure = None
+        taken: tuple[list[Batch], Any] = [], None
+        try:
+            with self._stopwatch.waiting():
+                taken = super().get_batch_samples(*args, **kwargs)
+        except DataLoadingError as error:
+            failure = error
+        for batch in taken[0]:
+            self._broken.add(len(batch["video_ids"]), batch["broken"])
+        self._stop_together(failure)
+        return taken
+
+    def _stop_together(self, failure: DataLoadingError | None) -> None:
+        """Stop all processes at once: the others would wait for the one that stops alone."""
+        counts = [self._broken.videos_read, self._broken.videos_broken, int(failure is not None)]
+        totals = self.accelerator.reduce(torch.tensor(counts, device=self.args.device), "sum")
+        videos_read, videos_broken, num_failures = totals.tolist()
+        if num_failures:
+            reasons = gather_object([str(failure or "")])
+            raise DataLoadingError(next(filter(None, reasons))) from failure
+        if too_many_broken(videos_read, videos_broken, self.args.max_broken_share):
+            examples = [f"{name!r} ({reason})" for name, reason in list(self._data_state().broken.items())[:3]]
+            raise TooManyBrokenVideosError(
+                f"{videos_broken} of {videos_read} training videos could not be used, more than "
+                f"max_broken_share={self.args.max_broken_share} allows; for instance {', '.join(examples)}"
+            )
 
     def _steps_per_epoch(self) -> int:
         captions = self.args.samples_per_epoch
@@ -268,6 +306,7 @@ class TS2NetTrainer(Trainer):
             NonFiniteError: If a loss or a gradient is NaN or infinite.
             TooManyBrokenVideosError: If too many videos can't be used.
             DataLoadingError: If the data can't be read.
+            EvaluationError: If the evaluation data can't be used.
             ValueError: If the checkpoint is of a run with other data or another batch.
         """
         if self.args.should_save:
@@ -312,7 +351,6 @@ class TS2NetTrainer(Trainer):
         """
         self._positions = inputs["positions"]
         self._video_ids = inputs["video_ids"]
-        self._broken.add(len(self._video_ids), inputs["broken"])
         self._stopwatch.add_clips(len(self._video_ids))
         tensors = {name: inputs[name] for name in (*_MODEL_INPUTS, "video_keys")}
         if not self.args.gradient_cache_chunk_size:
@@ -374,7 +412,7 @@ class TS2NetTrainer(Trainer):
     def _start_counting(self) -> None:
         resumed = self._resumed
         counts = (resumed.videos_read, resumed.videos_broken) if resumed and self.args.process_index == 0 else (0, 0)
-        self._broken = BrokenVideos(self.args.max_broken_share, *counts, known=resumed.broken if resumed else None)
+        self._broken = BrokenVideos(*counts, known=resumed.broken if resumed else None)
         self._stopwatch = Stopwatch()
         self._figures = StepFigures()
 
@@ -432,6 +470,10 @@ class TS2NetTrainer(Trainer):
 
         Returns:
             The figures of [`evaluate_retrieval`], without the dual softmax, and the number of broken videos.
+
+        Raises:
+            EvaluationError: If the data can't be used.
+            MainProcessError: On the other processes, if it fails on the main one alone.
         """
         eval_dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if eval_dataset is None:
@@ -443,18 +485,22 @@ class TS2NetTrainer(Trainer):
             ]
             return {name: value for part in parts for name, value in part.items()}
         start_time = time.time()
-        with self._stopwatch.paused(), self.accelerator.autocast():
-            result = evaluate_retrieval(
-                self._whole_model(),
-                eval_dataset,
-                self.processing_class,
-                num_frames=self.args.num_frames,
-                max_words=self.args.max_words,
-                batch_size=self.args.per_device_eval_batch_size,
-                num_workers=self.args.dataloader_num_workers,
-                num_videos=self._eval_sizes.get(metric_key_prefix),
-                progress=not self.args.disable_tqdm,
-            )
+        model = self._whole_model()
+        try:
+            with self._stopwatch.paused(), self.accelerator.autocast():
+                result = evaluate_retrieval(
+                    model,
+                    eval_dataset,
+                    self.processing_class,
+                    num_frames=self.args.num_frames,
+                    max_words=self.args.max_words,
+                    batch_size=self.args.per_device_eval_batch_size,
+                    num_workers=self.args.dataloader_num_workers,
+                    num_videos=self._eval_sizes.get(metric_key_prefix),
+                    progress=not self.args.disable_tqdm,
+                )
+        except (ValueError, OSError) as error:
+            raise EvaluationError(f"{metric_key_prefix} at step {self.state.global_step}: {error}") from error
         self._eval_sizes[metric_key_prefix] = result.num_videos
         for video in result.broken if self.is_world_process_zero() else []:
             logger.warning(f"video {video.id!r} of the evaluation can't be used: {video.reason}")
