@@ -1,6 +1,8 @@
 """The page in a real browser, and the server behind it: what it shows, what it says, and what it keeps to itself."""
 
 import contextlib
+import errno
+import math
 import os
 import re
 import shutil
@@ -11,9 +13,11 @@ import tarfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 import uvicorn
 from gradio_client import Client
@@ -26,6 +30,7 @@ from ts2net.app.library import Library
 from ts2net.app.uploads import UploadError
 from ts2net.cli import main
 from ts2net.search import VideoIndex, WindowSettings, index_videos
+from ts2net.search.store import Store
 from video_files import write_video
 
 HOSTILE = "<img src=x onerror=document.title='hacked'>${document.title='hacked'}{{x}}.mp4"
@@ -245,8 +250,15 @@ def test_adds_a_video(page, folder, tmp_path):
 class CrashingProcessor:
     """Ends the process that uses it, as a decoder that a video has broken does."""
 
-    def __call__(self, videos):
+    def __call__(self, *args, **settings):
         os._exit(1)
+
+
+class GreedyProcessor:
+    """Takes memory beyond reason, as a decoder may for a few bytes."""
+
+    def __call__(self, *args, **settings):
+        return np.empty(2**33, np.uint8)
 
 
 def test_an_upload_that_crashes_the_decoder_costs_only_its_own_process(folder):
@@ -254,6 +266,51 @@ def test_an_upload_that_crashes_the_decoder_costs_only_its_own_process(folder):
         UploadError, match=r"^clip\.mp4 can't be read as a video: the process that decoded it crashed\.$"
     ):
         clip_inputs(str(folder / "clip.mp4"), CrashingProcessor(), LIMITS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory a process has")
+def test_an_upload_that_takes_too_much_memory_gets_a_sentence(folder):
+    with pytest.raises(UploadError, match=r"^clip\.mp4 takes too much memory to decode: more than 4 GiB\.$"):
+        clip_inputs(str(folder / "clip.mp4"), GreedyProcessor(), LIMITS)
+
+
+def test_frames_beyond_4k_are_refused(folder, tmp_path):
+    """In a clip to search with, and in a video to add, of which nothing stays."""
+    write_video(tmp_path / "huge.mp4", frames=1, size=(4224, 2400), options={"preset": "ultrafast", "crf": "51"})
+    library = Library(folder / "index", model=None, device="cpu", uploads=tmp_path / "kept", limits=LIMITS)
+    for use in (lambda video: library.search_clip(video, 5), library.add):
+        with pytest.raises(UploadError, match=r"^huge\.mp4 .*frames of 4224x2400, expected at most 9437184 pixels\.$"):
+            use(str(tmp_path / "huge.mp4"))
+    assert not (tmp_path / "kept").exists()
+
+
+def test_explains_the_very_windows_that_were_found(folder, tmp_path):
+    """With their own frames and score, whatever the index's windows and the video's clock: not with the model's."""
+    write_video(tmp_path / "tv.mp4", frames=270, fps=Fraction(30000, 1001))
+    videos = [tmp_path / "tv.mp4", folder / "videos"]
+    index_videos(
+        videos, folder / "model", tmp_path / "index", settings=WindowSettings(3, 2, 2), workers=0, device="cpu"
+    )
+    library = Library(tmp_path / "index", model=None, device="cpu", uploads=None, limits=LIMITS)
+    hits = library.search("rain", 20)
+    assert {round(hit.end - hit.start, 6) for hit in hits} > {3.0}  # the last windows are shorter
+    for hit in hits:
+        video, explanation = library.explain(hit.window, "rain")
+        assert video == hit.video
+        assert len(explanation.frames) == math.ceil(2 * (hit.end - hit.start) - 1e-6)
+        assert explanation.scores[0] == pytest.approx(hit.score, abs=0.01)
+        assert hit.second == pytest.approx(explanation.seconds[explanation.weights[0].argmax()])
+
+
+def test_explaining_decodes_apart_and_keeps_nobody_waiting(folder):
+    """Searches go on meanwhile, and a video that crashes the decoder gets a sentence."""
+    library = Library(folder / "index", model=None, device="cpu", uploads=None, limits=LIMITS)
+    window = library.search("rain", 1)[0].window
+    library._processor.video_processor = CrashingProcessor()
+    with ThreadPoolExecutor(1) as visitor, library._computing:
+        error = visitor.submit(library.explain, window, "rain").exception(timeout=60)
+    assert isinstance(error, UploadError)
+    assert str(error).endswith("can't be read as a video: the process that decoded it crashed.")
 
 
 def test_a_clip_is_searched_for_as_the_index_does_it(folder):
@@ -281,6 +338,27 @@ def test_visitors_add_no_more_than_is_allowed(folder, tmp_path):
         library.add(str(tmp_path / "more.mp4"))
     assert sorted(os.listdir(tmp_path / "kept")) == before
     assert "is in the index already" in library.add(str(tmp_path / "small.mp4"))
+
+
+def test_a_video_that_is_found_keeps_its_file(folder, tmp_path, monkeypatch):
+    """Also when what follows its commit fails; one that isn't found leaves nothing behind."""
+    shutil.copytree(folder / "index", tmp_path / "index")
+    monkeypatch.chdir(tmp_path)
+    library = Library("index", model=None, device="cpu", uploads=tmp_path / "kept", limits=LIMITS)
+
+    def fail(store):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "index" / "windows.lance"))
+
+    write_video(tmp_path / "late.mp4", frames=12, fps=4)
+    write_video(tmp_path / "early.mp4", frames=13, fps=4)
+    for name, step in (("late", "compact"), ("early", "signatures")):
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, step, fail)
+            with pytest.raises(ValueError, match=r"^index/windows\.lance: No space left on device$"):
+                library.add(str(tmp_path / f"{name}.mp4"))
+    kept = os.listdir(tmp_path / "kept")
+    assert [name.partition("-")[0] for name in kept] == ["late"]
+    assert str(tmp_path / "kept" / kept[0]) in VideoIndex.open("index").videos()
 
 
 def windows(folder):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tiny_models import tiny_config, tiny_model, tiny_processor
-from ts2net.explanation import Explanation, draw_frame, explain, patch_boxes
+from ts2net.explanation import Explanation, draw_frame, explain, explain_frames, patch_boxes
 from video_files import encoded, write_video
 
 TEXTS = ["a dog", "a cat on a mat"]
@@ -144,6 +144,22 @@ def test_a_moment_of_a_video(video: bytes) -> None:
     model = tiny_model()
     moment = explain(model, tiny_processor(model.config), video, TEXTS, start=1, end=2)
     assert moment.seconds == (1, 2)
+
+
+def test_frames_that_were_chosen_elsewhere(video: bytes) -> None:
+    """They give what the video gives that they are of, padding of the processor's aside."""
+    model = tiny_model()
+    processor = tiny_processor(model.config)
+    expected = explain(model, processor, video, TEXTS, start=1, end=2)
+    processor.video_processor.pad_to = "num_frames"
+    frames = expected.frames.transpose(0, 3, 1, 2)
+    explanation = explain_frames(model, processor, frames, expected.seconds, TEXTS)
+    assert explanation.scores == pytest.approx(expected.scores)
+    assert explanation.seconds == expected.seconds
+    assert np.array_equal(explanation.frames, expected.frames)
+    assert np.array_equal(explanation.selected_tokens, expected.selected_tokens)
+    with pytest.raises(ValueError, match="seconds must be one a frame, got 1 for 2 frames"):
+        explain_frames(model, processor, frames, [0.0], TEXTS)
 
 
 def test_nothing_is_random_in_it(video: bytes) -> None:

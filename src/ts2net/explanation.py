@@ -7,7 +7,7 @@ patch it chose. Every number comes from the model's own forward pass and matchin
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,16 +93,60 @@ def explain(
         ValueError: If there is no text, the video can't be decoded, or the scores are not finite.
         OSError: If the video can't be opened.
     """
-    model.eval()
-    tokens = processor(text=list(texts)).to(model.device)
     inputs = processor.video_processor([video], start=start, end=end, return_metadata=True)
     seconds = inputs.pop("video_metadata")[0].timestamps
+    name = os.fspath(video) if isinstance(video, (str, os.PathLike)) else "the video"  # which may be megabytes
+    return _explain_inputs(model, processor, inputs, seconds, texts, name)
+
+
+def explain_frames(
+    model: TS2NetModel,
+    processor: TS2NetProcessor,
+    frames: np.ndarray | torch.Tensor,
+    seconds: Sequence[float],
+    texts: Sequence[str],
+) -> Explanation:
+    """Do what [`explain`] does with frames that were chosen and made small elsewhere, such as those of an index.
+
+    Args:
+        model: As in [`explain`], as are the next and `texts`.
+        processor: Its processor. It only scales and normalises.
+        frames: At the size that the model takes, uint8 of shape `(T, 3, H, W)`.
+        seconds: When each comes on screen.
+        texts: At least one.
+
+    Raises:
+        ValueError: If there is no text, there are no frames or not as many as seconds, or the scores are not finite.
+    """
+    if len(frames) != len(seconds):
+        raise ValueError(f"seconds must be one a frame, got {len(seconds)} for {len(frames)} frames")
+    inputs = processor.video_processor(
+        [frames],
+        input_data_format="channels_first",
+        do_sample_frames=False,
+        do_resize=False,
+        do_center_crop=False,
+        pad_to="longest",
+    )
+    return _explain_inputs(model, processor, inputs, seconds, texts, "the video")
+
+
+def _explain_inputs(
+    model: TS2NetModel,
+    processor: TS2NetProcessor,
+    inputs: Mapping[str, torch.Tensor],
+    seconds: Sequence[float],
+    texts: Sequence[str],
+    name: str,
+) -> Explanation:
+    """Explain a video that is ready for the model."""
+    model.eval()
+    tokens = processor(text=list(texts)).to(model.device)
     pixels, mask = inputs["pixel_values_videos"].to(model.device), inputs["padding_mask_videos"].to(model.device)
     with torch.inference_mode():
         outputs = model(**tokens, pixel_values_videos=pixels, padding_mask_videos=mask, output_frame_weights=True)
     scores = outputs.logits_per_text[:, 0].tolist()
     if not all(map(math.isfinite, scores)):
-        name = video if isinstance(video, (str, os.PathLike)) else "the video"  # which may be megabytes
         raise ValueError(f"{name}: the model's scores are not finite numbers; try another dtype")
     real = mask[0]  # (T with padding,)
     return Explanation(

@@ -1,24 +1,48 @@
-"""Uploads decoded by processes of their own: what a hostile video does to the libraries that read it happens there.
+"""Videos decoded by processes of their own: what a hostile one does to the libraries that read it happens there.
 
-Notable here: a process lives for one upload and is copied from one that has imported all it needs, so that it costs
-little and nothing stays behind. What it sends back are numbers.
+Notable here: a process lives for one video and is copied from one that has imported all it needs, so that it costs
+little and nothing stays behind. It may take so much memory and no more. What it sends back are numbers.
 """
 
 import contextlib
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from ..data.worker_pool import available_cores
 from ..errors import one_line
+from ..search import WindowSettings
+from ..search.decoding import DecodedWindow, decode_windows
 from ..search.decoding_workers import process_context
+from ..search.records import BrokenVideo
+from ..search.sources import VideoFile
 from ..video_decoding_ts2net import decode_video
 from ..video_processing_ts2net import TS2NetVideoProcessor
-from .uploads import UploadError, UploadLimits, without_folder
+from .uploads import UploadError, UploadLimits, without_folders
 
-_PATIENCE = 300.0  # seconds that an upload may take
+_PATIENCE = 300.0  # seconds that a video may take
 _LONGEST_STOP = 5.0  # seconds
+_MAX_PIXELS = 4096 * 2304  # of an upload's frame: whatever is called 4K
+_MAX_MEMORY = 4 * 2**30  # bytes, beside the libraries: twice 64 frames in 4K, and what their decoder holds
+
+
+@dataclass(frozen=True)
+class SeenWindow:
+    """A window of the index, decoded again.
+
+    Args:
+        frames: As the model takes them, uint8 of shape `(T, 3, H, W)`.
+        seconds: When each comes on screen.
+    """
+
+    frames: np.ndarray
+    seconds: list[float]
 
 
 def clip_inputs(path: str, processor: TS2NetVideoProcessor, limits: UploadLimits) -> dict[str, torch.Tensor]:
@@ -33,44 +57,95 @@ def clip_inputs(path: str, processor: TS2NetVideoProcessor, limits: UploadLimits
         `pixel_values_videos` of shape `(1, T, 3, H, W)` and `padding_mask_videos` of shape `(1, T)`.
 
     Raises:
-        UploadError: If it is no video, too long, takes too long or ends the process that decodes it.
+        UploadError: If it is no video, has frames that are too large, is too long, takes too long or too much memory,
+            or ends the process that decodes it.
     """
-    arrays = _apart(path, _inputs, processor, limits)
+    arrays = _apart(path, path, _inputs, processor, limits)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def check_video(path: str, limits: UploadLimits) -> None:
-    """Find out whether an upload is a video that may be taken.
+def check_video(path: str, processor: TS2NetVideoProcessor, settings: WindowSettings, limits: UploadLimits) -> None:
+    """Find out whether an upload can be indexed, by decoding it as it would be.
+
+    Args:
+        path: Where it lies.
+        processor: Makes frames as the model takes them.
+        settings: How the index cuts videos.
+        limits: What may be taken.
 
     Raises:
-        UploadError: As in [`clip_inputs`].
+        UploadError: As in [`clip_inputs`]. One that takes too long is slower than it plays.
     """
-    _apart(path, _check_duration, limits)
+    patience = max(_PATIENCE, limits.seconds)
+    _apart(path, path, _check_windows, processor, settings, limits, patience=patience)
 
 
-def _check_duration(path: str, limits: UploadLimits) -> None:
-    duration = decode_video(path, num_frames=1).info.duration
-    if duration > limits.seconds:
-        raise UploadError(f"is too long: {duration:,.0f} seconds, and at most {limits.seconds:,} seconds are taken.")
+def window_frames(file: VideoFile, settings: WindowSettings, processor: TS2NetVideoProcessor) -> SeenWindow:
+    """Decode a window of the index once more, to the very frames that were indexed.
+
+    Args:
+        file: The video, whose `start` and `end` are the window's.
+        settings: How the index cuts videos.
+        processor: Makes frames as the model takes them.
+
+    Raises:
+        UploadError: If it can't be decoded, takes too long or too much memory, or ends the process that decodes it.
+    """
+    return _apart(file.name, file.path, _window_frames, file, settings, processor)
 
 
 def _inputs(path: str, processor: TS2NetVideoProcessor, limits: UploadLimits) -> dict[str, Any]:
-    _check_duration(path, limits)
+    _check_frame(path, limits)
     inputs = processor([path])
     return {name: inputs[name].numpy() for name in ("pixel_values_videos", "padding_mask_videos")}
 
 
-def _apart(path: str, read: Callable[..., Any], *args: Any) -> Any:
-    """What `read(path, *args)` returns in a process of its own, or an error that says why not."""
+def _check_windows(path: str, processor: TS2NetVideoProcessor, settings: WindowSettings, limits: UploadLimits) -> None:
+    _check_frame(path, limits)
+    file = VideoFile(path, "", path, 0, os.path.getsize(path))
+    for decoded in decode_windows(file, settings, processor, num_threads=available_cores()):
+        if isinstance(decoded, BrokenVideo):
+            raise UploadError(f"can't be used: {decoded.reason}.")
+        if isinstance(decoded, DecodedWindow):
+            _check_duration(decoded.video_seconds, limits)
+
+
+def _check_frame(path: str, limits: UploadLimits) -> None:
+    """Check the size of the frames, before any memory is taken for one, and how long a video is."""
+    _check_duration(decode_video(path, num_frames=1, max_pixels=_MAX_PIXELS).info.duration, limits)
+
+
+def _check_duration(duration: float, limits: UploadLimits) -> None:
+    if duration > limits.seconds:
+        raise UploadError(f"is too long: {duration:,.0f} seconds, and at most {limits.seconds:,} seconds are taken.")
+
+
+def _window_frames(_: str, file: VideoFile, settings: WindowSettings, processor: TS2NetVideoProcessor) -> SeenWindow:
+    first = next(decode_windows(file, settings, processor))  # what it is cut from is no longer than one window
+    if isinstance(first, DecodedWindow):
+        return SeenWindow(first.pixels, first.frame_times)
+    raise UploadError(f"can't be decoded: {first.reason if isinstance(first, BrokenVideo) else 'it has no frames'}.")
+
+
+def _apart(name: str, path: str, read: Callable[..., Any], *args: Any, patience: float = _PATIENCE) -> Any:
+    """What `read(path, *args)` returns in a process of its own, or an error that says why not.
+
+    Args:
+        name: The video's, of which visitors are told the end.
+        path: Its file.
+        read: Reads it.
+        args: What else it takes.
+        patience: Seconds that it may take.
+    """
     context = process_context()
     pipe, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(theirs, read, path, *args), daemon=True)
     process.start()
     theirs.close()
-    name = path.replace("\\", "/").rpartition("/")[2]
+    name = name.replace("\\", "/").rpartition("/")[2]
     try:
-        if not pipe.poll(_PATIENCE):
-            raise UploadError(f"{name} takes too long to decode: more than {_PATIENCE:,.0f} seconds.")
+        if not pipe.poll(patience):
+            raise UploadError(f"{name} takes too long to decode: more than {patience:,.0f} seconds.")
         try:
             said, value = pipe.recv()
         except EOFError:
@@ -86,14 +161,28 @@ def _apart(path: str, read: Callable[..., Any], *args: Any) -> Any:
 
 
 def _answer(pipe: Connection, read: Callable[..., Any], path: str, *args: Any) -> None:
-    """Send what is wrong with an upload, and what was read of it."""
+    """Send what is wrong with a video, and what was read of it."""
     torch.set_num_threads(1)
+    _limit_memory()
     with contextlib.suppress(OSError):  # nobody waits for it any more
         answer: tuple[str | None, Any]
         try:
             answer = None, read(path, *args)
         except UploadError as error:
             answer = str(error), None
-        except (ValueError, OSError, MemoryError, RuntimeError) as error:  # torch's is a RuntimeError
-            answer = f"can't be read as a video: {without_folder(one_line(error), path)}.", None
+        except MemoryError:
+            answer = f"takes too much memory to decode: more than {_MAX_MEMORY / 2**30:g} GiB.", None
+        except (ValueError, OSError, RuntimeError) as error:  # torch's is a RuntimeError
+            said = one_line(error).removeprefix(f"{path}: ")
+            answer = f"can't be read as a video: {without_folders(said, path)}.", None
         pipe.send(answer)
+
+
+def _limit_memory() -> None:
+    """Refuse this process what a video would have it take beyond reason, where the system can."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])  # that the libraries have by now
+        most = pages * resource.getpagesize() + _MAX_MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))

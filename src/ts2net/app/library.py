@@ -9,18 +9,18 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import one_line
-from ..explanation import Explanation, explain
+from ..explanation import Explanation, explain_frames
 from ..scoring import load
 from ..search import Hit, VideoIndex, index_videos
 from ..search.decoding_workers import get_ready
 from ..search.store import Store
-from .decoding import check_video, clip_inputs
-from .uploads import UploadError, UploadLimits, check_room, check_upload, copy_whole, kept_path, without_folder
+from .decoding import check_video, clip_inputs, window_frames
+from .uploads import UploadError, UploadLimits, check_room, check_upload, copy_whole, kept_path, without_folders
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Library:
             count: At most so many.
             path: Only of videos whose names fit this pattern.
         """
-        with self._computing, _without_folder(self._path):
+        with self._without_folders(), self._computing:
             return self._index.search(text, k=count, path=path)
 
     def search_clip(self, upload: str | None, count: int, path: str | None = None) -> list[Hit]:
@@ -108,10 +108,11 @@ class Library:
         Raises:
             UploadError: If it is no video, or more than is taken.
         """
-        clip = check_upload(upload, self.limits)
-        inputs = clip_inputs(clip, self._processor.video_processor, self.limits)
-        with self._computing, _without_folder(self._path):
-            return self._index.search_inputs(inputs, k=count, path=path)
+        with self._without_folders(upload):
+            clip = check_upload(upload, self.limits)
+            inputs = clip_inputs(clip, self._processor.video_processor, self.limits)
+            with self._computing:
+                return self._index.search_inputs(inputs, k=count, path=path)
 
     def explain(self, window: str, text: str) -> tuple[str, Explanation]:
         """Say what the model saw in a window, for a text: the video's name, and the explanation.
@@ -123,10 +124,11 @@ class Library:
             found = self._index.window(window)
         except LookupError:
             raise ValueError("This moment is no longer in the index: search again.") from None
-        settings = self._index.about.windows
-        last_frame = found.start + settings.length - 1 / settings.fps
-        with _without_folder(found.video), self.open_video(window).file as file, self._computing:
-            return found.video, explain(self._model, self._processor, file, [text], start=found.start, end=last_frame)
+        with self._without_folders(found.video):
+            file = replace(self._index.open_video(found.video), start=found.start, end=found.end)
+            seen = window_frames(file, self._index.about.windows, self._processor.video_processor)
+            with self._computing:
+                return found.video, explain_frames(self._model, self._processor, seen.frames, seen.seconds, [text])
 
     def add(self, upload: str | None) -> str:
         """Add an uploaded video to the index.
@@ -139,23 +141,25 @@ class Library:
             ValueError: If the index can't be written.
         """
         assert self.uploads is not None
-        video = check_upload(upload, self.limits)
-        check_video(video, self.limits)
-        name = Path(video).name
-        with self._adding, _without_folder(self._path):
+        with self._without_folders(upload):
+            video = check_upload(upload, self.limits)
+            check_video(video, self._processor.video_processor, self._index.about.windows, self.limits)
+            name = Path(video).name
             kept = kept_path(video, self.uploads)
-            was_there = kept.exists()
-            if not was_there:
-                check_room(video, self.uploads, self.limits)
-            try:
-                copy_whole(video, kept)
-                report = index_videos([kept], self._model, self._path, processor=self._processor, workers=1)
-                if report.broken:
-                    raise UploadError(f"{name} can't be used: {without_folder(report.broken[0].reason, str(kept))}.")
-            except BaseException:
+            with self._adding:
+                was_there = kept.exists()
                 if not was_there:
-                    kept.unlink(missing_ok=True)
-                raise
+                    check_room(video, self.uploads, self.limits)
+                try:
+                    copy_whole(video, kept)
+                    report = index_videos([kept], self._model, self._path, processor=self._processor, workers=1)
+                    if report.broken:
+                        raise UploadError(f"{name} can't be used: {report.broken[0].reason}.")
+                except BaseException:
+                    # What fails may come after the video was committed, and then visitors find it.
+                    if not was_there and not self._holds(kept):
+                        kept.unlink(missing_ok=True)
+                    raise
         return f"{name} is in the index already." if report.unchanged else f"{name} can be found from now on."
 
     def open_video(self, window: str) -> OpenVideo:
@@ -169,13 +173,16 @@ class Library:
         file = self._index.open_video(name)
         return OpenVideo(name, file.open(), file.size)
 
+    def _holds(self, video: Path) -> bool:
+        return os.path.abspath(video) in self._index.videos()
 
-@contextmanager
-def _without_folder(path: str) -> Iterator[None]:
-    """What goes wrong is for a visitor, whom the folders of the server don't concern."""
-    try:
-        yield
-    except UploadError:
-        raise  # it is for the visitor already
-    except (ValueError, OSError) as error:
-        raise ValueError(without_folder(one_line(error), path)) from error
+    @contextmanager
+    def _without_folders(self, *paths: str | None) -> Iterator[None]:
+        """What goes wrong, with the index or with these files, is told without the folders of the server."""
+        try:
+            yield
+        except UploadError:
+            raise  # it is for the visitor already
+        except (ValueError, OSError) as error:
+            known = [path for path in (self._path, self.uploads, *paths) if path is not None]
+            raise ValueError(without_folders(one_line(error), *known)) from error

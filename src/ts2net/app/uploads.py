@@ -8,6 +8,8 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..data.matching_files import VIDEO_SUFFIXES
+
 _LONGEST_STEM = 40
 _MEGABYTE = 2**20  # as the browser's side of Gradio counts
 
@@ -80,9 +82,23 @@ def check_room(upload: str, folder: Path, limits: UploadLimits) -> None:
         )
 
 
-def without_folder(message: str, path: str) -> str:
-    """An error's message without what it says of the server's folders."""
-    return message.removeprefix(f"{path}: ").replace(path, Path(path).name)
+def without_folders(message: str, *paths: str | os.PathLike[str]) -> str:
+    """A message for visitors, whom the folders of the server don't concern.
+
+    Args:
+        message: It may name files.
+        paths: Those that it may name, and folders of such. They are left with their names alone, however they are
+            written.
+    """
+    written = {
+        form
+        for path in paths
+        for form in (os.fspath(path), os.path.abspath(path), os.path.realpath(path))
+        if os.path.dirname(form)  # else there is nothing to hide in it
+    }
+    for form in sorted(written, key=len, reverse=True):  # one may be the beginning of another
+        message = message.replace(form, Path(form).name)
+    return message
 
 
 def kept_path(upload: str, folder: Path) -> Path:
@@ -117,8 +133,7 @@ def copy_whole(upload: str, kept: Path) -> None:
 
 
 def safe_name(name: str, digest: str) -> str:
-    """A file name out of a visitor's: letters and digits of any script, dashes, and a plain extension."""
+    """A file name out of a visitor's: letters and digits of any script, dashes, and a video's extension or none."""
     stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
     stem = re.sub(r"[^\w]+", "-", stem)[:_LONGEST_STEM].strip("-_") or "video"
-    suffix = suffix.lower() if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", suffix) else ""
-    return f"{stem}-{digest}{suffix}"
+    return f"{stem}-{digest}{suffix.lower() if suffix.lower() in VIDEO_SUFFIXES else ''}"
