@@ -77,6 +77,17 @@ def test_moments_are_rows_of_their_own(videos: Path) -> None:
     ]
 
 
+def test_moments_that_differ_have_ids_that_differ(videos: Path) -> None:
+    """However little, and however late in the video; a moment from the start is the same with and without the 0."""
+    lines = ["file,caption,start,end", "dog.mp4,it sits,7201.251,", "dog.mp4,it runs,7201.254,"]
+    (videos / "captions.csv").write_text("\n".join([*lines, "dog.mp4,first,,5", "dog.mp4,at first,0,5"]))
+    assert rows(videos) == [
+        Row("dog.mp4@7201.251-", ("it sits",), 7201.251, None),
+        Row("dog.mp4@7201.254-", ("it runs",), 7201.254, None),
+        Row("dog.mp4@0-5", ("first", "at first"), 0.0, 5.0),
+    ]
+
+
 def test_splits_are_files_or_folders(videos: Path, tmp_path: Path) -> None:
     """What is trained on must not turn up in a test because a name was ignored."""
     (videos / "val.csv").write_text("file,caption\ndog.mp4,a dog\n")
@@ -191,6 +202,13 @@ def test_any_dataset_with_videos_and_captions(
     assert len(second["id"]) == 32  # by its bytes
     named = load_benchmark("dataset", folder, "train", streaming=streaming, id_column="key", **columns)
     assert [row["id"] for row in named] == ["1", "2"]
+
+
+def test_zero_is_an_id(videos: Path) -> None:
+    """Ids often count from it, and a video that is a file has no bytes to make one of."""
+    (videos / "metadata.csv").write_text("file_name,caption,key\ndog.mp4,a dog,0\ncats/cat.1.mkv,a cat,1\n")
+    dataset = load_benchmark("dataset", videos, "train", id_column="key")
+    assert {row["captions"][0]: row["id"] for row in dataset} == {"a dog": "0", "a cat": "1"}
 
 
 def test_plain_bytes_lists_of_captions_and_moments(tmp_path: Path) -> None:

@@ -133,16 +133,21 @@ def _read_captions(folder: Path, captions: Path) -> list[UserVideo]:
     for where, file, texts, start, end in readers[captions.suffix.lower()](captions):
         if start is not None and end is not None and end < start:
             raise ValueError(f"{where}: end={end} s lies before start={start} s")
+        if end is not None:
+            start = start or 0.0  # without one it is the same moment
         grouped.setdefault((_path_inside(root, file, where), start, end), []).extend(texts)
     if not grouped:
         raise ValueError(f"{captions}: no captions in it")
     videos = []
     for (file, start, end), texts in grouped.items():
-        video_id = (
-            file if start is None and end is None else f"{file}@{start or 0:g}-{'' if end is None else f'{end:g}'}"
-        )
+        video_id = file if start is None else f"{file}@{_plain(start)}-{'' if end is None else _plain(end)}"
         videos.append(UserVideo(Row(video_id, tuple(texts), start, end), folder / file))
     return videos
+
+
+def _plain(seconds: float) -> str:
+    """All digits, for two moments may differ in the last; whole seconds without the point."""
+    return repr(seconds).removesuffix(".0")
 
 
 _Line = tuple[str, str, list[str], float | None, float | None]  # where, file, captions, start, end
@@ -306,8 +311,9 @@ class _ToStandard:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         columns = self.columns
         video = self._video(row[columns.video])
-        given_id = video["path"] if columns.id is None else row[columns.id]
-        video_id = given_id or hashlib.sha256(video["bytes"]).hexdigest()[:32]
+        video_id = None if columns.id is None else row[columns.id]
+        if video_id is None or video_id == "":  # 0 is an id
+            video_id = video["path"] or hashlib.sha256(video["bytes"]).hexdigest()[:32]
         where = f"{self.source}: {video_id}"
         texts = row[columns.caption]
         texts = [texts] if isinstance(texts, str) else texts
