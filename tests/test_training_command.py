@@ -15,6 +15,8 @@ from transformers import AutoModel
 from streamed_data import clip
 from tiny_models import tiny_clip, tiny_tokenizer
 from ts2net.training.__main__ import main
+from ts2net.training.command_line import parse
+from ts2net.training.preparation import prepare_run
 
 RECIPE = """
 benchmark: folder
@@ -196,6 +198,18 @@ def test_an_evaluation_that_fails_ends_it_in_a_line(line: list[str], videos: Pat
     said = capsys.readouterr().err
     assert "error: eval at step 6: none of the 1 videos can be used" in said
     assert "Traceback" not in said
+
+
+def test_a_file_of_captions_is_not_that_of_the_evaluation_too(line: list[str], tmp_path: Path):
+    """Else the recall of the training captions would choose the best checkpoint."""
+    captions = tmp_path / "mine.csv"
+    captions.write_text("file,caption\n" + "".join(f"train/clip{number}.mp4,clip {number}\n" for number in range(12)))
+    trained_on = ["--data_options", f"captions={captions}"]
+    run = prepare_run(parse([*line, *trained_on]))
+    assert (len(run.train_dataset), len(run.eval_dataset)) == (12, 6)
+    assert run.eval_dataset[0]["id"] == "clip12.mp4"
+    captions_too = ["--eval_data_options", f"captions={captions}"]
+    assert len(prepare_run(parse([*line, *trained_on, *captions_too])).eval_dataset) == 12
 
 
 def test_our_own_mistakes_come_with_their_stack_trace(line: list[str], monkeypatch: pytest.MonkeyPatch):

@@ -21,7 +21,7 @@ RECIPES = Path(__file__).parent / "recipes"
 
 _USAGE = """accelerate launch -m ts2net.training --recipe NAME|FILE.yaml --model MODEL --train_data PATH|REPOSITORY
          --output_dir FOLDER [--eval_data PATH|REPOSITORY] [--resume_from_checkpoint auto] [--OPTION VALUE ...]"""
-_KEY_VALUE_OPTIONS = ("model_config", "data_options")
+_KEY_VALUE_OPTIONS = ("model_config", "data_options", "eval_data_options")
 
 
 @dataclass
@@ -65,6 +65,10 @@ class DataSettings:
         default_factory=list,
         metadata={"help": "KEY=VALUE ...: for the benchmarks 'folder' and 'dataset', such as video_column=clip."},
     )
+    eval_data_options: list[str] = field(
+        default_factory=list,
+        metadata={"help": "The same for evaluation; not given, data_options without their captions."},
+    )
     streaming: bool = field(default=True, metadata={"help": "Read videos as they come, without a copy on this disk."})
 
 
@@ -77,6 +81,7 @@ class Settings:
     training: TS2NetTrainingArguments
     model_config: dict[str, Any]
     data_options: dict[str, Any]
+    eval_data_options: dict[str, Any]
 
 
 class _Parser(HfArgumentParser):
@@ -138,6 +143,7 @@ def parse(args: Sequence[str]) -> Settings:
         training,
         model_config=pairs["model_config"] | _pairs("model_config", model.model_config),
         data_options=pairs["data_options"] | _pairs("data_options", data.data_options),
+        eval_data_options=pairs["eval_data_options"] | _pairs("eval_data_options", data.eval_data_options),
     )
 
 

@@ -34,12 +34,16 @@ def prepare_run(settings: Settings) -> TS2NetTrainer:
             f"{training.output_dir} has checkpoints of an earlier run: go on with --resume_from_checkpoint auto, or "
             f"give another --output_dir"
         )
-    train_dataset, num_captions = _load(settings, str(data.train_data), data.train_split)
+    train_dataset, num_captions = _load(settings, str(data.train_data), data.train_split, settings.data_options)
     if training.samples_per_epoch is None:
         training.samples_per_epoch = num_captions
     eval_dataset = None
     if training.eval_strategy != "no":
-        eval_dataset, _ = _load(settings, data.eval_data or str(data.train_data), data.eval_split)
+        # A file of captions is that of the training split, whatever split is asked for.
+        options = settings.eval_data_options or {
+            name: value for name, value in settings.data_options.items() if name != "captions"
+        }
+        eval_dataset, _ = _load(settings, data.eval_data or str(data.train_data), data.eval_split, options)
     model, processor = load_model(settings)
     trainer = TS2NetTrainer(
         model,
@@ -80,13 +84,14 @@ def load_model(settings: Settings) -> tuple[TS2NetModel, TS2NetProcessor]:
     return model, TS2NetProcessor.from_pretrained(name, revision=revision)
 
 
-def _load(settings: Settings, source: str, split: str) -> tuple[Any, int | None]:
+def _load(settings: Settings, source: str, split: str, options: dict[str, Any]) -> tuple[Any, int | None]:
     """A split, and how many captions it has, if that is written down."""
     data = settings.data
-    manifest = None if data.benchmark == "dataset" else read_manifest(source, split)
+    place = {name: options[name] for name in ("revision", "token") if name in options}
+    manifest = None if data.benchmark == "dataset" else read_manifest(source, split, **place)
     # The rows of a plain folder hold no videos but their paths: nothing is copied, and its length is known.
     streaming = data.streaming and (manifest is not None or data.benchmark != "folder")
-    dataset = load_benchmark(str(data.benchmark), source, split, streaming, **settings.data_options)
+    dataset = load_benchmark(str(data.benchmark), source, split, streaming, **options)
     return dataset, manifest.captions if manifest else None
 
 
