@@ -128,6 +128,29 @@ def test_what_saves_memory_does_not_change_the_run(settings: dict[str, Any], tmp
         assert figures[0][name] == pytest.approx(figures[1][name], rel=1e-4)
 
 
+class Modes(torch.optim.SGD):
+    """Needs to be told whether it trains, as optimisers without a schedule do."""
+
+    trained = False
+
+    def train(self) -> None:
+        self.trained = True
+
+
+@pytest.mark.parametrize("chunk_size", [None, 3], ids=["plain", "cache"])
+def test_a_step_is_trainers_own_with_a_gradient_cache_too(chunk_size: int | None, tmp_path: Path, monkeypatch):
+    """It tells the optimiser that it trains, and empties the device's cache as often as wanted."""
+    emptied = []
+    for module in ("transformers.trainer", "ts2net.training.trainer"):
+        monkeypatch.setattr(f"{module}.clear_device_cache", lambda: emptied.append(1))
+    settings = {"max_steps": 4, "torch_empty_cache_steps": 2, "gradient_cache_chunk_size": chunk_size}
+    trainer = trainer_for(tmp_path, **settings)
+    trainer.optimizer = Modes(trainer.model.parameters(), lr=1e-3)
+    trainer.train()
+    assert trainer.optimizer.optimizer.trained
+    assert len(emptied) == 2
+
+
 def test_a_compiled_model_trains_alike(tmp_path: Path):
     """Traced by torch.compile, run without a compiler; evaluated and saved under the model's own names."""
     plain = trainer_for(tmp_path / "plain", max_steps=3)
@@ -420,6 +443,19 @@ def test_several_evaluation_sets_are_told_apart_by_name(tmp_path: Path):
     metrics = trainer.evaluate()
     assert {"eval_few_text_to_video_R@1", "eval_more_text_to_video_R@1"} <= set(metrics)
     assert metrics["eval_few_text_to_video_R@5"] == 100
+
+
+def test_one_of_several_evaluation_sets_names_the_best_checkpoint(tmp_path: Path):
+    """The first, or the one whose name its figure has."""
+    each_step = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
+    sets = {"few": stream(evaluation_rows(2)), "more": stream(evaluation_rows(6))}
+    trainer = trainer_for(tmp_path, eval_dataset=sets, max_steps=2, load_best_model_at_end=True, **each_step)
+    trainer.train()
+    few = [entry["eval_few_text_to_video_R@1"] for entry in trainer.state.log_history if "eval_few_runtime" in entry]
+    assert len(few) == 2
+    assert trainer.state.best_metric == max(few)
+    other = trainer_for(tmp_path / "other", eval_dataset=sets, metric_for_best_model="more_video_to_text_R@5")
+    assert other.args.metric_for_best_model == "more_video_to_text_R@5"
 
 
 @pytest.fixture

@@ -67,3 +67,31 @@ def fail() -> tuple[str, str]:
 def test_an_error_is_said_once_whoever_finds_it(tmp_path: Path):
     said = run_in_processes(fail, 2, tmp_path)
     assert sorted("".join(said).splitlines()) == ["error: found by both", "error: found by the second"]
+
+
+def resume_from_own_disk(folder: Path) -> list[str]:
+    """What happens to processes of which only the first, then only the second has a checkpoint on its disk."""
+    found = []
+    for owner in (0, 1):
+        disk = folder / f"disk{dist.get_rank()}" / str(owner)
+        disk.mkdir(parents=True)
+        os.chdir(disk)  # the same relative path on another disk, as on another node
+        if dist.get_rank() == owner:
+            checkpoint = Path("run/checkpoint-1")
+            checkpoint.mkdir(parents=True)
+            for name in ("trainer_state.json", "data_state.json", "model.safetensors", "optimizer.pt"):
+                (checkpoint / name).touch()
+        try:
+            trainer(Path("run"), broken=set()).check("auto")
+            found.append("a new run")
+        except FileNotFoundError as error:
+            found.append(str(error))
+    return found
+
+
+def test_processes_go_on_from_the_same_checkpoint(tmp_path: Path):
+    """Without a disk that they share, one must not go on while the other starts anew."""
+    first, second = run_in_processes(resume_from_own_disk, 2, tmp_path, tmp_path)
+    assert first == second
+    assert first[0].startswith("run/checkpoint-1: only some of the processes find it; expected a folder on a disk")
+    assert first[1] == "a new run"

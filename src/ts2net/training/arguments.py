@@ -6,6 +6,7 @@ the number of processes is not.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from accelerate.utils import get_int_from_env
@@ -161,11 +162,21 @@ class TS2NetTrainingArguments(TrainingArguments):
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps} would train on small batches, whose "
                 f"pairs have fewer negatives: to fit a large batch into memory give gradient_cache_chunk_size instead"
             )
-        for name, unused, reason in [
+        unused_options: list[tuple[str, Any, str]] = [
             ("auto_find_batch_size", False, "the batch is part of the loss; give gradient_cache_chunk_size"),
             ("label_smoothing_factor", 0.0, "the loss has no labels"),
             ("ignore_data_skip", False, "a resumed run goes on where it stopped, at no cost"),
             ("parallelism_config", None, "only data parallelism, FSDP and DeepSpeed are supported"),
-        ]:
+            ("train_sampling_strategy", "random", "videos are shuffled as they are read"),
+            ("dataloader_drop_last", False, "every batch is a whole one"),
+            ("dataloader_prefetch_factor", None, "workers read two batches ahead"),
+            ("dataloader_persistent_workers", False, "workers run from the first to the last epoch"),
+            ("prediction_loss_only", False, "evaluation gives recalls"),
+            ("eval_accumulation_steps", None, "evaluation collects no predictions"),
+            ("batch_eval_metrics", False, "recalls are those of the whole set"),
+            ("include_for_metrics", [], "evaluation has its own metrics"),
+            ("label_names", None, "there are no labels"),
+        ]
+        for name, unused, reason in unused_options:
             if getattr(self, name) != unused:
                 raise ValueError(f"{name}={getattr(self, name)} can't be used: {reason}")

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils.memory import clear_device_cache
 from huggingface_hub import HfApi, ModelCard
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
@@ -86,7 +87,8 @@ class TS2NetTrainer(Trainer):
         args: The settings.
         train_dataset: A dataset of `datasets`, streamed or not, with the standard columns; such as `load_benchmark`
             gives.
-        eval_dataset: The same for evaluation, or several by name.
+        eval_dataset: The same for evaluation, or several by name. Of several, the figure `metric_for_best_model` is
+            that of the first, unless it begins with the name of another: `"few_text_to_video_R@1"`.
         processing_class: The model's processor.
         card: What the card says beside what the trainer knows.
         callbacks: Of Trainer.
@@ -121,6 +123,8 @@ class TS2NetTrainer(Trainer):
             raise ValueError(
                 f"num_frames={args.num_frames}, but the model has room for {model.config.num_frames} frames"
             )
+        if isinstance(eval_dataset, dict):
+            _measure_by_one_of(args, list(eval_dataset))
         freeze_lower_layers(model, args.freeze_layers)
         super().__init__(
             model=model,
@@ -334,9 +338,22 @@ class TS2NetTrainer(Trainer):
 
     def _take_up(self, resume_from_checkpoint: str | bool | None) -> Path | None:
         """Find the checkpoint to go on from, and read where its run was in the data."""
-        checkpoint = find_checkpoint(resume_from_checkpoint, Path(self.args.output_dir))
+        choice: list[Path | Exception | None] = [None]
+        if self.is_world_process_zero():
+            try:
+                choice[0] = find_checkpoint(resume_from_checkpoint, Path(self.args.output_dir))
+            except (ValueError, OSError) as error:
+                choice[0] = error
+        # `auto` must not go on in one process and start anew in another, on a disk that they don't share.
+        (checkpoint,) = broadcast_object_list(choice)
+        if isinstance(checkpoint, Exception):
+            raise checkpoint
         self._resumed = None
         if checkpoint is not None:
+            if not all(gather_object([checkpoint.is_dir()])):
+                raise FileNotFoundError(
+                    f"{checkpoint}: only some of the processes find it; expected a folder on a disk that all share"
+                )
             self._resumed = DataState.load(checkpoint)
             self._resumed.check_settings(self._data_settings(), checkpoint)
         return checkpoint
@@ -355,12 +372,18 @@ class TS2NetTrainer(Trainer):
         tensors = {name: inputs[name] for name in (*_MODEL_INPUTS, "video_keys")}
         if not self.args.gradient_cache_chunk_size:
             return super().training_step(model, tensors, num_items_in_batch)
+        # As the base class does it, whose step is another.
         model.train()
+        if callable(getattr(self.optimizer, "train", None)):
+            self.optimizer.train()
         self._figures.start_step(tensors)
         video_keys = tensors.pop("video_keys")
         chunk_size = self.args.gradient_cache_chunk_size
         cache = GradientCache(model, chunk_size, self.accelerator.backward, self._figures.watch)
         result = cache.step(tensors, video_keys)
+        every = self.args.torch_empty_cache_steps
+        if every is not None and self.state.global_step % every == 0:
+            clear_device_cache()
         self._check(result)
         return result.loss
 
@@ -686,6 +709,13 @@ class TS2NetTrainer(Trainer):
             name = "last-checkpoint" if strategy == HubStrategy.CHECKPOINT else Path(checkpoint_folder).name
             jobs.append(upload(path_in_repo=name, delete_patterns="*", commit_message=f"{message}, checkpoint"))
         self.push_in_progress = PushInProgress(jobs)
+
+
+def _measure_by_one_of(args: TS2NetTrainingArguments, names: list[str]) -> None:
+    """Have the best checkpoint named by a figure that evaluations on several sets have."""
+    metric = (args.metric_for_best_model or "").removeprefix("eval_")
+    if metric and not any(metric.startswith(f"{name}_") for name in names):
+        args.metric_for_best_model = f"{names[0]}_{metric}"
 
 
 def _model_of(config: TS2NetConfig, state_dict: Mapping[str, Any]) -> TS2NetModel:
