@@ -54,7 +54,8 @@ class TrainingBatches:
         process_index: Which process this is.
         num_processes: How many there are. The batches of all of them together don't depend on it.
         num_workers: Processes that read and decode for this one; with 0 it does so itself.
-        shuffle_buffer: Encoded videos held in memory for shuffling, over all processes.
+        shuffle_buffer: Encoded videos held in memory for shuffling, over all processes; whatever their size, so that
+            4096 of 20 MB take 80 GB.
         positions: Where to begin, to go on with a run: those of all its processes, merged.
 
     Attributes:
