@@ -10,7 +10,9 @@ import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import DistributedType
+from safetensors.torch import load_file
 from torch.distributed.tensor import DTensor
+from transformers import TrainerCallback
 
 from processes import run_in_processes
 from streamed_data import stream
@@ -20,6 +22,13 @@ from ts2net import TS2NetModel
 from ts2net.training import TS2NetTrainer
 
 FIGURES = ("loss", "grad_norm", "logit_scale", "eval_text_to_video_MnR")
+
+
+class FirstIsBest(TrainerCallback):
+    """Has the first step's evaluation find everything, and the others nothing."""
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+        metrics["eval_text_to_video_R@1"] = 100.0 if state.global_step == 1 else 0.0
 
 
 def trainer(folder: Path, **settings: Any) -> TS2NetTrainer:
@@ -33,7 +42,14 @@ def trainer(folder: Path, **settings: Any) -> TS2NetTrainer:
     with torch.no_grad():
         model.logit_scale.fill_(math.log(100))  # so that the limit of each step has something to do
     data = stream(training_rows())
-    return TS2NetTrainer(model, args, train_dataset=data, eval_dataset=data, processing_class=tiny_processor())
+    return TS2NetTrainer(
+        model,
+        args,
+        train_dataset=data,
+        eval_dataset=data,
+        processing_class=tiny_processor(),
+        callbacks=[FirstIsBest()],
+    )
 
 
 def figures(history: list[dict[str, float]]) -> list[tuple[int, str, float]]:
@@ -50,8 +66,11 @@ def train_sharded(folder: Path) -> dict[str, Any]:
     sharded = all(isinstance(parameter, DTensor) for parameter in whole.model.parameters())
     whole.save_model()
 
-    resumed = trainer(folder / "resumed", fsdp=True, gradient_cache_chunk_size=3)
+    resumed = trainer(folder / "resumed", fsdp=True, gradient_cache_chunk_size=3, load_best_model_at_end=True)
     resumed.train(resume_from_checkpoint=str(folder / "run" / "checkpoint-1"))
+    resumed.save_model()
+    with pytest.raises(ValueError, match="checkpoint-1 was written without FSDP and this run is with it"):
+        trainer(folder / "other", fsdp=True).train(resume_from_checkpoint=str(folder / "alone" / "checkpoint-1"))
     with pytest.raises(ValueError, match="FSDP version 1 can't be used: give version 2"):
         trainer(folder / "old", fsdp=True, fsdp_config={"version": 1, "sync_module_states": False})
     return {
@@ -73,6 +92,12 @@ def test_sharded_processes_train_as_one_does(tmp_path: Path):
     for run in ("figures", "resumed"):
         for found, (step, name, value) in zip(results[0][run], expected, strict=True):
             assert found == (step, name, pytest.approx(value, rel=1e-4)), run
+
+    best, loaded = (load_file(tmp_path / name / "model.safetensors") for name in ("run/checkpoint-1", "resumed"))
+    assert all(torch.equal(loaded[name], weight) for name, weight in best.items()), "the best is loaded at the end"
+    pickles = {path.name for path in (tmp_path / "run" / "checkpoint-1").glob("*.bin")}
+    assert pickles == {"optimizer.bin"}, "no weights are among them"
+    torch.load(tmp_path / "run" / "checkpoint-1" / "optimizer.bin", weights_only=True)
 
     for folder in ("run", "run/checkpoint-2"):
         saved = TS2NetModel.from_pretrained(tmp_path / folder)

@@ -28,9 +28,7 @@ STATE_FILES = (
     "scheduler.pt",
     "scaler.pt",
     "rng_state*.pth",
-    # FSDP's
-    "optimizer.bin",
-    "pytorch_model_fsdp.bin",
+    "optimizer.bin",  # FSDP's
 )
 
 # What a run goes on from, under one name or the other: alone, with FSDP.

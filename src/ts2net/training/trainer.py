@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils.constants import FSDP_MODEL_NAME
 from accelerate.utils.memory import clear_device_cache
 from huggingface_hub import HfApi, ModelCard
+from safetensors.torch import load_file
 from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 from transformers.initialization import no_init_weights
 from transformers.trainer_utils import HubStrategy, TrainOutput, has_length, speed_metrics
-from transformers.utils import PushInProgress, logging
+from transformers.utils import SAFE_WEIGHTS_NAME, PushInProgress, logging
 
 from ..configuration_ts2net import TS2NetConfig
 from ..data.lanes import DataLoadingError
@@ -354,6 +356,11 @@ class TS2NetTrainer(Trainer):
                 raise FileNotFoundError(
                     f"{checkpoint}: only some of the processes find it; expected a folder on a disk that all share"
                 )
+            if (checkpoint / "optimizer.bin").exists() != self.is_fsdp_enabled:
+                was, is_ = ("without", "with") if self.is_fsdp_enabled else ("with", "without")
+                raise ValueError(
+                    f"{checkpoint} was written {was} FSDP and this run is {is_} it, so it can't go on from it"
+                )
             self._resumed = DataState.load(checkpoint)
             self._resumed.check_settings(self._data_settings(), checkpoint)
         return checkpoint
@@ -546,6 +553,33 @@ class TS2NetTrainer(Trainer):
         return _model_of(self._config, state).to(self.args.device)
 
     # ---- Saving ----
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.is_fsdp_enabled and self.args.should_save:
+            # The weights once more, as a pickle. `_load_sharded` takes them from the safetensors.
+            (Path(output_dir) / f"{FSDP_MODEL_NAME}.bin").unlink()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self.is_fsdp_enabled:
+            self._load_sharded(Path(resume_from_checkpoint))
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        if self.is_fsdp_enabled:
+            self._load_sharded(Path(str(self.state.best_model_checkpoint)))
+        else:
+            super()._load_best_model()
+
+    def _load_sharded(self, checkpoint: Path) -> None:
+        """Give each process its shard of a checkpoint's weights, which the main one reads."""
+        state: dict[str, Any] = {}
+        if self.is_world_process_zero():
+            state = load_file(checkpoint / SAFE_WEIGHTS_NAME)
+            state["logit_scale"] = state["logit_scale"].reshape(1)
+        whole_from_main = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+        set_model_state_dict(self.model, state, options=whole_from_main)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """Save a whole Hub folder: weights, configuration, processor, code and card. No pickle is among it."""
