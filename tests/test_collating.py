@@ -1,5 +1,6 @@
 """Rows into tensors of fixed shape, and videos that can't be used."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,17 @@ def test_a_video_that_cannot_be_used_is_named_with_a_reason(values: dict, reason
     assert reason in broken.reason
     assert "\n" not in broken.reason
     assert "<bytes>" not in broken.reason
+
+
+def test_a_video_that_there_is_no_memory_for_is_one_broken_video():
+    """It must not take the others with it."""
+
+    class TooLarge(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise MemoryError
+
+    broken = video_tensors(row(1, video=TooLarge(clip(1))), tiny_processor(), FRAMES)
+    assert broken == BrokenVideo("clip1", "MemoryError")
 
 
 def test_a_video_may_lie_in_a_file(tmp_path: Path):

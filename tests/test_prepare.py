@@ -1,5 +1,6 @@
 """Preparing data: the right file for each id, shards that no kill changes, small videos that show the same."""
 
+import errno
 import hashlib
 import io
 import json
@@ -21,14 +22,16 @@ import torch
 from huggingface_hub.utils import WeakFileLock
 
 from loopback_hub import LoopbackHub
-from ts2net.benchmarks import BENCHMARKS, motion_shapes
+from ts2net.benchmarks import BENCHMARKS, Row, motion_shapes
 from ts2net.cli import main
 from ts2net.cli import prepare as _registers_the_command  # noqa: F401
+from ts2net.data import split_preparation
 from ts2net.data.dataset_card import push_prepared
 from ts2net.data.matching_files import VideoFiles, match_files
 from ts2net.data.prepare import prepare
-from ts2net.data.reencoding import reencode_video
+from ts2net.data.reencoding import Reencoded, reencode_video
 from ts2net.data.shards import Manifest, assign_to_shards, default_num_shards
+from ts2net.data.split_preparation import _make
 from ts2net.data.worker_pool import Died, run_in_order
 from ts2net.video_decoding_ts2net import decode_video
 from video_files import decode_from_start, encoded, write_streams, write_video
@@ -353,6 +356,33 @@ def test_a_repeated_run_makes_only_what_has_changed(source: Path, tmp_path: Path
     assert len(changed) == 1
     prepare_lsmdc(tmp_path / "source", tmp_path / "new")
     assert contents(out) == contents(tmp_path / "new")
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.EIO, "Input/output error"), MemoryError(), None])
+def test_a_repeated_run_tries_again_what_may_have_passed(
+    source: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception | None
+) -> None:
+    """A file server that was away and a system short of memory, which also kills (None), say nothing of a video."""
+    out, unlucky = tmp_path / "out", f"{FILM}.007"
+
+    def make(row: Row, source: Path, reencode: bool) -> object:
+        return Died() if row.video_id == unlucky else _make(row, source, reencode)
+
+    def reencode(video: Path, start: float | None, end: float | None) -> Reencoded:
+        if failure is not None and video.stem == unlucky:
+            raise failure
+        return reencode_video(video, start, end)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(split_preparation, "reencode_video", reencode)
+        if failure is None:
+            patch.setattr(split_preparation, "_make", make)
+        manifest = prepare_lsmdc(source, out)
+    assert [remark.id for remark in manifest.broken if remark.may_pass] == [unlucky]
+    times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
+    prepare_lsmdc(source, out)
+    assert contents(out) == contents(prepared)
+    assert len([name for name, made in times.items() if (out / name).stat().st_mtime_ns != made]) == 1
 
 
 def test_other_settings_need_overwrite(source: Path, prepared: Path, tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ def prepare(
     """Make shards of a benchmark's videos and captions, to be streamed in training and evaluation.
 
     Stop it whenever you like: the same command goes on where it was, and the result is the same. Repeat it when you
-    have found missing videos, and only the shards they belong to are made again. What is missing or broken is listed
-    in SPLIT.json.
+    have found missing videos, and only the shards they belong to are made again; so are those with a video that the
+    file system failed to give or that there was no memory for. What is missing or broken is listed in SPLIT.json.
 
     A video's file is called like its id, with or without an extension. Captions of your own videos are a CSV file
     with the columns file and caption, JSON lines with the same, or a text file beside each video.

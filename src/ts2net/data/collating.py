@@ -51,7 +51,8 @@ def video_tensors(
 
     Returns:
         `pixel_values_videos` of shape `(num_frames, 3, H, W)` and `padding_mask_videos` of shape `(num_frames,)`; or,
-        if the video can't be decoded, is missing or ends before the moment begins, a [`BrokenVideo`].
+        if the video can't be decoded, takes more memory than there is, is missing or ends before the moment begins, a
+        [`BrokenVideo`].
     """
     video = row["video"]
     if video is None or (isinstance(video, dict) and video.get("bytes") is None and video.get("path") is None):
@@ -67,7 +68,7 @@ def video_tensors(
             pad_to="num_frames",
             return_tensors="pt",
         )
-    except (ValueError, TypeError, OSError, av.FFmpegError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, av.FFmpegError) as error:
         return BrokenVideo(row["id"], one_line(error).removeprefix("<bytes>: "))
     return {name: batch[name][0] for name in ("pixel_values_videos", "padding_mask_videos")}
 

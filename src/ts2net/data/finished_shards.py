@@ -2,7 +2,7 @@
 
 Notable here: while a split is being made, a note beside it says what became of each finished shard; once it is made,
 its manifest says the same. A shard is made again when one of its videos has turned up, has gone, or is newer than the
-shard, as `make` would have it.
+shard, as `make` would have it; and when one could not be read for a reason that need not lie in the video.
 """
 
 import json
@@ -39,6 +39,8 @@ class FinishedShard:
             sources: the files of the others.
         """
         if {remark.id for remark in self.missing} != set(missing):
+            return False
+        if any(remark.may_pass for remark in self.broken):
             return False
         if self.shard is None:
             return not sources

@@ -2,8 +2,8 @@
 
 Notable here:
 - A run that was stopped, in whatever way, is simply repeated, and ends with the bytes of one that wasn't.
-- A repeated run makes only those shards again whose videos have changed or turned up since. Settings that were changed
-  are an error, not half a folder of each.
+- A repeated run makes only those shards again whose videos have changed or turned up since, or could not be read for a
+  reason that may have passed. Settings that were changed are an error, not half a folder of each.
 - Nothing is dropped silently: what is missing, broken or damaged is in the manifest, by name and with the reason.
 """
 

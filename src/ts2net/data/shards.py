@@ -35,10 +35,17 @@ _SHARD_NAME = re.compile(r"\w+-\d{5}\.tar", re.ASCII)
 
 @dataclass(frozen=True)
 class Remark:
-    """A clip of which there is something to report, and what."""
+    """A clip of which there is something to report, and what.
+
+    Attributes:
+        id: the clip's.
+        reason: what there is to report, in one line.
+        may_pass: whether the reason may be gone another time, such as too little memory, and not lie in the video.
+    """
 
     id: str
     reason: str
+    may_pass: bool = False
 
 
 @dataclass(frozen=True)

@@ -224,9 +224,10 @@ def _add(writer: ShardWriter, clip: Clip, results: "Iterator[_Made | Died[_Made]
         return
     made = next(results)
     if isinstance(made, Died):
-        finished.broken.append(Remark(video_id, "the process that read it crashed, twice"))
+        # Perhaps not over the video: a system that is short of memory ends processes.
+        finished.broken.append(Remark(video_id, "the process that read it crashed, twice", may_pass=True))
     elif made.broken is not None:
-        finished.broken.append(Remark(video_id, made.broken))
+        finished.broken.append(Remark(video_id, made.broken, made.may_pass))
     else:
         if made.damage is not None:
             finished.damaged.append(Remark(video_id, made.damage))
@@ -248,12 +249,14 @@ class _Made:
         is_whole: whether it is more than the moment.
         damage: what can't be read of it.
         broken: why it can't be used.
+        may_pass: whether it may be readable another time.
     """
 
     video: bytes | Path = b""
     is_whole: bool = True
     damage: str | None = None
     broken: str | None = None
+    may_pass: bool = False
 
 
 def _make(row: Row, source: "Path | Scene", reencode: bool) -> _Made:
@@ -270,7 +273,9 @@ def _make(row: Row, source: "Path | Scene", reencode: bool) -> _Made:
             decode_video(source, num_frames=1, start=row.start, end=row.end, num_threads=1)
         return _Made(source, damage=_without_folder(str(caught[0].message), source) if caught else None)
     except (ValueError, OSError, MemoryError, av.FFmpegError) as error:
-        return _Made(broken=_without_folder(one_line(error), source))
+        # FFmpeg's own errors are about the video, of whatever kind they are besides.
+        may_pass = isinstance(error, OSError | MemoryError) and not isinstance(error, av.FFmpegError)
+        return _Made(broken=_without_folder(one_line(error), source), may_pass=may_pass)
 
 
 def _without_folder(message: str, source: Path) -> str:
