@@ -55,6 +55,7 @@ def test_the_batch_is_shared_by_the_processes(tmp_path: Path, monkeypatch: pytes
         ({"auto_find_batch_size": True}, "auto_find_batch_size=True can't be used"),
         ({"ignore_data_skip": True}, "ignore_data_skip=True can't be used"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 can't be used"),
+        ({"deepspeed": {"zero_optimization": {"stage": 2}}}, "DeepSpeed can't be used.* give fsdp"),
         ({"dataloader_drop_last": True}, "dataloader_drop_last=True can't be used"),
         ({"dataloader_prefetch_factor": 4}, "dataloader_prefetch_factor=4 can't be used"),
         ({"dataloader_persistent_workers": True}, "dataloader_persistent_workers=True can't be used"),
@@ -74,6 +75,13 @@ def test_what_would_train_something_else_is_refused(settings: dict[str, Any], me
     """Trainer has settings that would silently change the loss, or do nothing."""
     with pytest.raises(ValueError, match=message):
         arguments(tmp_path, **settings)
+
+
+def test_deepspeed_is_refused_when_the_launcher_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As `accelerate config` has it, with no word of it among the arguments."""
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ValueError, match="DeepSpeed can't be used"):
+        arguments(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["activitynet", "didemo", "lsmdc", "msrvtt", "vatex"])

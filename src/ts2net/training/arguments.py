@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate.utils import get_int_from_env
+from accelerate.utils import get_int_from_env, parse_flag_from_env
 from transformers import TrainingArguments
 from transformers.utils import logging
 
@@ -45,7 +45,7 @@ class TS2NetTrainingArguments(TrainingArguments):
             but not before 20 broken ones.
 
     Of FSDP, version 2 is supported, Trainer's default. Checkpoints are whole models with it too, whatever its
-    `state_dict_type`.
+    `state_dict_type`. DeepSpeed is not supported.
 
     Raises:
         ValueError: If a value is out of range, or is one of Trainer's that would change or do nothing here.
@@ -114,7 +114,7 @@ class TS2NetTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         self._check_own()
-        # DeepSpeed reads it when the base class sets it up, before `world_size` can be asked for.
+        # Before processes wait for each other, which they do before `world_size` can be asked for.
         share = self._share_of_batch(get_int_from_env(_WORLD_SIZE_VARIABLES, 1))
         given = self.per_device_train_batch_size
         if given is not None and given != share:
@@ -162,11 +162,16 @@ class TS2NetTrainingArguments(TrainingArguments):
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps} would train on small batches, whose "
                 f"pairs have fewer negatives: to fit a large batch into memory give gradient_cache_chunk_size instead"
             )
+        if self.deepspeed or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+            raise ValueError(
+                "DeepSpeed can't be used: it takes a step before one can see whether the gradient is finite, and its "
+                "checkpoints are pickles that run code; give fsdp, which spreads weights and optimiser likewise"
+            )
         unused_options: list[tuple[str, Any, str]] = [
             ("auto_find_batch_size", False, "the batch is part of the loss; give gradient_cache_chunk_size"),
             ("label_smoothing_factor", 0.0, "the loss has no labels"),
             ("ignore_data_skip", False, "a resumed run goes on where it stopped, at no cost"),
-            ("parallelism_config", None, "only data parallelism, FSDP and DeepSpeed are supported"),
+            ("parallelism_config", None, "only data parallelism and FSDP are supported"),
             ("train_sampling_strategy", "random", "videos are shuffled as they are read"),
             ("dataloader_drop_last", False, "every batch is a whole one"),
             ("dataloader_prefetch_factor", None, "workers read two batches ahead"),

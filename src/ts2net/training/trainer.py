@@ -137,8 +137,6 @@ class TS2NetTrainer(Trainer):
             optimizers=optimizers,
         )
         vars(self.model.config).pop("use_cache", None)  # Trainer's, for models that generate
-        if args.gradient_cache_chunk_size and self.is_deepspeed_enabled:
-            raise ValueError("gradient_cache_chunk_size can't be used with DeepSpeed: use DDP or FSDP, or neither")
         if self.is_fsdp_enabled:
             self._prepare_for_fsdp()
         # Not by the base class, which would ask a stream for its length.
