@@ -7,9 +7,11 @@ on while a video is being added.
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,6 +23,8 @@ from ..search.decoding_workers import get_ready
 from ..search.store import Store
 from .decoding import check_video, clip_inputs, window_frames
 from .uploads import UploadError, UploadLimits, check_room, check_upload, copy_whole, kept_path, without_folders
+
+_MOST_LOOKED_THROUGH = 4096  # moments, for some of videos whose names fit
 
 
 @dataclass(frozen=True)
@@ -91,18 +95,18 @@ class Library:
         shown = os.path.basename(model) if os.path.isabs(model) else model  # visitors needn't know the folders here
         return Facts(len(self._index.videos()), len(self._index), shown)
 
-    def search(self, text: str, count: int, path: str | None = None) -> list[Hit]:
+    def search(self, text: str, count: int, pattern: str | None = None) -> list[Hit]:
         """Find moments for a text, best first.
 
         Args:
             text: The text.
             count: At most so many.
-            path: Only of videos whose names fit this pattern.
+            pattern: Only of videos whose shown names fit it.
         """
         with self._without_folders(), self._computing:
-            return self._index.search(text, k=count, path=path)
+            return self._of_fitting_videos(partial(self._index.search, text), count, pattern)
 
-    def search_clip(self, upload: str | None, count: int, path: str | None = None) -> list[Hit]:
+    def search_clip(self, upload: str | None, count: int, pattern: str | None = None) -> list[Hit]:
         """Find moments like an uploaded clip, best first.
 
         Raises:
@@ -112,7 +116,7 @@ class Library:
             clip = check_upload(upload, self.limits)
             inputs = clip_inputs(clip, self._processor.video_processor, self.limits)
             with self._computing:
-                return self._index.search_inputs(inputs, k=count, path=path)
+                return self._of_fitting_videos(partial(self._index.search_inputs, inputs), count, pattern)
 
     def explain(self, window: str, text: str) -> tuple[str, Explanation]:
         """Say what the model saw in a window, for a text: the video's name, and the explanation.
@@ -173,6 +177,24 @@ class Library:
         file = self._index.open_video(name)
         return OpenVideo(name, file.open(), file.size)
 
+    def _of_fitting_videos(self, search: Callable[..., list[Hit]], count: int, pattern: str | None) -> list[Hit]:
+        """Search among the videos whose shown names fit a pattern.
+
+        The index holds patterns against whole paths, which would tell visitors what the folders are called. So it
+        leaves out what can't fit, and what fits for its folders alone is left out here.
+        """
+        if pattern is None:
+            return search(k=count)
+        fits = {video for video in self._index.videos() if fnmatchcase(shown_name(video), pattern)}
+        k = count
+        while fits:
+            found = search(k=k, path=f"*{pattern}")  # a shown name is the end of a path
+            hits = [hit for hit in found if hit.video in fits]
+            if len(hits) >= count or len(found) < k or k >= _MOST_LOOKED_THROUGH:
+                return hits[:count]
+            k *= 4
+        return []
+
     def _holds(self, video: Path) -> bool:
         return os.path.abspath(video) in self._index.videos()
 
@@ -186,3 +208,14 @@ class Library:
         except (ValueError, OSError) as error:
             known = [path for path in (self._path, self.uploads, *paths) if path is not None]
             raise ValueError(without_folders(one_line(error), *known)) from error
+
+
+def shown_name(video: str) -> str:
+    """What visitors know a video by: its file's name, or what its archive calls it.
+
+    Args:
+        video: Its name in the index.
+    """
+    _, archived, member = video.rpartition(".tar#")
+    name = member if archived else video.replace("\\", "/").rpartition("/")[2]
+    return name.encode(errors="backslashreplace").decode()

@@ -20,7 +20,7 @@ from ..data.matching_files import VIDEO_SUFFIXES
 from ..errors import one_line
 from ..explanation import Explanation, draw_frame
 from ..search import Hit
-from .library import Library
+from .library import Library, shown_name
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _LONGEST_TEXT = 1000  # characters; the model reads fewer
@@ -68,7 +68,7 @@ def make_page(library: Library) -> gr.Blocks:
                 added = gr.HTML(elem_id="added")
         with gr.Accordion("Options", open=False, elem_id="options"), gr.Row():
             count = gr.Slider(1, 48, value=12, step=1, label="Moments to show", elem_id="count")
-            pattern = gr.Textbox(label="Only videos whose path is like", placeholder="*/holiday/*", elem_id="pattern")
+            pattern = gr.Textbox(label="Only videos whose name is like", placeholder="*holiday*", elem_id="pattern")
         hits = gr.HTML(elem_id="hits", js_on_load=_read("hits.js"))
         explanation = gr.HTML(elem_id="explanation", js_on_load=_read("explanation.js"))
 
@@ -194,7 +194,7 @@ def _explanation(video: str, explanation: Explanation) -> str:
     return _render(
         "explanation.html",
         number=next(_numbers),
-        name=_file_name(video),
+        name=shown_name(video),
         text=explanation.texts[0],
         score=explanation.scores[0],
         selected=explanation.selected_tokens.shape[1] > 0,
@@ -206,13 +206,6 @@ def _jpeg(explanation: Explanation, frame: int) -> bytes:
     file = io.BytesIO()
     draw_frame(explanation, frame).save(file, "JPEG", quality=88)
     return file.getvalue()
-
-
-def _file_name(video: str) -> str:
-    """A video's name without its folders; that of a member of an archive is what follows the archive's."""
-    _, archived, member = video.rpartition(".tar#")
-    name = member if archived else video.replace("\\", "/").rpartition("/")[2]
-    return name.encode(errors="backslashreplace").decode()
 
 
 def _clock(seconds: float) -> str:
@@ -231,7 +224,7 @@ def _read(name: str) -> str:
 
 
 _environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
-_environment.filters |= {"clock": _clock, "data_uri": _data_uri, "file_name": _file_name}
+_environment.filters |= {"clock": _clock, "data_uri": _data_uri, "shown_name": shown_name}
 
 
 def _render(template: str, **values: Any) -> str:
