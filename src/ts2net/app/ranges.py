@@ -38,6 +38,12 @@ def range_response(file: BinaryIO, size: int, asked: str | None, headers: dict[s
     return StreamingResponse(_read(file, first, last - first + 1), status, headers)
 
 
+def head_response(file: BinaryIO, size: int, headers: dict[str, str]) -> Response:
+    """Answer a request for what would be said of a file, of which nothing is read. It is closed."""
+    file.close()
+    return Response(headers={**headers, "Accept-Ranges": "bytes", "Content-Length": str(size)})
+
+
 def _read(file: BinaryIO, position: int, size: int) -> Iterator[bytes]:
     with file:
         file.seek(position)

@@ -6,8 +6,13 @@ that it is. So there is no path to play tricks with, and the members of archives
 
 import mimetypes
 import os
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -20,7 +25,7 @@ from starlette.responses import PlainTextResponse, Response
 from .guard import Guard
 from .library import Library
 from .page import css, make_page, theme
-from .ranges import range_response
+from .ranges import head_response, range_response
 from .uploads import UploadLimits
 
 
@@ -55,7 +60,15 @@ def create_app(
     limits = limits or UploadLimits()
     folder = None if read_only else _uploads_folder(os.fspath(index), uploads)
     library = Library(index, model=model, device=device, uploads=folder, limits=limits)
-    app = FastAPI(title="ts2net", docs_url=None, redoc_url=None, openapi_url=None)
+    arrivals = _arrivals_folder()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        if arrivals.is_ours:
+            shutil.rmtree(arrivals.path, ignore_errors=True)
+
+    app = FastAPI(title="ts2net", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
 
     @app.api_route("/video/{window}", methods=["GET", "HEAD"])
     def video(window: str, request: Request) -> Response:
@@ -69,6 +82,8 @@ def create_app(
             "Cache-Control": "private, no-cache",
             "Cross-Origin-Resource-Policy": "same-origin",
         }
+        if request.method == "HEAD":
+            return head_response(found.file, found.size, headers)
         return range_response(found.file, found.size, request.headers.get("range"), headers)
 
     gr.mount_gradio_app(
@@ -87,9 +102,27 @@ def create_app(
         css=css(),
         app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, limits=limits, folder=arrivals.path)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     return app
+
+
+class _Arrivals(NamedTuple):
+    path: Path
+    is_ours: bool
+
+
+@cache
+def _arrivals_folder() -> _Arrivals:
+    """Where Gradio puts what is uploaded until it is used, which it takes from the environment whenever it needs it.
+
+    By default all its pages on a computer share one. What waits is counted, so this process gets one of its own.
+    """
+    if "GRADIO_TEMP_DIR" in os.environ:
+        return _Arrivals(Path(os.environ["GRADIO_TEMP_DIR"]), False)
+    folder = os.path.realpath(tempfile.mkdtemp(prefix="ts2net-uploads-"))
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    return _Arrivals(Path(folder), True)
 
 
 def _uploads_folder(index: str, uploads: str | os.PathLike[str] | None) -> Path:

@@ -65,7 +65,6 @@ def serve(
     import uvicorn
 
     with _listen(host, port) as listener:
-        hosts = ("localhost", "127.0.0.1", "[::1]") if _is_loopback(host) else ("*",)
         page = create_app(
             index,
             model=model,
@@ -73,10 +72,9 @@ def serve(
             uploads=uploads,
             read_only=read_only,
             limits=limits,
-            hosts=hosts,
+            hosts=_names(host),
         )
-        shown = f"[{host}]" if ":" in host else host
-        print(f"the page is at http://{shown}:{listener.getsockname()[1]} (Ctrl-C ends it)", flush=True)
+        print(f"the page is at http://{_in_address(host)}:{listener.getsockname()[1]} (Ctrl-C ends it)", flush=True)
         uvicorn.Server(uvicorn.Config(page, log_level="warning")).run(sockets=[listener])
 
 
@@ -87,6 +85,15 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise OSError(f"can't listen on {host}, port {port}: {error.strerror or error}") from error
+
+
+def _names(host: str) -> tuple[str, ...]:
+    """The names by which the page may be called, which are not to be any where only this computer can."""
+    return ("localhost", "127.0.0.1", "[::1]", _in_address(host)) if _is_loopback(host) else ("*",)
+
+
+def _in_address(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _is_loopback(host: str) -> bool:
