@@ -1,6 +1,9 @@
 """Retrieval metrics: the published definitions, ties, blocks of rows, and inputs that make no sense."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +176,46 @@ def test_torch_and_numpy_agree(dtype, dual_softmax):
     assert retrieval_metrics(scores, torch.tensor(VIDEO_OF_TEXT), dual_softmax=dual_softmax) == expected
     if dtype != "bfloat16":  # NumPy has none
         assert retrieval_metrics(scores.numpy(), VIDEO_OF_TEXT, dual_softmax=dual_softmax) == expected
+
+
+RANK = """
+import sys
+from pathlib import Path
+import numpy as np
+from ts2net.evaluation import Querybank, retrieval_metrics
+
+def peak():
+    return next(1024 * int(line.split()[1]) for line in Path("/proc/self/status").open() if line.startswith("VmHWM"))
+
+def rank(texts, videos):
+    scores = np.memmap(sys.argv[1], dtype=np.float32, mode="r", shape=(texts, videos))
+    places = np.arange(texts) % videos
+    retrieval_metrics(scores, places)
+    retrieval_metrics(scores, places, dual_softmax=True)
+    retrieval_metrics(scores, places, querybank=Querybank(scores))
+    return scores.nbytes
+
+rank(100, 50)  # what a first call costs
+before = peak()
+size = rank(10_000, 4_000)
+print(size, peak() - before - size)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux keeps the peak of a process's memory")
+def test_memory_beside_the_scores_does_not_grow_with_them(tmp_path):
+    """A split of 50,000 texts and 20,000 videos has 4 GB of scores, of which no second copy may be made.
+
+    The scores are read from a file without content. What is mapped of it counts as memory of the process.
+    """
+    (tmp_path / "scores").touch()
+    os.truncate(tmp_path / "scores", 10_000 * 4_000 * 4)
+    command = [sys.executable, "-c", RANK, str(tmp_path / "scores")]
+    one_core = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=one_core, capture_output=True, text=True, check=True)
+    size, extra = map(int, done.stdout.split())
+    assert size == 160_000_000
+    assert extra < 128_000_000
 
 
 def test_precision_is_not_lost():

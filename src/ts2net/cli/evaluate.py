@@ -96,7 +96,8 @@ def evaluate(
 
     Gives recalls and ranks in both directions, plain and with the dual softmax. Every video is decoded and encoded
     once, and processes share the work: the figures are the same for any number of them. A video that cannot be used
-    is reported, and its queries count as missed.
+    is reported, and its queries count as missed. Scores of more than 1 GiB are kept in a temporary file: where /tmp is
+    memory, let TMPDIR name a folder on a disk.
 
     **Examples**
 

@@ -3,7 +3,8 @@
 Notable here:
 - A video that can't be decoded stays in the split: it scores below every other, so it is in nobody's way, and its own
   queries are misses in both directions. What a run reaches can't rise because videos broke.
-- Scores are matched a block at a time. They are kept on disk rather than in memory where they are many.
+- Scores are matched a block at a time. Where they are many they are kept in a temporary file rather than in memory, in
+  the folder that `TMPDIR` names; where /tmp is itself memory, it has to name another.
 - Processes share the encoding; the main one ranks, and all return its result. So the figures are those of one process.
 """
 
@@ -167,7 +168,7 @@ def _scores(model: TS2NetModel, encoded: EncodedSplit, is_broken: torch.Tensor) 
 
 
 def _room_for(num_texts: int, num_videos: int) -> np.ndarray:
-    """An array for the scores: in memory, or if they are many in a file that nobody else sees."""
+    """An array for the scores: in memory, or if they are many in a temporary file that nobody else sees."""
     shape = (num_texts, num_videos)
     num_bytes = 4 * num_texts * num_videos
     if num_bytes <= _MOST_BYTES_IN_MEMORY:
