@@ -2,9 +2,13 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from ts2net.search import decoding_workers
 from ts2net.search.decoding import Decoded, EndOfVideo
 from ts2net.search.decoding_workers import decode_all
 from ts2net.search.records import BrokenVideo
@@ -32,4 +36,19 @@ def test_a_crash_costs_one_video_and_is_tried_twice(tmp_path: Path):
     ends = sorted(item.name for item in decoded if isinstance(item, EndOfVideo))
     assert ends == sorted(["a", "b", once, "c"])
     broken = [item for item in decoded if isinstance(item, BrokenVideo)]
-    assert broken == [BrokenVideo("always", "1", "the process that decoded it crashed, twice")]
+    assert broken == [BrokenVideo("always", "", "the process that decoded it crashed, twice")]
+
+
+def decode_or_sleep(video: VideoFile) -> Iterator[Decoded]:
+    """One that is called forever takes that long, as a decoder may with what was made to hold it up."""
+    if video.name == "forever":
+        time.sleep(3600)
+    yield EndOfVideo(video.name, "1", 1.0, {}, 0, None)
+
+
+def test_a_video_of_which_nothing_comes_is_broken_and_not_tried_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(decoding_workers, "_PATIENCE", 1.0)
+    names = ["a", "forever", "b", "c"]
+    decoded = list(decode_all(map(file, names), decode_or_sleep, 1, threading.Event()))
+    assert [item.name for item in decoded] == names
+    assert decoded[1] == BrokenVideo("forever", "", "nothing came of it for 1 s")

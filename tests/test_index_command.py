@@ -1,6 +1,7 @@
 """The command `ts2net index`: the table, what is broken, what it refuses, and Ctrl-C."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -89,6 +90,28 @@ def test_broken_videos_are_listed_in_a_line_each(run: Run, model: Path, videos: 
     assert figures(result)[:5] == ["2", "0", "0", "0", "1"]
     (line,) = [line for line in result.out.splitlines() if line.startswith("broken: ")]
     assert r"two\nlines\x1b[31m[red].mp4: not a video" in line
+
+
+def test_json_lists_every_video(run: Run, model: Path, videos: Path):
+    """The table is for a reader, and names ten of those that are broken."""
+    for number in range(12):
+        (videos / f"{number}.mp4").write_bytes(b"broken")
+    index = videos.parent / "index"
+    assert "... and 2 more, which --json lists" in run(videos, "-m", model, "-o", index).out
+    report = json.loads(run(videos, "-o", index, "--json").out)
+    assert report["unchanged"] == [str(videos / "a.mp4"), str(videos / "b.mp4")]
+    assert sorted(video["video"] for video in report["broken"]) == sorted(str(videos / f"{n}.mp4") for n in range(12))
+    assert {video["reason"][:11] for video in report["broken"]} == {"not a video"}
+
+
+def test_an_emptied_folder_is_said(run: Run, model: Path, videos: Path):
+    index = videos.parent / "index"
+    run(videos, "-m", model, "-o", index)
+    for video in videos.iterdir():
+        video.unlink()
+    result = run(videos, "-o", index, "--drop-missing")
+    assert (result.code, figures(result)[3]) == (0, "2")
+    assert result.err == f"warning: there is no video in {videos}\n"
 
 
 def test_nothing_but_broken_videos_is_a_failure(run: Run, model: Path, tmp_path: Path):

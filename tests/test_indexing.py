@@ -1,12 +1,16 @@
 """Videos into an index: the right embeddings, every change found, nothing lost, nothing reached that isn't meant."""
 
+import errno
 import io
 import json
 import os
 import random
 import shutil
+import subprocess
+import sys
 import tarfile
 import time
+import warnings
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +22,14 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from index_processes import count_windows, index_with_many_commits, run_process, start_process
+from index_processes import (
+    count_windows,
+    index_with_a_vector_index,
+    index_with_many_commits,
+    run_process,
+    start_process,
+)
+from test_search import clustered_videos, make_index
 from tiny_models import tiny_model, tiny_processor
 from ts2net import TS2NetModel, TS2NetProcessor
 from ts2net.data.prepare import prepare
@@ -163,6 +174,52 @@ def test_a_long_video_takes_no_more_memory_than_a_short_one(
     assert long - short < 40e6  # all frames as they are decoded would be 147e6, made small 100e6
 
 
+def windows_in(path: Path, settings: WindowSettings, processor: TS2NetProcessor) -> list[DecodedWindow]:
+    (file,) = find_videos([path]).videos
+    *windows, end = decode_windows(file, settings, processor.video_processor)
+    assert isinstance(end, EndOfVideo)
+    assert [window.number for window in windows] == list(range(end.num_windows))
+    return windows
+
+
+def test_hours_of_one_picture_are_not_thousands_of_windows(
+    tmp_path: Path, loaded: tuple[TS2NetModel, TS2NetProcessor]
+):
+    """A file of a few hundred bytes may claim to last for days."""
+    seconds = [0, 1, 99 * 3600]
+    path = write_video(tmp_path / "a.mkv", frames=3, fps=1, pts=seconds, time_base=Fraction(1))
+    windows = windows_in(path, WindowSettings(), loaded[1])
+    assert [window.start for window in windows] == [0, 6, 99 * 3600 - 6]
+    assert [set(window.frame_times) for window in windows] == [{0, 1}, {1}, {1, 99 * 3600}]
+
+
+def test_each_picture_of_a_slide_show_is_there_with_what_it_follows(
+    tmp_path: Path, loaded: tuple[TS2NetModel, TS2NetProcessor]
+):
+    path = write_video(tmp_path / "a.mkv", frames=3, fps=1, pts=[0, 20, 121], time_base=Fraction(1))
+    windows = windows_in(path, WindowSettings(), loaded[1])
+    assert [(window.start, set(window.frame_times)) for window in windows] == [
+        (0, {0}),
+        (12, {0, 20}),
+        (18, {0, 20}),
+        (24, {20}),
+        (114, {20, 121}),
+    ]
+
+
+def test_what_the_model_warns_of_is_no_damage_of_a_video(
+    tmp_path: Path, make: Any, loaded: tuple[TS2NetModel, TS2NetProcessor], clip: bytes
+):
+    """Without workers, the model computes while a video is being decoded."""
+    (tmp_path / "a.mp4").write_bytes(clip)
+    hook = loaded[0].vision_model.register_forward_hook(lambda *_: warnings.warn("of the model", stacklevel=1))
+    with pytest.warns(UserWarning, match="of the model"):
+        report = make(tmp_path / "a.mp4", batch_size=1)
+    hook.remove()
+    assert names(report.indexed) == ["a.mp4"]
+    assert report.damaged == {}
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Again
 
@@ -230,6 +287,88 @@ def test_metadata_is_searched_by_and_changed_without_decoding(tmp_path: Path, ma
     assert make(tmp_path / "a.mp4").relabelled == []
 
 
+def test_a_row_adds_to_what_is_known_and_touches_no_other_video(tmp_path: Path, make: Any, clip: bytes):
+    """Whether the video is as it was or has changed."""
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        (tmp_path / name).write_bytes(clip)
+    videos, table = [tmp_path / "a.mp4", tmp_path / "b.mp4", tmp_path / "c.mp4"], tmp_path / "about.csv"
+    table.write_text("file,kind,year\na.mp4,dog,1999\nb.mp4,cat,2001\nc.mp4,cow,2003\n")
+    make(*videos, metadata=table)
+    (tmp_path / "c.mp4").write_bytes(clip + b"\0")
+    table.write_text("file,kind,place\na.mp4,wolf,here\nc.mp4,bull,there\n")
+    report = make(*videos, metadata=table)
+    assert (names(report.relabelled), names(report.replaced)) == (["a.mp4"], ["c.mp4"])
+    labels = {row["video"][-5:]: json.loads(row["metadata"]) for row in rows_of(tmp_path / "index")}
+    assert labels == {
+        "a.mp4": {"kind": "wolf", "year": "1999", "place": "here"},
+        "b.mp4": {"kind": "cat", "year": "2001"},
+        "c.mp4": {"kind": "bull", "year": "2003", "place": "there"},
+    }
+
+
+def test_a_broken_video_is_tried_again_once_it_has_changed_or_what_failed_may_have_passed(
+    tmp_path: Path, make: Any, clip: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    """And until then it is listed again, without being read."""
+    (tmp_path / "broken.mp4").write_bytes(b"broken")
+    (tmp_path / "away.mp4").write_bytes(clip)
+    tried: list[str] = []
+    is_away = True
+
+    def open_video(file: VideoFile) -> Any:
+        tried.append(os.path.basename(file.name))
+        if is_away and file.name.endswith("away.mp4"):
+            raise OSError(errno.EIO, "Input/output error")
+        return io.FileIO(file.path)
+
+    monkeypatch.setattr(VideoFile, "open", open_video)
+    first = make(tmp_path / "away.mp4", tmp_path / "broken.mp4")
+    assert first.broken[0].reason == "Input/output error"
+    is_away = False
+    second = make(tmp_path / "away.mp4", tmp_path / "broken.mp4")
+    assert (names(second.indexed), second.broken) == (["away.mp4"], first.broken[1:])
+    (tmp_path / "broken.mp4").write_bytes(clip)
+    assert names(make(tmp_path / "broken.mp4").indexed) == ["broken.mp4"]
+    assert tried == ["away.mp4", "broken.mp4", "away.mp4", "broken.mp4"]
+
+
+def test_the_progress_says_how_many_videos_and_hours_are_done(tmp_path: Path, make: Any, clip: bytes):
+    for name in ("a.mp4", "b.mp4"):
+        (tmp_path / name).write_bytes(clip)
+    screen = io.StringIO()
+    make(tmp_path / "a.mp4", tmp_path / "b.mp4", console=Console(file=screen, force_terminal=True, width=100))
+    assert "2 of 2 videos, 0.00 hours" in screen.getvalue()
+
+
+@pytest.mark.parametrize("name", ["lancedb", "ray"])
+def test_a_library_that_is_not_installed_is_named_with_what_to_install(name: str, tmp_path: Path):
+    code = (
+        f"import sys; sys.modules[{name!r}] = None\n"
+        "from ts2net.search import index_videos\n"
+        f"index_videos({str(tmp_path)!r}, None, 'index', engine='ray')"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    extra = {"lancedb": "ts2net[search]", "ray": "ts2net[ray]"}[name]
+    assert process.stderr.splitlines()[-1].endswith(f"needs the library {name}: pip install '{extra}'")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="limits on processes are those of Unix")
+def test_no_room_for_the_vector_index_leaves_all_videos_in_and_the_same_call_makes_it(tmp_path: Path):
+    model = tiny_model()
+    make_index(tmp_path / "index", model, clustered_videos(20))
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "a.mp4")
+    model.save_pretrained(tmp_path / "model")
+    tiny_processor(model.config).save_pretrained(tmp_path / "model")
+    arguments = (tmp_path / "videos", tmp_path / "model", tmp_path / "index", tmp_path / "answer")
+    run_process(index_with_a_vector_index, *arguments, True)
+    said = (tmp_path / "answer").read_text()
+    assert "the index can't be written: File too large. The videos are all in; the same command" in said
+    assert len(Store.open(tmp_path / "index").videos()) == 21
+    run_process(index_with_a_vector_index, *arguments, False)
+    assert (tmp_path / "answer").read_text() == "[] indexed, 1 unchanged, vector index: True"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -254,7 +393,7 @@ def test_another_model_or_other_windows_are_refused(
     make(tmp_path / "a.mp4")
     with pytest.raises(ValueError, match="has windows of 2 s every 1 s at 2 frames a second, not 2 s every 2 s"):
         make(tmp_path / "a.mp4", settings=WindowSettings(2.0, 2.0, 2.0))
-    with pytest.raises(ValueError, match="was made with .* whose weights or settings differ"):
+    with pytest.raises(ValueError, match="was made with .* whose weights, settings or processor differ"):
         index_videos(tmp_path / "a.mp4", tiny_model(seed=1), tmp_path / "index", processor=loaded[1])
     with pytest.raises(ValueError, match="have 24 frames, and the model takes at most 6"):
         index_videos(
@@ -369,6 +508,77 @@ def test_hostile_members_of_an_archive_lead_nowhere(tmp_path: Path, make: Any, c
         assert file.path == str(folder / "hostile.tar")
 
 
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_archives_and_clips_of_any_name_are_found_again(tmp_path: Path, make: Any, clip: bytes):
+    """An extension in capitals, and an id that looks like the name of an archive."""
+    note = json.dumps({"id": "b.tar#c.TAR#"}).encode()
+    tar = write_tar(tmp_path / "CLIPS.TAR", {"a.mp4": clip, "b.mp4": clip, "b.json": note})
+    report = make(tar)
+    assert sorted(report.indexed) == [f"{tar}#a", f"{tar}#b.tar#c.TAR#"]
+    for name in report.indexed:
+        file = locate(name)
+        assert file is not None
+        assert file.name == name
+    (tmp_path / "other.mp4").write_bytes(clip)
+    assert make(tmp_path / "other.mp4", drop_missing=True).dropped == []
+    write_tar(tar, {"a.mp4": clip})
+    assert make(tmp_path / "other.mp4", drop_missing=True).dropped == [f"{tar}#b.tar#c.TAR#"]
+
+
+def test_no_clip_is_lost_to_another_of_its_name(tmp_path: Path, make: Any, clip: bytes):
+    note = json.dumps({"id": "a"}).encode()
+    tar = write_tar(tmp_path / "x.tar", {"a.mp4": clip, "a.mkv": clip, "b.mp4": clip, "b.json": note})
+    report = make(tar)
+    assert names(report.indexed) == ["x.tar#a"]
+    assert {os.path.basename(video.name): video.reason for video in report.broken} == {
+        "x.tar#a.mkv": "a.mp4 in the same archive has its id, a",
+        "x.tar#b.mp4": "a.mp4 in the same archive has its id, a",
+    }
+
+
+def test_a_folder_that_can_not_be_read_is_said_and_nothing_of_it_dropped(
+    tmp_path: Path, make: Any, clip: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    """The rest is done."""
+    folder = tmp_path / "videos"
+    (folder / "away").mkdir(parents=True)
+    for name in ("a.mp4", "away/b.mp4"):
+        (folder / name).write_bytes(clip)
+    make(folder)
+    scandir, lstat = os.scandir, os.lstat
+
+    def refuse(path: Any, call: Any, **options: Any) -> Any:  # the superuser may read everything
+        if str(path).startswith(str(folder / "away")):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return call(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", lambda path: refuse(path, scandir))
+        patch.setattr(os, "lstat", lambda path, **options: refuse(path, lstat, **options))
+        report = make(folder, drop_missing=True)
+    assert (names(report.unchanged), report.dropped) == (["a.mp4"], [])
+    assert [(names([video.name]), video.reason) for video in report.broken] == [
+        (["away"], "the folder can't be read: Permission denied")
+    ]
+    assert Store.open(tmp_path / "index").broken() == []
+    assert make(folder).broken == []
+
+
+def test_a_folder_without_videos_is_said_and_makes_no_index(tmp_path: Path, make: Any):
+    (tmp_path / "videos").mkdir()
+    with pytest.raises(ValueError, match=f"there is no video in {tmp_path / 'videos'}"):
+        make(tmp_path / "videos")
+    assert not (tmp_path / "index").exists()
+
+
 def test_a_cut_off_archive_gives_the_members_that_are_whole(tmp_path: Path, make: Any, clip: bytes):
     with tarfile.open(tmp_path / "whole.tar", "w") as tar:
         for name in ("a.mp4", "b.mp4"):
@@ -424,6 +634,8 @@ def test_a_folder_is_searched_for_videos_and_for_nothing_else(tmp_path: Path, cl
         "pipe.mp4": "not a regular file",
     }
     assert names(find_videos([f"{folder}/**/*.MKV"]).videos) == ["b.MKV"]
+    fitting = find_videos([f"{folder}/*t.mp4"])
+    assert (fitting.videos, names([video.name for video in fitting.broken])) == ([], ["out.mp4"])
     assert names(find_videos([str(folder / "notes.txt")]).videos) == ["notes.txt"]  # it was asked for by name
     for nothing in (folder / "none.mp4", f"{folder}/*.webm"):
         with pytest.raises(FileNotFoundError, match=r"no such file or folder|no file fits this pattern"):

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tiny_models import tiny_model, tiny_processor
-from ts2net import TS2NetModel
+from ts2net import TS2NetModel, TS2NetProcessor
 from ts2net.search import VideoIndex
 from ts2net.search.fingerprint import fingerprint
 from ts2net.search.matching import Matching, ScoredWindow, exact_scores, top_windows
@@ -26,7 +26,7 @@ def about_of(model: TS2NetModel, kept_in: str) -> About:
     settings = {
         "model": kept_in,
         "revision": None,
-        "fingerprint": fingerprint(model),
+        "fingerprint": fingerprint(model, tiny_processor(model.config)),
         "dtype": "float32",
         "dim": WIDTH,
         "windows": WindowSettings(4.0, 2.0, 1.0),
@@ -282,6 +282,40 @@ def test_another_model_is_refused(tmp_path, model, videos):
         VideoIndex.open(tmp_path / "index", model=other, processor=tiny_processor())
     with pytest.raises(ValueError, match="cannot load the model 'tiny': there is no folder tiny"):
         VideoIndex.open(tmp_path / "index").search("dog")
+
+
+@pytest.mark.parametrize("other", [{"shift_kind": "none"}, {"shift_stride": 7}, {"num_selected_tokens": 2}])
+def test_the_same_weights_with_other_settings_are_another_model(tmp_path, model, videos, other):
+    """No weight tells what is shifted, or how many patches are selected."""
+    make_index(tmp_path / "index", model, videos[:1])
+    same_weights = tiny_model(temporal_num_positions=model.config.temporal_num_positions, **other)
+    same_weights.load_state_dict(model.state_dict())
+    with pytest.raises(ValueError, match="is another model or has another processor"):
+        VideoIndex.open(tmp_path / "index", model=same_weights, processor=tiny_processor(model.config))
+
+
+def test_another_processor_makes_another_model_and_the_same_one_saved_does_not(tmp_path, model):
+    """Pixels that are normalised otherwise, or other tokens, are other embeddings; how frames are chosen is not."""
+
+    def with_changes(**changes):
+        processor = tiny_processor(model.config)
+        for name, value in changes.items():
+            setattr(processor.video_processor, name, value)
+        return fingerprint(model, processor)
+
+    processor = tiny_processor(model.config)
+    own = fingerprint(model, processor)
+    processor(text="a dog")
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    assert fingerprint(model, processor) == own
+    saved = TS2NetProcessor.from_pretrained(tmp_path)
+    assert fingerprint(TS2NetModel.from_pretrained(tmp_path), saved) == own
+    assert with_changes(num_frames=3, sampling="first") == own
+    others = [with_changes(image_mean=[0.5, 0.5, 0.5]), with_changes(size={"shortest_edge": 40}), own]
+    saved.tokenizer.add_tokens(["rain"])
+    others.append(fingerprint(model, saved))
+    assert len(set(others)) == 4
 
 
 def test_the_model_is_loaded_from_where_the_index_says(tmp_path, model, videos):

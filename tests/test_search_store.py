@@ -177,6 +177,19 @@ def test_tables_of_others_are_refused(tmp_path: Path, metadata: dict[str, str] |
         Store.open(tmp_path / "index")
 
 
+def test_an_object_store_that_can_not_be_reached_is_no_index_and_said_in_a_line(monkeypatch: pytest.MonkeyPatch):
+    """Nothing listens at port 1."""
+    for name, value in (("ENDPOINT", "http://127.0.0.1:1"), ("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x")):
+        monkeypatch.setenv(f"AWS_{name}", value)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    monkeypatch.setenv("OBJECT_STORE_CLIENT_MAX_RETRIES", "0")
+    monkeypatch.setenv("OBJECT_STORE_CLIENT_RETRY_TIMEOUT", "1")
+    for ask in (Store.exists, Store.open):
+        with pytest.raises(OSError, match="^s3://bucket/index: the index can't be read: Connection refused$"):
+            ask("s3://bucket/index")
+
+
 def test_a_second_process_that_writes_is_refused_and_one_that_reads_is_not(store: Store, tmp_path: Path):
     store.add([video("a")])
     with store.writer():

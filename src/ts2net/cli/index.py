@@ -1,7 +1,10 @@
 """`ts2net index`: from videos to an index that is searched."""
 
+import codecs
 import contextlib
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -53,14 +56,22 @@ def index(
     fps: Annotated[float | None, typer.Option(help="Frames a second.", show_default="the index's, or else 1")] = None,
     metadata: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="CSV file with a column file and others to search by.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="CSV file with a column file and others to search by; a row adds to what is known of its video.",
+            show_default=False,
+        ),
     ] = None,
     drop_missing: Annotated[
         bool, typer.Option("--drop-missing", help="Take videos out of the index whose files are gone.")
     ] = False,
     workers: Annotated[
         int | None,
-        typer.Option(min=0, help="Processes that decode; 0 is this one only.", show_default="one a core"),
+        typer.Option(
+            min=0,
+            help="Processes that decode; 0 is this one only, which a hostile video may hold up.",
+            show_default="one a core",
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Windows encoded at a time.")] = 16,
     device: Annotated[
@@ -83,6 +94,7 @@ def index(
         str | None,
         typer.Option(help="Of the cluster, such as 10.0.0.1:6379.", show_default="a Ray of this machine alone"),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs; see above.")] = False,
 ) -> None:
     """Make an index of videos, or bring one up to date.
 
@@ -90,8 +102,9 @@ def index(
     there are new videos or changed ones, and only they are indexed. Stop it whenever you like: the same command goes
     on where it was, and the index never holds half a video, or one twice.
 
-    A video that cannot be used is listed with the reason, and the others are indexed. Code that comes with a model is
-    never run.
+    A video that cannot be used is listed with the reason, and the others are indexed. It is tried again once its file
+    has changed, or at once if what failed may pass, such as that it could not be opened. Code that comes with a model
+    is never run.
 
     **Examples**
 
@@ -102,6 +115,19 @@ def index(
         ts2net index prepared/msrvtt --model me/my-ts2net --out my-index --metadata about.csv
 
         ts2net index /shared/videos --model me/my-ts2net --out s3://me/index --engine ray --ray-address 10.0.0.1:6379
+
+        ts2net index ~/Videos --out my-index --json | jq -r '.broken[] | [.video, .reason] | @tsv'
+
+    **JSON**
+
+        {
+          "index": str, "indexed": [str], "replaced": [str], "relabelled": [str], "unchanged": [str],
+          "dropped": [str], "missing": [str],
+          "broken": [{"video": str, "reason": str}], "damaged": {str: str},
+          "hours": float, "seconds": float
+        }
+
+    Every video is there by its name, where the table has its number; "hours" were decoded, and "seconds" taken.
     """
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
         from ..search.indexing import index_videos
@@ -130,12 +156,12 @@ def index(
         except KeyboardInterrupt:
             typer.echo("stopped; the same command goes on from here", err=True)
             raise typer.Exit(130) from None
-    console = Console(highlight=False)
-    console.print(_table(report))
-    _list(console, "broken", [(video.name, video.reason) for video in report.broken])
-    _list(console, "damaged", list(report.damaged.items()))
-    if report.missing:
-        console.print(f"{len(report.missing):,} of its videos are gone; --drop-missing takes them out")
+    if as_json:
+        _print_json(out, report)
+    else:
+        _print_report(report)
+    if not (report.indexed or report.replaced or report.unchanged or report.broken):
+        print(f"warning: there is no video in {', '.join(videos)}", file=sys.stderr)
     if report.broken and not (report.indexed or report.replaced or report.unchanged):
         report_error("not one of the videos can be used")
         raise typer.Exit(1)
@@ -153,6 +179,21 @@ def _settings(
     if step is None:
         step = usual.step if length in (None, usual.length) else length / 2
     return WindowSettings(usual.length if length is None else length, step, usual.fps if fps is None else fps)
+
+
+def _print_json(out: str, report: "IndexReport") -> None:
+    readable = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"  # else JSON's own escapes
+    broken = [{"video": video.name, "reason": video.reason} for video in report.broken]
+    print(json.dumps({"index": out} | asdict(report) | {"broken": broken}, ensure_ascii=not readable, indent=2))
+
+
+def _print_report(report: "IndexReport") -> None:
+    console = Console(highlight=False)
+    console.print(_table(report))
+    _list(console, "broken", [(video.name, video.reason) for video in report.broken])
+    _list(console, "damaged", list(report.damaged.items()))
+    if report.missing:
+        console.print(f"{len(report.missing):,} of its videos are gone; --drop-missing takes them out")
 
 
 def _table(report: "IndexReport") -> Table:
@@ -175,7 +216,7 @@ def _list(console: Console, kind: str, remarks: list[tuple[str, str]]) -> None:
     for name, reason in remarks[:_MOST_LISTED]:
         console.print(f"{kind}: {escape(_printable(name))}: {escape(_printable(reason))}", soft_wrap=True)
     if len(remarks) > _MOST_LISTED:
-        console.print(f"... and {len(remarks) - _MOST_LISTED:,} more")
+        console.print(f"... and {len(remarks) - _MOST_LISTED:,} more, which --json lists")
 
 
 def _printable(text: str) -> str:

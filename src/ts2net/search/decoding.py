@@ -1,14 +1,17 @@
 """One video as windows, ready to be encoded, in memory that doesn't grow with its length.
 
 Notable here: frames come one at a time and are made small at once; what is held is the frames of the windows that are
-being filled, so neighbouring windows share theirs, and a film of two hours takes what a clip takes.
+being filled, so neighbouring windows share theirs, and a film of two hours takes what a clip takes. What a video costs
+is bounded by the frames that its file holds, not by the hours that it claims: a frame is made small once, however long
+it is on screen, and a window that would only repeat the one picture of the window before is left out.
 """
 
 import io
 import math
 import warnings
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 import av
@@ -35,7 +38,7 @@ class DecodedWindow:
 
     Args:
         name: Of the video.
-        number: Of the window, from 0.
+        number: Of the window among those that are given, from 0.
         start: Seconds, for the next two as well.
         end: Where it ends.
         frame_times: When each of its `T` frames comes on screen.
@@ -90,31 +93,49 @@ def decode_windows(
         num_threads: CPU cores to use.
 
     Yields:
-        Its windows in order, and then what it is as a whole; or, at any point, that it can't be used.
+        Its windows in order, but those that only repeat the one picture of the window before; and then what it is as
+        a whole. Or, at any point, that it can't be used.
     """
-    damage = None
+    damage: list[str] = []
     windows = _Windows(file, settings)
     try:
-        with warnings.catch_warnings(record=True) as caught, file.open() as source:
-            warnings.simplefilter("always")
-            for frame in stream_video(source, windows.moments, num_threads=num_threads):
+        with (
+            file.open() as source,
+            closing(
+                _noting_warnings(stream_video(source, windows.moments, num_threads=num_threads), damage)
+            ) as stream,
+        ):
+            for frame in stream:
                 yield from windows.take(frame, processor)
             yield from windows.finish()
-            damage = next((str(warning.message) for warning in caught), None)
     except (ValueError, OSError, MemoryError, RuntimeError, av.FFmpegError) as error:  # torch's is a RuntimeError
-        yield BrokenVideo(file.name, file.signature, _reason(error, file))
+        is_of_the_file = isinstance(error, (ValueError, av.FFmpegError))  # and not of memory, rights or a network
+        yield BrokenVideo(file.name, file.signature if is_of_the_file else "", _reason(error, file))
         return
     if windows.num_given == 0:
         yield BrokenVideo(file.name, file.signature, "it ends before the moment begins")
         return
-    damage = None if damage is None else _without_name(damage, file)
-    yield EndOfVideo(file.name, file.signature, windows.duration, file.metadata, windows.num_given, damage)
+    first = _without_name(damage[0], file) if damage else None
+    yield EndOfVideo(file.name, file.signature, windows.duration, file.metadata, windows.num_given, first)
+
+
+def _noting_warnings(stream: Iterator[StreamedFrame], said: list[str]) -> Generator[StreamedFrame, None, None]:
+    """The frames of a stream. What it warns of is added to `said`, not what others warn of between two frames."""
+    while True:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            frame = next(stream, None)
+        said += [str(warning.message) for warning in caught]
+        if frame is None:
+            return
+        yield frame
 
 
 @dataclass(frozen=True)
 class _SmallFrame:
     """A frame as it is held: `pixels` `(3, H, W)` for the model, `thumbnail` `(h, w, 3)`, both uint8."""
 
+    index: int
     timestamp: float
     pixels: np.ndarray
     thumbnail: np.ndarray
@@ -128,6 +149,9 @@ class _Windows:
         self._settings = settings
         self._plan: list[Window] = []
         self._held: dict[float, _SmallFrame] = {}  # by moment, in ascending order
+        self._last: _SmallFrame | None = None
+        self._num_done = 0  # given or left out
+        self._shown: set[int] = set()  # the frames of the window that was done last
         self.num_given = 0
         self.duration = 0.0
 
@@ -160,7 +184,10 @@ class _Windows:
         if max(height, width) > _MAX_ASPECT_RATIO * min(height, width):
             raise VideoDecodingError(f"frames of {width}x{height}, expected sides of at most 1:{_MAX_ASPECT_RATIO}")
         yield from self._give(until=frame.moment)
-        self._held[frame.moment] = _SmallFrame(frame.timestamp, _model_pixels(frame.rgb, processor), _small(frame.rgb))
+        if self._last is None or self._last.index != frame.index:
+            pixels, thumbnail = _model_pixels(frame.rgb, processor), _small(frame.rgb)
+            self._last = _SmallFrame(frame.index, frame.timestamp, pixels, thumbnail)
+        self._held[frame.moment] = self._last
 
     def finish(self) -> Iterator[DecodedWindow]:
         """Give the rest."""
@@ -172,28 +199,31 @@ class _Windows:
         return moments[: max(1, bisect_left(moments, window.end))]
 
     def _give(self, until: float) -> Iterator[DecodedWindow]:
-        while self.num_given < len(self._plan):
-            window = self._plan[self.num_given]
+        while self._num_done < len(self._plan):
+            window = self._plan[self._num_done]
             grid = self._grid(window)
             if grid[-1] >= until:
                 return
             frames = [self._held[moment] for moment in grid if moment in self._held]
             if not frames:  # the video ends within half a frame of its start
-                self._plan = self._plan[: self.num_given]
+                self._plan = self._plan[: self._num_done]
                 return
-            middle = frames[len(frames) // 2]
-            yield DecodedWindow(
-                name=self._file.name,
-                number=self.num_given,
-                start=window.start,
-                end=window.end,
-                frame_times=[frame.timestamp for frame in frames],
-                pixels=np.stack([frame.pixels for frame in frames]),
-                thumbnail=_jpeg(middle.thumbnail),
-                video_seconds=self.duration,
-            )
-            self.num_given += 1
-            following = self._plan[self.num_given].start if self.num_given < len(self._plan) else math.inf
+            shown = {frame.index for frame in frames}
+            if len(shown) > 1 or shown != self._shown:
+                yield DecodedWindow(
+                    name=self._file.name,
+                    number=self.num_given,
+                    start=window.start,
+                    end=window.end,
+                    frame_times=[frame.timestamp for frame in frames],
+                    pixels=np.stack([frame.pixels for frame in frames]),
+                    thumbnail=_jpeg(frames[len(frames) // 2].thumbnail),
+                    video_seconds=self.duration,
+                )
+                self.num_given += 1
+            self._shown = shown
+            self._num_done += 1
+            following = self._plan[self._num_done].start if self._num_done < len(self._plan) else math.inf
             self._held = {moment: frame for moment, frame in self._held.items() if moment >= round(following, 6)}
 
 

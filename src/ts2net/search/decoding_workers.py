@@ -5,6 +5,7 @@ Notable here:
   however long its video.
 - A hostile or damaged video may crash the library that reads it, and with it the process. A worker has one video at a
   time, so it is known which; it is tried once more, and then it is the one that is broken.
+- Nor may one take for ever: a worker of which nothing comes is killed, and its video is broken.
 - Workers are copies of one process that has imported all they need and has no threads: most of a worker's time and
   memory would else be PyTorch's and transformers' code. One that is forked from this process would inherit the locks
   of threads it doesn't have.
@@ -12,9 +13,11 @@ Notable here:
 """
 
 import contextlib
+import math
 import multiprocessing
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import islice
 from multiprocessing.connection import Connection, wait
@@ -29,7 +32,9 @@ from .sources import VideoFile
 Decode = Callable[[VideoFile], Iterator[Decoded]]
 """`decode_windows` but for the video, in a form that can be pickled."""
 
-_PATIENCE = 0.5  # seconds until it is seen that there is to be a stop
+_PATIENCE = 120.0  # seconds that may pass without a window, and for each byte of the file as long as this takes:
+_SLOWEST = 2e5  # bytes a second of a film of few bits that has to be decoded as a whole before its first window
+_LOOK_AROUND = 0.5  # seconds until it is seen that there is to be a stop, or that nothing comes
 
 
 def decode_all(
@@ -45,7 +50,8 @@ def decode_all(
 
     Yields:
         The windows of each video in order, and then its end or that it is broken; those of several videos mixed. A
-        video whose process crashed begins again from its first window.
+        video whose process crashed begins again from its first window. One of which nothing comes for two minutes,
+        and five more for each 60 MB, is broken.
 
     Raises:
         RuntimeError: If no worker can be started.
@@ -57,38 +63,49 @@ def decode_all(
         worker = _Worker(decode, file, is_second_try)
         running[worker.pipe] = worker
 
+    def end(worker: _Worker) -> None:
+        del running[worker.pipe]
+        worker.close()
+
     get_ready()
     try:
         for file in islice(waiting, workers):
             start(file)
         while running and not stop.is_set():
-            for pipe in wait(list(running), timeout=_PATIENCE):
+            with_news = wait(list(running), timeout=_LOOK_AROUND)
+            now = time.monotonic()
+            for worker in [worker for pipe, worker in running.items() if pipe not in with_news]:
+                if now > worker.deadline:
+                    end(worker)
+                    yield BrokenVideo(worker.file.name, "", worker.complaint())
+                    for following in islice(waiting, 1):
+                        start(following)
+            for pipe in with_news:
                 assert isinstance(pipe, Connection)
                 worker = running[pipe]
                 try:
                     decoded: Decoded | None = pipe.recv()
                 except (EOFError, OSError):
-                    del running[pipe]
-                    worker.close()
+                    end(worker)
                     file = worker.crashed_with()
                     if not worker.is_second_try:
                         start(file, is_second_try=True)
                         continue
-                    yield BrokenVideo(file.name, file.signature, "the process that decoded it crashed, twice")
+                    yield BrokenVideo(file.name, "", "the process that decoded it crashed, twice")
                     for following in islice(waiting, 1):
                         start(following)
                     continue
                 if decoded is None:
                     worker.begin()
                     continue
+                worker.extend_deadline()
                 yield decoded
                 if isinstance(decoded, (EndOfVideo, BrokenVideo)):
                     next_file = next(waiting, None)
                     if next_file is not None:
                         worker.begin(next_file)
                     else:
-                        del running[pipe]
-                        worker.close()
+                        end(worker)
     finally:
         for worker in running.values():
             worker.close()
@@ -121,7 +138,8 @@ class _Worker:
 
     def __init__(self, decode: Decode, file: VideoFile, is_second_try: bool) -> None:
         self.is_second_try = is_second_try
-        self._file = file
+        self.file = file
+        self.deadline = math.inf  # until it is ready, which takes as long as the system does
         self._is_ready = False
         context = process_context()
         self.pipe, theirs = context.Pipe()
@@ -132,10 +150,22 @@ class _Worker:
     def begin(self, file: VideoFile | None = None) -> None:
         """Have it decode a video, or the first one now that it is ready."""
         if file is not None:
-            self._file, self.is_second_try = file, False
+            self.file, self.is_second_try = file, False
         self._is_ready = True
+        self.extend_deadline()
         with contextlib.suppress(OSError):  # it died in the meantime, which shows when it is waited for
-            self.pipe.send(self._file)
+            self.pipe.send(self.file)
+
+    def extend_deadline(self) -> None:
+        """Give it as long again, now that something has come."""
+        self.deadline = time.monotonic() + self._patience()
+
+    def _patience(self) -> float:
+        return _PATIENCE + self.file.size / _SLOWEST
+
+    def complaint(self) -> str:
+        """What is wrong with a video of which nothing comes."""
+        return f"nothing came of it for {self._patience():,.0f} s"
 
     def crashed_with(self) -> VideoFile:
         """The video that ended it."""
@@ -144,7 +174,7 @@ class _Worker:
                 "no worker process could be started; a script has to keep what it runs under "
                 "`if __name__ == '__main__':`"
             )
-        return self._file
+        return self.file
 
     def close(self) -> None:
         self.pipe.close()

@@ -1,18 +1,81 @@
-"""A model's weights as one line, to tell whether a query is of the model that an index was made with."""
+"""A model as one line, to tell whether a query is of the model that an index was made with.
+
+Notable here: weights alone don't tell. What is shifted, how many patches are selected, how pixels are normalised and
+how a text is cut into tokens stands in the configuration and in the processor, and the same weights make other
+embeddings with it. What only names a model, or only serves its training, is left out, and so are defaults of the
+library, to which another version of it may add.
+"""
 
 import hashlib
+import json
+from typing import Any
 
 import torch
 
+from ..modeling_ts2net import TS2NetModel
+from ..processing_ts2net import TS2NetProcessor
 
-def fingerprint(model: torch.nn.Module) -> str:
-    """SHA-256 over the names, shapes, types and bytes of a model's state.
+# Types show in the weights.
+_NOT_OF_EMBEDDINGS = {
+    "architectures",
+    "auto_map",
+    "attention_dropout",
+    "dtype",
+    "initializer_factor",
+    "initializer_range",
+    "logit_scale_init_value",
+    "num_frames",
+    "selection_gradient",
+    "selection_num_samples",
+    "selection_sigma",
+    "transformers_version",
+}
+# How frames are chosen and padded is for the index to say.
+_OF_PIXELS = (
+    "crop_size",
+    "do_center_crop",
+    "do_convert_rgb",
+    "do_normalize",
+    "do_rescale",
+    "do_resize",
+    "image_mean",
+    "image_std",
+    "resample",
+    "rescale_factor",
+    "size",
+)
 
-    The same checkpoint loaded in another dtype has another one: its embeddings differ too.
+
+def fingerprint(model: TS2NetModel, processor: TS2NetProcessor) -> str:
+    """SHA-256 over all that decides a model's embeddings of windows and texts.
+
+    These are the names, shapes, types and bytes of its state, its configuration, what its processor does to pixels,
+    and the vocabulary and the merges of its tokenizer. The same checkpoint loaded in another dtype has another one:
+    its embeddings differ too.
     """
-    digest = hashlib.sha256()
+    pixels = processor.video_processor.to_dict()
+    settings = {
+        "config": _deciding(model.config.to_diff_dict()),
+        "pixels": {name: pixels.get(name) for name in _OF_PIXELS},
+        "tokens": _tokens(processor.tokenizer),
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {(*tensor.shape,)}\n".encode())
         data = tensor.detach().cpu().contiguous()
         digest.update(memoryview(data.flatten().view(torch.uint8).numpy()))
     return digest.hexdigest()
+
+
+def _deciding(config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _deciding(value) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name not in _NOT_OF_EMBEDDINGS and not name.startswith("_")
+    }
+
+
+def _tokens(tokenizer: Any) -> dict[str, Any]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    merges = None if backend is None else json.loads(backend.to_str())["model"].get("merges")
+    return {"vocabulary": tokenizer.get_vocab(), "merges": merges, "longest": tokenizer.model_max_length}

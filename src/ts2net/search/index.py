@@ -381,12 +381,12 @@ class VideoIndex:
                 model, processor = load(name, revision=revision, dtype=about.dtype, device=self._device)
             except Exception as error:
                 raise ValueError(f"cannot load the model {name!r}: {one_line(error)}") from error
-        if fingerprint(model) != about.fingerprint:
+        if fingerprint(model, processor) != about.fingerprint:
             at = f" at {about.revision}" if about.revision else ""
             raise ValueError(
                 f"{self._store.path} was made with {about.model}{at} in {about.dtype}, and {name} in "
-                f"{str(model.dtype).removeprefix('torch.')} is another model: search with that one, or index the "
-                "videos again"
+                f"{str(model.dtype).removeprefix('torch.')} is another model or has another processor: search with "
+                "that one, or index the videos again"
             )
         return model, processor
 

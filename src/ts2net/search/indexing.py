@@ -27,8 +27,8 @@ from .encoding import WindowEncoder
 from .fingerprint import fingerprint
 from .local_engine import Encoded, Outcome
 from .records import BrokenVideo, IndexedVideo
-from .sources import Found, VideoFile, find_videos, missing_names, read_metadata, with_metadata
-from .store import About, Store, name_from_text, only_writer, video_key
+from .sources import Found, VideoFile, find_videos, holds_videos, missing_names, read_metadata, rows_of
+from .store import About, Store, StoreError, name_from_text, only_writer, video_key
 from .vector_index import update_vector_index
 from .windows import WindowSettings
 
@@ -92,9 +92,11 @@ def index_videos(
         out: The index: a folder, or an address that LanceDB takes.
         processor: Of a model that is loaded.
         settings: How videos are cut. `None` is as the index has it, or the defaults.
-        metadata: A CSV file with a column `file` and others that are to be searched by.
+        metadata: A CSV file with a column `file` and others that are to be searched by. A row adds to what is known
+            of its video and goes before it; videos without a row keep what they have.
         drop_missing: Take out videos whose files are gone.
-        workers: Processes that decode, 0 for this one alone. `None` is one for each core.
+        workers: Processes that decode. 0 is this one alone, which a hostile video may then hold up or crash; `None`
+            is one for each core.
         batch_size: Windows encoded at a time.
         device: Such as `"cuda:1"`; `None` is a GPU if there is one.
         dtype: Type of the weights: `"auto"` is the checkpoint's own. `None` is as the index has it, or that.
@@ -105,7 +107,8 @@ def index_videos(
         console: Where to show the progress; `None` shows none.
 
     Returns:
-        What was done. A video that can't be used is in it, and is no error.
+        What was done. A video that can't be used is in it, and is no error; it is tried again when its file has
+        changed, or what failed may pass, such as that it can't be opened.
 
     Raises:
         FileNotFoundError: If a source or the model isn't there.
@@ -123,9 +126,9 @@ def index_videos(
         raise ValueError(f"workers must be at least 0, got {workers}")
     sources = [videos] if isinstance(videos, (str, os.PathLike)) else list(videos)
     found = find_videos(sources)
+    labels: Mapping[str, Mapping[str, str]] = {}
     if metadata is not None:
-        labelled = with_metadata(found.videos, read_metadata(metadata), Path(metadata).absolute().parent)
-        found = Found(labelled, found.broken)
+        labels = rows_of(found.videos, read_metadata(metadata), Path(metadata).absolute().parent)
 
     if engine == "ray":
         device = "cpu"  # of this process, which only hands the model on
@@ -133,13 +136,15 @@ def index_videos(
         get_ready()  # while the model is loaded
 
     store = Store.open(out) if Store.exists(out) else None
+    if store is None and not found.videos and not found.broken:
+        raise ValueError(f"there is no video in {', '.join(os.fspath(source) for source in sources)}")
     encoder, about = _encoder_for(store, model, processor, settings, device, dtype, revision)
     with only_writer(out):
         # Another process may have made it, or written to it, until a moment ago.
         store = Store.open(out) if Store.exists(out) else Store.create(out, about)
         _check_same(store, about)
         report = IndexReport()
-        todo = _plan(store, found, report, drop_missing, relabel=metadata is not None)
+        todo = _plan(store, found, report, drop_missing, labels)
         outcomes: Generator[Outcome, None, None]
         if engine == "ray":
             from . import ray_engine
@@ -159,8 +164,13 @@ def index_videos(
             )
         with closing(outcomes), _progress(console, todo) as show:
             _write(store, outcomes, report, show)
-        store.compact()
-        update_vector_index(store)
+        try:
+            store.compact()
+            update_vector_index(store)
+        except StoreError as error:
+            raise StoreError(
+                f"{error}. The videos are all in; the same command makes what is left, which only speeds up searching"
+            ) from error
     report.seconds = time.monotonic() - begun
     return report
 
@@ -208,19 +218,20 @@ def _encoder_for(
         except Exception as error:
             raise ValueError(f"cannot load the model {name!r}: {one_line(error)}") from error
     settings = settings or (known.windows if known is not None else WindowSettings())
-    about = _about(model.eval(), name, settings)
+    assert processor is not None
+    about = _about(model.eval(), processor, name, settings)
     if store is not None:
         _check_same(store, about)
     _check_positions(model, settings)
     return WindowEncoder(model, processor), about
 
 
-def _about(model: TS2NetModel, name: str, settings: WindowSettings) -> About:
+def _about(model: TS2NetModel, processor: TS2NetProcessor, name: str, settings: WindowSettings) -> About:
     config = model.config
     return About(
         model=os.path.abspath(name) if os.path.isdir(name) else name,
         revision=getattr(config, "_commit_hash", None),
-        fingerprint=fingerprint(model),
+        fingerprint=fingerprint(model, processor),
         dtype=str(model.dtype).removeprefix("torch."),
         dim=config.projection_dim,
         windows=settings,
@@ -242,7 +253,7 @@ def _check_same(store: Store, about: About) -> None:
         if there.dtype != about.dtype:
             raise ValueError(f"{store.path} was made in {there.dtype}, and the model is loaded in {about.dtype}")
         raise ValueError(
-            f"{store.path} was made with {there.model}{at}, whose weights or settings differ from those of "
+            f"{store.path} was made with {there.model}{at}, whose weights, settings or processor differ from those of "
             f"{about.model}: give that model, or another folder for the index"
         )
 
@@ -266,34 +277,46 @@ def _check_positions(model: TS2NetModel, settings: WindowSettings) -> None:
 # What is to be done
 
 
-def _plan(store: Store, found: Found, report: IndexReport, drop_missing: bool, relabel: bool) -> list[VideoFile]:
+def _plan(
+    store: Store,
+    found: Found,
+    report: IndexReport,
+    drop_missing: bool,
+    labels: Mapping[str, Mapping[str, str]],
+) -> list[VideoFile]:
     """Compare the index with the videos that there are; do what needs no decoding, and say what does."""
     columns = store.first_windows("key", "video", "signature", "metadata").to_pylist()
     there = {row["key"]: row for row in columns}
     broken_there = {video.name: video for video in store.broken()}
     todo: list[VideoFile] = []
-    labels: dict[str, Mapping[str, str]] = {}
+    relabelled: dict[str, Mapping[str, str]] = {}
     for file in found.videos:
+        before = broken_there.get(file.name)
+        if before is not None and before.signature == file.signature:
+            report.broken.append(before)
+            continue
         row = there.get(video_key(file.name))
+        known = {} if row is None else json.loads(row["metadata"])
+        metadata = {**file.metadata, **known, **labels.get(file.name, {})}
         if row is None or row["signature"] != file.signature:
-            known = {} if row is None else json.loads(row["metadata"])
-            todo.append(replace(file, metadata={**known, **file.metadata}))
+            todo.append(replace(file, metadata=metadata))
             continue
         report.unchanged.append(file.name)
-        if relabel and json.loads(row["metadata"]) != file.metadata:
-            labels[row["key"]] = file.metadata
+        if file.name in labels and known != metadata:
+            relabelled[row["key"]] = metadata
             report.relabelled.append(file.name)
-    store.relabel(labels)
+    store.relabel(relabelled)
 
     given = {file.name for file in found.videos} | {video.name for video in found.broken}
     names = {name_from_text(row["video"]) for row in columns} | broken_there.keys()
-    gone = sorted(missing_names(names - given))
+    gone = missing_names(names - given)
     if drop_missing:
         store.drop(video_key(name) for name in gone)
         report.dropped = gone
     else:
         report.missing = [name for name in gone if name not in broken_there]
-    new = [video for video in found.broken if broken_there.get(video.name) != video]
+    # A folder or an archive is no video, and nothing would tell when all of it can be read again.
+    new = [video for video in found.broken if broken_there.get(video.name) != video and not holds_videos(video.name)]
     store.mark_broken(new)
     report.broken += found.broken
     return todo

@@ -137,7 +137,7 @@ class _Decoder:
     def _decode_file(self, file: VideoFile) -> Iterator[Decoded]:
         if not os.path.exists(file.path):
             reason = f"the machine {platform.node()} sees no such file, and each one of the cluster has to"
-            yield BrokenVideo(file.name, file.signature, reason)
+            yield BrokenVideo(file.name, "", reason)
             return
         if self._decoded is None:
             # One process for all videos, each taken when the one before is done.

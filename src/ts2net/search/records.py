@@ -46,7 +46,13 @@ class IndexedVideo:
 
 @dataclass(frozen=True)
 class BrokenVideo:
-    """A video that can't be used, and why."""
+    """A video that can't be used.
+
+    Args:
+        name: What it is called everywhere.
+        signature: Its file's, as long as which it isn't tried again; empty if another try may end otherwise.
+        reason: Why.
+    """
 
     name: str
     signature: str

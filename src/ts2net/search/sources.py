@@ -7,24 +7,29 @@ Notable here:
 """
 
 import csv
+import errno
 import glob
 import io
 import json
 import os
+import re
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 from urllib.parse import unquote
 
 from ..data.matching_files import VIDEO_SUFFIXES
 from ..data.shards import Manifest
+from ..errors import one_line
 from .records import BrokenVideo
 
 _MAX_JSON_BYTES = 2**20
 _FILE_COLUMN = "file"
+_LEADS_OUT = "a link that leads out of the folder"
 
 
 @dataclass(frozen=True)
@@ -108,10 +113,11 @@ def find_videos(sources: Iterable[str | os.PathLike[str]]) -> Found:
     Args:
         sources: Files, folders with all that is in them, patterns such as `clips/**/*.mp4`, and tar files such as
             `ts2net prepare` makes. In a folder, videos and tar files are known by their extensions, and what is
-            hidden is passed over, as are links to other folders.
+            hidden is passed over, as are links to other folders. What a pattern fits has to lie in the folder with
+            which it begins.
 
     Returns:
-        Each video once, in the order of their names.
+        Each video once, in the order of their names; and what can't be read, a folder among it.
 
     Raises:
         FileNotFoundError: If there is no such file or folder, or nothing fits a pattern.
@@ -119,43 +125,69 @@ def find_videos(sources: Iterable[str | os.PathLike[str]]) -> Found:
     """
     videos: dict[str, VideoFile] = {}
     broken: dict[str, BrokenVideo] = {}
-    paths = [path for source in sources for path in _expand(os.fspath(source))]
-    if not paths:
-        raise ValueError("there is nothing to index: expected at least one file, folder or pattern")
-    for path in paths:
-        for found in _in_folder(path) if os.path.isdir(path) else _in_file(path):
+    source = None
+    for source in sources:
+        for found in _in_source(os.fspath(source)):
             if isinstance(found, VideoFile):
                 videos[found.name] = found
             else:
                 broken[found.name] = found
-    return Found([videos[name] for name in sorted(videos)], [broken[name] for name in sorted(broken)])
+    if source is None:
+        raise ValueError("there is nothing to index: expected at least one file, folder or pattern")
+    return Found(
+        [videos[name] for name in sorted(videos)], [broken[name] for name in sorted(broken.keys() - videos.keys())]
+    )
 
 
 def locate(name: str) -> VideoFile | None:
     """The video of a name that `find_videos` gave, `None` if it is no longer there."""
     if os.path.isfile(name):
-        return next((found for found in _in_file(name) if isinstance(found, VideoFile)), None)
-    tar, separator, _ = name.rpartition(".tar#")
-    if not separator or not os.path.isfile(f"{tar}.tar"):
-        return None
-    members = (found for found in _in_tar(f"{tar}.tar") if isinstance(found, VideoFile))
-    return next((found for found in members if found.name == name), None)
+        found: Iterable[VideoFile | BrokenVideo] = _in_file(name)
+        return next((video for video in found if isinstance(video, VideoFile)), None)
+    video = _members_of(_archive_of(name)).get(name)
+    return video if isinstance(video, VideoFile) else None
 
 
 def missing_names(names: Iterable[str]) -> list[str]:
-    """Those of some names whose video is no longer there. A tar file is read once, however many are in it."""
-    members: dict[str, set[str]] = {}
-    missing = []
-    for name in names:
-        if os.path.lexists(name):
-            continue
-        tar, separator, _ = name.rpartition(".tar#")
-        path = f"{tar}.tar"
-        if separator and path not in members:
-            members[path] = {found.name for found in _in_tar(path)} if os.path.isfile(path) else set()
-        if name not in members.get(path, ()):
-            missing.append(name)
-    return missing
+    """Those of some names whose video is no longer there, in order. What only can't be reached is not missing."""
+    return [name for name in sorted(names) if _is_gone(name) and name not in _members_of(_archive_of(name))]
+
+
+def holds_videos(path: str) -> bool:
+    """Whether that is a folder or an archive, and not a video."""
+    return os.path.isdir(path) or path.lower().endswith(".tar")
+
+
+def _is_gone(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for what is no path at all
+        return True
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG  # a clip's id may be of any length
+    return False
+
+
+def _archive_of(name: str) -> str | None:
+    """The tar file that a name is a member of, if it is there. A clip's id may itself have `.tar#` in it."""
+    ends = (found.end() - 1 for found in re.finditer(r"\.tar#", name, re.IGNORECASE))
+    return next((name[:end] for end in ends if os.path.isfile(name[:end])), None)
+
+
+def _members_of(archive: str | None) -> Mapping[str, VideoFile | BrokenVideo]:
+    """What is in a tar file, by name. It is read again when it has changed."""
+    if archive is None:
+        return {}
+    try:
+        status = os.stat(archive)
+    except OSError:
+        return {}
+    return _list_members(archive, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=16)  # a page asks for many parts of each video that it plays
+def _list_members(archive: str, modified: int, size: int) -> Mapping[str, VideoFile | BrokenVideo]:
+    return {found.name: found for found in _in_tar(archive)}
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
@@ -194,10 +226,10 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
     return rows
 
 
-def with_metadata(
+def rows_of(
     videos: Sequence[VideoFile], rows: Mapping[str, Mapping[str, str]], folder: str | os.PathLike[str]
-) -> list[VideoFile]:
-    """Add to each video what is known of it.
+) -> dict[str, Mapping[str, str]]:
+    """Find the row of each video that has one.
 
     Args:
         videos: The videos.
@@ -205,12 +237,15 @@ def with_metadata(
             the id of a clip in a tar file.
         folder: That of the metadata.
 
+    Returns:
+        The rows by the names of the videos.
+
     Raises:
         ValueError: If there are rows and none is of these videos, or one may be of several.
     """
     by_path = {os.path.abspath(os.path.join(folder, name)): row for name, row in rows.items()}
     namesakes: dict[str, str] = {}
-    labelled = []
+    found: dict[str, Mapping[str, str]] = {}
     for video in videos:
         row = by_path.get(video.name)
         short = os.path.basename(video.path) if video.member is None else video.member
@@ -219,16 +254,18 @@ def with_metadata(
             if other != video.name:
                 raise ValueError(f"the metadata of {short!r} may be of {other} or {video.name}: give its path")
             row = rows[short]
-        labelled.append(video if row is None else replace(video, metadata={**video.metadata, **row}))
-    if rows and all(old is new for old, new in zip(videos, labelled, strict=True)):
+        if row is not None:
+            found[video.name] = row
+    if rows and not found:
         raise ValueError(f"the metadata is of none of the {len(videos)} videos, {next(iter(rows))!r} for one is not")
-    return labelled
+    return found
 
 
-def _expand(source: str) -> list[str]:
-    """A source as absolute paths that exist: a shell doesn't expand what is quoted, nor does every shell."""
+def _in_source(source: str) -> Iterator[VideoFile | BrokenVideo]:
+    """What a file, a folder or a pattern means: a shell doesn't expand what is quoted, nor does every shell."""
     if os.path.lexists(source):
-        return [os.path.abspath(source)]
+        yield from _in_path(os.path.abspath(source))
+        return
     if not glob.has_magic(source):
         raise FileNotFoundError(f"{source}: no such file or folder")
     # A link to a folder above leads to the same files again, by ever longer paths: the shortest is taken.
@@ -237,21 +274,36 @@ def _expand(source: str) -> list[str]:
         paths.setdefault(os.path.realpath(path), os.path.abspath(path))
     if not paths:
         raise FileNotFoundError(f"{source}: no file fits this pattern")
-    return list(paths.values())
+    folder = os.path.dirname(source)
+    while glob.has_magic(folder):
+        folder = os.path.dirname(folder)
+    root = os.path.realpath(folder)
+    for target, path in paths.items():
+        if os.path.commonpath([root, target]) == root:
+            yield from _in_path(path)
+        else:
+            yield BrokenVideo(path, "", _LEADS_OUT)
+
+
+def _in_path(path: str) -> Iterator[VideoFile | BrokenVideo]:
+    return _in_folder(path) if os.path.isdir(path) else _in_file(path)
 
 
 def _in_folder(folder: str) -> Iterator[VideoFile | BrokenVideo]:
     root = os.path.realpath(folder)
-    for parent, folders, names in os.walk(folder, onerror=_raise):
+    unread: list[OSError] = []
+    for parent, folders, names in os.walk(folder, onerror=unread.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if name.startswith(".") or os.path.splitext(name)[1].lower() not in {*VIDEO_SUFFIXES, ".tar"}:
                 continue
             path = os.path.join(parent, name)
             if os.path.islink(path) and os.path.commonpath([root, os.path.realpath(path)]) != root:
-                yield BrokenVideo(path, "", "a link that leads out of the folder")
+                yield BrokenVideo(path, "", _LEADS_OUT)
                 continue
             yield from _in_file(path)
+    for error in unread:
+        yield BrokenVideo(os.path.abspath(error.filename), "", f"the folder can't be read: {error.strerror}")
 
 
 def _in_file(path: str) -> Iterator[VideoFile | BrokenVideo]:
@@ -273,9 +325,10 @@ def _in_file(path: str) -> Iterator[VideoFile | BrokenVideo]:
 def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
     """The members of a tar file that are videos, each with what its JSON and the manifest beside the file say.
 
-    Of one that is cut off, the members that are whole; and that it is.
+    Of one that is cut off, the members that are whole; and that it is. Of several of the same path the last, as tar
+    has it; of several of the same id the first, and that the others are there.
     """
-    videos: dict[str, tarfile.TarInfo] = {}
+    members: dict[str, tarfile.TarInfo] = {}
     notes: dict[str, dict[str, Any]] = {}
     try:
         status = os.stat(path)
@@ -285,7 +338,7 @@ def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
                 if not member.isreg() or member.issparse() or member.offset_data + member.size > status.st_size:
                     continue  # a link, a folder, a device: nothing of a video's; or one that was cut off
                 if extension.lower() in VIDEO_SUFFIXES:
-                    videos[key] = member
+                    members[member.name] = member
                 elif extension == ".json" and member.size <= _MAX_JSON_BYTES:
                     notes[key] = _read_note(cast(IO[bytes], tar.extractfile(member)).read())
     except tarfile.TarError:
@@ -295,13 +348,21 @@ def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
         return
     about = _about_shard(Path(path))
     signature = f"{status.st_size}-{status.st_mtime_ns}"
-    for key, member in videos.items():
+    clips: dict[str, str] = {}
+    for path_in_tar, member in members.items():
+        key = os.path.splitext(path_in_tar)[0]
         note = notes.get(key, {})
         known = note.get("id")
         clip = (known if isinstance(known, str) else unquote(key)).replace("\0", "")
+        own_signature = f"{signature}-{member.offset_data}-{member.size}"
+        first = clips.setdefault(clip, path_in_tar)
+        if first != path_in_tar:
+            reason = f"{first} in the same archive has its id, {clip}"
+            yield BrokenVideo(f"{path}#{path_in_tar}", own_signature, one_line(ValueError(reason)))
+            continue
         yield VideoFile(
             name=f"{path}#{clip}",
-            signature=f"{signature}-{member.offset_data}-{member.size}",
+            signature=own_signature,
             path=path,
             offset=member.offset_data,
             size=member.size,
@@ -333,7 +394,3 @@ def _read_note(text: bytes) -> dict[str, Any]:
 def _seconds(value: Any) -> float | None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if is_number and 0 <= value < float("inf") else None
-
-
-def _raise(error: OSError) -> None:
-    raise error

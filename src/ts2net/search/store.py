@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -36,7 +37,7 @@ try:
 except ImportError as error:
     raise ImportError("the search index needs the library lancedb: pip install 'ts2net[search]'") from error
 
-FORMAT = 1  # to be raised when the tables change
+FORMAT = 2  # to be raised when the tables change
 
 _WINDOWS, _BROKEN = "windows", "broken"
 # An exact search reads all frames, and this version of the files gives lists about twice as fast as newer ones.
@@ -45,6 +46,7 @@ _ABOUT_KEY = b"ts2net"
 _MANY_SMALL_FILES = 16
 _VIDEOS_RELABELLED_AT_ONCE = 64
 _KEEP_OLD_VERSIONS = timedelta(minutes=10)
+_LONGEST_REASON = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class About:
     Args:
         model: The model's folder or repository.
         revision: Commit of the repository; `None` for a folder.
-        fingerprint: Of the model's weights, see `fingerprint.fingerprint`.
+        fingerprint: Of the model and its processor, see `fingerprint.fingerprint`.
         dtype: Type of the weights, such as `"float32"`.
         dim: Width `D` of an embedding.
         windows: How videos are cut.
@@ -86,22 +88,26 @@ class About:
         """Read what stands in the schema.
 
         Raises:
-            ValueError: If it is of another format, or not of this package.
+            AboutError: If it is of another format, or not of this package.
         """
         not_ours = f"{where}: not an index that `ts2net index` wrote"
         try:
             fields = json.loads(text)
             found = fields["format"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            raise ValueError(not_ours) from None
+            raise AboutError(not_ours) from None
         if found != FORMAT:
             newer = isinstance(found, int) and found > FORMAT
             advice = "update ts2net" if newer else "index the videos again, into another folder"
-            raise ValueError(f"{where}: an index of format {found!r}, and this ts2net reads format {FORMAT}: {advice}")
+            raise AboutError(f"{where}: an index of format {found!r}, and this ts2net reads format {FORMAT}: {advice}")
         try:
             return cls(**fields | {"windows": WindowSettings(**fields["windows"])})
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(not_ours) from error
+            raise AboutError(not_ours) from error
+
+
+class AboutError(ValueError):
+    """There is an index, but of another format, or of somebody else."""
 
 
 class StoreError(OSError):
@@ -148,7 +154,7 @@ class Store:
 
         Raises:
             FileNotFoundError: If there is none.
-            ValueError: If it is of another format.
+            AboutError: If it is of another format.
             OSError: If it can't be read.
         """
         path = os.fspath(path)
@@ -159,10 +165,14 @@ class Store:
 
     @staticmethod
     def exists(path: str | os.PathLike[str]) -> bool:
-        """Whether there is an index, of whatever format."""
+        """Whether there is an index, of whatever format.
+
+        Raises:
+            OSError: If it can't be known, since what holds it can't be read.
+        """
         try:
             return _open(os.fspath(path)) is not None
-        except ValueError:
+        except AboutError:
             return True
 
     @staticmethod
@@ -460,11 +470,14 @@ def _folder(path: str) -> Path | None:
     return None if "://" in path else Path(path)
 
 
+_BELOW = (RuntimeError, OSError, ValueError)  # what LanceDB has for all that goes wrong below it
+
+
 @contextlib.contextmanager
 def _writing(path: str) -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, OSError) as error:  # what LanceDB has for all that goes wrong below it
+    except _BELOW as error:
         raise StoreError(f"{path}: the index can't be written: {_reason(error)}") from error
 
 
@@ -472,11 +485,17 @@ def _writing(path: str) -> Iterator[None]:
 def _reading(path: str) -> Iterator[None]:
     try:
         yield
-    except (RuntimeError, OSError) as error:
+    except _BELOW as error:
         raise OSError(f"{path}: the index can't be read: {_reason(error)}") from error
 
 
 def _reason(error: Exception) -> str:
     """What went wrong, out of a page of a library's own layers."""
-    known = re.search(r"(No space left on device|File too large|Permission denied|Read-only file system)", str(error))
-    return known[1] if known else one_line(error)
+    known = re.search(
+        r"No space left on device|File too large|Permission denied|Read-only file system|Connection refused|"
+        r"dns error|operation timed out|NoSuchBucket|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|"
+        r"(?:401 Unauthorized|403 Forbidden)",
+        str(error),
+    )
+    # What a library of Rust says is a page in one line, of which the beginning tells most.
+    return known[0] if known else textwrap.shorten(one_line(error), _LONGEST_REASON, placeholder=" ...")
