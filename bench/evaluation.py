@@ -1,26 +1,35 @@
 """Time and peak memory of evaluating 1,000 texts by 1,000 videos, with and without matching in blocks.
 
     python bench/evaluation.py
+    python bench/evaluation.py --rank-only --texts 50000 --videos 20000
 
 Both rank the same synthetic embeddings in both directions, plain and with the dual softmax. "Blocks" is how
 `evaluate_retrieval` does it; "at once" matches all texts and videos with one call and keeps every cosine of a text and
 a frame. Each runs in processes of its own, turn by turn, so that its peak memory is its own and a disturbance hits
-both. The extra peak is what the process's resident memory rises to, less what it was before.
+both. The extra peak is what the process's resident memory rises to, less what it was before. Linux keeps the figure.
+
+`--rank-only` leaves the matching out and ranks scores in a file, in each of the ways that there are: plain, with the
+dual softmax, and with a querybank of the same size. The scores are all 0 and the file has no content, which costs no
+disk. What is read of it counts as the process's memory; the figure is what there is beside it.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from ts2net import TS2NetConfig, TS2NetModel
 from ts2net.data.evaluation_videos import EvaluationRow
-from ts2net.evaluation import retrieval, retrieval_metrics
+from ts2net.evaluation import Querybank, retrieval, retrieval_metrics
 from ts2net.evaluation.encoding import EncodedSplit
 from ts2net.modeling_ts2net import match
 
@@ -60,13 +69,45 @@ def measure(way: str, texts: int, videos: int, frames: int, width: int) -> dict[
     model = TS2NetModel(TS2NetConfig(vision_config=size, text_config=size, projection_dim=width)).eval()
     WAYS[way](model, synthetic_split(8, 8, frames, width))  # what a first call costs
     split = synthetic_split(texts, videos, frames, width)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
+    before, started = peak_memory(), time.perf_counter()
     with torch.inference_mode():
         metrics = WAYS[way](model, split)
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": seconds, "bytes": 1024 * (peak - before), "recall": metrics["text-to-video R@1"]}
+    return {"seconds": seconds, "bytes": peak_memory() - before, "recall": metrics["text-to-video R@1"]}
+
+
+RANKINGS: dict[str, Callable[[np.ndarray], dict[str, Any]]] = {
+    "plain": lambda scores: {},
+    "dual softmax": lambda scores: {"dual_softmax": True},
+    "querybank": lambda scores: {"querybank": Querybank(scores)},
+}
+
+
+def rank(way: str, texts: int, videos: int) -> None:
+    with tempfile.TemporaryFile() as file:
+        scores = np.memmap(file, dtype=np.float32, mode="w+", shape=(texts, videos))
+    retrieval_metrics(scores, np.arange(texts) % videos, **RANKINGS[way](scores))
+
+
+def measure_ranking(way: str, texts: int, videos: int) -> dict[str, float]:
+    """Seconds, and bytes beside those of the scores."""
+    rank(way, 100, 50)  # what a first call costs
+    before, started = peak_memory(), time.perf_counter()
+    rank(way, texts, videos)
+    return {"seconds": time.perf_counter() - started, "bytes": peak_memory() - before - 4 * texts * videos}
+
+
+def peak_memory() -> int:
+    """Of this process alone: `getrusage` begins with what its parent had."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def run(*arguments: str) -> dict[str, float]:
+    """What a process of its own measures."""
+    command = [sys.executable, __file__, *sys.argv[1:], *arguments]
+    result: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return result
 
 
 def main() -> None:
@@ -76,20 +117,26 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--rank-only", action="store_true", help="rank scores that are there already, once")
+    parser.add_argument("--only", choices=[*WAYS, *RANKINGS], help=argparse.SUPPRESS)
     args = parser.parse_args()
     sizes = (args.texts, args.videos, args.frames, args.width)
+    if args.only in RANKINGS:
+        print(json.dumps(measure_ranking(args.only, args.texts, args.videos)))
+        return
     if args.only:
         print(json.dumps(measure(args.only, *sizes)))
+        return
+    if args.rank_only:
+        print(f"{args.texts} texts by {args.videos} videos: {4 * args.texts * args.videos / 2**20:.0f} MiB of scores")
+        for way in RANKINGS:
+            result = run("--only", way)
+            print(f"{way:12}: {result['seconds']:6.1f} s, {result['bytes'] / 2**20:6.1f} MiB beside the scores")
         return
     runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for _ in range(args.repeats):
         for way, results in runs.items():
-            command = [sys.executable, __file__, "--only", way]
-            command += [
-                f"--{name}={value}" for name, value in zip(("texts", "videos", "frames", "width"), sizes, strict=True)
-            ]
-            results.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+            results.append(run("--only", way))
     print(f"{args.texts} texts by {args.videos} videos of {args.frames} frames, {args.repeats} processes each")
     medians = {}
     for way, results in runs.items():

@@ -1,9 +1,12 @@
 """The benches whose tables stand in the README still run; what they measure is not looked at here."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 BENCH = Path(__file__).parents[1] / "bench"
 
@@ -24,3 +27,21 @@ def test_ablation_writes_its_tables_and_takes_up_where_it_was(tmp_path):
 
     subprocess.run([*command, *rows], check=True, capture_output=True)
     assert (tmp_path / "runs.jsonl").read_text() == runs
+
+
+@pytest.mark.parametrize(
+    ("bench", "said"),
+    [
+        ("gradient_cache.py --clips 2 --frames 1 --layers 1 --chunks 1 --rounds 1", "chunks of 1"),
+        ("evaluation.py --texts 1000 --videos 1000 --frames 2 --width 64 --repeats 1", "blocks / at once: "),
+        ("evaluation.py --texts 8 --videos 8 --only querybank", '"bytes"'),
+    ],
+    ids=["gradient cache", "evaluation", "ranking"],
+)
+def test_a_measurement_of_the_smallest_size(bench: str, said: str):
+    """It measures in processes of its own, and says what it found."""
+    name, *arguments = bench.split()
+    one_core = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, BENCH / name, *arguments], env=one_core, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
