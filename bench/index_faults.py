@@ -1,0 +1,205 @@
+"""Indexing under load and under attack: ten thousand clips with broken ones among them, kills, writers, a full disk.
+
+    python bench/index_faults.py
+    mount -t tmpfs -o size=64m tmpfs /mnt/small
+    python bench/index_faults.py --small-disk /mnt/small
+
+Clips are motion shapes in mp4 files, 4 seconds each, all different; the model is a small untrained one, for what is
+looked at is not what it finds. All is done by the command `ts2net index`, in processes of its own.
+
+- Load: `--clips` with `--broken` that are no videos, in as many ways. All others have to be in the index, and those
+  listed.
+- Kills: the first `--kill-clips` of them. The command is killed (SIGKILL) `--kills` times, at moments that are spread
+  by chance over its whole run, and started again. After each kill no video may be there in part or twice; at the end
+  the index has to equal one that was made undisturbed.
+- Writers: two commands on one index at once. One of them has to be refused, and the index has to be that of one.
+- A full disk, with `--small-disk`, a folder on a small file system: it is filled until 1 MB is left, so that the
+  command fails; then room is made, and it has to go on.
+"""
+
+import argparse
+import random
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ts2net.benchmarks.motion_shapes import render_mp4, scenes
+from ts2net.demo.checkpoint import make_clip_checkpoint, start_from_clip
+from ts2net.hub import save_hub_folder
+from ts2net.search.store import Store
+
+DISTINCT = 250  # clips that are drawn; the others are copies that differ in what no player shows
+WINDOWS = ["--window", "2", "--step", "1", "--fps", "2"]  # three a clip, so that a part of one could be seen
+EMBEDDINGS = ("frames", "mean")
+ROUNDING = 2e-3  # of float16, and of batches of other windows
+
+
+def write_clips(folder: Path, clips: int, broken: int) -> None:
+    """Videos by number, and among them those that are none."""
+    folder.mkdir()
+    with ProcessPoolExecutor() as pool:
+        drawn = list(pool.map(render_mp4, scenes("train", min(DISTINCT, clips)), chunksize=16))
+    every = clips // broken if broken else clips + 1
+    noise = np.random.default_rng(0)
+    for number in range(clips):
+        video = drawn[number % len(drawn)]
+        content = video + struct.pack(">I4sQ", 16, b"free", number)  # a box that every reader passes over
+        if number % every == every - 1 and number // every < broken:
+            content = (
+                b"",
+                b"this is no video\n",
+                video[: len(video) // 2],
+                noise.bytes(5000),
+                b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\nfile:///etc/passwd\n",
+            )[number // every % 5]
+        (folder / f"{number:05d}.mp4").write_bytes(content)
+
+
+def command(model: Path, videos: list[Path], out: Path) -> list[str]:
+    names = map(str, [*videos, "--model", model, "--out", out])
+    return [sys.executable, "-m", "ts2net", "index", *names, *WINDOWS]
+
+
+def index(model: Path, videos: list[Path], out: Path) -> float:
+    """Seconds that it takes undisturbed."""
+    begun = time.perf_counter()
+    subprocess.run(command(model, videos, out), check=True, capture_output=True)
+    return time.perf_counter() - begun
+
+
+def rows(path: Path) -> pa.Table:
+    return Store.open(path).table.to_arrow().sort_by("window")
+
+
+def windows_of_each(path: Path) -> Counter[str]:
+    """How many windows of each video there are."""
+    table = rows(path).select(["window", "video"])
+    assert len(set(table["window"].to_pylist())) == len(table), "a window is there twice"
+    return Counter(table["video"].to_pylist())
+
+
+def check_same(path: Path, other: Path) -> None:
+    """The same rows and the same broken videos."""
+    table, expected = rows(path), rows(other)
+    others = [name for name in expected.column_names if name not in EMBEDDINGS]
+    assert table.select(others) == expected.select(others), "the indexes differ"
+    for name in EMBEDDINGS:
+        values, wanted = (pa.compute.list_flatten(each[name], recursive=True).to_numpy() for each in (table, expected))
+        assert np.abs(values.astype(np.float32) - wanted.astype(np.float32)).max() <= ROUNDING, "embeddings differ"
+    assert Store.open(path).broken() == Store.open(other).broken(), "other videos are broken"
+
+
+def load(model: Path, clips: Path, work: Path, count: int, broken: int) -> None:
+    seconds = index(model, [clips], work / "load")
+    each = windows_of_each(work / "load")
+    found = Store.open(work / "load").broken()
+    assert len(each) == count - broken, f"{len(each)} videos are in the index, expected {count - broken}"
+    assert set(each.values()) == {3}, "a video is there in part"
+    assert len(found) == broken, f"{len(found)} videos are listed as broken, expected {broken}"
+    reasons = Counter(video.reason for video in found)
+    print(f"load: {count:,} clips in {seconds:.0f} s: {len(each):,} indexed, {len(found)} listed as broken")
+    for reason, times in reasons.most_common():
+        print(f"    {times} x {reason}")
+    again = index(model, [clips], work / "load")
+    print(f"    run again: {again / seconds:.2f} of the time, with nothing to do")
+
+
+def kills(model: Path, videos: list[Path], work: Path, times: int) -> None:
+    undisturbed, killed = work / "undisturbed", work / "killed"
+    index(model, videos[:1], work / "nothing")  # reads the programs into memory
+    starting = index(model, videos[:1], work / "nothing")  # with nothing to do
+    whole_run = index(model, videos, undisturbed)
+    whole = windows_of_each(undisturbed)
+    moments, share = random.Random(0), max(1.0, (whole_run - starting) / times)
+    seen: list[int] = []
+    while len(seen) < times:
+        process = subprocess.Popen(
+            command(model, videos, killed), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            process.wait(moments.uniform(0.3, 1) * starting + moments.uniform(0, 2) * share)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        if process.wait() == 0:  # it came to its end, so that nothing is left to be killed in
+            check_same(killed, undisturbed)
+            shutil.rmtree(killed)
+            continue
+        assert process.returncode == -signal.SIGKILL, f"the command failed with {process.returncode}"
+        there = windows_of_each(killed) if Store.exists(killed) else Counter()
+        assert there.items() <= whole.items(), "a video is there in part"
+        seen.append(len(there))
+    seconds = index(model, videos, killed)
+    check_same(killed, undisturbed)
+    print(
+        f"kills: {times}, after which there were {', '.join(map(str, seen))} of {len(whole):,} videos, each whole; "
+        f"then {seconds:.0f} s more, where a whole run takes {whole_run:.0f}: the same index",
+        flush=True,
+    )
+
+
+def writers(model: Path, videos: list[Path], work: Path) -> None:
+    both = [
+        subprocess.Popen(command(model, videos, work / "writers"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    said = [process.communicate()[1].decode().strip() for process in both]
+    codes = [process.returncode for process in both]
+    assert sorted(code == 0 for code in codes) == [False, True], f"the writers ended with {codes}: {said}"
+    check_same(work / "writers", work / "undisturbed")
+    print(f"writers: one did it all, the other was told: {said[codes.index(next(filter(None, codes)))]}", flush=True)
+
+
+def full_disk(model: Path, videos: list[Path], work: Path, small: Path) -> None:
+    out, filler = small / "index", small / "filler"
+    shutil.rmtree(out, ignore_errors=True)
+    filler.write_bytes(bytes(max(0, shutil.disk_usage(small).free - 2**20)))
+    try:
+        done = subprocess.run(command(model, videos, out), capture_output=True, text=True)
+        assert done.returncode, "the disk wasn't full"
+        there = windows_of_each(out) if Store.exists(out) else Counter()
+        assert there.items() <= windows_of_each(work / "undisturbed").items(), "a video is there in part"
+    finally:
+        filler.unlink()
+    index(model, videos, out)
+    check_same(out, work / "undisturbed")
+    print(f"full disk: {len(there)} videos were in, each whole; then the same index. It said: {done.stderr.strip()}")
+    shutil.rmtree(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=10_000)
+    parser.add_argument("--broken", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kill-clips", type=int, default=2000)
+    parser.add_argument("--small-disk", type=Path, help="a folder on a file system of a few dozen MB")
+    args = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        make_clip_checkpoint(work / "clip", (scene.caption for scene in scenes("train", 100)))
+        save_hub_folder(*start_from_clip(work / "clip"), work / "model")
+        write_clips(work / "clips", args.clips, args.broken)
+        some = sorted((work / "clips").iterdir())[: args.kill_clips]
+        (work / "some").mkdir()
+        for file in some:
+            shutil.copy2(file, work / "some")
+        load(work / "model", work / "clips", work, args.clips, args.broken)
+        kills(work / "model", [work / "some"], work, args.kills)
+        writers(work / "model", [work / "some"], work)
+        if args.small_disk is not None:
+            full_disk(work / "model", [work / "some"], work, args.small_disk)
+
+
+if __name__ == "__main__":
+    main()
