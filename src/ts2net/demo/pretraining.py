@@ -4,6 +4,7 @@ Notable here: this is `transformers.Trainer` with CLIP's own loss. Photos go the
 vision transformer sees later what it has learnt to see.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,18 @@ from transformers import (
     default_data_collator,
 )
 
-from ..benchmarks.motion_shapes import photos, render_photo
+from ..benchmarks.motion_shapes import Photo, photos, render_photo
+from ..data.worker_pool import Died, run_in_order
 from ..training.optimisation import LogitScaleLimit
 from ..video_processing_ts2net import TS2NetVideoProcessor
 from .bar import TrainingBar
 
+_PHOTOS_A_JOB = 250
 
-def train_on_photos(clip: Path, folder: Path, console: Console, *, num_photos: int, steps: int, seed: int = 0) -> None:
+
+def train_on_photos(
+    clip: Path, folder: Path, console: Console, *, num_photos: int, steps: int, seed: int = 0, workers: int = 0
+) -> None:
     """Train a CLIP, and save it as a checkpoint with its tokenizer.
 
     Args:
@@ -35,6 +41,10 @@ def train_on_photos(clip: Path, folder: Path, console: Console, *, num_photos: i
         num_photos: Photos to render.
         steps: Steps of 128 pairs.
         seed: Of the photos, and of the order they are looked at in.
+        workers: Processes that render; 0 is only this one.
+
+    Raises:
+        RuntimeError: If one of them dies.
     """
     model, tokenizer = CLIPModel.from_pretrained(clip), CLIPTokenizer.from_pretrained(clip)
     args = TrainingArguments(
@@ -55,7 +65,7 @@ def train_on_photos(clip: Path, folder: Path, console: Console, *, num_photos: i
         use_cpu=True,
         disable_tqdm=False,
     )
-    pairs = _pairs(tokenizer, model.config.vision_config.image_size, num_photos, seed)
+    pairs = _pairs(tokenizer, model.config.vision_config.image_size, num_photos, seed, workers)
     with TrainingBar(console, "a CLIP") as bar:
         trainer = Trainer(model, args, train_dataset=pairs, data_collator=_collate, callbacks=[LogitScaleLimit(), bar])
         trainer.remove_callback(ProgressCallback)
@@ -66,17 +76,32 @@ def train_on_photos(clip: Path, folder: Path, console: Console, *, num_photos: i
     staged.rename(folder)
 
 
-def _pairs(tokenizer: CLIPTokenizer, side: int, count: int, seed: int) -> list[dict[str, torch.Tensor]]:
+def _pairs(tokenizer: CLIPTokenizer, side: int, count: int, seed: int, workers: int) -> list[dict[str, torch.Tensor]]:
     """Photos and their captions, as the model takes them."""
     found = photos(count, seed)
     processor = TS2NetVideoProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-    album = np.stack([render_photo(photo) for photo in found])  # (count, H, W, 3)
+    album = _album(found, workers)
     pixels = processor([album], do_sample_frames=False)["pixel_values_videos"][0]  # (count, 3, side, side)
     texts = tokenizer([photo.caption for photo in found], padding=True, return_tensors="pt")
     return [
         {"pixel_values": image, "input_ids": ids, "attention_mask": mask}
         for image, ids, mask in zip(pixels, texts["input_ids"], texts["attention_mask"], strict=True)
     ]
+
+
+def _album(found: list[Photo], workers: int) -> np.ndarray:
+    """Render photos: `(count, H, W, 3)`."""
+    parts = [partial(_draw, found[first : first + _PHOTOS_A_JOB]) for first in range(0, len(found), _PHOTOS_A_JOB)]
+    drawn = []
+    for part in run_in_order(parts, workers):
+        if isinstance(part, Died):
+            raise RuntimeError("a process that draws photos died, for want of memory perhaps")
+        drawn.append(part)
+    return np.concatenate(drawn)
+
+
+def _draw(some: list[Photo]) -> np.ndarray:
+    return np.stack([render_photo(photo) for photo in some])
 
 
 def _collate(pairs: list[dict[str, torch.Tensor]]) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def run_demo(
         _say(console, f"{training_clips} clips to train on and {test_clips} to search are in {data}")
         if not (out / "clip").exists():
             with record.timed("training the CLIP"):
-                _make_clip(console, out, photos, photo_steps)
+                _make_clip(console, out, photos, photo_steps, available_cores() if workers is None else workers)
         _say(console, f"a CLIP that was trained on {photos} photos of shapes is in {out / 'clip'}")
         with _one_thread():
             _train(console, out, record, training)
@@ -138,11 +138,11 @@ def _unpack(data: Path, folder: Path) -> list[Clip]:
     return sorted(clips, key=lambda clip: clip.name)
 
 
-def _make_clip(console: Console, out: Path, num_photos: int, steps: int) -> None:
+def _make_clip(console: Console, out: Path, num_photos: int, steps: int, workers: int) -> None:
     """Make `out/clip`."""
     train = load_benchmark("motion_shapes", out / "data", "train")
     make_clip_checkpoint(out / "new-clip", (caption for row in train for caption in row["captions"]))
-    train_on_photos(out / "new-clip", out / "clip", console, num_photos=num_photos, steps=steps)
+    train_on_photos(out / "new-clip", out / "clip", console, num_photos=num_photos, steps=steps, workers=workers)
 
 
 def _train(console: Console, out: Path, record: Record, changes: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from .photos import Photo
-from .scenes import MOVEMENTS, Scene, Setting
+from .scenes import DOT_COLOURS, MOVEMENTS, Scene, Setting
 
 DRAWING = 3  # to be raised when a scene, or its file, comes out otherwise: what was prepared before is then outdated
 
@@ -27,6 +27,10 @@ PAINT = {
     "yellow": (240, 220, 40),
     "white": (250, 250, 250),
     "purple": (165, 50, 205),
+    "orange": (255, 140, 0),
+    "cyan": (0, 210, 220),
+    "pink": (255, 120, 200),
+    "lime": (140, 255, 0),
 }
 
 _STEPS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # y points down
@@ -83,10 +87,11 @@ def render_photo(photo: Photo) -> np.ndarray:
     if (corner == cell).all():
         corner = -corner  # the thing would hide its companion
     picture = _scenery(photo.setting, corner, random)[None]  # (1, H, W, 3)
-    coverage = _coverage(photo.setting.thing.shape, place[None], np.array([radius]), np.zeros(1))
-    _paint(picture, photo.setting.thing.colour, coverage)
+    thing = photo.setting.thing
+    coverage = _coverage(thing.shape, place[None], np.array([radius]), np.zeros(1))
+    _paint(picture, thing.colour, coverage)
     if random.random() < _PHOTOS_WITH_DOT:
-        _paint(picture, random.choice(photo.setting.free_colours), _dot(random))
+        _paint(picture, random.choice([colour for colour in DOT_COLOURS if colour != thing.colour]), _dot(random))
     return np.rint(picture[0]).astype(np.uint8)
 
 

@@ -2,20 +2,22 @@
 
 Notable here: a caption tells what a photo's caption would, things and where they are. Half of the photos have a tiny
 dot too, of which no caption tells: what a CLIP makes of a picture is full of what captions tell, and knows little of
-small things. The settings are those of the training split.
+small things. It does know the words: some of the large things have the colours that in clips are the dots' alone. The
+settings are those of the training split but for that.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .scenes import Setting, choose_setting, settings
+from .scenes import DOT_COLOURS, Setting, choose_setting, settings
 
 PLACES = (
     ("at the top left", "at the top", "at the top right"),
     ("at the left", "in the middle", "at the right"),
     ("at the bottom left", "at the bottom", "at the bottom right"),
 )
+_THINGS_IN_COLOURS_OF_DOTS = 0.4
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ def photos(count: int, seed: int = 0) -> list[Photo]:
     found = []
     for _ in range(count):
         setting = choose_setting(own, random)
+        if random.random() < _THINGS_IN_COLOURS_OF_DOTS:
+            colour = DOT_COLOURS[random.integers(len(DOT_COLOURS))]
+            setting = replace(setting, thing=replace(setting.thing, colour=colour))
         row, column = (int(place) for place in random.integers(3, size=2))
         found.append(Photo(setting, row, column, look=int(random.integers(2**31))))
     return found

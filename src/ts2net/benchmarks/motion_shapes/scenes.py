@@ -4,6 +4,7 @@ Notable here: a *setting*, which is what a photo of the scene would show, belong
 words, whatever the seed and however many clips are asked for. So no scene of one split can turn up in another. A
 caption tells all that its clip shows, save sizes, shades and places. In validation and test no other clip shows the
 thing that a caption begins with, in that motion and before that background: the caption is true of one clip only.
+Dots have colours that no thing in a clip has: who only knows the colours of a clip's things doesn't know its dot.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ import numpy as np
 from ..rows import Row
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "purple")
+DOT_COLOURS = ("orange", "cyan", "pink", "lime")  # of no thing in a clip
 SHAPES = ("circle", "square", "triangle", "cross")
 BACKGROUNDS = ("plain", "cluttered")
 
@@ -77,12 +79,6 @@ class Setting:
         return [split for split, share in _SHARES.items() for _ in range(share)][place]
 
     @property
-    def free_colours(self) -> list[str]:
-        """The colours that neither of its things has."""
-        taken = {self.thing.colour, self.companion and self.companion.colour}
-        return [colour for colour in COLOURS if colour not in taken]
-
-    @property
     def motions(self) -> list[str]:
         """The motions that can be seen of its thing: a circle that turns looks like one that stays."""
         return [motion for motion in MOTIONS if not (motion == "turn" and self.thing.shape == "circle")]
@@ -96,7 +92,7 @@ class Scene:
         video_id: The clip's name; its split is in it.
         setting: Its things and its background.
         motion: What the thing does: a key of `MOTIONS`.
-        dot: The colour of a tiny dot that flashes for a moment; None if there is none.
+        dot: One of `DOT_COLOURS`, of a tiny dot that flashes for a moment; None if there is none.
         look: Seed of what no caption tells: the exact places, sizes and shades, the clutter, the moment of the flash.
         group: In the diagnostic splits, the candidates among which the clip is to be found.
     """
@@ -169,7 +165,7 @@ def _families(own: list[Setting], count: int, random: np.random.Generator) -> li
     found: list[Scene] = []
     while len(found) < count:
         setting = choose_setting(own, random)
-        dots = _two_of([None, *setting.free_colours], random)
+        dots = _two_of([None, *DOT_COLOURS], random)
         for motion, dot in product(_two_of(setting.motions, random), dots):
             found.append(Scene(f"train-{len(found):05d}", setting, motion, dot, _look(random)))
     return found[:count]
@@ -185,7 +181,7 @@ def _distinct(split: str, own: list[Setting], count: int, random: np.random.Gene
     while len(found) < count:
         setting = choose_setting(own, random)
         motion = setting.motions[random.integers(len(setting.motions))]
-        dot = _two_of([None, *setting.free_colours], random)[0]
+        dot = _two_of([None, *DOT_COLOURS], random)[0]
         look = _look(random)
         tells = (setting.thing, motion, setting.background)
         shows = {tells, (setting.companion, "stay", setting.background)}
@@ -206,13 +202,13 @@ def _groups(split: str, own: list[Setting], count: int, random: np.random.Genera
     for number, place in enumerate(random.permutation(len(own))[: count // GROUP_SIZE]):
         setting, group = own[place], f"{split}-{number:04d}"
         motion = setting.motions[random.integers(len(setting.motions))]
-        dot = setting.free_colours[random.integers(GROUP_SIZE)]
+        dot = DOT_COLOURS[random.integers(len(DOT_COLOURS))]
         scene = Scene(group, setting, motion, dot, _look(random), group)
         if split == "motion":
             kind = (STRAIGHT, LEFT_AND_UP, RIGHT_AND_UP)[number % 3]
             candidates = [replace(scene, motion=movement) for movement in kind]
         else:
-            candidates = [replace(scene, dot=colour) for colour in setting.free_colours]
+            candidates = [replace(scene, dot=colour) for colour in DOT_COLOURS]
         found += [replace(each, video_id=f"{group}-{place}") for place, each in enumerate(candidates)]
     return found
 
