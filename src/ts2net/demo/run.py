@@ -45,7 +45,7 @@ def run_demo(
     training_clips: int = 2000,
     test_clips: int = 200,
     photos: int = 10_000,
-    photo_steps: int = 350,
+    photo_steps: int = 450,
     workers: int | None = None,
     **training: Any,
 ) -> Path:
