@@ -27,7 +27,7 @@ from playwright.sync_api import expect, sync_playwright
 from tiny_models import tiny_config, tiny_model, tiny_processor
 from ts2net.app import UploadLimits, create_app, write_space
 from ts2net.app.decoding import clip_inputs
-from ts2net.app.library import Library
+from ts2net.app.library import Library, shown_name
 from ts2net.app.ranges import head_response
 from ts2net.app.uploads import UploadError
 from ts2net.cli import main
@@ -529,6 +529,18 @@ def test_names_of_folders_cannot_be_found_out(folder):
     assert found("long*") == found("*ong.mp4") == {"long.mp4"}
     assert found("clip") == found("*cli*") == {"train-00000.tar#clip"}
     assert library.search("rain", 5, "*") == library.search("rain", 5)
+
+
+@pytest.mark.parametrize(
+    ("video", "shown"),
+    [
+        ("/secret/dog.mp4", "dog.mp4"),
+        ("/secret/shards/TEST.TAR#dog", "dog"),
+        ("/secret/train.tar#pets/b.tar#dog", "pets/b.tar#dog"),
+    ],
+)
+def test_a_video_is_shown_without_its_folders(video, shown):
+    assert shown_name(video) == shown
 
 
 @pytest.mark.parametrize("where", ["secret", "address"])

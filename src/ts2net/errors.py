@@ -1,4 +1,4 @@
-"""One line for a person, out of what may be a page from a library."""
+"""What an error says, in one line for a person, and whether it would be in vain to try again."""
 
 import sys
 
@@ -17,6 +17,14 @@ def one_line(error: BaseException) -> str:
             break
     # The message of most errors makes sense alone; a KeyError's is a bare key.
     return message if message and not isinstance(error, LookupError) else f"{type(error).__name__} {message}".strip()
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether what failed with a video is memory, rights or a network, so that another try may go well."""
+    import av  # only where something failed
+
+    # FFmpeg's own errors are about the video, of whatever kind they are besides.
+    return not isinstance(error, (ValueError, av.FFmpegError))
 
 
 def report_error(message: str) -> None:

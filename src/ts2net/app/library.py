@@ -6,6 +6,7 @@ on while a video is being added.
 """
 
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -216,6 +217,6 @@ def shown_name(video: str) -> str:
     Args:
         video: Its name in the index.
     """
-    _, archived, member = video.rpartition(".tar#")
-    name = member if archived else video.replace("\\", "/").rpartition("/")[2]
+    *archive, member = re.split(r"\.tar#", video, maxsplit=1, flags=re.IGNORECASE)
+    name = member if archive else video.replace("\\", "/").rpartition("/")[2]
     return name.encode(errors="backslashreplace").decode()

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..benchmarks import Row
-from ..errors import one_line
+from ..errors import may_pass, one_line
 from ..video_decoding_ts2net import decode_video
 from .finished_shards import FinishedShard, Notes, shards_of_manifest
 from .reencoding import FRAMES_PER_SECOND, QUALITY, SHORT_SIDE, reencode_video
@@ -273,9 +273,7 @@ def _make(row: Row, source: "Path | Scene", reencode: bool) -> _Made:
             decode_video(source, num_frames=1, start=row.start, end=row.end, num_threads=1)
         return _Made(source, damage=_without_folder(str(caught[0].message), source) if caught else None)
     except (ValueError, OSError, MemoryError, av.FFmpegError) as error:
-        # FFmpeg's own errors are about the video, of whatever kind they are besides.
-        may_pass = isinstance(error, OSError | MemoryError) and not isinstance(error, av.FFmpegError)
-        return _Made(broken=_without_folder(one_line(error), source), may_pass=may_pass)
+        return _Made(broken=_without_folder(one_line(error), source), may_pass=may_pass(error))
 
 
 def _without_folder(message: str, source: Path) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..errors import one_line
+from ..errors import may_pass, one_line
 from ..video_decoding_ts2net import StreamedFrame, VideoDecodingError, stream_video
 from ..video_processing_ts2net import TS2NetVideoProcessor
 from .records import BrokenVideo
@@ -109,8 +109,7 @@ def decode_windows(
                 yield from windows.take(frame, processor)
             yield from windows.finish()
     except (ValueError, OSError, MemoryError, RuntimeError, av.FFmpegError) as error:  # torch's is a RuntimeError
-        is_of_the_file = isinstance(error, (ValueError, av.FFmpegError))  # and not of memory, rights or a network
-        yield BrokenVideo(file.name, file.signature if is_of_the_file else "", _reason(error, file))
+        yield BrokenVideo(file.name, "" if may_pass(error) else file.signature, _reason(error, file))
         return
     if windows.num_given == 0:
         yield BrokenVideo(file.name, file.signature, "it ends before the moment begins")
