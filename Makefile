@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/ts2net demo $(ARGS)
 
 # The cheapest checks first. The formatter is told where to look, or it would rewrite the template model_card.md.
-test: .venv/installed .venv/side/installed
+test: .venv/installed .venv/side/installed .venv/object-storage/installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
@@ -24,6 +24,11 @@ test: .venv/installed .venv/side/installed
 # Without its dependencies and out of the way: the package doesn't need it, and it would bring a torch of its own.
 .venv/side/installed: .venv/installed
 	$(BIN)/pip install -q --no-deps --upgrade --target .venv/side torchvision==0.28.0
+	touch $@
+
+# An S3 server for tests, whose many dependencies are none of the package's.
+.venv/object-storage/installed: .venv/installed
+	$(BIN)/pip install -q --upgrade --target .venv/object-storage 'moto[s3]==5.2.5' flask==3.1.3 flask-cors==6.0.5
 	touch $@
 
 clean:

@@ -1,13 +1,16 @@
 """The paper's ablations in small, on motion shapes: which part of TS2-Net finds what.
 
-    python bench/ablation.py --out ablation            # everything: tables in ablation/tables.md, plots beside it
-    python bench/ablation.py --rows "mean pooling" "both (TS2-Net)" --seeds 0
+    python bench/ablation.py --out ablation          # all rows; tables in ablation/coarse/tables.md, plots beside it
+    python bench/ablation.py --grid fine --rows "mean pooling" "both (TS2-Net)" --seeds 0
 
 A small CLIP is trained on photos once a seed. It knows the words for the colours of dots from large things, and that
 captions don't tell of dots. Every row starts from it and is trained alike: the same clips in the same batches, the
 same steps and learning rates. It then searches all 200 test clips with their captions, and the four
 candidates of each group in both diagnostic splits, where guessing finds 25 %. Everything is read back from mp4 files
-by the video processor. Runs that are done are kept in `OUT/runs.jsonl` and not done again.
+by the video processor. Runs that are done are kept in `OUT/GRID/runs.jsonl` and not done again.
+
+Frames have 16 patches in the coarse grid, which is quick. In the fine one they have 49, as those of a ViT-B/32: a dot
+covers up to half of a patch there, and no more than a seventh in the coarse one.
 """
 
 import argparse
@@ -43,8 +46,30 @@ from ts2net.training.optimisation import MAX_LOGIT_SCALE, is_clip_parameter
 # clips that are searched nor, by default, the models are of that seed.
 SEARCHED_SEED = 1
 SPLITS = {"test": 200, "motion": 200, "small_object": 200}
-# CLIP's own parameters learn ten times slower, as what it brings is to be built upon.
-BATCH, LEARNING_RATE, CLIP_LEARNING_RATE, WEIGHT_DECAY = 64, 2e-3, 2e-4, 0.05
+BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 2e-3, 0.05
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a model sees of a frame, and what it needs to learn from it.
+
+    Attributes:
+        image_size: Pixels of a frame, each way.
+        patch_size: Pixels of a patch, each way.
+        steps: Of training, by default.
+        clip_learning_rate: Of CLIP's own parameters, which learn slower, as what it brings is to be built upon.
+    """
+
+    image_size: int
+    patch_size: int
+    steps: int
+    clip_learning_rate: float
+
+
+GRIDS = {
+    "coarse": Grid(image_size=32, patch_size=8, steps=400, clip_learning_rate=2e-4),
+    "fine": Grid(image_size=28, patch_size=4, steps=800, clip_learning_rate=6e-4),
+}
 
 MEAN_POOLING = {
     "shift_kind": "none",
@@ -171,8 +196,10 @@ def dot_shares(scene: Scene, config: TS2NetConfig) -> torch.Tensor:
         return torch.zeros(config.num_frames, side**2)
     seen = np.linspace(0, NUM_FRAMES, config.num_frames, endpoint=False).astype(int)  # one a second
     covered = (render(scene)[seen] != render(replace(scene, dot=None))[seen]).any(axis=-1)  # (T, H, W)
-    rows = covered.reshape(config.num_frames, side, FRAME_SIZE // side, side, FRAME_SIZE // side)
-    return torch.from_numpy(rows.sum(axis=(2, 4))).flatten(1)
+    first = -(-np.arange(side) * FRAME_SIZE // side)  # pixel of each patch, where it doesn't begin with a whole one
+    return torch.from_numpy(
+        np.add.reduceat(np.add.reduceat(covered, first, axis=1, dtype=int), first, axis=2)
+    ).flatten(1)
 
 
 def batches(num_clips: int, steps: int, seed: int) -> Iterator[torch.Tensor]:
@@ -195,7 +222,16 @@ def seeds_of(model: TS2NetModel, places: torch.Tensor) -> torch.Tensor | None:
     return places if isinstance(model.token_selector, ToldSelector) else None
 
 
-def train(model: TS2NetModel, frames: torch.Tensor, captions: Captions, pixels: Pixels, steps: int, seed: int) -> None:
+def train(
+    model: TS2NetModel,
+    frames: torch.Tensor,
+    captions: Captions,
+    pixels: Pixels,
+    *,
+    clip_learning_rate: float,
+    steps: int,
+    seed: int,
+) -> None:
     groups = [
         {
             "params": [
@@ -203,7 +239,7 @@ def train(model: TS2NetModel, frames: torch.Tensor, captions: Captions, pixels: 
                 for name, parameter in model.named_parameters()
                 if is_clip_parameter(name) == is_clip and (parameter.ndim > 1) == decays
             ],
-            "lr": CLIP_LEARNING_RATE if is_clip else LEARNING_RATE,
+            "lr": clip_learning_rate if is_clip else LEARNING_RATE,
             "weight_decay": WEIGHT_DECAY if decays else 0.0,
         }
         for is_clip in (False, True)
@@ -270,7 +306,7 @@ def favourite_places(selected: torch.Tensor) -> float:
     return 100 * chosen.topk(min(selected.shape[-1], len(chosen))).values.sum().item() / max(selected.numel(), 1)
 
 
-def run(out: Path, row: Row, seed: int, steps: int, num_clips: int) -> dict[str, Any]:
+def run(out: Path, row: Row, grid: Grid, seed: int, steps: int, num_clips: int) -> dict[str, Any]:
     """Train and search once, on one core."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -284,7 +320,8 @@ def run(out: Path, row: Row, seed: int, steps: int, num_clips: int) -> dict[str,
     if row.name == TOLD:
         model.token_selector = ToldSelector(model.config, shares(scenes_to_train_on))
     captions = Captions(scenes_to_train_on, processor)
-    train(model, load_clips(out, "train"), captions, pixels, steps, seed)
+    rate = grid.clip_learning_rate
+    train(model, load_clips(out, "train"), captions, pixels, clip_learning_rate=rate, steps=steps, seed=seed)
     found = {}
     for split, count in SPLITS.items():
         searched = clips(split, count)
@@ -298,11 +335,12 @@ def run(out: Path, row: Row, seed: int, steps: int, num_clips: int) -> dict[str,
     return {"row": row.name, "seed": seed, "steps": steps, "clips": num_clips, **found, **chosen}
 
 
-def make_clip(out: Path, seed: int, num_clips: int, num_photos: int, steps: int) -> None:
+def make_clip(out: Path, grid: Grid, seed: int, num_clips: int, num_photos: int, steps: int) -> None:
     """The CLIP that all rows of a seed start from."""
     torch.set_num_threads(1)
     new = out / f"new-clip-{seed}"
-    make_clip_checkpoint(new, (scene.caption for scene in clips("train", num_clips)), seed=seed)
+    captions = (scene.caption for scene in clips("train", num_clips))
+    make_clip_checkpoint(new, captions, seed, image_size=grid.image_size, patch_size=grid.patch_size)
     quiet = Console(stderr=True, quiet=True)
     train_on_photos(new, out / f"clip-{seed}", quiet, num_photos=num_photos, steps=steps, seed=seed)
 
@@ -358,42 +396,47 @@ def plot(runs: list[dict[str, Any]], out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("ablation"))
+    parser.add_argument("--grid", choices=GRIDS, default="coarse")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], default=[row.name for row in ROWS])
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument(
+        "--steps", type=int, help="of training; if not given, 400 in the coarse grid and 800 in the fine"
+    )
     parser.add_argument("--clips", type=int, default=4000, help="to train on")
     parser.add_argument("--photos", type=int, default=10_000, help="to train the CLIP on")
     parser.add_argument("--photo-steps", type=int, default=600)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
+    grid, out = GRIDS[args.grid], args.out / args.grid
+    steps = args.steps or grid.steps
+    out.mkdir(parents=True, exist_ok=True)
 
-    record = args.out / "runs.jsonl"
+    record = out / "runs.jsonl"
     runs = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
-    done = {(each["row"], each["seed"]) for each in runs if (each["steps"], each["clips"]) == (args.steps, args.clips)}
+    done = {(each["row"], each["seed"]) for each in runs if (each["steps"], each["clips"]) == (steps, args.clips)}
     rows = [row for row in ROWS if row.name in args.rows]
     todo = [(row, seed) for seed in args.seeds for row in rows if (row.name, seed) not in done]
 
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        seeds = sorted({seed for _, seed in todo if not (args.out / f"clip-{seed}").exists()})
+        seeds = sorted({seed for _, seed in todo if not (out / f"clip-{seed}").exists()})
         photos = (args.clips, args.photos, args.photo_steps)
-        for made in [pool.submit(make_clip, args.out, seed, *photos) for seed in seeds]:
+        for made in [pool.submit(make_clip, out, grid, seed, *photos) for seed in seeds]:
             made.result()
         if todo:
-            _, processor = start_from_clip(args.out / f"clip-{todo[0][1]}")
+            _, processor = start_from_clip(out / f"clip-{todo[0][1]}")
             for split, count in {"train": args.clips, **SPLITS}.items():
-                if not (args.out / f"{split}.safetensors").exists():
-                    prepare_clips(args.out, split, count, processor, pool)
-        started = [pool.submit(run, args.out, row, seed, args.steps, args.clips) for row, seed in todo]
+                if not (out / f"{split}.safetensors").exists():
+                    prepare_clips(out, split, count, processor, pool)
+        started = [pool.submit(run, out, row, grid, seed, steps, args.clips) for row, seed in todo]
         for number, finished in enumerate(as_completed(started), start=1):
             runs.append(finished.result())
             with record.open("a") as file:
                 file.write(json.dumps(runs[-1]) + "\n")
             print(f"{number} of {len(todo)}: {runs[-1]}", flush=True)
 
-    wanted = [each for each in runs if (each["steps"], each["clips"]) == (args.steps, args.clips)]
-    (args.out / "tables.md").write_text(tables(wanted))
-    plot(wanted, args.out)
+    wanted = [each for each in runs if (each["steps"], each["clips"]) == (steps, args.clips)]
+    (out / "tables.md").write_text(tables(wanted))
+    plot(wanted, out)
     print(tables(wanted))
 
 

@@ -17,16 +17,17 @@ def test_ablation_writes_its_tables_and_takes_up_where_it_was(tmp_path):
     command = [sys.executable, BENCH / "ablation.py", "--out", tmp_path, *less]
     rows = ["--rows", "random", "told where the dot is"]
     subprocess.run([*command, *rows], check=True, capture_output=True)
-    runs = (tmp_path / "runs.jsonl").read_text()
+    out = tmp_path / "coarse"
+    runs = (out / "runs.jsonl").read_text()
     random, told = map(json.loads, runs.splitlines())
     assert [each["row"] for each in (random, told)] == ["random", "told where the dot is"]
     assert 5 < random["dots_selected"] < 50  # three of sixteen patches, the same ones in every clip
     assert told["dots_selected"] == 100
-    assert "| random |" in (tmp_path / "tables.md").read_text()
-    assert (tmp_path / "choice.png").read_bytes().startswith(b"\x89PNG")
+    assert "| random |" in (out / "tables.md").read_text()
+    assert (out / "choice.png").read_bytes().startswith(b"\x89PNG")
 
     subprocess.run([*command, *rows], check=True, capture_output=True)
-    assert (tmp_path / "runs.jsonl").read_text() == runs
+    assert (out / "runs.jsonl").read_text() == runs
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,17 @@ _SETTINGS: dict[str, Any] = {"num_frames": 4, "temporal_num_layers": 2, "selecti
 _MAX_MERGES = 1000  # more than the words of the captions need
 
 
-def make_clip_checkpoint(folder: Path, captions: Iterable[str], seed: int = 0) -> None:
+def make_clip_checkpoint(
+    folder: Path, captions: Iterable[str], seed: int = 0, *, image_size: int = 32, patch_size: int = 8
+) -> None:
     """Save an untrained CLIP, model and tokenizer, as a transformers checkpoint.
 
     Args:
         folder: Where to.
         captions: Texts whose words the tokenizer learns.
         seed: Of the weights.
+        image_size: Pixels of a frame, each way.
+        patch_size: Pixels of a patch, each way.
     """
     tokenizer = train_tokenizer(captions)
     layers: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "hidden_act": "gelu"}
@@ -46,7 +50,7 @@ def make_clip_checkpoint(folder: Path, captions: Iterable[str], seed: int = 0) -
     }
     config = CLIPConfig(
         text_config=layers | ids | {"vocab_size": len(tokenizer), "max_position_embeddings": _TEXT_LENGTH},
-        vision_config=layers | {"image_size": 32, "patch_size": 8},
+        vision_config=layers | {"image_size": image_size, "patch_size": patch_size},
         projection_dim=64,
     )
     with torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -53,7 +53,7 @@ except ImportError as error:
     raise ImportError("the engine ray needs the library ray: pip install 'ts2net[ray]'") from error
 
 _VIDEOS_A_BLOCK = 8  # at most: when a machine is lost, the videos of whole blocks are decoded again
-_BLOCK_BYTES = 16 * 2**20  # of decoded windows that travel together: about 9 of the usual ones
+_BLOCK_BYTES = 128 * 2**20  # of decoded windows that travel together, at most
 _STORE_BYTES = 2**30  # for decoded windows, on a Ray of this machine alone
 _PATIENCE = 60.0  # seconds in which nothing has come since a machine was lost
 
@@ -158,10 +158,11 @@ class _Decoder:
 class _Encoder:
     """An actor that encodes."""
 
-    def __init__(self, pickled: Any) -> None:
+    def __init__(self, pickled: Any, batch_size: int) -> None:
         logging.getLogger("transformers").setLevel(logging.ERROR)
         self._encoder: WindowEncoder = pickle.loads(ray.get(pickled))
         self._encoder.model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+        self._batch_size = batch_size
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         by_length: defaultdict[int, list[DecodedWindow]] = defaultdict(list)
@@ -173,9 +174,10 @@ class _Encoder:
                 others.append(decoded)
         yield _pack(others)
         for windows in by_length.values():
-            embeddings = self._encoder.encode(windows)
-            small = [replace(window, pixels=np.empty(0, np.uint8)) for window in windows]
-            yield _pack(list(zip(small, embeddings, strict=True)))
+            for first in range(0, len(windows), self._batch_size):
+                batch = windows[first : first + self._batch_size]
+                small = [replace(window, pixels=np.empty(0, np.uint8)) for window in batch]
+                yield _pack(list(zip(small, self._encoder.encode(batch), strict=True)))
 
 
 def _pack(items: Sequence[Any]) -> pa.Table:
@@ -279,7 +281,10 @@ def _dataset(files: list[VideoFile], settings: WindowSettings, encoder: WindowEn
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.target_max_block_size = _BLOCK_BYTES
+    # What travels together is encoded together. Were batches made of blocks of another size, an actor would wait for
+    # what fills its batch, and others for what it has been given.
+    window_bytes = settings.num_frames * 3 * encoder.model.config.vision_config.image_size**2
+    context.target_max_block_size = min(batch_size * window_bytes, _BLOCK_BYTES)
 
     machines = _machines().values()
     cpus = int(sum(machine.get("CPU", 0) for machine in machines))
@@ -307,8 +312,8 @@ def _dataset(files: list[VideoFile], settings: WindowSettings, encoder: WindowEn
         )
         .map_batches(
             _Encoder,
-            fn_constructor_args=(ray.put(pickle.dumps(on_cpu, protocol=5)),),
-            batch_size=batch_size,
+            fn_constructor_args=(ray.put(pickle.dumps(on_cpu, protocol=5)), batch_size),
+            batch_size=None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=gpus or cpus),
             **({"num_gpus": 1} if gpus else {"num_cpus": share}),
