@@ -34,6 +34,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from ts2net.benchmarks.motion_shapes import FRAME_SIZE, GROUP_SIZE, NUM_FRAMES, Scene, render, render_mp4, scenes
 from ts2net.configuration_ts2net import TS2NetConfig
+from ts2net.data.worker_pool import end_with_parent
 from ts2net.demo.checkpoint import make_clip_checkpoint, start_from_clip
 from ts2net.demo.pretraining import train_on_photos
 from ts2net.evaluation.metrics import rank_statistics, text_to_video_ranks
@@ -417,7 +418,7 @@ def main() -> None:
     rows = [row for row in ROWS if row.name in args.rows]
     todo = [(row, seed) for seed in args.seeds for row in rows if (row.name, seed) not in done]
 
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(args.jobs, get_context("spawn"), initializer=end_with_parent) as pool:
         seeds = sorted({seed for _, seed in todo if not (out / f"clip-{seed}").exists()})
         photos = (args.clips, args.photos, args.photo_steps)
         for made in [pool.submit(make_clip, out, grid, seed, *photos) for seed in seeds]:

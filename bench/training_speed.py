@@ -249,8 +249,9 @@ def main() -> None:
     runs: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         shards = make_shards(Path(folder), min(args.clips, 64))
-        for _ in range(args.rounds):
+        for number in range(args.rounds):
             for way in ways:
+                print(f"round {number + 1} of {args.rounds}: {way}", file=sys.stderr, flush=True)
                 command = [sys.executable, __file__, *sys.argv[1:], "--only", way, "--shards", str(shards)]
                 done = subprocess.run(command, capture_output=True, text=True)
                 if done.returncode:

@@ -77,6 +77,11 @@ def _start(workers: int) -> ProcessPoolExecutor:
 
 def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal: the parent decides
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Let this process end when its parent does, also when that is killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
