@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import ModelCard
+from huggingface_hub import EvalResult, ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoProcessor, TrainerCallback
 
@@ -436,6 +436,11 @@ def test_every_checkpoint_is_a_whole_hub_folder(tmp_path: Path):
         assert b"hf_secret" not in path.read_bytes(), path
 
 
+def figures_on(trainer: TS2NetTrainer) -> list[EvalResult]:
+    """What the trainer's card says."""
+    return trainer.model_card("me/my-ts2net").data.eval_results
+
+
 def test_several_evaluation_sets_are_told_apart_by_name(tmp_path: Path):
     trainer = trainer_for(
         tmp_path, eval_dataset={"few": stream(evaluation_rows(2)), "more": stream(evaluation_rows(6))}
@@ -454,6 +459,9 @@ def test_one_of_several_evaluation_sets_names_the_best_checkpoint(tmp_path: Path
     few = [entry["eval_few_text_to_video_R@1"] for entry in trainer.state.log_history if "eval_few_runtime" in entry]
     assert len(few) == 2
     assert trainer.state.best_metric == max(few)
+    told = {(result.dataset_name, result.metric_name): result.metric_value for result in figures_on(trainer)}
+    assert {name for name, _ in told} == {"few", "more"}
+    assert told["few", "text-to-video R@1"] == max(few)
     other = trainer_for(tmp_path / "other", eval_dataset=sets, metric_for_best_model="more_video_to_text_R@5")
     assert other.args.metric_for_best_model == "more_video_to_text_R@5"
 

@@ -56,12 +56,29 @@ def training_card(
     state: TrainerState,
     step: int,
     repo_id: str | None = None,
+    *,
+    eval_names: Sequence[str] = (),
 ) -> ModelCard:
-    """Fill in the card of the weights of a step."""
-    figures = figures_of_step(state, step)
-    evaluations = []
-    if figures:
-        evaluations = [Evaluation(details.evaluation_name, details.evaluation_type, details.evaluation_split, figures)]
+    """Fill in the card of the weights of a step.
+
+    Args:
+        config: Of the model.
+        details: What only its user knows.
+        args: How it was trained.
+        state: How far it came, with what was logged.
+        step: Whose weights they are.
+        repo_id: Where they go.
+        eval_names: Names of the evaluation sets, where there are several.
+    """
+    found = {
+        (details.evaluation_name, details.evaluation_type): figures_of_step(state, step),
+        **{(name, name): figures_of_step(state, step, f"eval_{name}_") for name in eval_names},
+    }
+    evaluations = [
+        Evaluation(name, short_name, details.evaluation_split, figures)
+        for (name, short_name), figures in found.items()
+        if figures
+    ]
     return make_model_card(
         config,
         repo_id,

@@ -595,7 +595,8 @@ class TS2NetTrainer(Trainer):
         step = self.state.global_step
         if not self.is_in_train and self.args.load_best_model_at_end and self.state.best_model_checkpoint:
             step = step_of(Path(self.state.best_model_checkpoint)) or step
-        return training_card(self._config, self.card_details, self.args, self.state, step, repo_id)
+        names = list(self.eval_dataset) if isinstance(self.eval_dataset, dict) else ()
+        return training_card(self._config, self.card_details, self.args, self.state, step, repo_id, eval_names=names)
 
     def create_model_card(self, **details: Any) -> None:
         """Write the card into `output_dir`.
