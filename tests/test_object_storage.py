@@ -95,4 +95,5 @@ def test_a_bucket_that_is_not_there_is_said_in_a_line(capsys):
         main(["search", "s3://nowhere/index", "a dog"])
     error = capsys.readouterr().err
     assert "s3://nowhere/index" in error
-    assert len(error.splitlines()) <= 2 and "Traceback" not in error
+    assert len(error.splitlines()) <= 2
+    assert "Traceback" not in error
