@@ -32,7 +32,7 @@ import torch
 from ..data.worker_pool import available_cores
 from ..errors import one_line
 from .decoding import Decoded, DecodedWindow, EndOfVideo, decode_windows
-from .decoding_workers import Decode, decode_all
+from .decoding_workers import Decode, decode_all, get_ready
 from .encoding import WindowEncoder
 from .local_engine import Assembler, Outcome, Progress
 from .records import BrokenVideo
@@ -128,6 +128,7 @@ class _Decoder:
         self._decode = decode
         self._files: deque[VideoFile] = deque()
         self._decoded: Generator[Decoded, None, None] | None = None
+        get_ready()  # before there is a file
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         for file in _unpack(block):
