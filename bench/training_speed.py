@@ -251,12 +251,13 @@ def main() -> None:
         shards = make_shards(Path(folder), min(args.clips, 64))
         for number in range(args.rounds):
             for way in ways:
-                print(f"round {number + 1} of {args.rounds}: {way}", file=sys.stderr, flush=True)
                 command = [sys.executable, __file__, *sys.argv[1:], "--only", way, "--shards", str(shards)]
                 done = subprocess.run(command, capture_output=True, text=True)
                 if done.returncode:
                     sys.exit(f"{way} failed:\n{done.stderr}")
                 runs[way].append(json.loads(done.stdout))
+                rate = runs[way][-1]["rate"]
+                print(f"round {number + 1} of {args.rounds}: {way}, {rate:.2f} clips/s", file=sys.stderr, flush=True)
 
     print(
         f"ViT-B/{args.patch}, {args.layers} + {args.layers} layers, {args.frames} frames, batch {args.batch}"
