@@ -69,7 +69,7 @@ class Grid:
 
 GRIDS = {
     "coarse": Grid(image_size=32, patch_size=8, steps=400, clip_learning_rate=2e-4),
-    "fine": Grid(image_size=28, patch_size=4, steps=1200, clip_learning_rate=6e-4),
+    "fine": Grid(image_size=28, patch_size=4, steps=800, clip_learning_rate=6e-4),
 }
 
 MEAN_POOLING = {
@@ -401,7 +401,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], default=[row.name for row in ROWS])
     parser.add_argument(
-        "--steps", type=int, help="of training; if not given, 400 in the coarse grid and 1,200 in the fine"
+        "--steps", type=int, help="of training; if not given, 400 in the coarse grid and 800 in the fine"
     )
     parser.add_argument("--clips", type=int, default=4000, help="to train on")
     parser.add_argument("--photos", type=int, default=10_000, help="to train the CLIP on")
