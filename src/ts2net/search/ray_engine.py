@@ -20,7 +20,7 @@ import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -53,7 +53,7 @@ except ImportError as error:
     raise ImportError("the engine ray needs the library ray: pip install 'ts2net[ray]'") from error
 
 _VIDEOS_A_BLOCK = 8  # at most: when a machine is lost, the videos of whole blocks are decoded again
-_BLOCK_BYTES = 128 * 2**20  # of decoded windows that travel together, at most
+_BLOCK_BYTES = (16 * 2**20, 128 * 2**20)  # of decoded windows that travel together, at least and at most
 _STORE_BYTES = 2**30  # for decoded windows, on a Ray of this machine alone
 _PATIENCE = 60.0  # seconds in which nothing has come since a machine was lost
 
@@ -255,7 +255,8 @@ def _stream(
             put(error)
 
     machines = _machines()
-    threading.Thread(target=read, daemon=True).start()  # what it waits for ends with the connection
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
     try:
         last = time.monotonic()
         while True:
@@ -274,6 +275,11 @@ def _stream(
             last = time.monotonic()
     finally:
         stop.set()
+        # Ray's own thread has to be out of Ray before the connection goes, or it may take this process with it. There
+        # is no public way to end a stream of which nothing comes. What fails here adds nothing to what has failed.
+        with suppress(Exception):
+            dataset._synchronize_progress_bar()
+        reader.join(timeout=10)
 
 
 def _dataset(files: list[VideoFile], settings: WindowSettings, encoder: WindowEncoder, batch_size: int) -> Any:
@@ -285,7 +291,8 @@ def _dataset(files: list[VideoFile], settings: WindowSettings, encoder: WindowEn
     # What travels together is encoded together. Were batches made of blocks of another size, an actor would wait for
     # what fills its batch, and others for what it has been given.
     window_bytes = settings.num_frames * 3 * encoder.model.config.vision_config.image_size**2
-    context.target_max_block_size = min(batch_size * window_bytes, _BLOCK_BYTES)
+    least, most = _BLOCK_BYTES
+    context.target_max_block_size = min(max(batch_size * window_bytes, least), most)
 
     machines = _machines().values()
     cpus = int(sum(machine.get("CPU", 0) for machine in machines))
