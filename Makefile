@@ -4,13 +4,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo setup test clean
 
 demo: .venv/installed
 	$(BIN)/ts2net demo $(ARGS)
 
+setup: .venv/installed .venv/side/installed .venv/object-storage/installed
+
 # The cheapest checks first. The formatter is told where to look, or it would rewrite the template model_card.md.
-test: .venv/installed .venv/side/installed .venv/object-storage/installed
+test: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy

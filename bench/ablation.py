@@ -400,9 +400,7 @@ def main() -> None:
     parser.add_argument("--grid", choices=GRIDS, default="coarse")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], default=[row.name for row in ROWS])
-    parser.add_argument(
-        "--steps", type=int, help="of training; if not given, 400 in the coarse grid and 800 in the fine"
-    )
+    parser.add_argument("--steps", type=int, help="of training; the grid's own if not given")
     parser.add_argument("--clips", type=int, default=4000, help="to train on")
     parser.add_argument("--photos", type=int, default=10_000, help="to train the CLIP on")
     parser.add_argument("--photo-steps", type=int, default=600)

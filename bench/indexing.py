@@ -1,6 +1,6 @@
 """What an hour of video costs to index: decoding, encoding, and both at once by each engine.
 
-    python bench/indexing.py --videos 12 --seconds 60 --ray
+    python bench/indexing.py --videos 8 --seconds 60 --workers 2 --ray
 
 Clips of noise that moves under a gradient, written on the spot (H.264, 640x360, 25 frames a second), and a ViT-B/32
 with random weights, for speed depends neither on its values nor on what is seen. Windows are of 12 s every 6 s at 1
