@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate.utils import get_int_from_env, parse_flag_from_env
+from accelerate.utils import get_int_from_env, is_deepspeed_available, parse_flag_from_env
 from transformers import TrainingArguments
 from transformers.utils import logging
+
+from .zero import load_models_whole
 
 logger = logging.get_logger(__name__)
 
@@ -126,6 +128,8 @@ class TS2NetTrainingArguments(TrainingArguments):
         if torch.accelerator.current_accelerator(check_available=True) is None:
             self.use_cpu = True  # without being told so, accelerate would not join processes that have no GPU
         super().__post_init__()
+        if self.deepspeed_plugin is not None:
+            load_models_whole()
         self.per_device_train_batch_size = self._share_of_batch(self.world_size)
         if self.n_gpu > 1:
             logger.warning(
@@ -162,16 +166,13 @@ class TS2NetTrainingArguments(TrainingArguments):
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps} would train on small batches, whose "
                 f"pairs have fewer negatives: to fit a large batch into memory give gradient_cache_chunk_size instead"
             )
-        if self.deepspeed or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
-            raise ValueError(
-                "DeepSpeed can't be used: it takes a step before one can see whether the gradient is finite, and its "
-                "checkpoints are pickles that run code; give fsdp, which spreads weights and optimiser likewise"
-            )
+        if (self.deepspeed or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")) and not is_deepspeed_available():
+            raise ImportError("deepspeed is missing: pip install 'ts2net[deepspeed]'")
         unused_options: list[tuple[str, Any, str]] = [
             ("auto_find_batch_size", False, "the batch is part of the loss; give gradient_cache_chunk_size"),
             ("label_smoothing_factor", 0.0, "the loss has no labels"),
             ("ignore_data_skip", False, "a resumed run goes on where it stopped, at no cost"),
-            ("parallelism_config", None, "only data parallelism and FSDP are supported"),
+            ("parallelism_config", None, "only data parallelism, FSDP and DeepSpeed's ZeRO are supported"),
             ("train_sampling_strategy", "random", "videos are shuffled as they are read"),
             ("dataloader_drop_last", False, "every batch is a whole one"),
             ("dataloader_prefetch_factor", None, "workers read two batches ahead"),

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from . import zero
+
 DATA_STATE = "data_state.json"
 
 _SAVING = ".saving"
@@ -29,14 +31,15 @@ STATE_FILES = (
     "scaler.pt",
     "rng_state*.pth",
     "optimizer.bin",  # FSDP's
+    zero.STATE_FILES,  # DeepSpeed's
 )
 
-# What a run goes on from, under one name or the other: alone, with FSDP.
+# What a run goes on from, under one name or the other: alone, with FSDP, with DeepSpeed.
 _NEEDED = (
     ("trainer_state.json",),
     (DATA_STATE,),
     ("model.safetensors",),
-    ("optimizer.pt", "optimizer.bin"),
+    ("optimizer.pt", "optimizer.bin", zero.STATE_OF_FIRST),
 )
 
 

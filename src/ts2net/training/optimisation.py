@@ -14,6 +14,7 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..modeling_ts2net import TS2NetModel
+from . import zero
 
 MAX_LOGIT_SCALE = math.log(100)
 
@@ -79,5 +80,9 @@ class LogitScaleLimit(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Clamp."""
+        scale = kwargs["model"].logit_scale
+        if args.deepspeed_plugin is not None:
+            zero.set_weight(scale, zero.whole_weight(scale).clamp(max=MAX_LOGIT_SCALE))
+            return
         with torch.no_grad():
-            kwargs["model"].logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+            scale.clamp_(max=MAX_LOGIT_SCALE)
