@@ -9,7 +9,7 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/ts2net demo $(ARGS)
 
-setup: .venv/installed .venv/side/installed .venv/object-storage/installed
+setup: .venv/installed .venv/side/installed .venv/object-storage/installed .venv/deepspeed/installed
 
 # The cheapest checks first. The formatter is told where to look, or it would rewrite the template model_card.md.
 test: setup
@@ -31,6 +31,12 @@ test: setup
 # An S3 server for tests, whose many dependencies are none of the package's.
 .venv/object-storage/installed: .venv/installed
 	$(BIN)/pip install -q --upgrade --target .venv/object-storage 'moto[s3]==5.2.5' flask==3.1.3 flask-cors==6.0.5
+	touch $@
+
+# Its wheel is built here, which asks for the torch that is here. Where it is found, other libraries behave otherwise.
+.venv/deepspeed/installed: .venv/installed
+	$(BIN)/pip install -q --no-build-isolation --no-deps --upgrade --target .venv/deepspeed \
+		deepspeed==0.19.8 einops==0.8.2 hjson==3.1.0 py-cpuinfo==9.0.0
 	touch $@
 
 clean:

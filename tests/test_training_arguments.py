@@ -9,6 +9,7 @@ import yaml
 from ts2net.benchmarks import BENCHMARKS
 from ts2net.training.arguments import TS2NetTrainingArguments
 from ts2net.training.command_line import RECIPES, parse, recipe_names
+from ts2net.training.zero import check_config
 
 REQUIRED = ["--model", "m", "--train_data", "d", "--use_cpu"]
 
@@ -55,7 +56,6 @@ def test_the_batch_is_shared_by_the_processes(tmp_path: Path, monkeypatch: pytes
         ({"auto_find_batch_size": True}, "auto_find_batch_size=True can't be used"),
         ({"ignore_data_skip": True}, "ignore_data_skip=True can't be used"),
         ({"label_smoothing_factor": 0.1}, "label_smoothing_factor=0.1 can't be used"),
-        ({"deepspeed": {"zero_optimization": {"stage": 2}}}, "DeepSpeed can't be used.* give fsdp"),
         ({"dataloader_drop_last": True}, "dataloader_drop_last=True can't be used"),
         ({"dataloader_prefetch_factor": 4}, "dataloader_prefetch_factor=4 can't be used"),
         ({"dataloader_persistent_workers": True}, "dataloader_persistent_workers=True can't be used"),
@@ -77,11 +77,42 @@ def test_what_would_train_something_else_is_refused(settings: dict[str, Any], me
         arguments(tmp_path, **settings)
 
 
-def test_deepspeed_is_refused_when_the_launcher_asks_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """As `accelerate config` has it, with no word of it among the arguments."""
+def test_deepspeed_is_missed_when_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """By an argument, or by the launcher with no word of it among the arguments."""
+    monkeypatch.setattr("ts2net.training.arguments.is_deepspeed_available", lambda: False)
+    missing = r"deepspeed is missing: pip install 'ts2net\[deepspeed\]'"
+    with pytest.raises(ImportError, match=missing):
+        arguments(tmp_path, deepspeed={"zero_optimization": {"stage": 2}})
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.raises(ValueError, match="DeepSpeed can't be used"):
+    with pytest.raises(ImportError, match=missing):
         arguments(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"zero_optimization": {"stage": 0}}, "zero_optimization.stage must be 1, 2 or 3, got 0"),
+        ({}, "zero_optimization.stage must be 1, 2 or 3, got None"),
+        ({"gradient_accumulation_steps": 4}, "gradient_accumulation_steps=4 can't.* give gradient_cache_chunk_size"),
+        ({"optimizer": {"type": "AdamW"}}, "optimizer=.* can't be used: it has one learning rate for all"),
+        ({"scheduler": {"type": "WarmupLR"}}, "scheduler=.* can't be used: it gives all parameters one learning rate"),
+        ({"bf16": {"enabled": True, "check_grad_overflow": False}}, "bf16.check_grad_overflow=False can't be used"),
+        (
+            {"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme"}}},
+            "zero_optimization.offload_optimizer.device=nvme can't be used: a checkpoint would lack",
+        ),
+        (
+            {"zero_optimization": {"stage": 2, "round_robin_gradients": True}},
+            "zero_optimization.round_robin_gradients=True can't be used",
+        ),
+    ],
+)
+def test_deepspeed_settings_that_would_train_something_else_are_refused(config: dict[str, Any], message: str):
+    """Or that would leave out the check of the gradient, or a part of the checkpoint."""
+    good = {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}, "bf16": {"enabled": True}}
+    check_config(good)
+    with pytest.raises(ValueError, match=message):
+        check_config(good | config if config else config)
 
 
 @pytest.mark.parametrize("name", ["activitynet", "didemo", "lsmdc", "msrvtt", "vatex"])

@@ -117,38 +117,50 @@ def test_two_launched_processes_train_as_one_does(line: list[str], tmp_path: Pat
     assert main([*line, *settings]) == 0
     two = [str(tmp_path / "two") if part == str(tmp_path / "run") else part for part in line]
     # Its `--cpu` starts a single process. Processes that find no GPU compute on the CPU.
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2"]
-    done = subprocess.run(
-        [
-            *launch,
-            "--num_machines=1",
-            "--mixed_precision=no",
-            "--main_process_port=0",
-            "-m",
-            "ts2net.training",
-            *two,
-            *settings,
-        ],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    launch("--multi_gpu", "-m", "ts2net.training", *two, *settings)
     ours, theirs = history(tmp_path / "run"), history(tmp_path / "two")
     assert len(ours) == len(theirs) == 6 + 2
     for one, other in zip(ours, theirs, strict=True):
         assert set(one) == set(other)
         for name in set(one) - {"clips_per_second", "data_wait_share", "eval_runtime", "eval_samples_per_second"}:
             assert other[name] == pytest.approx(one[name], rel=1e-4 if name == "grad_norm" else 1e-5), name
-    whole = load_file(tmp_path / "run" / "model.safetensors")
-    for name, value in load_file(tmp_path / "two" / "model.safetensors").items():
-        # A bias of keys has no gradient but rounding, which Adam makes a step of.
-        tolerance = 1e-3 if name.endswith("k_proj.bias") else 1e-5
-        torch.testing.assert_close(value, whole[name], rtol=1e-4, atol=tolerance, msg=name)
+    assert_same_weights(tmp_path / "two", tmp_path / "run")
     # Each process has the state of its own random numbers.
     states = {path.name for path in (tmp_path / "two" / "checkpoint-6").glob("rng_state*")}
     assert states == {"rng_state_0.pth", "rng_state_1.pth"}
+
+
+def test_the_launcher_asks_for_deepspeed(line: list[str], tmp_path: Path):
+    """As `accelerate config` has it, with no word of it among the arguments."""
+    settings = ["--max_steps=2", "--eval_strategy=no", "--save_strategy=no", "--load_best_model_at_end=false"]
+    assert main([*line, *settings]) == 0
+    two = [str(tmp_path / "two") if part == str(tmp_path / "run") else part for part in line]
+    command = Path(__file__).with_name("deepspeed_command.py")
+    deepspeed = Path(__file__).parents[1] / ".venv" / "deepspeed"
+    launch("--use_deepspeed", "--zero_stage=2", str(command), *two, *settings, PYTHONPATH=str(deepspeed))
+    assert_same_weights(tmp_path / "two", tmp_path / "run")
+
+
+def launch(*arguments: str, **environment: str) -> None:
+    """Have accelerate start two processes."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=2", "--num_machines=1"]
+    done = subprocess.run(
+        [*command, "--mixed_precision=no", "--main_process_port=0", *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def assert_same_weights(found: Path, expected: Path) -> None:
+    """Of the models that two runs saved."""
+    whole = load_file(expected / "model.safetensors")
+    for name, value in load_file(found / "model.safetensors").items():
+        # A bias of keys has no gradient but rounding, which Adam makes a step of.
+        tolerance = 1e-3 if name.endswith("k_proj.bias") else 1e-5
+        torch.testing.assert_close(value, whole[name], rtol=1e-4, atol=tolerance, msg=name)
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,15 @@ class TS2NetTrainingArguments(TrainingArguments):
             but not before 20 broken ones.
 
     Of FSDP, version 2 is supported, Trainer's default. Checkpoints are whole models with it too, whatever its
-    `state_dict_type`. DeepSpeed is not supported.
+    `state_dict_type`.
+
+    Of DeepSpeed, ZeRO's stages 1, 2 and 3 are supported, with `pip install 'ts2net[deepspeed]'`. The optimiser and the
+    schedule are those of these settings, so its configuration must not name others. Checkpoints are whole models, and
+    a run goes on with as many processes and in the same stage. As elsewhere, nothing steps with a gradient that is not
+    finite; in fp16 with a dynamic loss scale such steps are skipped, and the scale falls.
 
     Raises:
+        ImportError: If DeepSpeed is asked for and not there.
         ValueError: If a value is out of range, or is one of Trainer's that would change or do nothing here.
     """
 

@@ -22,8 +22,8 @@ from .zero import is_engine
 class GradientCache:
     """Computes the gradients of a contrastive batch a chunk at a time.
 
-    Alone, under `DistributedDataParallel`, under `fully_shard` (FSDP2) and in DeepSpeed's engine with ZeRO: gradients go
-    to the other processes once a step, after the last chunk. Where they are spread they are whole on every process
+    Alone, under `DistributedDataParallel`, under `fully_shard` (FSDP2) and in DeepSpeed's engine with ZeRO: gradients
+    go to the other processes once a step, after the last chunk. Where they are spread they are whole on every process
     until then.
 
     Args:
@@ -116,9 +116,10 @@ class GradientCache:
     def _take_on(self, outputs: list[torch.Tensor], gradients: list[torch.Tensor]) -> None:
         """Take the gradient with respect to outputs on to the weights."""
         learning = [pair for pair in zip(outputs, gradients, strict=True) if pair[0].requires_grad]
-        if is_engine(self.model):  # it differentiates scalars, and scales them for fp16
+        engine: Any = self.model
+        if is_engine(engine):  # which differentiates scalars, and scales them for fp16
             products = [(output.float() * gradient).sum() for output, gradient in learning]
-            self.model.backward(torch.stack(products).sum(), scale_wrt_gas=False)
+            engine.backward(torch.stack(products).sum(), scale_wrt_gas=False)
         else:
             torch.autograd.backward([output for output, _ in learning], [gradient for _, gradient in learning])
 

@@ -174,6 +174,9 @@ class TS2NetTrainer(Trainer):
         # Where nothing is said of it, DeepSpeed would not clip.
         settings.config.setdefault("gradient_clipping", self.args.max_grad_norm)
         zero.check_config(settings.config)
+        if settings.mismatches:
+            found = "; ".join(mismatch.removeprefix("- ") for mismatch in settings.mismatches)
+            raise ValueError(f"DeepSpeed's configuration (ds) contradicts the run's settings (hf): {found}")
         zero.load_models_whole()
         self._have_no_scalar()
 

@@ -35,7 +35,9 @@ _SETTINGS: list[tuple[str, tuple[Any, ...], str]] = [
     ("bf16.check_grad_overflow", (True,), "the gradient could not be checked before the step"),
     ("zero_optimization.offload_optimizer.device", ("none", "cpu"), "a checkpoint would lack what is kept there"),
     ("zero_optimization.offload_optimizer.ratio", (1,), "a checkpoint would lack what is kept on the device"),
-    ("zero_optimization.offload_optimizer.super_offload", (False,), "a checkpoint would lack what another process keeps"),
+    ("zero_optimization.offload_optimizer.super_offload", (False,), "a checkpoint would lack what is kept elsewhere"),
+    ("zero_optimization.round_robin_gradients", (False,), "DeepSpeed doesn't find its float32 weights again with it"),
+    ("torch_autocast.dtype", ("bfloat16", "bf16", "torch.bfloat16"), "scaled gradients would be clipped"),
     ("zero_optimization.zenflow", (), "it puts off a part of each step"),
     ("tensor_parallel.autotp_size", (0, 1), "the model can't be split so"),
 ]
@@ -79,8 +81,8 @@ def is_engine(model: Any) -> bool:
 
 def whole_weight(parameter: nn.Parameter) -> torch.Tensor:
     """A copy of a weight as the optimiser has it, complete on every process, which all have to ask for it."""
-    from deepspeed.utils import safe_get_full_fp32_param
     from deepspeed.runtime.zero import GatheredParameters
+    from deepspeed.utils import safe_get_full_fp32_param
 
     weight = safe_get_full_fp32_param(parameter)
     if weight is not None:
@@ -98,8 +100,8 @@ def whole_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 @torch.no_grad()
 def set_weight(parameter: nn.Parameter, weight: torch.Tensor) -> None:
     """Change a weight for good. Every process has to call it, with the same and whole `weight`."""
-    from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
     from deepspeed.runtime.zero import GatheredParameters
+    from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
 
     weight = weight.to(parameter.device)
     with GatheredParameters([parameter], modifier_rank=0):
@@ -175,7 +177,6 @@ def _layout(engine: Any, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """What the place of a weight in the optimiser's state depends on."""
     return {
         "stage": int(engine.zero_optimization_stage()),
-        "round_robin_gradients": engine.zero_round_robin_gradients(),
         "parameter_alignment": engine.zero_parameter_alignment(),
         "sizes": [[part.numel() for part in group["params"]] for group in optimizer.param_groups],
     }
