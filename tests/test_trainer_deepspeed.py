@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -21,89 +20,76 @@ from ts2net.training.optimisation import MAX_LOGIT_SCALE
 DEEPSPEED = Path(__file__).parents[1] / ".venv" / "deepspeed"  # where it is found, other libraries behave otherwise
 
 
-@dataclass
-class Runs:
-    """Of one process, and of two with DeepSpeed, all in `folder`."""
-
-    folder: Path
-    alone: TS2NetTrainer
-    results: list[dict[int, Any]]
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
-    folder = tmp_path_factory.mktemp("runs")
-    alone = deepspeed_runs.trainer(folder / "alone")
+def test_two_processes_train_as_one_does(tmp_path: Path):
+    """In each of ZeRO's stages. One test, because processes and their runs take many seconds."""
+    alone = deepspeed_runs.trainer(tmp_path / "alone")
     alone.train()
     done = subprocess.run(
-        [sys.executable, deepspeed_runs.__file__, folder],
+        [sys.executable, deepspeed_runs.__file__, tmp_path],
         env=os.environ | {"PYTHONPATH": str(DEEPSPEED), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, f"{done.stderr}\n`make .venv/deepspeed/installed` brings DeepSpeed"
-    results = [torch.load(folder / f"result-{rank}.pt", weights_only=True) for rank in range(2)]
-    return Runs(folder, alone, results)
+    results = [torch.load(tmp_path / f"result-{rank}.pt", weights_only=True) for rank in range(2)]
+    for stage in deepspeed_runs.STAGES:
+        ours = [result[stage] for result in results]
+        check_figures(ours[0], alone)
+        for folder in (f"stage{stage}", f"stage{stage}/checkpoint-2", f"resumed{stage}/checkpoint-2"):
+            check_weights(tmp_path / folder, alone)
+        check_checkpoint(tmp_path / f"stage{stage}", tmp_path / f"resumed{stage}")
+        check_stop(ours)
+        check_limit(ours[0])
+
+    with pytest.raises(ValueError, match="checkpoint-1 was written with DeepSpeed and this run is without it"):
+        deepspeed_runs.trainer(tmp_path / "other").train(str(tmp_path / "stage2" / "checkpoint-1"))
 
 
-@pytest.fixture(params=deepspeed_runs.STAGES)
-def stage(request: pytest.FixtureRequest) -> int:
-    return request.param
-
-
-def test_processes_train_as_one_does(runs: Runs, stage: int):
-    """Losses, gradients, rates, evaluation and weights; also of a run that goes on, and in chunks at that."""
-    result = runs.results[0][stage]
+def check_figures(result: dict[str, Any], alone: TS2NetTrainer) -> None:
+    """Losses, gradients, rates and evaluation are those of one process; also of a run that goes on, and in chunks."""
     assert result["engine"].startswith("DeepSpeedZeroOptimizer")
-    expected = deepspeed_runs.figures(runs.alone)
+    expected = deepspeed_runs.figures(alone)
     assert len(expected) == 2 * len(deepspeed_runs.FIGURES)
     for run in ("figures", "resumed"):
         for found, (step, name, value) in zip(result[run], expected, strict=True):
             assert found == (step, name, pytest.approx(value, rel=1e-4)), run
 
-    for folder in (f"stage{stage}", f"stage{stage}/checkpoint-2", f"resumed{stage}/checkpoint-2"):
-        saved = TS2NetModel.from_pretrained(runs.folder / folder)
-        assert saved.logit_scale.shape == ()
-        for name, weight in runs.alone.model.state_dict().items():
-            # A bias of keys has no gradient but rounding, which Adam makes a step of.
-            tolerance = 1e-3 if name.endswith("k_proj.bias") else 1e-5
-            torch.testing.assert_close(saved.state_dict()[name], weight, rtol=1e-4, atol=tolerance, msg=name)
+
+def check_weights(folder: Path, alone: TS2NetTrainer) -> None:
+    """And so are the weights, which show the optimiser's state of the step that was gone on from."""
+    saved = TS2NetModel.from_pretrained(folder)
+    assert saved.logit_scale.shape == ()
+    for name, weight in alone.model.state_dict().items():
+        # A bias of keys has no gradient but rounding, which Adam makes a step of.
+        tolerance = 1e-3 if name.endswith("k_proj.bias") else 1e-5
+        torch.testing.assert_close(saved.state_dict()[name], weight, rtol=1e-4, atol=tolerance, msg=name)
 
 
-def test_the_best_is_loaded_at_the_end(runs: Runs, stage: int):
-    """And saved from where the optimiser has it."""
-    folders = (runs.folder / f"stage{stage}" / "checkpoint-1", runs.folder / f"resumed{stage}")
-    best, saved = (load_file(folder / "model.safetensors") for folder in folders)
-    assert all(torch.equal(saved[name], weight) for name, weight in best.items())
-
-
-def test_nothing_steps_with_an_infinite_gradient(runs: Runs, stage: int):
-    """Of one process, for which both stop with what they had."""
-    errors = {result[stage]["error"] for result in runs.results}
-    assert len(errors) == 1
-    assert errors.pop().startswith("the norm of the gradient is inf at step 3, and the weights were left as they were")
-    assert all(result[stage]["untouched"] for result in runs.results)
-
-
-def test_the_logit_scale_stays_below_its_limit(runs: Runs, stage: int):
-    """In the model, and in the optimiser's own weights, which a step brings back."""
-    result = runs.results[0][stage]
-    assert result["scales"] == pytest.approx([MAX_LOGIT_SCALE] * 2, abs=1e-5)
-    assert result["scale kept"] == pytest.approx(MAX_LOGIT_SCALE, abs=1e-6)
-
-
-def test_a_checkpoint_is_a_model_and_files_without_pickled_code(runs: Runs, stage: int):
-    checkpoint = runs.folder / f"stage{stage}" / "checkpoint-1"
-    assert find_checkpoint(checkpoint, runs.folder) == checkpoint
-    state = {path.name for path in checkpoint.iterdir() if any(fnmatch(path.name, name) for name in STATE_FILES)}
+def check_checkpoint(run: Path, resumed: Path) -> None:
+    """It is a model, and training state without pickled code; the best one is loaded at the end."""
+    checkpoint = run / "checkpoint-1"
+    assert find_checkpoint(checkpoint, run) == checkpoint
+    names = {path.name for path in checkpoint.iterdir()}
+    state = {name for name in names if any(fnmatch(name, pattern) for pattern in STATE_FILES)}
     assert {"zero_optimizer_0.pt", "zero_optimizer_1.pt", "scheduler.pt"} < state
-    model = {path.name for path in (runs.folder / f"stage{stage}").iterdir() if path.is_file()}
-    assert {path.name for path in checkpoint.iterdir()} - state == model
+    assert names - state == {path.name for path in run.iterdir() if path.is_file()}
     for name in ("zero_optimizer_0.pt", "zero_optimizer_1.pt", "scheduler.pt"):
         torch.load(checkpoint / name, weights_only=True)
 
+    best, saved = (load_file(folder / "model.safetensors") for folder in (checkpoint, resumed))
+    assert all(torch.equal(saved[name], weight) for name, weight in best.items())
 
-def test_a_run_without_deepspeed_does_not_go_on_from_it(runs: Runs, tmp_path: Path):
-    with pytest.raises(ValueError, match="checkpoint-1 was written with DeepSpeed and this run is without it"):
-        deepspeed_runs.trainer(tmp_path).train(resume_from_checkpoint=str(runs.folder / "stage2" / "checkpoint-1"))
+
+def check_stop(results: list[dict[str, Any]]) -> None:
+    """Both processes stop before the step, for an infinite gradient that one of them has."""
+    errors = {result["error"] for result in results}
+    assert len(errors) == 1
+    assert errors.pop().startswith("the norm of the gradient is inf at step 3, and the weights were left as they were")
+    assert all(result["untouched"] for result in results)
+
+
+def check_limit(result: dict[str, Any]) -> None:
+    """`logit_scale` stays below its limit in the model, and in what the optimiser has, which a step brings back."""
+    assert result["scales"] == pytest.approx([MAX_LOGIT_SCALE] * 2, abs=1e-5)
+    assert result["scale kept"] == pytest.approx(MAX_LOGIT_SCALE, abs=1e-6)
