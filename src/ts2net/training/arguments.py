@@ -134,9 +134,14 @@ class TS2NetTrainingArguments(TrainingArguments):
         if torch.accelerator.current_accelerator(check_available=True) is None:
             self.use_cpu = True  # without being told so, accelerate would not join processes that have no GPU
         super().__post_init__()
-        if self.deepspeed_plugin is not None:
-            load_models_whole()
         self.per_device_train_batch_size = self._share_of_batch(self.world_size)
+        if self.deepspeed_plugin is not None:
+            if not torch.distributed.is_initialized():
+                raise ValueError(
+                    "DeepSpeed needs a launcher, also for one process: start it with `accelerate launch`, "
+                    "--num_processes 1 if there is one"
+                )
+            load_models_whole()
         if self.n_gpu > 1:
             logger.warning(
                 f"one process uses one of the {self.n_gpu} GPUs: start it with `accelerate launch` to use all of them"

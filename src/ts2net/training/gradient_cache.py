@@ -67,7 +67,7 @@ class GradientCache:
             ValueError: If the tensors of `inputs` differ in length, or as [`contrastive_loss_over_processes`] does,
                 or if `backward` has not differentiated.
         """
-        device = next(self.model.parameters()).device
+        device = _device_of(self.model)
         chunks = self._cut(inputs)
         random_states, texts, videos = [], [], []
         for chunk in chunks:
@@ -164,6 +164,11 @@ def _no_sync(model: Any) -> Iterator[None]:
             model.set_requires_gradient_sync(True)
     else:
         yield
+
+
+def _device_of(model: Any) -> torch.device:
+    """Where a model computes. DeepSpeed may keep its parameters elsewhere."""
+    return torch.device(model.device) if is_engine(model) else next(model.parameters()).device
 
 
 def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:

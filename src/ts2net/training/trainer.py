@@ -396,8 +396,8 @@ class TS2NetTrainer(Trainer):
                 )
         if self.is_deepspeed_enabled and num_parts != self.args.world_size:
             raise ValueError(
-                f"{checkpoint} was written by {num_parts} processes with DeepSpeed and this run has "
-                f"{self.args.world_size}, so it can't go on from it"
+                f"{checkpoint} was written with num_processes={num_parts} and this run has num_processes="
+                f"{self.args.world_size}, so DeepSpeed can't go on with its parts of the optimiser's state"
             )
 
     def _prepare_for_training(
