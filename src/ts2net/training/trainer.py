@@ -652,7 +652,7 @@ class TS2NetTrainer(Trainer):
             super()._load_best_model()
 
     def _load_sharded(self, checkpoint: Path) -> None:
-        """Give each process its shard of a checkpoint's weights."""
+        """Give each process its shard of a checkpoint's weights, which the main one reads (with DeepSpeed, each)."""
         state: dict[str, Any] = {}
         if self.is_world_process_zero() or self.is_deepspeed_enabled:
             state = load_file(checkpoint / SAFE_WEIGHTS_NAME)
