@@ -105,6 +105,10 @@ def test_deepspeed_is_missed_when_it_is_asked_for(tmp_path: Path, monkeypatch: p
             {"zero_optimization": {"stage": 2, "round_robin_gradients": True}},
             "zero_optimization.round_robin_gradients=True can't be used",
         ),
+        (
+            {"zero_optimization": {"stage": 1}, "data_types": {"grad_accum_dtype": "fp32"}},
+            "grad_accum_dtype=fp32 can't be used with bf16 in stage 1.* give zero_optimization.stage=2",
+        ),
     ],
 )
 def test_deepspeed_settings_that_would_train_something_else_are_refused(config: dict[str, Any], message: str):

@@ -56,6 +56,12 @@ def check_config(config: Mapping[str, Any]) -> None:
         value = _setting(config, name)
         if value is not None and value not in allowed:
             raise ValueError(f"DeepSpeed's {name}={value} can't be used: {reason}")
+    accumulates_in = _setting(config, "data_types.grad_accum_dtype")
+    if stage == 1 and _setting(config, "bf16.enabled") and accumulates_in not in (None, "bf16", "bfloat16"):
+        raise ValueError(
+            f"DeepSpeed's data_types.grad_accum_dtype={accumulates_in} can't be used with bf16 in stage 1, where "
+            f"the optimiser is another, which takes no chunks: give zero_optimization.stage=2"
+        )
 
 
 def _setting(config: Mapping[str, Any], name: str) -> Any:
