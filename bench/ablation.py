@@ -1,16 +1,18 @@
 """The paper's ablations in small, on motion shapes: which part of TS2-Net finds what.
 
     python bench/ablation.py --out ablation          # all rows; tables in ablation/coarse/tables.md, plots beside it
-    python bench/ablation.py --grid fine --rows "mean pooling" "both (TS2-Net)" --seeds 0
+    python bench/ablation.py --setting locked --rows "mean pooling" "both (TS2-Net)" --seeds 0
 
 A small CLIP is trained on photos once a seed. It knows the words for the colours of dots from large things, and that
 captions don't tell of dots. Every row starts from it and is trained alike: the same clips in the same batches, the
 same steps and learning rates. It then searches all 200 test clips with their captions, and the four
 candidates of each group in both diagnostic splits, where guessing finds 25 %. Everything is read back from mp4 files
-by the video processor. Runs that are done are kept in `OUT/GRID/runs.jsonl` and not done again.
+by the video processor. Runs that are done are kept in `OUT/SETTING/runs.jsonl` and not done again.
 
-Frames have 16 patches in the coarse grid, which is quick. In the fine one they have 49, as those of a ViT-B/32: a dot
-covers up to half of a patch there, and no more than a seventh in the coarse one.
+There are three settings. In the *coarse* one frames have 16 patches, which is quick. In the *fine* one they have 49,
+as those of a ViT-B/32 have: a dot covers up to half of a patch there, up to a seventh in the coarse one. The *locked*
+one is as fine, and CLIP's image tower stays as it is while all else learns (Zhai et al. 2022, LiT). That is close to
+the paper's recipe, where CLIP learns a thousand times slower than what is new.
 """
 
 import argparse
@@ -18,7 +20,7 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
@@ -31,6 +33,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import get_cosine_schedule_with_warmup
+from transformers.modeling_outputs import BaseModelOutput
 
 from ts2net.benchmarks.motion_shapes import FRAME_SIZE, GROUP_SIZE, NUM_FRAMES, Scene, render, render_mp4, scenes
 from ts2net.configuration_ts2net import TS2NetConfig
@@ -51,25 +54,30 @@ BATCH, LEARNING_RATE, WEIGHT_DECAY = 64, 2e-3, 0.05
 
 
 @dataclass(frozen=True)
-class Grid:
-    """What a model sees of a frame, and what it needs to learn from it.
+class Setting:
+    """What a model sees of a frame, and how it learns from it.
 
     Attributes:
         image_size: Pixels of a frame, each way.
         patch_size: Pixels of a patch, each way.
+        clips: To train on, by default.
         steps: Of training, by default.
         clip_learning_rate: Of CLIP's own parameters, which learn slower, as what it brings is to be built upon.
+        locked: CLIP's image tower doesn't learn at all.
     """
 
     image_size: int
     patch_size: int
+    clips: int
     steps: int
     clip_learning_rate: float
+    locked: bool = False
 
 
-GRIDS = {
-    "coarse": Grid(image_size=32, patch_size=8, steps=400, clip_learning_rate=2e-4),
-    "fine": Grid(image_size=28, patch_size=4, steps=800, clip_learning_rate=6e-4),
+SETTINGS = {
+    "coarse": Setting(image_size=32, patch_size=8, clips=4000, steps=400, clip_learning_rate=2e-4),
+    "fine": Setting(image_size=28, patch_size=4, clips=4000, steps=800, clip_learning_rate=6e-4),
+    "locked": Setting(image_size=28, patch_size=4, clips=16_000, steps=3000, clip_learning_rate=2e-4, locked=True),
 }
 
 MEAN_POOLING = {
@@ -80,6 +88,7 @@ MEAN_POOLING = {
 }
 FULL = "both (TS2-Net)"
 TOLD = "told where the dot is"
+TOLD_AT_FIRST = "told for a sixth of the steps, then learned"
 DOTS = "dots_selected"  # in percent of the clips with one
 PLACES = "always_the_same_places"  # in percent of what is selected
 
@@ -122,6 +131,7 @@ ROWS = [
     Row({"K": "6"}, {"num_selected_tokens": 6}),
     Row({"choice": "random"}, {"selection_kind": "random"}),
     Row({"choice": TOLD}, {"selection_kind": "random"}),
+    Row({"choice": TOLD_AT_FIRST}),
 ]
 
 TABLES = {
@@ -161,6 +171,24 @@ class Pixels:
         return (frames - self.mean) / self.deviation
 
 
+Look = Callable[[torch.Tensor], torch.Tensor]  # from what is kept of clips to what the model takes
+
+
+class SeenTower(nn.Module):
+    """Stands in for an image tower that doesn't learn: it is given what that one has made of frames, once for all."""
+
+    def forward(self, seen: torch.Tensor, **kwargs: Any) -> BaseModelOutput:
+        """Give back tokens `(clips, T, L, C, 1)`, as the tower does: `(clips * T, L, C)`."""
+        return BaseModelOutput(last_hidden_state=seen.squeeze(-1).flatten(0, 1))
+
+
+@torch.inference_mode()
+def see(model: TS2NetModel, frames: torch.Tensor, pixels: Pixels) -> torch.Tensor:
+    """What a model's image tower makes of clips, for a `SeenTower`."""
+    parts = [model.vision_model(pixels(part)).last_hidden_state for part in frames.split(100)]
+    return torch.cat([part.half() for part in parts]).unflatten(0, frames.shape[:2])[..., None]
+
+
 class Captions:
     """The tokens of all captions of a split."""
 
@@ -184,6 +212,11 @@ class ToldSelector(TS2NetTokenSelector):
     def __init__(self, config: TS2NetConfig, shares: torch.Tensor) -> None:
         super().__init__(config)
         self.shares = shares
+        self.kind = "random"
+
+    def choose_alone(self) -> None:
+        """From now on select by the scorer."""
+        self.kind = "perturbed_topk"
 
     def _random_ranking(self, patches: torch.Tensor, seeds: torch.Tensor | None) -> torch.Tensor:
         return self.shares[seeds]  # which are the clips' places
@@ -220,17 +253,19 @@ def batches(num_clips: int, steps: int, seed: int) -> Iterator[torch.Tensor]:
 
 def seeds_of(model: TS2NetModel, places: torch.Tensor) -> torch.Tensor | None:
     """A selector that is told is told by seeds; another one draws its own."""
-    return places if isinstance(model.token_selector, ToldSelector) else None
+    selector = model.token_selector
+    return places if isinstance(selector, ToldSelector) and selector.kind == "random" else None
 
 
 def train(
     model: TS2NetModel,
     frames: torch.Tensor,
     captions: Captions,
-    pixels: Pixels,
+    look: Look,
     *,
     clip_learning_rate: float,
     steps: int,
+    told_steps: int,
     seed: int,
 ) -> None:
     groups = [
@@ -249,11 +284,13 @@ def train(
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]], betas=(0.9, 0.98), eps=1e-6)
     schedule = get_cosine_schedule_with_warmup(optimizer, steps // 10, steps)
     model.train()
-    for places in batches(len(frames), steps, seed):
+    for step, places in enumerate(batches(len(frames), steps, seed)):
+        if step == told_steps and isinstance(model.token_selector, ToldSelector):
+            model.token_selector.choose_alone()
         output = model(
             input_ids=captions.ids[places],
             attention_mask=captions.mask[places],
-            pixel_values_videos=pixels(frames[places]),
+            pixel_values_videos=look(frames[places]),
             selection_seeds=seeds_of(model, places),
         )
         result = contrastive_loss_over_processes(
@@ -269,11 +306,11 @@ def train(
 
 
 @torch.inference_mode()
-def encode(model: TS2NetModel, frames: torch.Tensor, pixels: Pixels) -> tuple[torch.Tensor, torch.Tensor]:
+def encode(model: TS2NetModel, frames: torch.Tensor, look: Look) -> tuple[torch.Tensor, torch.Tensor]:
     """Embeddings of clips, and the places of the patches that are selected, from 0: `(clips, T, K)`."""
     model.eval()
     parts = [
-        model.get_video_features(pixels(frames[places]), selection_seeds=seeds_of(model, places))
+        model.get_video_features(look(frames[places]), selection_seeds=seeds_of(model, places))
         for places in torch.arange(len(frames)).split(50)
     ]
     selected = torch.cat([part.selected_token_indices for part in parts]) - 1
@@ -307,28 +344,42 @@ def favourite_places(selected: torch.Tensor) -> float:
     return 100 * chosen.topk(min(selected.shape[-1], len(chosen))).values.sum().item() / max(selected.numel(), 1)
 
 
-def run(out: Path, row: Row, grid: Grid, seed: int, steps: int, num_clips: int) -> dict[str, Any]:
+def run(out: Path, row: Row, setting: Setting, seed: int, steps: int, num_clips: int) -> dict[str, Any]:
     """Train and search once, on one core."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     model, processor = start_from_clip(out / f"clip-{seed}", seed=seed, **row.settings)
+    frames = {split: load_clips(out, split) for split in ["train", *SPLITS]}
     pixels = Pixels(processor)
+    look: Look = pixels
+    if setting.locked:
+        frames = {split: see(model, shown, pixels) for split, shown in frames.items()}
+        model.vision_model, look = SeenTower(), torch.Tensor.float
 
     def shares(searched: list[Scene]) -> torch.Tensor:
         return torch.stack([dot_shares(scene, model.config) for scene in searched])
 
     scenes_to_train_on = clips("train", num_clips)
-    if row.name == TOLD:
-        model.token_selector = ToldSelector(model.config, shares(scenes_to_train_on))
-    captions = Captions(scenes_to_train_on, processor)
-    rate = grid.clip_learning_rate
-    train(model, load_clips(out, "train"), captions, pixels, clip_learning_rate=rate, steps=steps, seed=seed)
+    if row.name in (TOLD, TOLD_AT_FIRST):
+        told = ToldSelector(model.config, shares(scenes_to_train_on))
+        told.load_state_dict(model.token_selector.state_dict())
+        model.token_selector = told
+    train(
+        model,
+        frames["train"],
+        Captions(scenes_to_train_on, processor),
+        look,
+        clip_learning_rate=setting.clip_learning_rate,
+        steps=steps,
+        told_steps=steps if row.name == TOLD else steps // 6,
+        seed=seed,
+    )
     found = {}
     for split, count in SPLITS.items():
         searched = clips(split, count)
         if isinstance(model.token_selector, ToldSelector):
             model.token_selector.shares = shares(searched)
-        videos, selected = encode(model, load_clips(out, split), pixels)
+        videos, selected = encode(model, frames[split], look)
         group_size = count if split == "test" else GROUP_SIZE
         found[split] = recall(model, videos, Captions(searched, processor), group_size)
     # The last split is the one in which every clip has a dot.
@@ -336,12 +387,12 @@ def run(out: Path, row: Row, grid: Grid, seed: int, steps: int, num_clips: int) 
     return {"row": row.name, "seed": seed, "steps": steps, "clips": num_clips, **found, **chosen}
 
 
-def make_clip(out: Path, grid: Grid, seed: int, num_clips: int, num_photos: int, steps: int) -> None:
+def make_clip(out: Path, setting: Setting, seed: int, num_clips: int, num_photos: int, steps: int) -> None:
     """The CLIP that all rows of a seed start from."""
     torch.set_num_threads(1)
     new = out / f"new-clip-{seed}"
     captions = (scene.caption for scene in clips("train", num_clips))
-    make_clip_checkpoint(new, captions, seed, image_size=grid.image_size, patch_size=grid.patch_size)
+    make_clip_checkpoint(new, captions, seed, image_size=setting.image_size, patch_size=setting.patch_size)
     quiet = Console(stderr=True, quiet=True)
     train_on_photos(new, out / f"clip-{seed}", quiet, num_photos=num_photos, steps=steps, seed=seed)
 
@@ -397,43 +448,43 @@ def plot(runs: list[dict[str, Any]], out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("ablation"))
-    parser.add_argument("--grid", choices=GRIDS, default="coarse")
+    parser.add_argument("--setting", choices=SETTINGS, default="coarse")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], default=[row.name for row in ROWS])
-    parser.add_argument("--steps", type=int, help="of training; the grid's own if not given")
-    parser.add_argument("--clips", type=int, default=4000, help="to train on")
+    parser.add_argument("--steps", type=int, help="of training; the setting's own if not given")
+    parser.add_argument("--clips", type=int, help="to train on; the setting's own if not given")
     parser.add_argument("--photos", type=int, default=10_000, help="to train the CLIP on")
     parser.add_argument("--photo-steps", type=int, default=600)
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
     args = parser.parse_args()
-    grid, out = GRIDS[args.grid], args.out / args.grid
-    steps = args.steps or grid.steps
+    setting, out = SETTINGS[args.setting], args.out / args.setting
+    steps, num_clips = args.steps or setting.steps, args.clips or setting.clips
     out.mkdir(parents=True, exist_ok=True)
 
     record = out / "runs.jsonl"
     runs = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
-    done = {(each["row"], each["seed"]) for each in runs if (each["steps"], each["clips"]) == (steps, args.clips)}
+    done = {(each["row"], each["seed"]) for each in runs if (each["steps"], each["clips"]) == (steps, num_clips)}
     rows = [row for row in ROWS if row.name in args.rows]
     todo = [(row, seed) for seed in args.seeds for row in rows if (row.name, seed) not in done]
 
     with ProcessPoolExecutor(args.jobs, get_context("spawn"), initializer=end_with_parent) as pool:
         seeds = sorted({seed for _, seed in todo if not (out / f"clip-{seed}").exists()})
-        photos = (args.clips, args.photos, args.photo_steps)
-        for made in [pool.submit(make_clip, out, grid, seed, *photos) for seed in seeds]:
+        photos = (num_clips, args.photos, args.photo_steps)
+        for made in [pool.submit(make_clip, out, setting, seed, *photos) for seed in seeds]:
             made.result()
         if todo:
             _, processor = start_from_clip(out / f"clip-{todo[0][1]}")
-            for split, count in {"train": args.clips, **SPLITS}.items():
+            for split, count in {"train": num_clips, **SPLITS}.items():
                 if not (out / f"{split}.safetensors").exists():
                     prepare_clips(out, split, count, processor, pool)
-        started = [pool.submit(run, out, row, grid, seed, steps, args.clips) for row, seed in todo]
+        started = [pool.submit(run, out, row, setting, seed, steps, num_clips) for row, seed in todo]
         for number, finished in enumerate(as_completed(started), start=1):
             runs.append(finished.result())
             with record.open("a") as file:
                 file.write(json.dumps(runs[-1]) + "\n")
             print(f"{number} of {len(todo)}: {runs[-1]}", flush=True)
 
-    wanted = [each for each in runs if (each["steps"], each["clips"]) == (steps, args.clips)]
+    wanted = [each for each in runs if (each["steps"], each["clips"]) == (steps, num_clips)]
     (out / "tables.md").write_text(tables(wanted))
     plot(wanted, out)
     print(tables(wanted))

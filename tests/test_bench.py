@@ -11,23 +11,32 @@ import pytest
 BENCH = Path(__file__).parents[1] / "bench"
 
 
-def test_ablation_writes_its_tables_and_takes_up_where_it_was(tmp_path):
+def ablation(out: Path, *options: str) -> list[dict]:
+    """Run a few steps of the ablation, and give back all runs of the setting."""
+    less = ["--seeds", "1", "--clips", "64", "--photos", "128", "--photo-steps", "1", "--jobs", "1"]
+    subprocess.run([sys.executable, BENCH / "ablation.py", "--out", out, *less, *options], check=True)
+    return [json.loads(line) for line in next(out.glob("*/runs.jsonl")).read_text().splitlines()]
+
+
+def test_ablation_writes_its_tables_and_takes_up_where_it_was(tmp_path: Path):
     """Two rows of the ablation, trained for a step; done again, nothing is left to do."""
-    less = ["--seeds", "1", "--steps", "1", "--clips", "64", "--photos", "128", "--photo-steps", "1", "--jobs", "1"]
-    command = [sys.executable, BENCH / "ablation.py", "--out", tmp_path, *less]
-    rows = ["--rows", "random", "told where the dot is"]
-    subprocess.run([*command, *rows], check=True, capture_output=True)
-    out = tmp_path / "coarse"
-    runs = (out / "runs.jsonl").read_text()
-    random, told = map(json.loads, runs.splitlines())
-    assert [each["row"] for each in (random, told)] == ["random", "told where the dot is"]
+    options = ["--steps", "1", "--rows", "random", "told where the dot is"]
+    runs = random, told = ablation(tmp_path, *options)
+    assert [each["row"] for each in runs] == ["random", "told where the dot is"]
     assert 5 < random["dots_selected"] < 50  # three of sixteen patches, the same ones in every clip
     assert told["dots_selected"] == 100
-    assert "| random |" in (out / "tables.md").read_text()
-    assert (out / "choice.png").read_bytes().startswith(b"\x89PNG")
+    assert "| random |" in (tmp_path / "coarse" / "tables.md").read_text()
+    assert (tmp_path / "coarse" / "choice.png").read_bytes().startswith(b"\x89PNG")
 
-    subprocess.run([*command, *rows], check=True, capture_output=True)
-    assert (out / "runs.jsonl").read_text() == runs
+    assert ablation(tmp_path, *options) == runs
+
+
+def test_ablation_with_a_locked_image_tower_and_a_selector_that_is_told_at_first(tmp_path: Path):
+    """The one keeps its place in the model, and the other chooses by itself in the end."""
+    row = "told for a sixth of the steps, then learned"
+    [run] = ablation(tmp_path, "--setting", "locked", "--steps", "6", "--rows", row)
+    assert run["row"] == row
+    assert run["dots_selected"] < 100
 
 
 @pytest.mark.parametrize(
