@@ -11,23 +11,14 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback
 
+import spread_training
 from processes import run_in_processes
-from streamed_data import stream
-from tiny_models import tiny_model, tiny_processor
-from training_run import tiny_arguments, training_rows
+from spread_training import as_launched, figures, two_steps
 from ts2net.training import NonFiniteError, TS2NetTrainer, zero
-from ts2net.training.optimisation import MAX_LOGIT_SCALE
 
+DEEPSPEED = Path(__file__).parents[1] / ".venv" / "deepspeed"  # where it is found, other libraries behave otherwise
 STAGES = (1, 2, 3)
 ONLY_TRAIN = {"save_strategy": "no", "eval_strategy": "no"}
-FIGURES = ("loss", "grad_norm", "logit_scale", "learning_rate", "eval_text_to_video_MnR")
-
-
-class FirstIsBest(TrainerCallback):
-    """Has the first step's evaluation find everything, and the others nothing."""
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
-        metrics["eval_text_to_video_R@1"] = 100.0 if state.global_step == 1 else 0.0
 
 
 class PushAndPoison(TrainerCallback):
@@ -42,27 +33,8 @@ class PushAndPoison(TrainerCallback):
                 model.visual_projection.weight.register_hook(lambda gradient: gradient * math.inf)
 
 
-def trainer(folder: Path, **settings: Any) -> TS2NetTrainer:
-    """Two steps, with a checkpoint and an evaluation after each."""
-    defaults = {"max_steps": 2, "warmup_steps": 0, "save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps"}
-    callbacks = settings.pop("callbacks", [FirstIsBest()])
-    data = stream(training_rows())
-    model = tiny_model()
-    with torch.no_grad():
-        model.logit_scale.fill_(MAX_LOGIT_SCALE)  # so that the limit of each step has something to do
-    return TS2NetTrainer(
-        model,
-        tiny_arguments(folder, **(defaults | settings)),
-        train_dataset=data,
-        eval_dataset=data,
-        processing_class=tiny_processor(),
-        callbacks=callbacks,
-    )
-
-
-def figures(trainer: TS2NetTrainer) -> list[tuple[int, str, float]]:
-    history = trainer.state.log_history
-    return [(entry["step"], name, float(entry[name])) for entry in history for name in FIGURES if name in entry]
+def trainer(folder: Path, callback: TrainerCallback | None = None, **settings: Any) -> TS2NetTrainer:
+    return spread_training.trainer(two_steps(folder, **settings), callback)
 
 
 def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -90,7 +62,7 @@ def train_in_stage(folder: Path, stage: int) -> dict[str, Any]:
 
     poison = PushAndPoison()
     settings = {"max_steps": 3, "clip_learning_rate": 0.1, "gradient_cache_chunk_size": 3 if stage == 1 else None}
-    poisoned = trainer(folder / "poisoned", deepspeed=config(stage), callbacks=[poison], **settings, **ONLY_TRAIN)
+    poisoned = trainer(folder / "poisoned", callback=poison, deepspeed=config(stage), **settings, **ONLY_TRAIN)
     with pytest.raises(NonFiniteError) as error:
         poisoned.train()
     after = weights_of(poisoned.model)
@@ -120,8 +92,7 @@ def check_refusals(folder: Path) -> None:
 
 def all_work(folder: Path) -> dict[int, Any]:
     without_extensions()
-    rank, num_processes = str(dist.get_rank()), str(dist.get_world_size())
-    os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_processes, "LOCAL_WORLD_SIZE": num_processes}
+    as_launched()
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "0"}  # or DeepSpeed would ask MPI
     results = {stage: train_in_stage(folder, stage) for stage in STAGES}
     check_refusals(folder)

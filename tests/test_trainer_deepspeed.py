@@ -12,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 import deepspeed_runs
+from deepspeed_runs import DEEPSPEED
+from spread_training import FIGURES, assert_same_weights, figures
 from ts2net import TS2NetModel
 from ts2net.training import TS2NetTrainer
 from ts2net.training.checkpoints import STATE_FILES, find_checkpoint
 from ts2net.training.optimisation import MAX_LOGIT_SCALE
-
-DEEPSPEED = Path(__file__).parents[1] / ".venv" / "deepspeed"  # where it is found, other libraries behave otherwise
 
 
 def test_two_processes_train_as_one_does(tmp_path: Path):
@@ -49,8 +49,8 @@ def test_two_processes_train_as_one_does(tmp_path: Path):
 def check_figures(result: dict[str, Any], alone: TS2NetTrainer) -> None:
     """Losses, gradients, rates and evaluation are those of one process; also of a run that goes on, and in chunks."""
     assert result["engine"].startswith("DeepSpeedZeroOptimizer")
-    expected = deepspeed_runs.figures(alone)
-    assert len(expected) == 2 * len(deepspeed_runs.FIGURES)
+    expected = figures(alone)
+    assert len(expected) == 2 * len(FIGURES)
     for run in ("figures", "resumed"):
         for found, (step, name, value) in zip(result[run], expected, strict=True):
             assert found == (step, name, pytest.approx(value, rel=1e-4)), run
@@ -60,10 +60,7 @@ def check_weights(folder: Path, alone: TS2NetTrainer) -> None:
     """And so are the weights, which show the optimiser's state of the step that was gone on from."""
     saved = TS2NetModel.from_pretrained(folder)
     assert saved.logit_scale.shape == ()
-    for name, weight in alone.model.state_dict().items():
-        # A bias of keys has no gradient but rounding, which Adam makes a step of.
-        tolerance = 1e-3 if name.endswith("k_proj.bias") else 1e-5
-        torch.testing.assert_close(saved.state_dict()[name], weight, rtol=1e-4, atol=tolerance, msg=name)
+    assert_same_weights(saved.state_dict(), alone.model.state_dict())
 
 
 def check_checkpoint(run: Path, resumed: Path) -> None:

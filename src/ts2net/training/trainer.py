@@ -177,7 +177,7 @@ class TS2NetTrainer(Trainer):
         if settings.mismatches:
             found = "; ".join(mismatch.removeprefix("- ") for mismatch in settings.mismatches)
             raise ValueError(f"DeepSpeed's configuration (ds) contradicts the run's settings (hf): {found}")
-        zero.load_models_whole()
+        zero.load_models_whole()  # once more, for Trainer has made a configuration of its own
         self._have_no_scalar()
 
     def _have_no_scalar(self) -> None:
