@@ -37,11 +37,11 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ts2net.benchmarks.motion_shapes import FRAME_SIZE, GROUP_SIZE, NUM_FRAMES, Scene, render, render_mp4, scenes
 from ts2net.configuration_ts2net import TS2NetConfig
-from ts2net.data.worker_pool import end_with_parent
 from ts2net.demo.checkpoint import make_clip_checkpoint, start_from_clip
 from ts2net.demo.pretraining import train_on_photos
 from ts2net.evaluation.metrics import rank_statistics, text_to_video_ranks
 from ts2net.modeling_ts2net import TS2NetModel, TS2NetTokenSelector
+from ts2net.parallel.pool import end_with_parent
 from ts2net.processing_ts2net import TS2NetProcessor
 from ts2net.training.contrastive import contrastive_loss_over_processes
 from ts2net.training.optimisation import MAX_LOGIT_SCALE, is_clip_parameter

@@ -23,12 +23,13 @@ import torch
 from transformers import CLIPTokenizer
 
 from ts2net import TS2NetConfig, TS2NetModel, TS2NetProcessor
-from ts2net.data.worker_pool import available_cores
+from ts2net.parallel.pool import available_cores
 from ts2net.search import WindowSettings
-from ts2net.search.decoding import DecodedWindow, decode_windows
 from ts2net.search.encoding import WindowEncoder
-from ts2net.search.local_engine import Encoded, Outcome, encode_videos
+from ts2net.search.engines.assembling import Encoded, Outcome
+from ts2net.search.engines.local import encode_videos
 from ts2net.search.sources import VideoFile, find_videos
+from ts2net.search.streaming import DecodedWindow, decode_windows
 
 WINDOWS_AN_HOUR = 600
 
@@ -101,11 +102,9 @@ def main() -> None:
             for count in args.workers
         }
         if args.ray:
-            from ts2net.search import ray_engine
+            from ts2net.search.engines import ray
 
-            ways["ray"] = partial(
-                ray_engine.encode_videos, settings=settings, encoder=encoder, batch_size=args.batch_size
-            )
+            ways["ray"] = partial(ray.encode_videos, settings=settings, encoder=encoder, batch_size=args.batch_size)
         reference = None
         first = available_cores()
         first_hours = first * args.seconds / 3600

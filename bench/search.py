@@ -188,11 +188,11 @@ def ours(folder: Path, exact: bool) -> Way:
     def best(queries: np.ndarray) -> tuple[Places, float]:
         # Thirty windows are what ten hits are made of, by default.
         top = index.top(queries, 30, exact=exact)
-        return [[place(row.video, row.start) for row in rows[:10]] for rows in top.windows], top.in_full / top.seen
+        return [[place(row.video_id, row.start) for row in rows[:10]] for rows in top.windows], top.in_full / top.seen
 
     def moments(queries: np.ndarray) -> Places:
         found = index.search_embeds(queries, 10, exact=exact)
-        return [[place(hit.video, hit.start) for hit in hits] for hits in found]
+        return [[place(hit.video_id, hit.start) for hit in hits] for hits in found]
 
     return Way(lambda query: index.search_embeds(query[None], 10, exact=exact), best, moments)
 

@@ -4,7 +4,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, CLIPConfig, CLIPTextConfig
 
-from tiny_models import tiny_clip_config, tiny_config
+from support.tiny_models import tiny_clip_config, tiny_config
 from ts2net import TS2NetConfig, TS2NetVisionConfig
 
 

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from torch._dynamo.utils import counters
 from transformers import AutoModel, CLIPModel
 
-from tiny_models import random_inputs, spread_weights, tiny_clip_config, tiny_config, tiny_model
+from support.tiny_models import random_inputs, spread_weights, tiny_clip_config, tiny_config, tiny_model
 from ts2net import TS2NetModel
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import CLIPModel
 
-from tiny_models import random_inputs, tiny_clip, tiny_clip_config, tiny_config, tiny_model
+from support.tiny_models import random_inputs, tiny_clip, tiny_clip_config, tiny_config, tiny_model
 from ts2net import TS2NetModel, modeling_ts2net
 from ts2net.modeling_ts2net import contrastive_loss
 

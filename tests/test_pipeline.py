@@ -6,9 +6,9 @@ from datasets import Dataset, Video
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from tiny_models import tiny_model, tiny_processor
+from support.tiny_models import tiny_model, tiny_processor
+from support.video_files import write_video
 from ts2net import TextVideoScoringPipeline
-from video_files import write_video
 
 TEXTS = ["a dog runs", "two cats", "rain"]
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from tiny_models import WORDS, tiny_clip, tiny_config, tiny_model, tiny_processor, tiny_tokenizer
+from support.tiny_models import WORDS, tiny_clip, tiny_config, tiny_model, tiny_processor, tiny_tokenizer
+from support.video_files import write_video
 from ts2net import TS2NetProcessor, TS2NetVideoProcessor
-from video_files import write_video
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ from huggingface_hub import HfApi
 from safetensors.torch import load_file
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from loopback_hub import LoopbackHub
-from tiny_models import LETTERS
+from support.loopback_hub import LoopbackHub
+from support.tiny_models import LETTERS
+from support.video_files import write_video
 from ts2net import TS2NetModel, TS2NetProcessor
 from ts2net.data.prepare import prepare
 from ts2net.hub import push_to_hub
-from video_files import write_video
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 GOLDEN = Path(__file__).parent / "golden" / "small_b32_grid.safetensors"

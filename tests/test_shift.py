@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tiny_models import random_inputs, tiny_config, tiny_model
+from support.tiny_models import random_inputs, tiny_config, tiny_model
 from ts2net.modeling_ts2net import TS2NetShift
 
 

@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 import torch
 
-from loopback_hub import LoopbackHub
+from support.loopback_hub import LoopbackHub
+from support.video_files import decode_from_start, encoded, write_streams, write_video
 from ts2net.video_decoding_ts2net import decode_video
 from ts2net.video_sampling_ts2net import sample_frame_indices
 from ts2net.video_source_ts2net import VideoDecodingError
-from video_files import decode_from_start, encoded, write_streams, write_video
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "frame_sampling.json").read_text())
 UNEVEN = np.cumsum(np.random.default_rng(1).integers(1, 9, 60)).tolist()

@@ -10,10 +10,10 @@ from datasets import Dataset, Video
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
+from support.video_files import write_video
 from ts2net import TS2NetVideoProcessor
 from ts2net.video_decoding_ts2net import decode_video
 from ts2net.video_source_ts2net import VideoDecodingError
-from video_files import write_video
 
 MEAN, STD = (
     torch.tensor(values).view(3, 1, 1)

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.worker_pool import available_cores
 from ..errors import one_line
+from ..parallel.pool import available_cores
 from ..search import WindowSettings
-from ..search.decoding import DecodedWindow, decode_windows
 from ..search.decoding_workers import process_context
-from ..search.records import BrokenVideo
 from ..search.sources import VideoFile
+from ..search.streaming import DecodedWindow, decode_windows
 from ..video_decoding_ts2net import decode_video
 from ..video_processing_ts2net import TS2NetVideoProcessor
+from ..videos.broken import BrokenVideo
 from .uploads import UploadError, UploadLimits, without_folders
 
 _PATIENCE = 300.0  # seconds that a video may take
@@ -91,7 +91,7 @@ def window_frames(file: VideoFile, settings: WindowSettings, processor: TS2NetVi
     Raises:
         UploadError: If it can't be decoded, takes too long or too much memory, or ends the process that decodes it.
     """
-    return _apart(file.name, file.path, _window_frames, file, settings, processor)
+    return _apart(file.video_id, file.path, _window_frames, file, settings, processor)
 
 
 def _inputs(path: str, processor: TS2NetVideoProcessor, limits: UploadLimits) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from ..errors import one_line
 from ..explanation import Explanation, explain_frames
-from ..scoring import load
+from ..hub.loading import load
 from ..search import Hit, VideoIndex, index_videos
 from ..search.decoding_workers import get_ready
 from ..search.store import Store
@@ -190,7 +190,7 @@ class Library:
         k = count
         while fits:
             found = search(k=k, path=f"*{pattern}")  # a shown name is the end of a path
-            hits = [hit for hit in found if hit.video in fits]
+            hits = [hit for hit in found if hit.video_id in fits]
             if len(hits) >= count or len(found) < k or k >= _MOST_LOOKED_THROUGH:
                 return hits[:count]
             k *= 4

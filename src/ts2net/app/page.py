@@ -16,10 +16,10 @@ from typing import Any
 import gradio as gr
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..data.matching_files import VIDEO_SUFFIXES
 from ..errors import one_line
 from ..explanation import Explanation, draw_frame
 from ..search import Hit
+from ..videos.finding import VIDEO_SUFFIXES
 from .library import Library, shown_name
 
 _TEMPLATES = Path(__file__).parent / "templates"

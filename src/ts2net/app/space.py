@@ -16,9 +16,9 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from packaging.requirements import Requirement
 
-from ..data.matching_files import VIDEO_SUFFIXES
 from ..search.sources import locate
 from ..search.store import Store, name_from_text
+from ..videos.finding import VIDEO_SUFFIXES
 from .uploads import UploadLimits, safe_name
 
 _PACKAGE = Path(__file__).parents[1]

@@ -8,7 +8,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data.matching_files import VIDEO_SUFFIXES
+from ..videos.finding import VIDEO_SUFFIXES
 
 _LONGEST_STEM = 40
 _MEGABYTE = 2**20  # as the browser's side of Gradio counts

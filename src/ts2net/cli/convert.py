@@ -91,7 +91,7 @@ def convert_clip(
         raise typer.BadParameter(f"{source} has no tokenizer: {TOKENIZER_ADVICE}", param_hint="--tokenizer")
     _check_destination(destination, overwrite)
     from ..conversion import convert_clip as convert
-    from ..scoring import check_source
+    from ..hub.loading import check_source
 
     hush_loading()
     if not is_file:

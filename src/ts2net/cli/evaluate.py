@@ -131,7 +131,7 @@ def evaluate(
         from ..data.loading import NAMES, load_benchmark, read_manifest
         from ..evaluation.encoding import MainProcessError
         from ..evaluation.retrieval import evaluate_retrieval
-        from ..scoring import load
+        from ..hub.loading import load
 
         if benchmark not in NAMES:
             raise typer.BadParameter(f"there is no {benchmark!r}, only {', '.join(NAMES)}", param_hint="BENCHMARK")
@@ -237,7 +237,7 @@ def _report_broken(result: "RetrievalResult") -> None:
     count = f"{len(result.broken)} of {result.num_videos} videos"
     print(f"warning: {count} can't be used, and their queries count as missed:", file=sys.stderr)
     for video in result.broken[:_MOST_LISTED]:
-        print(f"  {video.id}: {video.reason}", file=sys.stderr)
+        print(f"  {video.video_id}: {video.reason}", file=sys.stderr)
     if len(result.broken) > _MOST_LISTED:
         print(f"  and {len(result.broken) - _MOST_LISTED} more, all of which --json lists", file=sys.stderr)
 

@@ -57,8 +57,8 @@ def explain(
     _check_place(out)
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints
         from ..explanation import explain as explain_video
-        from ..explanation_figure import draw_explanation, read_font
-        from ..scoring import load
+        from ..explanation.figure import draw_explanation, read_font
+        from ..hub.loading import load
 
         if font is not None:
             read_font(font)

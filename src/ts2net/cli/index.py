@@ -183,14 +183,14 @@ def _settings(
 
 def _print_json(out: str, report: "IndexReport") -> None:
     readable = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"  # else JSON's own escapes
-    broken = [{"video": video.name, "reason": video.reason} for video in report.broken]
+    broken = [{"video": video.video_id, "reason": video.reason} for video in report.broken]
     print(json.dumps({"index": out} | asdict(report) | {"broken": broken}, ensure_ascii=not readable, indent=2))
 
 
 def _print_report(report: "IndexReport") -> None:
     console = Console(highlight=False)
     console.print(_table(report))
-    _list(console, "broken", [(video.name, video.reason) for video in report.broken])
+    _list(console, "broken", [(video.video_id, video.reason) for video in report.broken])
     _list(console, "damaged", list(report.damaged.items()))
     if report.missing:
         console.print(f"{len(report.missing):,} of its videos are gone; --drop-missing takes them out")

@@ -68,7 +68,7 @@ def score(
     --best-second.
     """
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
-        from ..scoring import Scorer, load
+        from ..hub.loading import Scorer, load
 
         hush_loading()
         try:

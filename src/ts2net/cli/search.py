@@ -123,8 +123,9 @@ def search(
 
 
 def _as_dict(hit: "Hit") -> dict[str, Any]:
-    names = ("video", "start", "end", "second", "score", "window")
-    return {name: getattr(hit, name) for name in names} | {"metadata": dict(hit.metadata)}
+    names = ("start", "end", "second", "score", "window")
+    values = {name: getattr(hit, name) for name in names}
+    return {"video": hit.video_id} | values | {"metadata": dict(hit.metadata)}
 
 
 def _table(text: str, hits: Sequence["Hit"]) -> Table:
@@ -137,7 +138,7 @@ def _table(text: str, hits: Sequence["Hit"]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for rank, hit in enumerate(hits, start=1):
         times = [clock(seconds) for seconds in (hit.start, hit.end, hit.second)]
-        name = hit.video.encode(errors="backslashreplace").decode()
+        name = hit.video_id.encode(errors="backslashreplace").decode()
         table.add_row(str(rank), Text(name), *times, f"{hit.score:.2f}")
     return table
 

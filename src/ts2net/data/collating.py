@@ -5,7 +5,6 @@ all batches of a run, on every process, have one shape. A video that can't be us
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import av
@@ -13,14 +12,7 @@ import torch
 
 from ..errors import one_line
 from ..processing_ts2net import TS2NetProcessor
-
-
-@dataclass(frozen=True)
-class BrokenVideo:
-    """A video that can't be used, and why, in one line."""
-
-    id: str
-    reason: str
+from ..videos.broken import BrokenVideo
 
 
 def check_sizes(processor: TS2NetProcessor, num_frames: int, max_words: int | None = None) -> None:

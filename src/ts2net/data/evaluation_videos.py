@@ -19,7 +19,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..processing_ts2net import TS2NetProcessor
-from .collating import BrokenVideo, check_sizes, video_tensors
+from ..videos.broken import BrokenVideo
+from .collating import check_sizes, video_tensors
 from .rows import as_stream, read_rows
 
 if TYPE_CHECKING:
@@ -31,12 +32,12 @@ class EvaluationRow:
     """A video of the split, without the video.
 
     Attributes:
-        id: The video's.
+        video_id: The video's id.
         captions: Its texts. There may be none: then it is only something to be mistaken for another.
         group: Name of the group of candidates that it is ranked in; None is the whole split.
     """
 
-    id: str
+    video_id: str
     captions: tuple[str, ...]
     group: str | None
 

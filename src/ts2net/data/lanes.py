@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import one_line
-from .collating import BrokenVideo
+from ..videos.broken import BrokenVideo
 from .rows import read_rows
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class Lane:
                 raise DataLoadingError(f"{self._name} has no videos: prepare the data in fewer shards")
             if skipped == 0 and num_samples == 0:
                 raise DataLoadingError(
-                    f"none of the {rows_read} videos in {self._name} can be used; the last, {broken[-1].id}: "
+                    f"none of the {rows_read} videos in {self._name} can be used; the last, {broken[-1].video_id}: "
                     f"{broken[-1].reason}"
                 )
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from ..benchmarks import BENCHMARKS
+from ..videos.finding import VideoFiles, match_files
 from .dataset_card import read_manifests, write_card
-from .matching_files import VideoFiles, match_files
 from .shards import Manifest, default_num_shards
 from .split_preparation import Clip, Task, prepare_split
 from .user_data import WHOLE_FOLDER, read_folder

@@ -22,9 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..benchmarks import Row
 from ..errors import may_pass, one_line
+from ..parallel.pool import Died, available_cores, run_in_order
 from ..video_decoding_ts2net import decode_video
+from ..videos.reencoding import FRAMES_PER_SECOND, QUALITY, SHORT_SIDE, reencode_video
 from .finished_shards import FinishedShard, Notes, shards_of_manifest
-from .reencoding import FRAMES_PER_SECOND, QUALITY, SHORT_SIDE, reencode_video
 from .shards import (
     Manifest,
     Remark,
@@ -37,7 +38,6 @@ from .shards import (
     shard_name,
     write_text,
 )
-from .worker_pool import Died, available_cores, run_in_order
 
 if TYPE_CHECKING:
     from ..benchmarks.motion_shapes import Scene

@@ -18,7 +18,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
 
 from ..processing_ts2net import TS2NetProcessor
-from .collating import BrokenVideo, check_sizes, text_tensors, video_tensors
+from ..videos.broken import BrokenVideo
+from .collating import check_sizes, text_tensors, video_tensors
 from .lanes import (
     MAX_LANES,
     DataLoadingError,

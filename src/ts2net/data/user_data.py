@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..benchmarks import Row
 from ..benchmarks.reading import caption, expect, field, read_csv, read_lines
-from .matching_files import VIDEO_SUFFIXES
+from ..videos.finding import VIDEO_SUFFIXES
 from .shards import MAX_SHARDS_IN_PARALLEL, check_split, default_num_shards
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..explanation import explain
-from ..scoring import load
+from ..hub.loading import load
 from ..tables import best_first
 from .page import Answer, Hit
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ..errors import report_error
-from ..scoring import check_source
+from ..hub.loading import check_source
 from ..tables import score_matrix
 from .new_process import score_in_new_process
 

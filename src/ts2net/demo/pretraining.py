@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from ..benchmarks.motion_shapes import Photo, photos, render_photo
-from ..data.worker_pool import Died, run_in_order
+from ..parallel.pool import Died, run_in_order
 from ..training.optimisation import LogitScaleLimit
 from ..video_processing_ts2net import TS2NetVideoProcessor
 from .bar import TrainingBar

@@ -20,8 +20,8 @@ from rich.console import Console
 from ..data.loading import load_benchmark
 from ..data.prepare import prepare
 from ..data.shards import write_text
-from ..data.worker_pool import available_cores
 from ..hub import save_hub_folder
+from ..parallel.pool import available_cores
 from ..tables import rankings
 from .answers import Clip, find_answers
 from .bar import TrainingBar

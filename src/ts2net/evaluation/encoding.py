@@ -19,11 +19,11 @@ import torch.distributed as dist
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..data.collating import BrokenVideo
 from ..data.evaluation_videos import EvaluationRow, EvaluationVideos
 from ..errors import one_line
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
+from ..videos.broken import BrokenVideo
 
 _TEXTS_A_BATCH = 256
 _PATIENCE = timedelta(days=7)  # a process that dies closes its connections, which the others see at once
@@ -64,11 +64,13 @@ class EncodedSplit:
         """
         if len(self.broken) == len(self.rows):
             first = next(iter(self.broken.values()))
-            raise ValueError(f"none of the {len(self.rows)} videos can be used; {first.id!r}, for one: {first.reason}")
-        mute = [row.id for row in self.rows if not row.captions]
+            raise ValueError(
+                f"none of the {len(self.rows)} videos can be used; {first.video_id!r}, for one: {first.reason}"
+            )
+        mute = [row.video_id for row in self.rows if not row.captions]
         if mute:
             raise ValueError(f"{len(mute)} of {len(self.rows)} videos have no caption, {mute[0]!r} for one")
-        _check_finite(self.video_embeds, "videos", [row.id for row in self.rows])
+        _check_finite(self.video_embeds, "videos", [row.video_id for row in self.rows])
         _check_finite(self.text_embeds, "texts", [caption for row in self.rows for caption in row.captions])
 
 

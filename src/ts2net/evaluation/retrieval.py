@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
-from ..data.collating import BrokenVideo, check_sizes
+from ..data.collating import check_sizes
 from ..data.evaluation_videos import EvaluationRow, EvaluationVideos
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
+from ..videos.broken import BrokenVideo
 from .encoding import EncodedSplit, encode_split, on_main_process, process_group
 from .metrics import rank_statistics, retrieval_ranks
 

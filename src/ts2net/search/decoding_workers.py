@@ -24,10 +24,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from . import decoding
-from .decoding import Decoded, EndOfVideo
-from .records import BrokenVideo
+from ..videos.broken import BrokenVideo
+from . import streaming
 from .sources import VideoFile
+from .streaming import Decoded, EndOfVideo
 
 Decode = Callable[[VideoFile], Iterator[Decoded]]
 """`decode_windows` but for the video, in a form that can be pickled."""
@@ -77,7 +77,7 @@ def decode_all(
             for worker in [worker for pipe, worker in running.items() if pipe not in with_news]:
                 if now > worker.deadline:
                     end(worker)
-                    yield BrokenVideo(worker.file.name, "", worker.complaint())
+                    yield BrokenVideo(worker.file.video_id, worker.complaint())
                     for following in islice(waiting, 1):
                         start(following)
             for pipe in with_news:
@@ -91,7 +91,7 @@ def decode_all(
                     if not worker.is_second_try:
                         start(file, is_second_try=True)
                         continue
-                    yield BrokenVideo(file.name, "", "the process that decoded it crashed, twice")
+                    yield BrokenVideo(file.video_id, "the process that decoded it crashed, twice")
                     for following in islice(waiting, 1):
                         start(following)
                     continue
@@ -129,7 +129,7 @@ def process_context() -> Any:
     """What starts processes that have all imported that decoding needs: that of `multiprocessing`, set up."""
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload([decoding.__name__])
+    context.set_forkserver_preload([streaming.__name__])
     return context
 
 

@@ -11,7 +11,7 @@ import torch
 
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
-from .decoding import DecodedWindow
+from .streaming import DecodedWindow
 
 
 class WindowEncoder:

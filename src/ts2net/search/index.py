@@ -21,13 +21,13 @@ import pyarrow as pa
 import torch
 
 from ..errors import one_line
+from ..hub.loading import load
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
-from ..scoring import load
+from ..videos.broken import BrokenVideo
 from .fingerprint import fingerprint
 from .matching import COLUMNS, Matching, ScoredWindow, Top, top_windows
 from .moments import merge, windows_for
-from .records import BrokenVideo
 from .sources import VideoFile, locate
 from .store import About, Store, name_from_text, video_key
 from .vector_index import candidates, has_vector_index
@@ -41,7 +41,7 @@ class Hit:
     """A moment that was found.
 
     Args:
-        video: Name of the video: its path, or that of a tar file, `#` and the clip's id.
+        video_id: Path of the video; for a member of a tar file that path, `#` and the id of the clip.
         start: Second of the video at which the moment begins.
         end: Second at which it ends.
         second: Where in it the best frame is, in seconds from the start of the video.
@@ -51,7 +51,7 @@ class Hit:
         thumbnail: A small JPEG.
     """
 
-    video: str
+    video_id: str
     start: float
     end: float
     second: float
@@ -66,13 +66,13 @@ class IndexedMoment:
     """A window of the index, as it was when its video was indexed.
 
     Args:
-        video: Name of the video.
+        video_id: Path of the video.
         signature: Of its file.
         start: Seconds, as is `end`.
         end: Where it ends.
     """
 
-    video: str
+    video_id: str
     signature: str
     start: float
     end: float
@@ -435,7 +435,7 @@ def _hits(table: Any, moments: Sequence[Sequence[ScoredWindow]]) -> list[list[Hi
     return [
         [
             Hit(
-                video=window.video,
+                video_id=window.video_id,
                 start=window.start,
                 end=window.end,
                 second=known[window.row]["frame_times"][window.frame],

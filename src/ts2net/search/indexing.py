@@ -16,17 +16,17 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..data.worker_pool import available_cores
 from ..errors import one_line
+from ..hub.loading import load
 from ..modeling_ts2net import TS2NetModel
+from ..parallel.pool import available_cores
 from ..processing_ts2net import TS2NetProcessor
-from ..scoring import load
-from . import local_engine
+from ..videos.broken import BrokenVideo
 from .decoding_workers import get_ready
 from .encoding import WindowEncoder
+from .engines import assembling, local
 from .fingerprint import fingerprint
-from .local_engine import Encoded, Outcome
-from .records import BrokenVideo, IndexedVideo
+from .records import IndexedVideo
 from .sources import Found, VideoFile, find_videos, holds_videos, missing_names, read_metadata, rows_of
 from .store import About, Store, StoreError, name_from_text, only_writer, video_key
 from .vector_index import update_vector_index
@@ -116,7 +116,7 @@ def index_videos(
         BlockingIOError: If another process is writing to the index.
         StoreError: If the index can't be written. What it holds is whole, and a repeated call goes on.
         ImportError: If the engine's library isn't installed.
-        ClusterError: If there is no such cluster, or it fails again and again; see `ray_engine`.
+        ClusterError: If there is no such cluster, or it fails again and again; see `engines.ray`.
     """
     begun = time.monotonic()
     _check_engine(engine, ray_address, workers, device)
@@ -145,16 +145,16 @@ def index_videos(
         _check_same(store, about)
         report = IndexReport()
         todo = _plan(store, found, report, drop_missing, labels)
-        outcomes: Generator[Outcome, None, None]
+        outcomes: Generator[assembling.Outcome, None, None]
         if engine == "ray":
-            from . import ray_engine
+            from .engines import ray
 
-            outcomes = ray_engine.encode_videos(
+            outcomes = ray.encode_videos(
                 todo, store.about.windows, encoder, batch_size=batch_size, address=ray_address
             )
         else:
             count = min(available_cores() if workers is None else workers, len(todo))
-            outcomes = local_engine.encode_videos(
+            outcomes = local.encode_videos(
                 todo,
                 store.about.windows,
                 encoder,
@@ -184,7 +184,7 @@ def _check_engine(engine: str, ray_address: str | None, workers: int | None, dev
         for name, value in (("workers", workers), ("device", device)):
             if value is not None:
                 raise ValueError(f"{name}={value!r} is for the local engine; Ray decides it by what its cluster has")
-        from . import ray_engine  # noqa: F401  says what to install, before a model is loaded
+        from .engines import ray  # noqa: F401  says what to install, before a model is loaded
     elif engine != "local":
         raise ValueError(f"engine must be 'local' or 'ray', got {engine!r}")
     elif ray_address is not None:
@@ -287,27 +287,27 @@ def _plan(
     """Compare the index with the videos that there are; do what needs no decoding, and say what does."""
     columns = store.first_windows("key", "video", "signature", "metadata").to_pylist()
     there = {row["key"]: row for row in columns}
-    broken_there = {video.name: video for video in store.broken()}
+    broken_there = {video.video_id: video for video in store.broken()}
     todo: list[VideoFile] = []
     relabelled: dict[str, Mapping[str, str]] = {}
     for file in found.videos:
-        before = broken_there.get(file.name)
+        before = broken_there.get(file.video_id)
         if before is not None and before.signature == file.signature:
             report.broken.append(before)
             continue
-        row = there.get(video_key(file.name))
+        row = there.get(video_key(file.video_id))
         known = {} if row is None else json.loads(row["metadata"])
-        metadata = {**file.metadata, **known, **labels.get(file.name, {})}
+        metadata = {**file.metadata, **known, **labels.get(file.video_id, {})}
         if row is None or row["signature"] != file.signature:
             todo.append(replace(file, metadata=metadata))
             continue
-        report.unchanged.append(file.name)
-        if file.name in labels and known != metadata:
+        report.unchanged.append(file.video_id)
+        if file.video_id in labels and known != metadata:
             relabelled[row["key"]] = metadata
-            report.relabelled.append(file.name)
+            report.relabelled.append(file.video_id)
     store.relabel(relabelled)
 
-    given = {file.name for file in found.videos} | {video.name for video in found.broken}
+    given = {file.video_id for file in found.videos} | {video.video_id for video in found.broken}
     names = {name_from_text(row["video"]) for row in columns} | broken_there.keys()
     gone = missing_names(names - given)
     if drop_missing:
@@ -316,7 +316,11 @@ def _plan(
     else:
         report.missing = [name for name in gone if name not in broken_there]
     # A folder or an archive is no video, and nothing would tell when all of it can be read again.
-    new = [video for video in found.broken if broken_there.get(video.name) != video and not holds_videos(video.name)]
+    new = [
+        video
+        for video in found.broken
+        if broken_there.get(video.video_id) != video and not holds_videos(video.video_id)
+    ]
     store.mark_broken(new)
     report.broken += found.broken
     return todo
@@ -327,19 +331,22 @@ def _plan(
 
 
 def _write(
-    store: Store, outcomes: Iterator[Outcome], report: IndexReport, show: Callable[[Outcome, IndexReport], None]
+    store: Store,
+    outcomes: Iterator[assembling.Outcome],
+    report: IndexReport,
+    show: Callable[[assembling.Outcome, IndexReport], None],
 ) -> None:
     """Commit what the engine gives, every few seconds, and whatever is done when it fails or is stopped."""
     before = store.signatures()
-    broken_before = {video.name: video for video in store.broken()}
+    broken_before = {video.video_id: video for video in store.broken()}
     done: list[IndexedVideo] = []
     broken: list[BrokenVideo] = []
 
     def commit() -> None:
         store.add(done)
-        store.mark_broken([video for video in broken if broken_before.get(video.name) != video])
+        store.mark_broken([video for video in broken if broken_before.get(video.video_id) != video])
         for video in done:
-            (report.replaced if video_key(video.name) in before else report.indexed).append(video.name)
+            (report.replaced if video_key(video.video_id) in before else report.indexed).append(video.video_id)
         report.broken += broken
         done.clear()
         broken.clear()
@@ -347,11 +354,11 @@ def _write(
     last = time.monotonic()
     try:
         for outcome in outcomes:
-            if isinstance(outcome, Encoded):
+            if isinstance(outcome, assembling.Encoded):
                 done.append(outcome.video)
                 report.hours += outcome.video.duration / 3600
                 if outcome.damage is not None:
-                    report.damaged[outcome.video.name] = outcome.damage
+                    report.damaged[outcome.video.video_id] = outcome.damage
             elif isinstance(outcome, BrokenVideo):
                 broken.append(outcome)
             show(outcome, report)
@@ -364,9 +371,11 @@ def _write(
 
 
 @contextmanager
-def _progress(console: Console | None, files: list[VideoFile]) -> Iterator[Callable[[Outcome, IndexReport], None]]:
+def _progress(
+    console: Console | None, files: list[VideoFile]
+) -> Iterator[Callable[[assembling.Outcome, IndexReport], None]]:
     """A bar of the bytes of all videos, for their number says little of the time that is left."""
-    sizes = {file.name: file.size for file in files}
+    sizes = {file.video_id: file.size for file in files}
     seen: dict[str, float] = {}
     counts = {"videos": 0}
 
@@ -382,10 +391,10 @@ def _progress(console: Console | None, files: list[VideoFile]) -> Iterator[Calla
     ) as bar:
         task: Any = bar.add_task("", total=sum(sizes.values()), videos=0, all=len(files), hours=0.0)
 
-        def show(outcome: Outcome, report: IndexReport) -> None:
-            is_end = isinstance(outcome, (Encoded, BrokenVideo))
-            name = outcome.video.name if isinstance(outcome, Encoded) else outcome.name
-            fraction = outcome.fraction if isinstance(outcome, local_engine.Progress) else 1.0
+        def show(outcome: assembling.Outcome, report: IndexReport) -> None:
+            is_end = isinstance(outcome, (assembling.Encoded, BrokenVideo))
+            name = outcome.video.video_id if isinstance(outcome, assembling.Encoded) else outcome.video_id
+            fraction = outcome.fraction if isinstance(outcome, assembling.Progress) else 1.0
             advance = max(0.0, fraction - seen.get(name, 0.0)) * sizes[name]
             seen[name] = max(fraction, seen.get(name, 0.0))
             counts["videos"] += is_end

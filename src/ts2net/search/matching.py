@@ -72,7 +72,7 @@ class ScoredWindow:
 
     Args:
         negated_score: Minus the score, a float32.
-        video: Name of the video.
+        video_id: Path of the video.
         start: Seconds, as is `end`.
         end: Where it ends.
         row: Its row in the snapshot that was searched.
@@ -80,7 +80,7 @@ class ScoredWindow:
     """
 
     negated_score: float
-    video: str
+    video_id: str
     start: float
     end: float
     row: int

@@ -34,7 +34,7 @@ def merge(windows: Sequence[ScoredWindow], hits: int) -> list[ScoredWindow]:
     for window in windows:
         if len(given) == hits:
             break
-        others = by_video.setdefault(window.video, [])
+        others = by_video.setdefault(window.video_id, [])
         if not any(min(window.end, other.end) - max(window.start, other.start) > _ROUNDING for other in others):
             others.append(window)
             given.append(window)

@@ -51,9 +51,9 @@ def clock(seconds: float) -> str:
 
 def _address(hit: Hit) -> str | None:
     """Where the moment plays; `None` if the video is no file of its own."""
-    if not os.path.isabs(hit.video) or not os.path.isfile(hit.video):
+    if not os.path.isabs(hit.video_id) or not os.path.isfile(hit.video_id):
         return None
-    return f"{Path(hit.video).as_uri()}#t={hit.start:.3f},{hit.end:.3f}"
+    return f"{Path(hit.video_id).as_uri()}#t={hit.start:.3f},{hit.end:.3f}"
 
 
 def _jpeg_uri(content: bytes) -> str:

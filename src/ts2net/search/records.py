@@ -30,30 +30,15 @@ class IndexedVideo:
     """A video with all its windows.
 
     Args:
-        name: What it is called everywhere, see `sources`.
+        video_id: See `sources.VideoFile`.
         signature: Changes when the file does.
         duration: Seconds.
         metadata: What else is known of it.
         windows: In order.
     """
 
-    name: str
+    video_id: str
     signature: str
     duration: float
     metadata: Mapping[str, str]
     windows: Sequence[IndexedWindow]
-
-
-@dataclass(frozen=True)
-class BrokenVideo:
-    """A video that can't be used.
-
-    Args:
-        name: What it is called everywhere.
-        signature: Its file's, as long as which it isn't tried again; empty if another try may end otherwise.
-        reason: Why.
-    """
-
-    name: str
-    signature: str
-    reason: str

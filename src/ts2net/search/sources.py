@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 from urllib.parse import unquote
 
-from ..data.matching_files import VIDEO_SUFFIXES
 from ..data.shards import Manifest
 from ..errors import one_line
-from .records import BrokenVideo
+from ..videos.broken import BrokenVideo
+from ..videos.finding import VIDEO_SUFFIXES
 
 _MAX_JSON_BYTES = 2**20
 _FILE_COLUMN = "file"
@@ -37,7 +37,7 @@ class VideoFile:
     """A video that may be indexed: a file, or a part of one.
 
     Args:
-        name: What it is called everywhere.
+        video_id: The path of its file; for a member of a tar file that path, `#` and the id of the clip.
         signature: Changes when the file does.
         path: The file.
         offset: Where in it the video begins, for the next one in bytes.
@@ -48,7 +48,7 @@ class VideoFile:
         metadata: What else is known of it.
     """
 
-    name: str
+    video_id: str
     signature: str
     path: str
     offset: int
@@ -63,7 +63,7 @@ class VideoFile:
         file = io.FileIO(self.path)
         if self.member is None:
             return cast(BinaryIO, file)
-        return cast(BinaryIO, _Slice(file, self.offset, self.size, self.name))
+        return cast(BinaryIO, _Slice(file, self.offset, self.size, self.video_id))
 
 
 class _Slice(io.RawIOBase):
@@ -129,9 +129,9 @@ def find_videos(sources: Iterable[str | os.PathLike[str]]) -> Found:
     for source in sources:
         for found in _in_source(os.fspath(source)):
             if isinstance(found, VideoFile):
-                videos[found.name] = found
+                videos[found.video_id] = found
             else:
-                broken[found.name] = found
+                broken[found.video_id] = found
     if source is None:
         raise ValueError("there is nothing to index: expected at least one file, folder or pattern")
     return Found(
@@ -187,7 +187,7 @@ def _members_of(archive: str | None) -> Mapping[str, VideoFile | BrokenVideo]:
 
 @lru_cache(maxsize=16)  # a page asks for many parts of each video that it plays
 def _list_members(archive: str, modified: int, size: int) -> Mapping[str, VideoFile | BrokenVideo]:
-    return {found.name: found for found in _in_tar(archive)}
+    return {found.video_id: found for found in _in_tar(archive)}
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
@@ -247,15 +247,15 @@ def rows_of(
     namesakes: dict[str, str] = {}
     found: dict[str, Mapping[str, str]] = {}
     for video in videos:
-        row = by_path.get(video.name)
+        row = by_path.get(video.video_id)
         short = os.path.basename(video.path) if video.member is None else video.member
         if row is None and short in rows:
-            other = namesakes.setdefault(short, video.name)
-            if other != video.name:
-                raise ValueError(f"the metadata of {short!r} may be of {other} or {video.name}: give its path")
+            other = namesakes.setdefault(short, video.video_id)
+            if other != video.video_id:
+                raise ValueError(f"the metadata of {short!r} may be of {other} or {video.video_id}: give its path")
             row = rows[short]
         if row is not None:
-            found[video.name] = row
+            found[video.video_id] = row
     if rows and not found:
         raise ValueError(f"the metadata is of none of the {len(videos)} videos, {next(iter(rows))!r} for one is not")
     return found
@@ -282,7 +282,7 @@ def _in_source(source: str) -> Iterator[VideoFile | BrokenVideo]:
         if os.path.commonpath([root, target]) == root:
             yield from _in_path(path)
         else:
-            yield BrokenVideo(path, "", _LEADS_OUT)
+            yield BrokenVideo(path, _LEADS_OUT)
 
 
 def _in_path(path: str) -> Iterator[VideoFile | BrokenVideo]:
@@ -299,11 +299,11 @@ def _in_folder(folder: str) -> Iterator[VideoFile | BrokenVideo]:
                 continue
             path = os.path.join(parent, name)
             if os.path.islink(path) and os.path.commonpath([root, os.path.realpath(path)]) != root:
-                yield BrokenVideo(path, "", _LEADS_OUT)
+                yield BrokenVideo(path, _LEADS_OUT)
                 continue
             yield from _in_file(path)
     for error in unread:
-        yield BrokenVideo(os.path.abspath(error.filename), "", f"the folder can't be read: {error.strerror}")
+        yield BrokenVideo(os.path.abspath(error.filename), f"the folder can't be read: {error.strerror}")
 
 
 def _in_file(path: str) -> Iterator[VideoFile | BrokenVideo]:
@@ -313,13 +313,13 @@ def _in_file(path: str) -> Iterator[VideoFile | BrokenVideo]:
     try:
         status = os.stat(path)
     except OSError as error:
-        yield BrokenVideo(path, "", error.strerror or "can't be found")
+        yield BrokenVideo(path, error.strerror or "can't be found")
         return
     signature = f"{status.st_size}-{status.st_mtime_ns}"
     if stat.S_ISREG(status.st_mode):
         yield VideoFile(path, signature, path, 0, status.st_size)
     else:  # a pipe, which would be waited for for ever, or a device
-        yield BrokenVideo(path, signature, "not a regular file")
+        yield BrokenVideo(path, "not a regular file", signature)
 
 
 def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
@@ -342,9 +342,9 @@ def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
                 elif extension == ".json" and member.size <= _MAX_JSON_BYTES:
                     notes[key] = _read_note(cast(IO[bytes], tar.extractfile(member)).read())
     except tarfile.TarError:
-        yield BrokenVideo(path, "", "not a whole tar file")
+        yield BrokenVideo(path, "not a whole tar file")
     except OSError as error:
-        yield BrokenVideo(path, "", error.strerror or "can't be read")
+        yield BrokenVideo(path, error.strerror or "can't be read")
         return
     about = _about_shard(Path(path))
     signature = f"{status.st_size}-{status.st_mtime_ns}"
@@ -358,10 +358,10 @@ def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
         first = clips.setdefault(clip, path_in_tar)
         if first != path_in_tar:
             reason = f"{first} in the same archive has its id, {clip}"
-            yield BrokenVideo(f"{path}#{path_in_tar}", own_signature, one_line(ValueError(reason)))
+            yield BrokenVideo(f"{path}#{path_in_tar}", one_line(ValueError(reason)), own_signature)
             continue
         yield VideoFile(
-            name=f"{path}#{clip}",
+            video_id=f"{path}#{clip}",
             signature=own_signature,
             path=path,
             offset=member.offset_data,

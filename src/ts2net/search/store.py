@@ -28,7 +28,8 @@ import numpy as np
 from huggingface_hub.utils import WeakFileLock
 
 from ..errors import one_line
-from .records import BrokenVideo, IndexedVideo
+from ..videos.broken import BrokenVideo
+from .records import IndexedVideo
 from .windows import WindowSettings
 
 try:
@@ -220,8 +221,8 @@ class Store:
         if table is None:
             return []
         rows = table.to_arrow().to_pylist()
-        videos = [BrokenVideo(name_from_text(row["video"]), row["signature"], row["reason"]) for row in rows]
-        return sorted(videos, key=lambda video: video.name)
+        videos = [BrokenVideo(name_from_text(row["video"]), row["reason"], row["signature"]) for row in rows]
+        return sorted(videos, key=lambda video: video.video_id)
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[None]:
@@ -239,10 +240,10 @@ class Store:
         """
         if not videos:
             return
-        keys = [video_key(video.name) for video in videos]
+        keys = [video_key(video.video_id) for video in videos]
         if len(set(keys)) < len(keys):
             raise ValueError("a video is among those to add twice")
-        hollow = next((video.name for video in videos if not video.windows), None)
+        hollow = next((video.video_id for video in videos if not video.windows), None)
         if hollow is not None:
             raise ValueError(f"{hollow}: a video to add has no window")
         rows = _rows(videos, keys, self.table.schema)
@@ -295,12 +296,12 @@ class Store:
         """
         if not videos:
             return
-        self.drop(video_key(video.name) for video in videos)
+        self.drop(video_key(video.video_id) for video in videos)
         rows = pa.Table.from_pylist(
             [
                 {
-                    "video": name_to_text(video.name),
-                    "key": video_key(video.name),
+                    "video": name_to_text(video.video_id),
+                    "key": video_key(video.video_id),
                     "signature": video.signature,
                     "reason": video.reason.encode(errors="backslashreplace").decode(),
                 }
@@ -407,7 +408,7 @@ def _rows(videos: Sequence[IndexedVideo], keys: Sequence[str], schema: pa.Schema
     )
     columns = {
         "window": [f"{key}-{number:06d}" for key, _, number in pairs],
-        "video": [name_to_text(video.name) for _, video, _ in pairs],
+        "video": [name_to_text(video.video_id) for _, video, _ in pairs],
         "key": [key for key, _, _ in pairs],
         "number": [number for _, _, number in pairs],
         "signature": [video.signature for _, video, _ in pairs],

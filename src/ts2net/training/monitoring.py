@@ -14,8 +14,8 @@ import torch
 from transformers.utils import logging
 
 from ..configuration_ts2net import TS2NetConfig
-from ..data.collating import BrokenVideo
 from ..modeling_ts2net import perturbed_topk
+from ..videos.broken import BrokenVideo
 
 logger = logging.get_logger(__name__)
 
@@ -64,9 +64,9 @@ class BrokenVideos:
         for video in broken:
             self.videos_read += 1
             self.videos_broken += 1
-            if video.id not in self.known and video.id not in self.found:
-                self.found[video.id] = video.reason
-                logger.warning(f"video {video.id!r} is skipped: {video.reason}")
+            if video.video_id not in self.known and video.video_id not in self.found:
+                self.found[video.video_id] = video.reason
+                logger.warning(f"video {video.video_id!r} is skipped: {video.reason}")
 
 
 def too_many_broken(videos_read: int, videos_broken: int, max_share: float) -> bool:

@@ -588,7 +588,7 @@ class TS2NetTrainer(Trainer):
             raise EvaluationError(f"{metric_key_prefix} at step {self.state.global_step}: {error}") from error
         self._eval_sizes[metric_key_prefix] = result.num_videos
         for video in result.broken if self.is_world_process_zero() else []:
-            logger.warning(f"video {video.id!r} of the evaluation can't be used: {video.reason}")
+            logger.warning(f"video {video.video_id!r} of the evaluation can't be used: {video.reason}")
         metrics = {
             f"{metric_key_prefix}_{name.replace('-', '_').replace(' ', '_')}": value
             for name, value in result.metrics.items()

@@ -1,0 +1,233 @@
+"""Where a model looked: the frames it saw of a video, how much each weighed for a text, which patches it kept, and
+which it took from the frame before or after.
+
+Notable here: the frames are what the model was given, after resizing and cropping, so that an outlined patch is the
+patch it chose. Every number comes from the model's own forward pass and matching; nothing is estimated afterwards.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from ..modeling_ts2net import TS2NetModel, TS2NetShift
+from ..processing_ts2net import TS2NetProcessor
+from ..video_processing_ts2net import TS2NetVideoProcessor
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels; the last two are just outside."""
+
+_OUTLINE, _SHADOW = (255, 214, 0), (0, 0, 0)  # one of them stands out from any picture
+_BAR, _TRACK = (240, 120, 30), (128, 128, 128)  # legible on dark and on light
+_BAR_HEIGHT = 8  # pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What a model saw of one video of `T` frames, for `Q` texts.
+
+    Args:
+        texts: The texts.
+        scores: What the video scores for each: the model's `logits_per_text`.
+        frames: The sampled frames as the model saw them, `(T, H, W, 3)`, uint8 RGB.
+        seconds: When each is shown, from the start of the video.
+        weights: How much each frame weighs in each score, `(Q, T)`. They sum to 1 over the frames. (With
+            `padding_mode="released"` and fewer frames than the model's, padding frames may have a part of it.)
+        selected_tokens: The patches of each frame that went on to the temporal encoder beside [CLS], `(T, K)`, counted
+            from 1 along the rows. `K` is 0 for a model without selection.
+        patch_size: Side of a patch in pixels.
+        shifts: Where the `N` patches of each frame come from in the layers that shift, `(T, N)`: -1 is the frame
+            before, 1 the frame after, 0 the frame itself. `None` for a model that shifts no whole tokens.
+    """
+
+    texts: tuple[str, ...]
+    scores: tuple[float, ...]
+    frames: np.ndarray
+    seconds: tuple[float, ...]
+    weights: np.ndarray
+    selected_tokens: np.ndarray
+    patch_size: int
+    shifts: np.ndarray | None = None
+
+    def selected_boxes(self, frame: int) -> list[Box]:
+        """Where the selected patches of a frame are."""
+        return patch_boxes(self.selected_tokens[frame].tolist(), self.frames.shape[2], self.patch_size)
+
+    def shifted_boxes(self, frame: int, source: int) -> list[Box]:
+        """Where the patches are that a frame takes from the one before it, for `source=-1`, or after it, for 1.
+
+        Raises:
+            ValueError: If the model shifts no whole tokens.
+        """
+        if self.shifts is None:
+            raise ValueError("there are no shifted patches: no layer of this model shifts whole tokens")
+        tokens = (self.shifts[frame] == source).nonzero()[0] + 1  # [CLS] is 0
+        return patch_boxes(tokens.tolist(), self.frames.shape[2], self.patch_size)
+
+
+def explain(
+    model: TS2NetModel,
+    processor: TS2NetProcessor,
+    video: Any,
+    texts: Sequence[str],
+    *,
+    start: float | None = None,
+    end: float | None = None,
+) -> Explanation:
+    """Score texts against one video, and keep what the scores are made of.
+
+    Args:
+        model: The model. It is put into evaluation mode, in which nothing is random.
+        processor: Its processor.
+        video: A video of any kind that the processor takes.
+        texts: At least one.
+        start: Seconds at which a moment of the video begins.
+        end: Seconds at which it ends.
+
+    Raises:
+        ValueError: If there is no text, the video can't be decoded, or the scores are not finite.
+        OSError: If the video can't be opened.
+    """
+    inputs = processor.video_processor([video], start=start, end=end, return_metadata=True)
+    seconds = inputs.pop("video_metadata")[0].timestamps
+    name = os.fspath(video) if isinstance(video, (str, os.PathLike)) else "the video"  # which may be megabytes
+    return _explain_inputs(model, processor, inputs, seconds, texts, name)
+
+
+def explain_frames(
+    model: TS2NetModel,
+    processor: TS2NetProcessor,
+    frames: np.ndarray | torch.Tensor,
+    seconds: Sequence[float],
+    texts: Sequence[str],
+) -> Explanation:
+    """Do what [`explain`] does with frames that were chosen and made small elsewhere, such as those of an index.
+
+    Args:
+        model: As in [`explain`], as are the next and `texts`.
+        processor: Its processor. It only scales and normalises.
+        frames: At the size that the model takes, uint8 of shape `(T, 3, H, W)`.
+        seconds: When each comes on screen.
+        texts: At least one.
+
+    Raises:
+        ValueError: If there is no text, there are no frames or not as many as seconds, or the scores are not finite.
+    """
+    if len(frames) != len(seconds):
+        raise ValueError(f"seconds must be one a frame, got {len(seconds)} for {len(frames)} frames")
+    inputs = processor.video_processor(
+        [frames],
+        input_data_format="channels_first",
+        do_sample_frames=False,
+        do_resize=False,
+        do_center_crop=False,
+        pad_to="longest",
+    )
+    return _explain_inputs(model, processor, inputs, seconds, texts, "the video")
+
+
+def _explain_inputs(
+    model: TS2NetModel,
+    processor: TS2NetProcessor,
+    inputs: Mapping[str, torch.Tensor],
+    seconds: Sequence[float],
+    texts: Sequence[str],
+    name: str,
+) -> Explanation:
+    """Explain a video that is ready for the model."""
+    model.eval()
+    tokens = processor(text=list(texts)).to(model.device)
+    pixels, mask = inputs["pixel_values_videos"].to(model.device), inputs["padding_mask_videos"].to(model.device)
+    with torch.inference_mode():
+        outputs = model(**tokens, pixel_values_videos=pixels, padding_mask_videos=mask, output_frame_weights=True)
+    scores = outputs.logits_per_text[:, 0].tolist()
+    if not all(map(math.isfinite, scores)):
+        raise ValueError(f"{name}: the model's scores are not finite numbers; try another dtype")
+    real = mask[0]  # (T with padding,)
+    return Explanation(
+        texts=tuple(texts),
+        scores=tuple(scores),
+        frames=_as_seen(pixels[0, real], processor.video_processor),
+        seconds=tuple(seconds),
+        weights=outputs.frame_weights[:, 0, real].cpu().numpy(),
+        selected_tokens=outputs.selected_token_indices[0, real].cpu().numpy(),
+        patch_size=model.config.vision_config.patch_size,
+        shifts=_shifts(model, mask),
+    )
+
+
+def patch_boxes(tokens: Sequence[int], frame_width: int, patch_size: int) -> list[Box]:
+    """Where tokens are on a frame.
+
+    Args:
+        tokens: Places of patches in a frame's tokens: [CLS] is 0, and patches follow row by row.
+        frame_width: Of the frame that the model sees, in pixels.
+        patch_size: Side of a patch in pixels.
+    """
+    columns = frame_width // patch_size
+    corners = [((token - 1) % columns * patch_size, (token - 1) // columns * patch_size) for token in tokens]
+    return [(left, top, left + patch_size, top + patch_size) for left, top in corners]
+
+
+def draw_frame(explanation: Explanation, frame: int, text: int = 0, min_side: int = 160) -> Image.Image:
+    """Draw a frame with its selected patches outlined, and below it a bar for its weight.
+
+    Args:
+        explanation: Of the video.
+        frame: Place of the frame, from 0.
+        text: Place of the text whose weights are drawn.
+        min_side: Smaller frames are magnified, by a whole number, until their shorter side has so many pixels.
+
+    Returns:
+        The picture. The bar's length is the weight over that of the video's weightiest frame.
+    """
+    picture = Image.fromarray(explanation.frames[frame])
+    scale = max(1, math.ceil(min_side / min(picture.size)))
+    picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+    for left, top, right, bottom in explanation.selected_boxes(frame):
+        outline(picture, (left * scale, top * scale, right * scale, bottom * scale))
+
+    weights = explanation.weights[text]
+    length = round(picture.width * float(weights[frame] / weights.max()))
+    drawn = Image.new("RGB", (picture.width, picture.height + _BAR_HEIGHT), _TRACK)
+    drawn.paste(picture)
+    drawn.paste(_BAR, (0, picture.height, length, drawn.height))
+    return drawn
+
+
+def outline(picture: Image.Image, box: Box) -> None:
+    """Outline a box on a picture, just inside its edges."""
+    left, top, right, bottom = box
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((left, top, right - 1, bottom - 1), outline=_SHADOW, width=4)
+    draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline=_OUTLINE, width=2)
+
+
+def _shifts(model: TS2NetModel, mask: torch.Tensor) -> np.ndarray | None:
+    """`Explanation.shifts` of one video, whose padding mask is `(1, T with padding)`."""
+    config = model.config.vision_config
+    if config.shift_kind != "token" or not config.shift_layers:
+        return None
+    # Let the model's own shift move, in place of tokens, the numbers of the frames that they are in.
+    numbers = torch.arange(mask.shape[1], device=mask.device)[None, :, None, None]
+    numbers = numbers.expand(1, -1, config.num_patches + 1, 1)  # (1, T with padding, N + 1, 1)
+    moved = TS2NetShift(config)(numbers, mask if model.config.padding_mode == "masked" else None)
+    return (moved - numbers)[0, mask[0], 1:, 0].cpu().numpy()
+
+
+def _as_seen(pixels: torch.Tensor, video_processor: TS2NetVideoProcessor) -> np.ndarray:
+    """Undo the scaling and normalisation of pixels `(T, 3, H, W)`: uint8 `(T, H, W, 3)`."""
+    if video_processor.do_normalize:
+        mean, std = (
+            torch.tensor(values, device=pixels.device).view(-1, 1, 1)
+            for values in (video_processor.image_mean, video_processor.image_std)
+        )
+        pixels = pixels * std + mean
+    if video_processor.do_rescale:
+        pixels = pixels / video_processor.rescale_factor
+    return pixels.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

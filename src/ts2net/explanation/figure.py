@@ -1,0 +1,354 @@
+"""An explanation as one picture: the frames in rows, and under each how much it weighs for every text.
+
+Notable here: it is made of pictures that stand beside or below each other, so that each part is drawn without knowing
+where it will stand. Frames and outlines are the same for all texts, so they are drawn once, and the texts' bars stand
+under them, all on one scale. Colours never speak alone: texts are numbered, and shifted patches have arrows. Letters
+are those of Pillow's own font; for a text with others, a font is looked for on the machine.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Sequence
+from typing import cast
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .explaining import Box, Explanation, outline
+
+Color = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont
+
+_FRAME_SIDE = 224  # pixels of the longer side of a frame that is shown, or somewhat less
+_MIN_PATCH_SIDE = 8  # of a patch that is shown, so that an outline leaves something of it to see
+_MIN_TILE_WIDTH = 150
+_MIN_COLUMNS, _MAX_COLUMNS = 6, 8  # of a picture that has frames for more rows than one
+_MIN_CONTENT_WIDTH = 760  # else a text over a few frames would be a column of words
+_MARGIN, _GAP, _NEAR = 28, 16, 8
+_LARGE, _MIDDLE, _SMALL = 20, 16, 14  # sizes of letters
+_CHIP = 26  # side of the square with a text's number
+_BAR_HEIGHT, _PERCENT_WIDTH = 10, 52
+
+_PAPER, _INK, _FADED, _TRACK = (255, 255, 255), (27, 27, 32), (98, 98, 108), (232, 232, 236)
+# Okabe and Ito's colours, which every kind of eye tells apart, without those that are too light for white digits.
+_TEXT_COLORS: tuple[Color, ...] = ((0, 114, 178), (213, 94, 0), (0, 140, 100), (170, 80, 140), (90, 90, 90))
+_BEFORE_COLOR, _AFTER_COLOR = (0, 200, 255), (255, 60, 220)
+_TINT = 0.35  # of its colour on a shifted patch
+
+# Fonts with many letters, as systems name their files. No one has all, so the one that has most of a text draws it.
+_FONT_FILES = (
+    "DejaVuSans.ttf",
+    "NotoSans-Regular.ttf",
+    "NotoSansCJK-Regular.ttc",
+    "wqy-zenhei.ttc",
+    "NotoSansArabic-Regular.ttf",
+    "NotoSansDevanagari-Regular.ttf",
+    "NotoSansThai-Regular.ttf",
+    "Arial Unicode.ttf",
+    "arial.ttf",
+    "msyh.ttc",
+    "malgun.ttf",
+    "Nirmala.ttc",
+    "LeelawUI.ttf",
+)
+_NO_CHARACTER = "\U0010ffff"  # so a font draws it as it draws all that it lacks
+
+
+def draw_explanation(
+    explanation: Explanation,
+    *,
+    title: str | None = None,
+    shifted: bool = False,
+    font: str | os.PathLike[str] | None = None,
+) -> Image.Image:
+    """Draw what a model saw of a video, and what each frame weighed for each text.
+
+    The frames come with their times and with the selected patches outlined. Under a frame every text has a bar, whose
+    length is the frame's weight over the largest in the picture. The heaviest frame of a text has a darker bar.
+
+    Args:
+        explanation: Of the video and the texts.
+        title: A line above them, such as the video's name.
+        shifted: Also mark the patches that come from the frame before and from the frame after, in the layers that
+            shift.
+        font: A font file for the title and the texts, or the name of an installed one. Otherwise one is taken that
+            has their letters; a letter that no font here has is drawn as a box.
+
+    Returns:
+        The picture, RGB: up to 8 frames wide, about 2000 pixels, and as high as it takes.
+
+    Raises:
+        ValueError: If `shifted` is asked for and the model shifts no whole tokens, or `font` is no font.
+    """
+    if shifted and explanation.shifts is None:
+        raise ValueError("shifted: no layer of this model shifts whole tokens, so there are none to mark")
+    fonts = _Fonts(font)
+    frames = _frames(explanation, shifted)
+    width = max(frames.width, _MIN_CONTENT_WIDTH)
+    texts = _texts(explanation, fonts, width)
+    if title is not None:
+        texts = _below([_paragraph(title, fonts.for_text(title, _MIDDLE), width, _FADED), texts], _NEAR)
+    return _framed(_below([texts, frames, _legend(explanation, shifted, width)], _MARGIN), _MARGIN)
+
+
+def read_font(file: str | os.PathLike[str], size: int = _LARGE) -> Font:
+    """Read a font file.
+
+    Args:
+        file: Its path, or the name alone of one that is installed.
+        size: Of the letters, in pixels.
+
+    Raises:
+        ValueError: If there is no such font.
+    """
+    try:
+        return ImageFont.truetype(file, size)
+    except OSError:
+        raise ValueError(f"font: {os.fspath(file)} is no font file, nor the file name of an installed font") from None
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Parts
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def _texts(explanation: Explanation, fonts: "_Fonts", width: int) -> Image.Image:
+    """The texts, one below the other, each with its number and its score."""
+    scores = [_label(f"{score:.2f}", _LARGE, _INK, height=_CHIP) for score in explanation.scores]
+    widest = max(score.width for score in scores)
+    lines = []
+    for number, (text, score) in enumerate(zip(explanation.texts, scores, strict=True)):
+        chip = [_chip(number)] if len(scores) > 1 else []
+        word = _label("score", _SMALL, _FADED, height=_CHIP)
+        aligned = Image.new("RGB", (widest, _CHIP), _PAPER)
+        aligned.paste(score, (widest - score.width, 0))
+        left = _beside([*chip, word, aligned], _NEAR)
+        words = _paragraph(text, fonts.for_text(text, _LARGE), width - left.width - _GAP, _INK)
+        lines.append(_beside([left, words], _GAP))
+    return _below(lines, _NEAR)
+
+
+def _frames(explanation: Explanation, shifted: bool) -> Image.Image:
+    """All frames, in rows as even as they can be."""
+    tiles = [_tile(explanation, frame, shifted) for frame in range(len(explanation.frames))]
+    # Once a strip of many frames fits a page, it is illegible.
+    most = min(max(math.ceil(math.sqrt(3 * len(tiles))), _MIN_COLUMNS), _MAX_COLUMNS)
+    rows = math.ceil(len(tiles) / most)
+    columns = math.ceil(len(tiles) / rows)
+    return _below([_beside(tiles[first : first + columns], _GAP) for first in range(0, len(tiles), columns)], _MARGIN)
+
+
+def _tile(explanation: Explanation, frame: int, shifted: bool) -> Image.Image:
+    """A frame, its time, and a bar a text."""
+    picture = _frame(explanation, frame, shifted)
+    longest = float(explanation.weights.max())
+    lines = [_label(_clock(explanation.seconds[frame]), _SMALL, _INK)]
+    for number, weights in enumerate(explanation.weights):
+        weight, is_heaviest = float(weights[frame]), frame == weights.argmax()
+        before = [_label(str(number + 1), _SMALL, _color(number))] if len(explanation.weights) > 1 else []
+        after = _label(f"{100 * weight:.1f} %", _SMALL, _INK if is_heaviest else _FADED, width=_PERCENT_WIDTH)
+        room = max(picture.width, _MIN_TILE_WIDTH) - sum(label.width + _NEAR for label in [*before, after])
+        share = weight / longest if longest > 0 else 0.0  # a model may give all weight to padding
+        bar = _bar(room, after.height, share, _color(number) if is_heaviest else _light(_color(number)))
+        lines.append(_beside([*before, bar, after], _NEAR))
+    return _below([picture, _below(lines, 0)], 4)
+
+
+def _frame(explanation: Explanation, frame: int, shifted: bool) -> Image.Image:
+    """A frame at the size it is shown, with its patches marked."""
+    picture = Image.fromarray(explanation.frames[frame])
+    scale = max(_FRAME_SIDE / max(picture.size), _MIN_PATCH_SIDE / explanation.patch_size)
+    if scale > 1:  # whole pixels, so that a frame looks as coarse as it was for the model
+        scale = int(scale)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    picture = picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
+
+    def scaled(box: Box) -> Box:
+        left, top, right, bottom = (round(edge * scale) for edge in box)
+        return left, top, right, bottom
+
+    if shifted:
+        for source, color in ((-1, _BEFORE_COLOR), (1, _AFTER_COLOR)):
+            for box in explanation.shifted_boxes(frame, source):
+                _mark_shifted(picture, scaled(box), source, color)
+    for box in explanation.selected_boxes(frame):
+        outline(picture, scaled(box))
+    return picture
+
+
+def _mark_shifted(picture: Image.Image, box: Box, source: int, color: Color) -> None:
+    """Tint a patch, and draw on it an arrow that points to the frame it comes from."""
+    patch = picture.crop(box)
+    picture.paste(Image.blend(patch, Image.new("RGB", patch.size, color), _TINT), box)
+    left, top, right, bottom = box
+    x, y = (left + right - 1) / 2, (top + bottom - 1) / 2
+    half = (right - left) / 5
+    arrow = [(x + source * half, y), (x - source * half, y - half * 1.2), (x - source * half, y + half * 1.2)]
+    ImageDraw.Draw(picture).polygon(arrow, fill=color, outline=(0, 0, 0) if half > 4 else None)
+
+
+def _legend(explanation: Explanation, shifted: bool, width: int) -> Image.Image:
+    """What the marks stand for."""
+    side = _CHIP
+    entries = [(_bar(2 * side, side, 0.6, _FADED), "weight in the score, dark for the heaviest frame")]
+    if explanation.selected_tokens.shape[1]:
+        box = Image.new("RGB", (side, side), _TRACK)
+        outline(box, (0, 0, side, side))
+        entries.append((box, "patch selected for the temporal encoder"))
+    if shifted:
+        for source, color, name in ((-1, _BEFORE_COLOR, "before"), (1, _AFTER_COLOR, "after")):
+            patch = Image.new("RGB", (side, side), _TRACK)
+            _mark_shifted(patch, (0, 0, side, side), source, color)
+            entries.append((patch, f"token taken from the frame {name}"))
+    items = [_beside([mark, _label(words, _SMALL, _FADED, height=side)], _NEAR) for mark, words in entries]
+    rows: list[list[Image.Image]] = [[]]
+    for item in items:
+        if rows[-1] and sum(other.width + _MARGIN for other in rows[-1]) + item.width > width:
+            rows.append([])
+        rows[-1].append(item)
+    return _below([_beside(row, _MARGIN) for row in rows], _NEAR)
+
+
+def _chip(number: int) -> Image.Image:
+    """The number of a text, from 1, on its colour."""
+    picture = Image.new("RGB", (_CHIP, _CHIP), _color(number))
+    middle = (_CHIP / 2, _CHIP / 2)
+    ImageDraw.Draw(picture).text(middle, str(number + 1), _PAPER, _own_font(_MIDDLE), anchor="mm")
+    return picture
+
+
+def _bar(width: int, height: int, share: float, color: Color) -> Image.Image:
+    """A bar in the middle of a given height, filled for its share."""
+    picture = Image.new("RGB", (width, height), _PAPER)
+    top, bottom = (height - _BAR_HEIGHT) // 2, (height + _BAR_HEIGHT) // 2
+    picture.paste(_TRACK, (0, top, width, bottom))
+    picture.paste(color, (0, top, round(width * share), bottom))
+    return picture
+
+
+def _label(words: str, size: int, color: Color, *, width: int | None = None, height: int | None = None) -> Image.Image:
+    """Words of our own in one line; at the right of a given width, in the middle of a given height."""
+    font = _own_font(size)
+    own_width = math.ceil(font.getlength(words))
+    picture = Image.new("RGB", (max(own_width, width or 0), height or round(1.4 * size)), _PAPER)
+    ImageDraw.Draw(picture).text((picture.width - own_width, picture.height / 2), words, color, font, anchor="lm")
+    return picture
+
+
+def _paragraph(text: str, font: Font, width: int, color: Color) -> Image.Image:
+    """Anyone's words, in as many lines as they need."""
+    lines = _wrapped(text, font, width)
+    line_height = max(sum(font.getmetrics()), _CHIP)
+    picture = Image.new("RGB", (width, line_height * len(lines)), _PAPER)
+    draw = ImageDraw.Draw(picture)
+    for number, line in enumerate(lines):
+        draw.text((0, (number + 0.5) * line_height), line, color, font, anchor="lm")
+    return picture
+
+
+def _wrapped(text: str, font: Font, width: int) -> list[str]:
+    """Break a text into lines: between words, and inside of one that fills a line or more."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+            continue
+        if lines[-1]:
+            lines.append("")
+        for character in word:
+            if lines[-1] and font.getlength(lines[-1] + character) > width:
+                lines.append("")
+            lines[-1] += character
+    return lines
+
+
+class _Fonts:
+    """The fonts that a picture is written with, looked for once."""
+
+    def __init__(self, file: str | os.PathLike[str] | None) -> None:
+        self._file = file
+        self._found: dict[int, list[Font]] = {}
+
+    def for_text(self, text: str, size: int) -> Font:
+        """The font that has most of a text's letters."""
+        if self._file is not None:
+            return read_font(self._file, size)
+        own = _own_font(size)
+        if not _lacks(own, text):
+            return own
+        if size not in self._found:
+            self._found[size] = _installed_fonts(size)
+        return min([*self._found[size], own], key=lambda font: _lacks(font, text))
+
+
+def _own_font(size: int) -> Font:
+    """Pillow's, which needs no file and has the letters of English."""
+    return cast(Font, ImageFont.load_default(size))  # given a size, it is always of this kind
+
+
+def _installed_fonts(size: int) -> list[Font]:
+    fonts = []
+    for name in _FONT_FILES:
+        with contextlib.suppress(OSError):
+            fonts.append(ImageFont.truetype(name, size))
+    return fonts
+
+
+def _lacks(font: Font, text: str) -> int:
+    """How many of a text's letters a font does not have."""
+    box = bytes(font.getmask(_NO_CHARACTER))
+    return sum(bytes(font.getmask(character)) == box for character in set(text) if not character.isspace())
+
+
+def _clock(seconds: float) -> str:
+    """A time in the video: "4.0 s", "1:04.0" or "1:01:04.0"."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    tenths = round(seconds * 10)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    front = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+    return f"{front}:{tenths / 10:04.1f}"
+
+
+def _color(number: int) -> Color:
+    return _TEXT_COLORS[number % len(_TEXT_COLORS)]
+
+
+def _light(color: Color) -> Color:
+    red, green, blue = ((channel + _PAPER[0]) // 2 for channel in color)
+    return red, green, blue
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# Pictures made of pictures
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def _beside(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
+    """Pictures from left to right, their tops in line."""
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
+    whole = Image.new("RGB", (width, max(picture.height for picture in pictures)), _PAPER)
+    left = 0
+    for picture in pictures:
+        whole.paste(picture, (left, 0))
+        left += picture.width + gap
+    return whole
+
+
+def _below(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
+    """Pictures from top to bottom, their left sides in line."""
+    height = sum(picture.height for picture in pictures) + gap * (len(pictures) - 1)
+    whole = Image.new("RGB", (max(picture.width for picture in pictures), height), _PAPER)
+    top = 0
+    for picture in pictures:
+        whole.paste(picture, (0, top))
+        top += picture.height + gap
+    return whole
+
+
+def _framed(picture: Image.Image, margin: int) -> Image.Image:
+    whole = Image.new("RGB", (picture.width + 2 * margin, picture.height + 2 * margin), _PAPER)
+    whole.paste(picture, (margin, margin))
+    return whole

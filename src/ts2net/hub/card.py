@@ -1,0 +1,196 @@
+"""The model card: `model_card.md` filled in for one model, and figures added to a card."""
+
+import html
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.utils import validate_repo_id
+
+from ..configuration_ts2net import TS2NetConfig
+
+TAGS = ("ts2net", "text-video-retrieval", "video-retrieval", "video", "clip", "custom_code")
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model reached on one split of one dataset.
+
+    Args:
+        dataset_name: For people, such as `"MSR-VTT 1k-A"`.
+        dataset_type: For programs: the dataset's Hub id, or a short name such as `"msrvtt"`.
+        dataset_split: Such as `"test"`.
+        metrics: Values by name, such as `{"text-to-video R@1": 47.0}`.
+        dataset_config: The dataset's configuration, if it has several.
+        dataset_revision: The commit of the dataset.
+
+    Raises:
+        ValueError: If there is no metric, or one of them is not a finite number.
+    """
+
+    dataset_name: str
+    dataset_type: str
+    dataset_split: str
+    metrics: Mapping[str, float]
+    dataset_config: str | None = None
+    dataset_revision: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            raise ValueError(f"the evaluation on {self.dataset_name!r} has no metrics")
+        for name, value in self.metrics.items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ValueError(f"metric {name!r} of {self.dataset_name!r} must be a finite number, got {value!r}")
+
+    def to_eval_results(self) -> list[EvalResult]:
+        """The metrics as huggingface_hub keeps them in a card's `model-index`, one result a metric."""
+        return [
+            EvalResult(
+                task_type="text-video-retrieval",
+                task_name="Text-Video Retrieval",
+                dataset_type=self.dataset_type,
+                dataset_name=self.dataset_name,
+                dataset_config=self.dataset_config,
+                dataset_split=self.dataset_split,
+                dataset_revision=self.dataset_revision,
+                metric_type=re.sub(r"[^a-z0-9@]+", "_", name.lower()).strip("_"),
+                metric_name=name,
+                metric_value=value,
+            )
+            for name, value in self.metrics.items()
+        ]
+
+
+def make_model_card(
+    config: TS2NetConfig,
+    repo_id: str | None = None,
+    *,
+    base_model: str | None = None,
+    license: str | None = None,
+    datasets: Sequence[str] = (),
+    language: str | None = None,
+    evaluations: Sequence[Evaluation] = (),
+    training: Mapping[str, Any] | None = None,
+) -> ModelCard:
+    """Fill `model_card.md` for one model.
+
+    Args:
+        config: The model's configuration, which the card describes.
+        repo_id: Where the model will be; the card's snippets load it from there. Without it they load a folder.
+        base_model: Hub id of the model that this one was started from.
+        license: Licence of the weights, as the Hub writes it (`"mit"`). Left out if not given.
+        datasets: Hub ids of the data that it was trained on.
+        language: Language of its texts, as an ISO 639-1 code.
+        evaluations: What it reached, for the table and the `model-index`.
+        training: Details worth knowing, by name: `{"batch size": 128, ...}`.
+
+    Returns:
+        The card. Change it as you like; [`save_hub_folder`] and [`push_to_hub`] take it.
+
+    Raises:
+        ValueError: If `repo_id`, `base_model` or one of `datasets` cannot be a Hub id.
+    """
+    if isinstance(datasets, str):
+        raise ValueError(f"datasets must be a list of Hub ids, got the string {datasets!r}")
+    for name, hub_id in [("repo_id", repo_id), ("base_model", base_model), *(("datasets", id_) for id_ in datasets)]:
+        if hub_id is not None:
+            check_hub_id(name, hub_id)
+    eval_results = [result for evaluation in evaluations for result in evaluation.to_eval_results()]
+    model_name = repo_id.split("/")[-1] if repo_id else "TS2-Net"
+    data = ModelCardData(
+        language=language,
+        license=license,
+        library_name="transformers",
+        tags=list(TAGS),
+        base_model=base_model,
+        datasets=list(datasets) or None,
+        model_name=model_name,
+        eval_results=eval_results or None,
+    )
+    if not eval_results:
+        data.pop("model_name")  # the Hub reads it from the model-index only
+    details = [f"- {_plain(name)}: {_plain(value)}" for name, value in (training or {}).items()]
+    return ModelCard.from_template(
+        data,
+        template_str=_template_path().read_text(encoding="utf-8"),
+        config=config,
+        title=model_name,
+        source=json.dumps(repo_id or "path/to/this/folder"),
+        evaluation=_evaluation_table(eval_results),
+        training="\n".join(details) or "No details of its training were given.",
+    )
+
+
+def add_evaluation(card: ModelCard, evaluation: Evaluation) -> ModelCard:
+    """Write results into a card that is already there, in its `model-index` and in its table.
+
+    A metric that the card already has for the same dataset, configuration, split and revision gets the new value;
+    everything else stays. The table is left alone in a card without the markers of `model_card.md`.
+
+    ```python
+    card = add_evaluation(ModelCard.load("me/my-ts2net"), Evaluation("MSR-VTT 1k-A", "msrvtt", "test", metrics))
+    card.push_to_hub("me/my-ts2net")
+    ```
+
+    Args:
+        card: The card, from a folder or from the Hub. It is changed.
+        evaluation: The results.
+
+    Returns:
+        The same card.
+    """
+    new = evaluation.to_eval_results()
+    replaced = {(result.unique_identifier, result.metric_type) for result in new}
+    kept = [r for r in card.data.get("eval_results", []) if (r.unique_identifier, r.metric_type) not in replaced]
+    card.data["eval_results"] = kept + new
+    card.data["model_name"] = card.data.get("model_name", "TS2-Net")
+    card.text = re.sub(
+        r"(<!-- evaluation:.*?-->\n).*?(\n<!-- end of evaluation -->)",
+        lambda match: match[1] + _evaluation_table(kept + new) + match[2],
+        card.text,
+        flags=re.DOTALL,
+    )
+    return card
+
+
+def check_hub_id(name: str, hub_id: str) -> None:
+    """Check that `hub_id` may be a repository on the Hub.
+
+    Raises:
+        ValueError: If it can't, with the argument's `name`.
+    """
+    try:
+        validate_repo_id(hub_id)
+    except ValueError as error:
+        raise ValueError(
+            f"{name}={hub_id!r} is not the id of a repository on the Hub ('owner/name'): {error}"
+        ) from None
+
+
+def _template_path() -> Path:
+    """The card's template: in the package when it is installed, at the root of the repository in a checkout."""
+    installed = _PACKAGE / "model_card.md"
+    return installed if installed.exists() else _PACKAGE.parents[1] / "model_card.md"
+
+
+def _evaluation_table(eval_results: Sequence[EvalResult]) -> str:
+    if not eval_results:
+        return "It has not been evaluated yet."
+    rows = ["| Dataset | Split | Metric | Value |", "| --- | --- | --- | --- |"]
+    for result in eval_results:
+        cells = [result.dataset_name, result.dataset_split, result.metric_name, result.metric_value]
+        rows.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def _plain(value: object) -> str:
+    """Text that Markdown and HTML show as it is, on one line."""
+    one_line = " ".join(str(value).split())
+    return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(one_line, quote=False))

@@ -1,0 +1,212 @@
+"""A model out: a folder that stands alone on the Hub, with its code and its card.
+
+Notable here: the folder holds the Hub files themselves, so whoever loads it needs transformers and no ts2net. It is
+made whole in a staging folder and only then moved, and a push is one commit, so neither a folder nor a branch is ever
+seen half-written. Weights of an earlier save that the new ones do not replace are removed: transformers would load a
+stale `model.safetensors` before new shards.
+"""
+
+import filecmp
+import inspect
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    ModelCard,
+)
+
+from .. import __version__
+from ..modeling_ts2net import TS2NetModel
+from ..pipeline_ts2net import CUSTOM_PIPELINES
+from ..processing_ts2net import TS2NetProcessor
+from .card import check_hub_id, make_model_card
+
+HUB_FILES = (
+    "configuration_ts2net.py",
+    "modeling_ts2net.py",
+    "video_source_ts2net.py",
+    "video_sampling_ts2net.py",
+    "video_bitstream_ts2net.py",
+    "video_decoding_ts2net.py",
+    "video_processing_ts2net.py",
+    "processing_ts2net.py",
+    "pipeline_ts2net.py",
+)
+
+_PACKAGE = Path(__file__).parents[1]
+_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+_MODEL_AUTO_MAP = {
+    "AutoConfig": "configuration_ts2net.TS2NetConfig",
+    "AutoModel": "modeling_ts2net.TS2NetModel",
+}
+_PROCESSOR_AUTO_MAP = {"AutoProcessor": "processing_ts2net.TS2NetProcessor"}
+_VIDEO_AUTO_MAP = {"AutoVideoProcessor": "video_processing_ts2net.TS2NetVideoProcessor"}
+
+
+def save_hub_folder(
+    model: TS2NetModel,
+    processor: TS2NetProcessor,
+    folder: str | Path,
+    *,
+    card: ModelCard | None = None,
+    max_shard_size: int | str = "5GB",
+) -> Path:
+    """Save everything that is needed to use a model, its code included, in one folder.
+
+    `AutoModel`, `AutoProcessor` and `pipeline` load the folder with `trust_remote_code=True`, with or without ts2net
+    installed. Other files in the folder stay; if anything fails, so does what was there.
+
+    Args:
+        model: A [`TS2NetModel`].
+        processor: Its [`TS2NetProcessor`].
+        folder: Where to. Made if it is not there.
+        card: Its `README.md`; see [`make_model_card`], which makes the one that is used without it.
+        max_shard_size: Weights larger than this are split into files of at most this size, such as `"5GB"`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        NotADirectoryError: If `folder` is a file.
+        TypeError: If the model or the processor is of another kind.
+        ValueError: If the two don't belong together, or their code is not the code that would be saved.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"cannot save a model in {folder}: it is a file, and a folder is needed")
+    _check_saveable(model, processor, card)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+        staged = Path(temporary) / "model"
+        _write_all_but_card(model, processor, staged, max_shard_size)
+        (card or make_model_card(model.config)).save(staged / "README.md")
+        if not folder.exists():
+            staged.rename(folder)
+            return folder
+        new_names = {path.name for path in staged.iterdir()}
+        for path in staged.iterdir():
+            path.replace(folder / path.name)
+        for path in folder.iterdir():
+            if _WEIGHTS.fullmatch(path.name) and path.name not in new_names:
+                path.unlink()
+    return folder
+
+
+def push_to_hub(
+    model: TS2NetModel,
+    processor: TS2NetProcessor,
+    repo_id: str,
+    *,
+    card: ModelCard | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload TS2-Net model, processor, code and card",
+    token: str | None = None,
+    max_shard_size: int | str = "5GB",
+) -> CommitInfo:
+    """Push everything that is needed to use a model, its code and its card included, in one commit.
+
+    A push that fails leaves the branch as it was. Repeat it: what was uploaded is not uploaded again.
+
+    Args:
+        model: A [`TS2NetModel`].
+        processor: Its [`TS2NetProcessor`].
+        repo_id: `"name"` or `"owner/name"`. Made if it is not there.
+        card: Its `README.md`; see [`make_model_card`], which makes the one that is used without it. To keep the card
+            of the repository, give `ModelCard.load(repo_id)`.
+        private: Whether a repository that is made is private; `None` leaves it to the owner's settings.
+        revision: Branch to push to, made from `main` if it is not there. `None` is `main`.
+        commit_message: Title of the commit.
+        token: Token with the right to write. `None` takes the one of `hf auth login` or `HF_TOKEN`.
+        max_shard_size: Weights larger than this are split into files of at most this size, such as `"5GB"`.
+
+    Returns:
+        The commit, with its address and hash.
+
+    Raises:
+        TypeError: If the model or the processor is of another kind.
+        ValueError: If `repo_id` cannot be one, the model and the processor don't belong together, or their code is not
+            the code that would be pushed.
+        huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
+    """
+    check_hub_id("repo_id", repo_id)
+    _check_saveable(model, processor, card)
+    api = HfApi(token=token, library_name="ts2net", library_version=__version__)
+    with tempfile.TemporaryDirectory() as temporary:
+        staged = Path(temporary) / "model"
+        _write_all_but_card(model, processor, staged, max_shard_size)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision is not None and not revision.startswith("refs/pr/"):
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        (card or make_model_card(model.config, repo_id)).save(staged / "README.md")
+
+        # Not `upload_folder`, which may split a slow upload into several commits: the first would break the branch.
+        new_names = sorted(path.name for path in staged.iterdir())
+        there = api.list_repo_files(repo_id, revision=revision)
+        stale = [name for name in there if _WEIGHTS.fullmatch(name) and name not in new_names]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(name) for name in stale]
+        operations += [CommitOperationAdd(path_in_repo=name, path_or_fileobj=staged / name) for name in new_names]
+        return api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
+
+
+def _write_all_but_card(
+    model: TS2NetModel, processor: TS2NetProcessor, folder: Path, max_shard_size: int | str
+) -> None:
+    model.save_pretrained(folder, max_shard_size=max_shard_size)
+    processor.save_pretrained(folder)
+    for name in HUB_FILES:
+        (folder / name).write_bytes((_PACKAGE / name).read_bytes())
+    # Written here once more, and not left to the objects: what they carry from where they were loaded, such as another
+    # repository's name before `--`, must not reach the folder.
+    _update_json(folder / "config.json", {"auto_map": _MODEL_AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES})
+    _update_json(folder / "processor_config.json", {"auto_map": _PROCESSOR_AUTO_MAP}, {"auto_map": _VIDEO_AUTO_MAP})
+    _update_json(folder / "tokenizer_config.json", {"auto_map": _PROCESSOR_AUTO_MAP})
+
+
+def _update_json(path: Path, fields: dict[str, Any], video_fields: dict[str, Any] | None = None) -> None:
+    content = json.loads(path.read_text(encoding="utf-8")) | fields
+    if video_fields is not None:
+        content["video_processor"] |= video_fields
+    path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _check_saveable(model: TS2NetModel, processor: TS2NetProcessor, card: ModelCard | None) -> None:
+    if card is not None and not isinstance(card, ModelCard):
+        raise TypeError(f"card must be a huggingface_hub.ModelCard, got a {type(card).__name__}")
+    for name, thing, class_name in [("model", model, "TS2NetModel"), ("processor", processor, "TS2NetProcessor")]:
+        if type(thing).__name__ != class_name:
+            raise TypeError(f"{name} must be a {class_name}, got a {type(thing).__name__}")
+        source = Path(inspect.getfile(type(thing)))
+        if not _is_shipped_code(source):
+            raise ValueError(
+                f"the {name}'s code ({source}) is not that of ts2net {__version__}, which would be saved with it: "
+                f"load it with ts2net.{class_name}.from_pretrained, or save it with its own save_pretrained"
+            )
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise ValueError("model has adapters, whose weights alone would be saved: merge or delete them first")
+    config, video_processor = model.config, processor.video_processor
+    image_size, crop_size = config.vision_config.image_size, video_processor.crop_size
+    if video_processor.do_center_crop and (crop_size["height"], crop_size["width"]) != (image_size, image_size):
+        raise ValueError(
+            f"the model reads frames of {image_size}x{image_size} pixels, but the processor crops to "
+            f"{crop_size['height']}x{crop_size['width']}"
+        )
+    for reads, gives, what in [
+        (config.num_frames, video_processor.num_frames, "frames"),
+        (config.text_config.vocab_size, len(processor.tokenizer), "tokens in the vocabulary"),
+    ]:
+        if gives > reads:
+            raise ValueError(f"the model has room for {reads} {what}, but the processor gives up to {gives}")
+
+
+def _is_shipped_code(source: Path) -> bool:
+    """Whether a module and the Hub files beside it are ours: a repository's remote code may have been changed."""
+    beside = [source.with_name(name) for name in HUB_FILES if source.with_name(name).exists()]
+    return source in beside and all(filecmp.cmp(file, _PACKAGE / file.name, shallow=False) for file in beside)

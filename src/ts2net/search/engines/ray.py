@@ -1,0 +1,340 @@
+"""Videos in, what is stored of them out, on a cluster: the stages of the local engine, on Ray Data.
+
+Notable here:
+- Actors decode and actors encode, and this process alone puts videos together and hands them on. So the index has one
+  writer, however many machines there are.
+- What is lost with a machine is done again, by Ray where it can and else from here: a video is done when all of it has
+  come, and what isn't done when the stream fails or stands still is given to a new one. What comes twice counts once.
+- The actors get the model as it is in this process, and load none themselves: they can't have another one, and need no
+  way to it.
+- Videos are opened by their paths, so they have to lie where every machine sees them.
+"""
+
+import logging
+import math
+import os
+import pickle
+import platform
+import queue
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...errors import one_line
+from ...parallel.pool import available_cores
+from ...videos.broken import BrokenVideo
+from ..decoding_workers import Decode, decode_all, get_ready
+from ..encoding import WindowEncoder
+from ..sources import VideoFile
+from ..streaming import Decoded, DecodedWindow, EndOfVideo, decode_windows
+from ..windows import WindowSettings
+from .assembling import Assembler, Outcome, Progress
+
+# Read when Ray is imported or started: else it reports to its makers, writes of its inner life to the screen, and
+# connects again by itself what was just disconnected.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+
+try:
+    import pyarrow as pa
+    import ray
+    import ray.data
+except ImportError as error:
+    raise ImportError("the engine ray needs the library ray: pip install 'ts2net[ray]'") from error
+
+_VIDEOS_A_BLOCK = 8  # at most: when a machine is lost, the videos of whole blocks are decoded again
+_BLOCK_BYTES = (16 * 2**20, 128 * 2**20)  # of decoded windows that travel together, at least and at most
+_STORE_BYTES = 2**30  # for decoded windows, on a Ray of this machine alone
+_PATIENCE = 60.0  # seconds in which nothing has come since a machine was lost
+
+
+class ClusterError(RuntimeError):
+    """The cluster can't do it. What was done has been handed on, and a repeated call goes on."""
+
+
+def encode_videos(
+    files: Sequence[VideoFile],
+    settings: WindowSettings,
+    encoder: WindowEncoder,
+    *,
+    batch_size: int,
+    address: str | None = None,
+) -> Generator[Outcome, None, None]:
+    """Decode and encode videos on a cluster.
+
+    Args:
+        files: The videos, which every machine has to see under the same paths.
+        settings: How they are cut.
+        encoder: The model. It is computed with on GPUs if the cluster has any.
+        batch_size: Windows encoded at a time.
+        address: Of the cluster, as `ray.init` takes it; `None` is a Ray of this machine alone, for as long as this
+            takes.
+
+    Yields:
+        Each video once, done or broken, in any order; in between, how far one has come.
+
+    Raises:
+        ClusterError: If there is no such cluster, or it fails twice without a video done.
+    """
+    left = {file.video_id: file for file in files}
+    failures = 0
+    while left:
+        before = len(left)
+        reason = "the stream ended without them"
+        assembler = Assembler()  # a video that wasn't done begins again from its first window
+        try:
+            with _connected(address), closing(_stream(list(left.values()), settings, encoder, batch_size)) as stream:
+                for item in stream:
+                    window, frames = item if isinstance(item, tuple) else (item, None)
+                    if window.name not in left:
+                        continue  # what was lost with a machine may come again with what wasn't
+                    outcome: Outcome | None
+                    if isinstance(window, DecodedWindow):
+                        yield Progress(window.video_id, min(1.0, window.end / window.video_seconds))
+                        outcome = assembler.add_window(window, frames)
+                    elif isinstance(window, EndOfVideo):
+                        outcome = assembler.add_end(window)
+                    else:
+                        assembler.forget(window.name)
+                        outcome = window
+                    if outcome is not None:
+                        del left[window.name]
+                        yield outcome
+        except (ray.exceptions.RayError, _StalledError) as error:
+            reason = one_line(error)
+        failures = failures + 1 if len(left) == before else 0
+        if failures == 2:
+            raise ClusterError(f"Ray can't index {len(left):,} of the videos: {reason}")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# On the cluster
+
+
+class _Decoder:
+    """An actor that decodes, in a process beside it that a hostile video may crash."""
+
+    def __init__(self, decode: Decode) -> None:
+        self._decode = decode
+        self._files: deque[VideoFile] = deque()
+        self._decoded: Generator[Decoded, None, None] | None = None
+        get_ready()  # before there is a file
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        for file in _unpack(block):
+            for decoded in self._decode_file(file):
+                yield _pack([decoded])
+
+    def _decode_file(self, file: VideoFile) -> Iterator[Decoded]:
+        if not os.path.exists(file.path):
+            reason = f"the machine {platform.node()} sees no such file, and each one of the cluster has to"
+            yield BrokenVideo(file.video_id, reason)
+            return
+        if self._decoded is None:
+            # One process for all videos, each taken when the one before is done.
+            self._decoded = decode_all(iter(self._files.popleft, None), self._decode, 1, threading.Event())
+        self._files.append(file)
+        is_whole = False
+        try:
+            while not is_whole:
+                decoded = next(self._decoded)
+                is_whole = not isinstance(decoded, DecodedWindow)
+                yield decoded
+        finally:
+            if not is_whole:  # nobody wants the rest
+                self._decoded.close()
+                self._decoded = None
+
+
+class _Encoder:
+    """An actor that encodes."""
+
+    def __init__(self, pickled: Any, batch_size: int) -> None:
+        logging.getLogger("transformers").setLevel(logging.ERROR)
+        self._encoder: WindowEncoder = pickle.loads(ray.get(pickled))
+        self._encoder.model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+        self._batch_size = batch_size
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        by_length: defaultdict[int, list[DecodedWindow]] = defaultdict(list)
+        others: list[EndOfVideo | BrokenVideo] = []
+        for decoded in _unpack(block):
+            if isinstance(decoded, DecodedWindow):
+                by_length[len(decoded.pixels)].append(decoded)
+            else:
+                others.append(decoded)
+        yield _pack(others)
+        for windows in by_length.values():
+            for first in range(0, len(windows), self._batch_size):
+                batch = windows[first : first + self._batch_size]
+                small = [replace(window, pixels=np.empty(0, np.uint8)) for window in batch]
+                yield _pack(list(zip(small, self._encoder.encode(batch), strict=True)))
+
+
+def _pack(items: Sequence[Any]) -> pa.Table:
+    """Items as rows. Ray itself pickles what passes between its processes, which have to trust each other anyway."""
+    return pa.table({"item": pa.array([pickle.dumps(item, protocol=5) for item in items], pa.large_binary())})
+
+
+def _unpack(block: pa.Table) -> Iterator[Any]:
+    return (pickle.loads(item.as_buffer()) for item in block["item"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# From here
+
+
+class _StalledError(Exception):
+    """Nothing comes any more."""
+
+
+@contextmanager
+def _connected(address: str | None) -> Iterator[None]:
+    """Be connected to a cluster. Whatever this process has there ends with the connection."""
+    if ray.is_initialized():
+        raise ClusterError("this process is connected to Ray already, and indexing needs a connection of its own")
+    alone: dict[str, Any] = {
+        "num_cpus": available_cores(),
+        "object_store_memory": _STORE_BYTES,
+        "include_dashboard": False,
+    }
+    try:
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **(alone if address is None else {}),
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise ClusterError(f"there is no Ray cluster at {address or 'this machine'}: {one_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _stream(
+    files: list[VideoFile], settings: WindowSettings, encoder: WindowEncoder, batch_size: int
+) -> Generator[Any, None, None]:
+    """What comes from the cluster, read by a thread, so that it is seen when nothing does.
+
+    Raises:
+        _StalledError: If a machine was lost, and nothing has come for a while.
+        ray.exceptions.RayError: If Ray fails.
+    """
+    dataset = _dataset(files, settings, encoder, batch_size)
+    items: queue.Queue[Any] = queue.Queue(4 * batch_size)
+    stop = threading.Event()
+
+    def put(item: Any) -> None:
+        while not stop.is_set():
+            try:
+                return items.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def read() -> None:
+        try:
+            for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+                for item in _unpack(block):
+                    put(item)
+                if stop.is_set():
+                    return
+            put(None)
+        except Exception as error:  # raised where the items are taken
+            put(error)
+
+    machines = _machines()
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    try:
+        last = time.monotonic()
+        while True:
+            try:
+                item = items.get(timeout=1.0)
+            except queue.Empty:
+                lost = machines.keys() - _machines().keys()
+                if lost and time.monotonic() - last > _PATIENCE:
+                    raise _StalledError(f"nothing comes since {len(lost)} of its machines are lost") from None
+                continue
+            if item is None:
+                return
+            if isinstance(item, Exception):
+                raise item
+            yield item
+            last = time.monotonic()
+    finally:
+        stop.set()
+        # Ray's own thread has to be out of Ray before the connection goes, or it may take this process with it. There
+        # is no public way to end a stream of which nothing comes. What fails here adds nothing to what has failed.
+        with suppress(Exception):
+            dataset._synchronize_progress_bar()
+        reader.join(timeout=10)
+
+
+def _dataset(files: list[VideoFile], settings: WindowSettings, encoder: WindowEncoder, batch_size: int) -> Any:
+    """Blocks of files, decoded and encoded."""
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors are raised as well
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # What travels together is encoded together. Were batches made of blocks of another size, an actor would wait for
+    # what fills its batch, and others for what it has been given.
+    window_bytes = settings.num_frames * 3 * encoder.model.config.vision_config.image_size**2
+    least, most = _BLOCK_BYTES
+    context.target_max_block_size = min(max(batch_size * window_bytes, least), most)
+
+    machines = _machines().values()
+    cpus = int(sum(machine.get("CPU", 0) for machine in machines))
+    gpus = int(sum(machine.get("GPU", 0) for machine in machines))
+    if cpus == 0:
+        raise ClusterError("the cluster has no CPU that decodes")
+    # For each core one actor that decodes; and for each GPU one that encodes, or else for each core too, where the
+    # system shares it out. They ask for less than that, so that those of a lost machine find room on the others.
+    share = math.floor(1e4 * _room(machines, "CPU") / (1 if gpus else 2)) / 1e4
+    decode = partial(decode_windows, settings=settings, processor=encoder.processor.video_processor, num_threads=1)
+    on_cpu = WindowEncoder(deepcopy(encoder.model).cpu(), encoder.processor)
+
+    size = max(1, min(_VIDEOS_A_BLOCK, len(files) // (4 * cpus)))
+    blocks = [_pack(files[first : first + size]) for first in range(0, len(files), size)]
+    decoders = min(cpus, len(blocks))
+    return (
+        ray.data.from_arrow(blocks)
+        .map_batches(
+            _Decoder,
+            fn_constructor_args=(decode,),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=decoders),
+            num_cpus=share,
+        )
+        .map_batches(
+            _Encoder,
+            fn_constructor_args=(ray.put(pickle.dumps(on_cpu, protocol=5)), batch_size),
+            batch_size=None,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=gpus or cpus),
+            **({"num_gpus": 1} if gpus else {"num_cpus": share}),
+        )
+    )
+
+
+def _machines() -> dict[str, dict[str, float]]:
+    """What each machine of the cluster that is alive has to give."""
+    return {machine["NodeID"]: machine["Resources"] for machine in ray.nodes() if machine["Alive"]}
+
+
+def _room(machines: Any, resource: str) -> float:
+    """What part of a resource is left if the machine that has most of it is lost; 1 if there is only that one."""
+    amounts = [machine.get(resource, 0.0) for machine in machines]
+    return 1 - max(amounts) / sum(amounts) or 1.0

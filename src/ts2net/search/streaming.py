@@ -1,0 +1,262 @@
+"""One video as windows, ready to be encoded, in memory that doesn't grow with its length.
+
+Notable here: frames come one at a time and are made small at once; what is held is the frames of the windows that are
+being filled, so neighbouring windows share theirs, and a film of two hours takes what a clip takes. What a video costs
+is bounded by the frames that its file holds, not by the hours that it claims: a frame is made small once, however long
+it is on screen, and a window that would only repeat the one picture of the window before is left out.
+"""
+
+import io
+import math
+import warnings
+from bisect import bisect_left
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+
+from ..errors import may_pass, one_line
+from ..video_decoding_ts2net import StreamedFrame, VideoDecodingError, stream_video
+from ..video_processing_ts2net import TS2NetVideoProcessor
+from ..videos.broken import BrokenVideo
+from .sources import VideoFile
+from .windows import Window, WindowSettings, cut
+
+THUMBNAIL_SHORT_SIDE = 160  # pixels
+_THUMBNAIL_QUALITY = 80
+_MAX_HOURS = 100  # a few bytes in a file can claim a thousand years
+_MAX_ASPECT_RATIO = 32  # its short side is what is made as large as the model takes it
+
+
+@dataclass(frozen=True)
+class DecodedWindow:
+    """A window of a video, decoded.
+
+    Args:
+        video_id: Of the video.
+        number: Of the window among those that are given, from 0.
+        start: Seconds, for the next two as well.
+        end: Where it ends.
+        frame_times: When each of its `T` frames comes on screen.
+        pixels: uint8 of shape `(T, 3, H, W)`, at the size that the model takes.
+        thumbnail: The frame in the middle, a JPEG.
+        video_seconds: Seconds that the whole video lasts.
+    """
+
+    video_id: str
+    number: int
+    start: float
+    end: float
+    frame_times: list[float]
+    pixels: np.ndarray
+    thumbnail: bytes
+    video_seconds: float
+
+
+@dataclass(frozen=True)
+class EndOfVideo:
+    """What follows the last window of a video.
+
+    Args:
+        video_id: Of the video.
+        signature: Its file's.
+        duration: Seconds.
+        metadata: What else is known of it.
+        num_windows: How many windows were given.
+        damage: What can't be read of it, `None` if all can.
+    """
+
+    video_id: str
+    signature: str
+    duration: float
+    metadata: Mapping[str, str]
+    num_windows: int
+    damage: str | None
+
+
+Decoded = DecodedWindow | EndOfVideo | BrokenVideo
+
+
+def decode_windows(
+    file: VideoFile, settings: WindowSettings, processor: TS2NetVideoProcessor, *, num_threads: int = 1
+) -> Iterator[Decoded]:
+    """Decode a video.
+
+    Args:
+        file: The video.
+        settings: How it is cut.
+        processor: Makes frames as large as the model takes them.
+        num_threads: CPU cores to use.
+
+    Yields:
+        Its windows in order, but those that only repeat the one picture of the window before; and then what it is as
+        a whole. Or, at any point, that it can't be used.
+    """
+    damage: list[str] = []
+    windows = _Windows(file, settings)
+    try:
+        with (
+            file.open() as source,
+            closing(
+                _noting_warnings(stream_video(source, windows.moments, num_threads=num_threads), damage)
+            ) as stream,
+        ):
+            for frame in stream:
+                yield from windows.take(frame, processor)
+            yield from windows.finish()
+    except (ValueError, OSError, MemoryError, RuntimeError, av.FFmpegError) as error:  # torch's is a RuntimeError
+        yield BrokenVideo(file.video_id, _reason(error, file), "" if may_pass(error) else file.signature)
+        return
+    if windows.num_given == 0:
+        yield BrokenVideo(file.video_id, "it ends before the moment begins", file.signature)
+        return
+    first = _without_name(damage[0], file) if damage else None
+    yield EndOfVideo(file.video_id, file.signature, windows.duration, file.metadata, windows.num_given, first)
+
+
+def _noting_warnings(stream: Iterator[StreamedFrame], said: list[str]) -> Generator[StreamedFrame, None, None]:
+    """The frames of a stream. What it warns of is added to `said`, not what others warn of between two frames."""
+    while True:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            frame = next(stream, None)
+        said += [str(warning.message) for warning in caught]
+        if frame is None:
+            return
+        yield frame
+
+
+@dataclass(frozen=True)
+class _SmallFrame:
+    """A frame as it is held: `pixels` `(3, H, W)` for the model, `thumbnail` `(h, w, 3)`, both uint8."""
+
+    index: int
+    timestamp: float
+    pixels: np.ndarray
+    thumbnail: np.ndarray
+
+
+class _Windows:
+    """The windows of a video, filled frame by frame."""
+
+    def __init__(self, file: VideoFile, settings: WindowSettings) -> None:
+        self._file = file
+        self._settings = settings
+        self._plan: list[Window] = []
+        self._held: dict[float, _SmallFrame] = {}  # by moment, in ascending order
+        self._last: _SmallFrame | None = None
+        self._num_done = 0  # given or left out
+        self._shown: set[int] = set()  # the frames of the window that was done last
+        self.num_given = 0
+        self.duration = 0.0
+
+    def moments(self, duration: float) -> list[float]:
+        """The moments of all frames of all windows, which this decides once the duration is known.
+
+        Raises:
+            VideoDecodingError: If that is no duration of a video.
+        """
+        if not 0 < duration <= 3600 * _MAX_HOURS:
+            raise VideoDecodingError(f"it lasts {duration:g} s, expected at most {_MAX_HOURS} hours")
+        begin = self._file.start or 0.0
+        end = min(duration if self._file.end is None else self._file.end, duration)
+        self.duration = duration
+        self._plan = []
+        if begin < end:
+            self._plan = [
+                Window(begin + window.start, min(begin + window.end, end))
+                for window in cut(end - begin, self._settings)
+            ]
+        return sorted({moment for window in self._plan for moment in self._grid(window)})
+
+    def take(self, frame: StreamedFrame, processor: TS2NetVideoProcessor) -> Iterator[DecodedWindow]:
+        """Hold a frame, and give the windows that end before it.
+
+        Raises:
+            VideoDecodingError: If it is a line rather than a picture.
+        """
+        height, width = frame.rgb.shape[:2]
+        if max(height, width) > _MAX_ASPECT_RATIO * min(height, width):
+            raise VideoDecodingError(f"frames of {width}x{height}, expected sides of at most 1:{_MAX_ASPECT_RATIO}")
+        yield from self._give(until=frame.moment)
+        if self._last is None or self._last.index != frame.index:
+            pixels, thumbnail = _model_pixels(frame.rgb, processor), _small(frame.rgb)
+            self._last = _SmallFrame(frame.index, frame.timestamp, pixels, thumbnail)
+        self._held[frame.moment] = self._last
+
+    def finish(self) -> Iterator[DecodedWindow]:
+        """Give the rest."""
+        yield from self._give(until=math.inf)
+
+    def _grid(self, window: Window) -> list[float]:
+        """The moments of a window's frames. Those of its neighbours are the same numbers where they coincide."""
+        moments = [round(window.start + number / self._settings.fps, 6) for number in range(self._settings.num_frames)]
+        return moments[: max(1, bisect_left(moments, window.end))]
+
+    def _give(self, until: float) -> Iterator[DecodedWindow]:
+        while self._num_done < len(self._plan):
+            window = self._plan[self._num_done]
+            grid = self._grid(window)
+            if grid[-1] >= until:
+                return
+            frames = [self._held[moment] for moment in grid if moment in self._held]
+            if not frames:  # the video ends within half a frame of its start
+                self._plan = self._plan[: self._num_done]
+                return
+            shown = {frame.index for frame in frames}
+            if len(shown) > 1 or shown != self._shown:
+                yield DecodedWindow(
+                    video_id=self._file.video_id,
+                    number=self.num_given,
+                    start=window.start,
+                    end=window.end,
+                    frame_times=[frame.timestamp for frame in frames],
+                    pixels=np.stack([frame.pixels for frame in frames]),
+                    thumbnail=_jpeg(frames[len(frames) // 2].thumbnail),
+                    video_seconds=self.duration,
+                )
+                self.num_given += 1
+            self._shown = shown
+            self._num_done += 1
+            following = self._plan[self._num_done].start if self._num_done < len(self._plan) else math.inf
+            self._held = {moment: frame for moment, frame in self._held.items() if moment >= round(following, 6)}
+
+
+def _model_pixels(rgb: torch.Tensor, processor: TS2NetVideoProcessor) -> np.ndarray:
+    """A frame `(height, width, 3)` at the size that the model takes, as the processor makes it: `(3, H, W)` uint8."""
+    pixels = processor(
+        rgb[None],
+        input_data_format="channels_last",
+        do_sample_frames=False,
+        do_rescale=False,
+        do_normalize=False,
+        do_pad=False,
+    )["pixel_values_videos"][0]
+    return pixels[0].to(torch.uint8).numpy()
+
+
+def _small(rgb: torch.Tensor) -> np.ndarray:
+    height, width = rgb.shape[:2]
+    scale = min(1.0, THUMBNAIL_SHORT_SIDE / min(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(rgb.numpy()).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+
+
+def _jpeg(rgb: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY)
+    return buffer.getvalue()
+
+
+def _reason(error: Exception, file: VideoFile) -> str:
+    """What an error says, in one line and without the name, which may itself be of several lines."""
+    said = getattr(error, "strerror", None) or _without_name(str(error), file)
+    return one_line(ValueError(said)) if said else one_line(error)
+
+
+def _without_name(message: str, file: VideoFile) -> str:
+    return message.removeprefix(f"{file.video_id}: ").removeprefix(f"{file.path}: ")

@@ -1,0 +1,1 @@
+"""Video files: finding them and encoding them anew."""

@@ -1,0 +1,684 @@
+"""The page in a real browser, and the server behind it: what it shows, what it says, and what it keeps to itself."""
+
+import asyncio
+import contextlib
+import errno
+import math
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+from gradio_client import Client
+from playwright.sync_api import TimeoutError, expect, sync_playwright
+
+from support.tiny_models import tiny_config, tiny_model, tiny_processor
+from support.video_files import write_video
+from ts2net.app import UploadLimits, create_app, write_space
+from ts2net.app.decoding import clip_inputs
+from ts2net.app.library import Library, shown_name
+from ts2net.app.ranges import head_response
+from ts2net.app.uploads import UploadError
+from ts2net.cli import main
+from ts2net.cli.serve import _names
+from ts2net.search import VideoIndex, WindowSettings, index_videos
+from ts2net.search.store import Store
+
+HOSTILE = "<img src=x onerror=document.title='hacked'>${document.title='hacked'}{{x}}.mp4"
+LIMITS = UploadLimits(megabytes=2, seconds=30)
+expect.set_options(timeout=60_000)  # the first upload waits for a process that has imported PyTorch
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model, videos with ordinary and hostile names, one of them in an archive, and their index."""
+    folder = tmp_path_factory.mktemp("app")
+    model = folder / "model"
+    tiny_model().save_pretrained(model)
+    tiny_processor(tiny_config()).save_pretrained(model)
+    videos = folder / "videos"
+    videos.mkdir()
+    write_video(videos / "long.mp4", frames=240, fps=12, size=(96, 64))  # 20 seconds
+    write_video(videos / HOSTILE, frames=48, fps=12)
+    write_video(folder / "clip.mp4", frames=36, fps=12)
+    with tarfile.open(videos / "train-00000.tar", "w") as tar:
+        tar.add(folder / "clip.mp4", "clip.mp4")
+    (folder / "secret.mp4").write_bytes(b"nobody's")
+    (folder / "labels.csv").write_text("file,caption\nlong.mp4,<script>document.title='hacked'</script>\n")
+    index_videos(
+        videos,
+        model,
+        folder / "index",
+        settings=WindowSettings(6, 3, 1),
+        metadata=folder / "labels.csv",
+        workers=0,
+        device="cpu",
+    )
+    return folder
+
+
+@contextlib.contextmanager
+def serving(app):
+    """The address of an application that is served, by a real server on a real port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def address(folder):
+    app = create_app(folder / "index", device="cpu", limits=LIMITS, hosts=["127.0.0.1", "localhost"])
+    with serving(app) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no Chromium here: apt install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """The page, opened. Whatever it asks of another server, and every error in its scripts, fails the test."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(20_000)
+    elsewhere, errors = [], []
+    page.on("request", lambda request: elsewhere.append(request.url) if foreign(request.url, address) else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(address)
+    yield page
+    assert page.title() == "Search your videos"  # else something hostile was run
+    assert not elsewhere
+    assert not errors
+    page.close()
+
+
+def foreign(url, address):
+    return not url.startswith((f"{address}/", "data:", "blob:"))
+
+
+def search(page, text):
+    button, found = page.get_by_role("button", name="Search", exact=True), page.locator(".ts-summary", has_text=text)
+    page.locator("#text").locator("input, textarea").fill(text)
+    button.click()
+    with contextlib.suppress(TimeoutError):
+        found.wait_for()
+    if not found.is_visible():  # Gradio hears no click that comes before it has loaded all of its scripts
+        button.click()
+    expect(found).to_contain_text(f"“{text}”")
+
+
+def choose(page, tab, file):
+    """Open a tab, and choose a file in it: a path, or a name with the bytes."""
+    page.get_by_role("tab", name=tab).click()
+    panel = page.locator("#clip" if tab == "By a clip" else "#add")
+    panel.locator("input[type=file]").set_input_files(file)
+    return panel
+
+
+def upload(page, tab, file):
+    panel = choose(page, tab, file)
+    expect(panel.get_by_label("Clear")).to_be_visible()  # it has arrived
+    return panel
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# In the browser
+
+
+def test_searches_and_escapes_what_is_not_ours(page):
+    """Names and captions are anyone's: they are shown as they are, and nothing in them is run."""
+    search(page, "a dog <b>catches</b> ${1}")
+    names = page.locator(".ts-card strong").all_inner_texts()
+    assert set(names) == {"long.mp4", HOSTILE, "clip"}
+    expect(page.locator(".ts-card", has_text="long.mp4").first).to_contain_text(
+        "caption: <script>document.title='hacked'</script>"
+    )
+    assert page.locator(".ts-card script, .ts-card img").count() == 0
+
+
+def test_plays_from_the_moment(page):
+    """A hit begins to play where its moment begins, and its best second can be jumped to."""
+    search(page, "rain")
+    cards = page.locator(".ts-card")
+    spans = [
+        re.search(r"#t=([\d.]+),([\d.]+)", url)
+        for url in cards.locator("video").evaluate_all("all => all.map(video => video.src)")
+    ]
+    place = max(range(len(spans)), key=lambda place: float(spans[place][1]))
+    start, end = float(spans[place][1]), float(spans[place][2])
+    assert start > 0
+    cards.nth(place).locator(".ts-play").click()
+    video = cards.nth(place).locator("video").element_handle()
+    page.wait_for_function("video => !video.paused && video.readyState >= 2 && video.currentTime > 0", arg=video)
+    assert start <= video.evaluate("video => video.currentTime") < end
+
+    best = cards.nth(place).locator(".ts-best")
+    second = float(best.get_attribute("data-second"))
+    video.evaluate("video => video.pause()")
+    best.click()
+    page.wait_for_function(
+        "([video, second]) => Math.abs(video.currentTime - second) < 1 && !video.paused", arg=[video, second]
+    )
+
+
+def test_explains_a_hit(page):
+    """The frames that the model saw come with weights that make up the whole."""
+    search(page, "rain")
+    page.locator(".ts-why").first.click()
+    dialog = page.locator("dialog[open]")
+    expect(dialog).to_contain_text("Why “rain” finds")
+    weights = [float(text.removesuffix(" %")) for text in dialog.locator("li b").all_inner_texts()]
+    assert 2 <= len(weights) <= 6
+    assert sum(weights) == pytest.approx(100, abs=len(weights) / 2)
+    assert all(dialog.locator("img").evaluate_all("all => all.map(image => image.naturalWidth > 0)"))
+    dialog.get_by_role("button", name="Close").click()
+    page.locator(".ts-why").first.click()  # the same again
+    expect(page.locator("dialog[open]")).to_be_visible()
+
+
+def test_searches_by_an_uploaded_clip(page, folder):
+    panel = upload(page, "By a clip", folder / "clip.mp4")
+    panel.get_by_role("button", name="Search with this clip").click()
+    expect(page.locator(".ts-summary")).to_contain_text("the clip clip.mp4")
+    assert page.locator(".ts-card strong").first.inner_text() == "clip"
+    assert page.locator(".ts-why").count() == 0  # there is no text to explain
+
+
+def test_says_what_is_wrong_with_an_upload(page, folder, tmp_path):
+    """A broken video, one that is too long, and none at all: a sentence each, without our folders or a stack trace."""
+    (tmp_path / "broken<b>.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(500))
+    write_video(tmp_path / "too-long.mp4", frames=62, fps=2)
+    for name, sentence in {
+        "broken<b>.mp4": r"broken.*\.mp4 can't be read as a video: .+\.",
+        "too-long.mp4": r"too-long\.mp4 is too long: 31 seconds, and at most 30 seconds are taken\.",
+    }.items():
+        page.reload()
+        upload(page, "By a clip", tmp_path / name).get_by_role("button", name="Search with this clip").click()
+        message = page.get_by_role("alert").filter(has_text=name[:6])
+        expect(message).to_have_text(re.compile(sentence))
+        assert not re.search(r"/tmp|Traceback|gradio", message.inner_text())
+    page.reload()
+    page.get_by_role("tab", name="By a clip").click()
+    page.get_by_role("button", name="Search with this clip").click()
+    expect(page.get_by_role("alert").filter(has_text="Choose")).to_have_text("Choose a video file first.")
+
+
+def test_refuses_a_file_that_is_too_large(page):
+    choose(page, "By a clip", {"name": "large.mp4", "mimeType": "video/mp4", "buffer": bytes(2_100_000)})
+    expect(page.get_by_text(re.compile("exceed the maximum allowed size of .*large.mp4")).first).to_be_visible()
+
+
+def test_adds_a_video(page, folder, tmp_path):
+    """It is found at once, is kept under a name of the server's choice, and is never there twice."""
+    search(page, "rain")
+    before = page.locator(".ts-head p").inner_text()
+    write_video(tmp_path / "Straße; rm -rf $HOME.MP4", frames=25, fps=10)
+    panel = upload(page, "Add a video", tmp_path / "Straße; rm -rf $HOME.MP4")
+    for said in ("can be found from now on.", "is in the index already."):
+        panel.get_by_role("button", name="Add to the index").click()
+        expect(panel.locator(".ts-message")).to_contain_text(said)
+    expect(page.locator(".ts-head p")).not_to_have_text(before)
+    kept = os.listdir(folder / "index-uploads")
+    assert len(kept) == 1
+    assert re.fullmatch(r"Straße-rm-rf-HOME-[0-9a-f]{12}\.mp4", kept[0])
+    page.get_by_role("tab", name="By words").click()
+    search(page, "rain once more")
+    assert page.locator(".ts-card strong", has_text=kept[0]).count() == 1
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Behind the page
+
+
+class CrashingProcessor:
+    """Ends the process that uses it, as a decoder that a video has broken does."""
+
+    def __call__(self, *args, **settings):
+        os._exit(1)
+
+
+class GreedyProcessor:
+    """Takes memory beyond reason, as a decoder may for a few bytes."""
+
+    def __call__(self, *args, **settings):
+        return np.empty(2**33, np.uint8)
+
+
+def test_an_upload_that_crashes_the_decoder_costs_only_its_own_process(folder):
+    with pytest.raises(
+        UploadError, match=r"^clip\.mp4 can't be read as a video: the process that decoded it crashed\.$"
+    ):
+        clip_inputs(str(folder / "clip.mp4"), CrashingProcessor(), LIMITS)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says how much memory a process has")
+def test_an_upload_that_takes_too_much_memory_gets_a_sentence(folder):
+    with pytest.raises(UploadError, match=r"^clip\.mp4 takes too much memory to decode: more than 4 GiB\.$"):
+        clip_inputs(str(folder / "clip.mp4"), GreedyProcessor(), LIMITS)
+
+
+def test_frames_beyond_4k_are_refused(folder, tmp_path):
+    """In a clip to search with, and in a video to add, of which nothing stays."""
+    write_video(tmp_path / "huge.mp4", frames=1, size=(4224, 2400), options={"preset": "ultrafast", "crf": "51"})
+    library = Library(folder / "index", model=None, device="cpu", uploads=tmp_path / "kept", limits=LIMITS)
+    for use in (lambda video: library.search_clip(video, 5), library.add):
+        with pytest.raises(UploadError, match=r"^huge\.mp4 .*frames of 4224x2400, expected at most 9437184 pixels\.$"):
+            use(str(tmp_path / "huge.mp4"))
+    assert not (tmp_path / "kept").exists()
+
+
+def test_explains_the_very_windows_that_were_found(folder, tmp_path):
+    """With their own frames and score, whatever the index's windows and the video's clock: not with the model's."""
+    write_video(tmp_path / "tv.mp4", frames=270, fps=Fraction(30000, 1001))
+    videos = [tmp_path / "tv.mp4", folder / "videos"]
+    index_videos(
+        videos, folder / "model", tmp_path / "index", settings=WindowSettings(3, 2, 2), workers=0, device="cpu"
+    )
+    library = Library(tmp_path / "index", model=None, device="cpu", uploads=None, limits=LIMITS)
+    hits = library.search("rain", 20)
+    assert {round(hit.end - hit.start, 6) for hit in hits} > {3.0}  # the last windows are shorter
+    for hit in hits:
+        video, explanation = library.explain(hit.window, "rain")
+        assert video == hit.video_id
+        assert len(explanation.frames) == math.ceil(2 * (hit.end - hit.start) - 1e-6)
+        assert explanation.scores[0] == pytest.approx(hit.score, abs=0.01)
+        assert hit.second == pytest.approx(explanation.seconds[explanation.weights[0].argmax()])
+
+
+def test_explaining_decodes_apart_and_keeps_nobody_waiting(folder):
+    """Searches go on meanwhile, and a video that crashes the decoder gets a sentence."""
+    library = Library(folder / "index", model=None, device="cpu", uploads=None, limits=LIMITS)
+    window = library.search("rain", 1)[0].window
+    library._processor.video_processor = CrashingProcessor()
+    with ThreadPoolExecutor(1) as visitor, library._computing:
+        error = visitor.submit(library.explain, window, "rain").exception(timeout=60)
+    assert isinstance(error, UploadError)
+    assert str(error).endswith("can't be read as a video: the process that decoded it crashed.")
+
+
+def test_a_clip_is_searched_for_as_the_index_does_it(folder):
+    """Decoded apart or here, it finds the same with the same scores."""
+    index, clip = folder / "index", str(folder / "clip.mp4")
+    found = Library(index, model=None, device="cpu", uploads=None, limits=LIMITS).search_clip(clip, 5)
+    assert found == VideoIndex.open(index, device="cpu").search_video(clip, 5)
+
+
+def test_visitors_add_no_more_than_is_allowed(folder, tmp_path):
+    """The one that is too much is refused, nothing of it stays, and what is kept already may come again."""
+    shutil.copytree(folder / "index", tmp_path / "index")
+    limits = UploadLimits(megabytes=2, seconds=30, total_megabytes=1)
+    library = Library(tmp_path / "index", model=None, device="cpu", uploads=tmp_path / "kept", limits=limits)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "earlier.mp4").write_bytes(bytes(2**20 - 100_000))
+    write_video(tmp_path / "small.mp4", frames=12, fps=4)
+    assert "can be found" in library.add(str(tmp_path / "small.mp4"))
+    write_video(tmp_path / "more.mp4", frames=13, fps=4)
+    (tmp_path / "kept" / "later.mp4").write_bytes(bytes(100_000))
+    before = sorted(os.listdir(tmp_path / "kept"))
+    with pytest.raises(
+        UploadError, match=r"more\.mp4 can't be added: all added videos may take 1 MB, and 1\.0 MB are"
+    ):
+        library.add(str(tmp_path / "more.mp4"))
+    assert sorted(os.listdir(tmp_path / "kept")) == before
+    assert "is in the index already" in library.add(str(tmp_path / "small.mp4"))
+
+
+def test_a_video_that_is_found_keeps_its_file(folder, tmp_path, monkeypatch):
+    """Also when what follows its commit fails; one that isn't found leaves nothing behind."""
+    shutil.copytree(folder / "index", tmp_path / "index")
+    monkeypatch.chdir(tmp_path)
+    library = Library("index", model=None, device="cpu", uploads=tmp_path / "kept", limits=LIMITS)
+
+    def fail(store):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "index" / "windows.lance"))
+
+    write_video(tmp_path / "late.mp4", frames=12, fps=4)
+    write_video(tmp_path / "early.mp4", frames=13, fps=4)
+    for name, step in (("late", "compact"), ("early", "signatures")):
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, step, fail)
+            with pytest.raises(ValueError, match=r"^index/windows\.lance: No space left on device$"):
+                library.add(str(tmp_path / f"{name}.mp4"))
+    kept = os.listdir(tmp_path / "kept")
+    assert [name.partition("-")[0] for name in kept] == ["late"]
+    assert str(tmp_path / "kept" / kept[0]) in VideoIndex.open("index").videos()
+
+
+def windows(folder):
+    """A window of each video, by the video's name."""
+    hits = VideoIndex.open(folder / "index").search("rain", k=50)
+    return {hit.video_id: hit.window for hit in hits}
+
+
+def test_sends_indexed_videos_in_ranges(address, folder):
+    """Also a member of an archive is sent alone, whole or in part."""
+    for video, window in windows(folder).items():
+        file = folder / "clip.mp4" if ".tar#" in video else Path(video)
+        content, url = file.read_bytes(), f"{address}/video/{window}"
+        whole = httpx.get(url)
+        assert whole.content == content
+        assert whole.headers["content-type"].startswith("video/")
+        assert httpx.head(url).headers["content-length"] == str(len(content))
+        for asked, expected in {
+            "bytes=10-19": content[10:20],
+            "bytes=100-": content[100:],
+            "bytes=-7": content[-7:],
+        }.items():
+            part = httpx.get(url, headers={"Range": asked})
+            assert (part.status_code, part.content) == (206, expected)
+        assert part.headers["content-range"] == f"bytes {len(content) - 7}-{len(content) - 1}/{len(content)}"
+        assert httpx.get(url, headers={"Range": f"bytes={len(content)}-"}).status_code == 416
+
+
+def test_reads_nothing_to_say_how_long_a_video_is(folder):
+    with open(folder / "clip.mp4", "rb") as file:
+        answer = head_response(file, 123, {"Content-Type": "video/mp4"})
+        assert file.closed
+    assert answer.headers["content-length"] == "123"
+    assert answer.headers["accept-ranges"] == "bytes"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/video/{secret}",
+        "/video/..%2f..%2f..%2f..%2fetc%2fpasswd",
+        "/video/0123456789abcdef-000000",
+        "/video/0123456789abcdef-000000' OR '1'='1",
+        "/gradio_api/file={secret}",
+        "/gradio_api/file={folder}/videos/../secret.mp4",
+        "/gradio_api/file=%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+        "/gradio_api/file/{secret}",
+        "/gradio_api/file={address}/",
+        "/gradio_api/proxy={address}/",
+        "/static/..%2f..%2f..%2f..%2f..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
+        "/assets//etc/passwd",
+        "/docs",
+        "/openapi.json",
+    ],
+)
+def test_sends_nothing_else(address, folder, path):
+    """No path, address or trick with either leads to a file that is not indexed."""
+    path = path.format(secret=folder / "secret.mp4", folder=folder, address=address)
+    answer = httpx.get(address + path)
+    assert answer.status_code in (400, 403, 404)
+    assert "nobody's" not in answer.text
+    assert "root:" not in answer.text
+
+
+@pytest.fixture(scope="module")
+def upload_here(folder):
+    """Sends an upload straight to an application, with nothing between that would look at its length."""
+    app = create_app(folder / "index", device="cpu", limits=LIMITS, read_only=True)
+
+    def send(content, headers=(), url="/gradio_api/upload"):
+        async def post():
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+                return await client.post(url, content=content, headers=dict(headers) | {"Content-Type": FORM})
+
+        with ThreadPoolExecutor(1) as thread:  # this one's loop is the browser's
+            return thread.submit(asyncio.run, post()).result()
+
+    return send
+
+
+FORM = "multipart/form-data; boundary=x"
+PART = b'--x\r\nContent-Disposition: form-data; name="files"; filename="%d.mp4"\r\n\r\n%b\r\n'
+
+
+async def many_files():
+    """A form without a length, of more files than may come at once, none of which is too large."""
+    for number in range(5):
+        yield PART % (number, bytes(500_000))
+    yield b"--x--\r\n"
+
+
+def arrived():
+    """What there is of uploads, in bytes."""
+    folder = Path(os.environ["GRADIO_TEMP_DIR"])
+    return {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
+
+
+def test_takes_one_upload_of_the_largest_size_at_a_time(upload_here):
+    """However many files it is in, and whether it says its length or not; of one that is too large nothing stays."""
+    before = arrived()
+    whole = PART % (1, bytes(2_000_000)) + b"--x--\r\n"
+    assert upload_here(whole).status_code == 200
+    assert sum(arrived().values()) == sum(before.values()) + 2_000_000
+    before = arrived()
+    for content in (many_files(), whole * 2):
+        refused = upload_here(content)
+        assert (refused.status_code, refused.text) == (
+            413,
+            "The request exceeds the maximum allowed size of 2162688 bytes.",
+        )
+        assert arrived() == before
+    assert upload_here(many_files(), url="/gradio_api/queue/join").status_code == 400
+
+
+def test_takes_no_more_uploads_than_it_can_keep(upload_here):
+    """Those that were broken off long ago make room."""
+    parts = [Path(os.environ["GRADIO_TEMP_DIR"], f"tmp{number}") for number in range(21)]
+    for part in parts:
+        part.write_bytes(bytes(2**21))
+    whole = PART % (1, bytes(200_000)) + b"--x--\r\n"
+    try:
+        refused = upload_here(whole)
+        assert (refused.status_code, refused.text) == (
+            503,
+            "Too many uploads are waiting here. Try again in an hour.",
+        )
+        for part in parts[:2]:
+            os.utime(part, (0, 0))
+        assert upload_here(whole).status_code == 200
+        assert [part.exists() for part in parts] == [False] * 2 + [True] * 19
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"Origin": "http://here"}, 200),
+        ({"Origin": "http://there"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "https://shown.example", "X-Forwarded-Host": "shown.example"}, 200),
+        ({"Origin": "http://there", "Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+    ],
+)
+def test_other_sites_upload_nothing(upload_here, headers, status):
+    """A form on any page may be sent to any address, so it is what the browser says of the page that counts."""
+    before = arrived()
+    assert upload_here(PART % (2, b"a video") + b"--x--\r\n", headers).status_code == status
+    assert status == 200 or arrived() == before
+
+
+def test_names_of_folders_cannot_be_found_out(folder):
+    """A pattern is held against the names that visitors see, however many videos fit for their folders alone."""
+    library = Library(folder / "index", model=None, device="cpu", uploads=None, limits=LIMITS)
+
+    def found(pattern):
+        return {Path(hit.video_id).name for hit in library.search("rain", 1, pattern)}
+
+    for pattern in (f"*{folder.parent.name}*", "*videos*", "*/long.mp4", "*.tar*", "train-00000*"):
+        assert not found(pattern)
+    assert found("long*") == found("*ong.mp4") == {"long.mp4"}
+    assert found("clip") == found("*cli*") == {"train-00000.tar#clip"}
+    assert library.search("rain", 5, "*") == library.search("rain", 5)
+
+
+@pytest.mark.parametrize(
+    ("video", "shown"),
+    [
+        ("/secret/dog.mp4", "dog.mp4"),
+        ("/secret/shards/TEST.TAR#dog", "dog"),
+        ("/secret/train.tar#pets/b.tar#dog", "pets/b.tar#dog"),
+    ],
+)
+def test_a_video_is_shown_without_its_folders(video, shown):
+    assert shown_name(video) == shown
+
+
+@pytest.mark.parametrize("where", ["secret", "address"])
+def test_takes_no_file_that_was_not_uploaded(address, folder, where):
+    """A request that names a file of the server, or an address, in place of an upload gets nothing done with it."""
+    path = {"secret": str(folder / "clip.mp4"), "address": "https://example.org/clip.mp4"}[where]
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    functions = httpx.get(f"{address}/config").json()["dependencies"]
+    add = next(function["id"] for function in functions if function["api_name"] == "add")
+    body = {"fn_index": add, "data": [file], "session_hash": "abc"}
+    before = sorted(os.listdir(folder))
+    httpx.post(f"{address}/gradio_api/queue/join", json=body).raise_for_status()
+    with httpx.stream("GET", f"{address}/gradio_api/queue/data", params={"session_hash": "abc"}, timeout=20) as events:
+        said = next(line for line in events.iter_lines() if "process_completed" in line)
+    assert '"success":false' in said.replace(" ", "")
+    assert "Traceback" not in said
+    assert sorted(os.listdir(folder)) == before
+
+
+def test_does_not_send_what_has_taken_a_videos_place(tmp_path, folder):
+    """A link to a secret under an indexed name is another file."""
+    video = write_video(tmp_path / "video.mp4", frames=24)
+    index_videos(
+        video, folder / "model", tmp_path / "index", settings=WindowSettings(6, 3, 1), workers=0, device="cpu"
+    )
+    window = VideoIndex.open(tmp_path / "index").search("rain")[0].window
+    with serving(create_app(tmp_path / "index", device="cpu", read_only=True)) as address:
+        assert httpx.get(f"{address}/video/{window}").status_code == 200
+        video.unlink()
+        video.symlink_to(folder / "secret.mp4")
+        assert httpx.get(f"{address}/video/{window}").status_code == 404
+        names = {function["api_name"] for function in httpx.get(f"{address}/config").json()["dependencies"]}
+        assert "search" in names
+        assert "add" not in names  # it is read-only
+        assert not (tmp_path / "index-uploads").exists()
+
+
+def test_answers_several_users_at_once(address):
+    """Each gets the answer to their own question."""
+    texts = [f"visitor {number}" for number in range(8)]
+
+    def ask(text):
+        return Client(address, verbose=False).predict(text, 3, "", api_name="/search")
+
+    with ThreadPoolExecutor(4) as visitors:
+        for text, answer in zip(texts, visitors.map(ask, texts), strict=True):
+            assert f'data-text="{text}"' in answer
+
+
+def test_answers_to_its_own_name_only(address):
+    """A page on the internet can't reach a server on this computer under a name of its own."""
+    assert httpx.get(address, headers={"Host": "evil.example"}).status_code == 400
+    policy = httpx.get(address).headers["content-security-policy"]
+    assert policy.startswith("default-src 'self'")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The command, and the Space
+
+
+def test_the_command_serves_this_computer_only(folder):
+    command = [sys.executable, "-m", "ts2net", "app", str(folder / "index"), "--port", "0", "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            line = server.stdout.readline()
+            address = re.search(r"http://127\.0\.0\.1:\d+", line)[0]
+            assert httpx.get(address, timeout=60).status_code == 200
+        finally:
+            server.terminate()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["no-index"], "no-index: there is no index"),
+        (["no-index", "--host", "no.such.host.invalid"], "can't listen on no.such.host.invalid"),
+    ],
+)
+def test_the_command_says_what_is_wrong(arguments, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["app", "--port", "0", *arguments])
+    assert ended.value.code == 1
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_page_answers_to_the_address_that_it_was_given():
+    """Other names are refused only where no other computer can ask."""
+    assert "127.0.0.2" in _names("127.0.0.2")
+    assert "[::1]" in _names("::1")
+    assert "evil.example" not in _names("localhost")
+    assert _names("0.0.0.0") == _names("192.168.0.2") == ("*",)
+
+
+def test_the_command_says_what_to_install(tmp_path):
+    """Where the page's libraries are missing."""
+    code = "import sys; sys.modules['gradio'] = None; from ts2net.cli import main; main(['app', 'my-index'])"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr == "error: the web page needs the library gradio: pip install 'ts2net[app]'\n"
+
+
+def test_the_command_says_that_a_port_is_taken(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit):
+        main(["app", "no-index", "--port", str(taken.getsockname()[1])])
+    assert "Address already in use" in capsys.readouterr().err
+
+
+def test_a_space_stands_alone(folder, tmp_path):
+    """The folder that is written runs where neither this package nor the index is, and finds the same videos."""
+    space = tmp_path / "space"
+    written = write_space(folder / "index", space, limits=LIMITS)
+    assert written.videos == len(list((space / "videos").glob("*.mp4"))) >= 3
+    assert "sdk: gradio" in (space / "README.md").read_text()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
+    with subprocess.Popen([sys.executable, "app.py"], cwd=space, env=environment) as server:
+        try:
+            address = f"http://127.0.0.1:{port}"
+            while True:
+                assert server.poll() is None
+                with contextlib.suppress(httpx.TransportError):
+                    if httpx.get(address).status_code == 200:
+                        break
+                time.sleep(0.2)
+            answer = Client(address, verbose=False).predict("rain", 10, "", api_name="/search")
+            assert "long-" in answer
+            assert answer.count("caption: ") == answer.count("caption: &lt;script&gt;") > 0  # the others have none
+            window = re.search(r'src="(video/[0-9a-f-]+)#', answer)[1]
+            assert httpx.get(f"{address}/{window}").status_code == 200
+        finally:
+            server.terminate()
+    with pytest.raises(FileExistsError, match="not an empty folder"):
+        write_space(folder / "index", space)

@@ -1,0 +1,285 @@
+"""The command `ts2net evaluate`: the table, the file, the card, and what it refuses before any work."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from datasets import Dataset, Features, List, Value, Video
+from huggingface_hub import HfApi
+
+from support.evaluation_split import CAPTIONS, NUM_TEXTS, NUM_VIDEOS, clip, split
+from support.loopback_hub import LoopbackHub
+from support.tiny_models import tiny_model, tiny_processor
+from ts2net.cli import evaluate, main  # noqa: F401  the command is there once its file is imported
+from ts2net.data.prepare import prepare
+from ts2net.evaluation.retrieval import evaluate_retrieval
+from ts2net.hub import add_evaluation, push_to_hub, save_hub_folder
+
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+REPO = "tester/tiny-ts2net"
+
+
+class Result(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run a command in this process, on a terminal of 100 columns."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run_command(*args: str | int | Path) -> Result:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(arg) for arg in args])
+        return Result(end.value.code or 0, *capfd.readouterr())
+
+    return run_command
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of videos with the captions of a split "test", and of one in which the last video is cut off."""
+    folder = tmp_path_factory.mktemp("videos")
+    for place in range(NUM_VIDEOS):
+        (folder / f"video{place}.mp4").write_bytes(clip(place))
+    (folder / "cut.mp4").write_bytes(clip(6)[:100])
+    for name, last in [("test", "video6"), ("cut", "cut")]:
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["file", "caption"])
+            for place, captions in enumerate(CAPTIONS):
+                video = last if place == 6 else f"video{place}"
+                writer.writerows([f"{video}.mp4", caption] for caption in captions)
+    return folder
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save_hub_folder(tiny_model(), tiny_processor(), tmp_path / "model")
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict:
+    found = evaluate_retrieval(tiny_model(), split().remove_columns("group"), tiny_processor())
+    return json.loads(json.dumps(found.to_dict()))
+
+
+def columns(text: str) -> list[list[str]]:
+    """The cells of each line, which two spaces or more keep apart."""
+    return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
+
+
+def test_prints_a_table_and_writes_the_file(run: Run, model: Path, videos: Path, expected: dict, tmp_path: Path):
+    """The figures are those of the library; the settings that matter for them stand beside them in the file."""
+    file = tmp_path / "result.json"
+    done = run("evaluate", model, "folder", videos, "--split", "test", "--workers", 0, "--json", file)
+    assert done.code == 0, done.err
+    written = json.loads(file.read_text())
+    assert {name: written[name] for name in expected} == expected
+    about = {"model": str(model), "benchmark": "folder", "path": str(videos), "split": "test"}
+    sizes = {"num_frames": 6, "max_words": 16, "num_left_out_by_prepare": 0}
+    assert {name: written[name] for name in written if name not in expected} == about | sizes
+    assert f"{NUM_TEXTS} texts, {NUM_VIDEOS} videos" in done.out
+    names = [f"text-to-video {figure}" for figure in ("R@1", "R@5", "R@10", "R@50", "MdR", "MnR")]
+    assert ["text-to-video", *(f"{expected['metrics'][name]:.1f}" for name in names)] in columns(done.out)
+    assert ["text-to-video, dual softmax", *(f"{expected['dual_softmax'][name]:.1f}" for name in names)] in columns(
+        done.out
+    )
+    assert done.err == ""
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_reports_what_is_broken(run: Run, model: Path, videos: Path, tmp_path: Path):
+    """By name and reason, in the file too; the figures are there all the same."""
+    file = tmp_path / "result.json"
+    done = run("evaluate", model, "folder", videos, "--split", "cut", "--workers", 0, "--json", file)
+    assert done.code == 0
+    assert "warning: 1 of 7 videos can't be used, and their queries count as missed:\n  cut.mp4: " in done.err
+    (broken,) = json.loads(file.read_text())["broken"]
+    assert broken["id"] == "cut.mp4"
+    assert f"  cut.mp4: {broken['reason']}\n" in done.err
+
+
+def test_settings_reach_the_model(run: Run, model: Path, videos: Path, tmp_path: Path):
+    file = tmp_path / "result.json"
+    settings = {"--num-frames": 2, "--max-words": 3, "--batch-size": 2, "--dtype": "float32", "--device": "cpu"}
+    options = [part for pair in settings.items() for part in pair]
+    data = ("--data", f"captions={videos / 'test.csv'}")
+    done = run("evaluate", model, "folder", videos, *data, *options, "--workers", 0, "--json", file)
+    assert done.code == 0, done.err
+    found = evaluate_retrieval(
+        tiny_model(), split().remove_columns("group"), tiny_processor(), num_frames=2, max_words=3
+    )
+    assert json.loads(file.read_text())["metrics"] == found.metrics
+
+
+def test_a_prepared_folder_is_read_where_it_lies(
+    run: Run, model: Path, videos: Path, expected: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As large as the data is, it must not be copied into a cache before it can be evaluated."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    prepare("folder", tmp_path / "prepared", videos=videos, splits=["test"], workers=0)
+    file = tmp_path / "result.json"
+    done = run("evaluate", model, "folder", tmp_path / "prepared", "--split", "test", "--workers", 0, "--json", file)
+    assert done.code == 0, done.err
+    recall = "text-to-video R@1"
+    assert json.loads(file.read_text())["metrics"][recall] == pytest.approx(expected["metrics"][recall])
+    assert not list((tmp_path / "cache").rglob("*.arrow"))
+
+
+def test_any_dataset_with_its_own_column_names(run: Run, model: Path, expected: dict, tmp_path: Path):
+    features = Features({"name": Value("string"), "clip": Video(decode=False), "says": List(Value("string"))})
+    rows = [{"name": row["id"], "clip": row["video"], "says": row["captions"]} for row in split()]
+    (tmp_path / "data").mkdir()
+    Dataset.from_list(rows, features=features).to_parquet(tmp_path / "data" / "test.parquet")
+    data = ["--data", "video_column=clip", "--data", "caption_column=says", "--data", "id_column=name"]
+    file = tmp_path / "result.json"
+    done = run("evaluate", model, "dataset", tmp_path / "data", *data, "--workers", 0, "--json", file)
+    assert done.code == 0, done.err
+    assert json.loads(file.read_text())["metrics"] == expected["metrics"]
+
+
+def test_updates_the_card_of_a_folder(run: Run, model: Path, videos: Path, expected: dict):
+    """Once more doesn't add a second line, and what a person wrote stays."""
+    card = model / "README.md"
+    card.write_text(card.read_text() + "\nWritten by hand.\n")
+    for _ in range(2):
+        done = run("evaluate", model, "folder", videos, "--split", "test", "--workers", 0, "--update-card")
+        assert done.code == 0, done.err
+    text = card.read_text()
+    value = expected["metrics"]["text-to-video R@1"]
+    assert text.count(f"| {videos.name} | test | text-to-video R@1 | {value} |") == 1
+    assert "text-to-video R@1 with dual softmax" in text
+    assert "model-index:" in text
+    assert text.endswith("Written by hand.\n")
+    assert [path.name for path in model.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    with LoopbackHub() as hub:
+        hub.use_here(monkeypatch)
+        yield hub
+
+
+def test_updates_the_card_on_the_hub(
+    run: Run, hub: LoopbackHub, videos: Path, expected: dict, monkeypatch: pytest.MonkeyPatch
+):
+    """In one commit that changes the card and nothing else."""
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    push_to_hub(tiny_model(), tiny_processor(), REPO, token=hub.token)
+    before = hub.repositories[REPO].at("main")
+    done = run("evaluate", REPO, "folder", videos, "--split", "test", "--workers", 0, "--update-card")
+    assert done.code == 0, done.err
+    after = hub.repositories[REPO].at("main")
+    assert after.message == f"Add the figures on {videos.name}, test"
+    assert [name for name in after.files if after.files[name] != before.files.get(name)] == ["README.md"]
+    value = expected["metrics"]["text-to-video R@1"]
+    assert f"text-to-video R@1 | {value} |" in after.files["README.md"].content.decode()
+
+
+def test_leaves_a_card_on_the_hub_that_cannot_be_read(
+    run: Run, hub: LoopbackHub, videos: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Neither a new card nor an old copy may take the place of what a person wrote."""
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    push_to_hub(tiny_model(), tiny_processor(), REPO, token=hub.token)
+    HfApi().hf_hub_download(REPO, "README.md")  # a copy that will be out of date
+    HfApi().upload_file(path_or_fileobj=b"Written by hand.\n", path_in_repo="README.md", repo_id=REPO)
+    before = hub.repositories[REPO].at("main")
+    with hub.break_request("resolve/.*/README.md", status=403, times=100):
+        done = run("evaluate", REPO, "folder", videos, "--split", "test", "--workers", 0, "--update-card")
+    assert done.code == 1
+    assert f"error: the card of '{REPO}' stays as it was: " in done.err
+    assert hub.repositories[REPO].at("main") is before
+
+
+def test_leaves_a_card_that_is_changed_meanwhile(
+    run: Run, hub: LoopbackHub, videos: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What somebody commits between the reading of the card and its writing stays."""
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    push_to_hub(tiny_model(), tiny_processor(), REPO, token=hub.token)
+
+    def add_late(*arguments):
+        HfApi().upload_file(path_or_fileobj=b"Written by hand.\n", path_in_repo="README.md", repo_id=REPO)
+        return add_evaluation(*arguments)
+
+    monkeypatch.setattr("ts2net.hub.add_evaluation", add_late)
+    done = run("evaluate", REPO, "folder", videos, "--split", "test", "--workers", 0, "--update-card")
+    assert done.code == 1
+    assert f"error: the card of '{REPO}' stays as it was: " in done.err
+    assert "412 Precondition Failed" in done.err
+    assert hub.repositories[REPO].at("main").files["README.md"].content == b"Written by hand.\n"
+
+
+def refused(done: Result, code: int, *words: str) -> None:
+    assert done.code == code
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    for word in words:
+        assert word in " ".join(done.err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["mrsvtt", "{videos}"], 2, ["there is no 'mrsvtt', only msrvtt, vatex, lsmdc, activitynet, didemo"]),
+        (["folder", "{videos}", "--split", "dev"], 1, ["no split 'dev'", "dev.csv"]),
+        (["msrvtt", "{videos}"], 1, ["no split"]),
+        (["msrvtt", "{videos}/none"], 1, ["{videos}/none"]),
+        (["folder", "{videos}", "--data", "video_column=x"], 2, ["one of captions, got 'video_column=x'"]),
+        (["msrvtt", "{videos}", "--data", "config=x"], 2, ["none for msrvtt, got 'config=x'"]),
+        (["folder", "{videos}", "--json", "{videos}"], 1, ["{videos} is a folder"]),
+        (["folder", "{videos}", "--json", "{videos}/no/r.json"], 1, ["there is no folder {videos}/no"]),
+        (["folder", "{videos}", "--num-frames", "12"], 1, ["48 tokens and the temporal encoder 24 positions"]),
+        (["folder", "{videos}", "--max-words", "40"], 1, ["max_words must lie between 2", "got 40"]),
+        (["folder", "{videos}", "--batch-size", "0"], 2, ["--batch-size"]),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else str(value),
+)
+def test_refuses_in_one_line(run: Run, model: Path, videos: Path, arguments: list[str], code: int, words: list[str]):
+    arguments = [argument.format(videos=videos) for argument in arguments]
+    workers = [] if "--split" in arguments else ["--split", "test"]
+    refused(
+        run("evaluate", model, *arguments, *workers, "--workers", 0),
+        code,
+        *(word.format(videos=videos) for word in words),
+    )
+
+
+def test_refuses_a_model_that_is_none(run: Run, videos: Path, tmp_path: Path):
+    done = run("evaluate", tmp_path / "none", "folder", videos, "--split", "test")
+    refused(done, 1, f"cannot load the model '{tmp_path}/none': there is no folder")
+
+
+def test_launched_in_two_processes(run: Run, model: Path, videos: Path, tmp_path: Path):
+    """By what `accelerate launch` starts processes with: one table, and the file of one process to the last byte."""
+    arguments = ["evaluate", str(model), "folder", str(videos), "--split", "cut", "--workers", "0", "--json"]
+    one = run(*arguments, tmp_path / "one.json")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "ts2net"]
+    two = subprocess.run(
+        [sys.executable, *launch, *arguments, str(tmp_path / "two.json")],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+    )
+    assert two.returncode == 0, two.stderr
+    assert two.stdout == one.out
+    assert two.stderr.count("cut.mp4: ") == one.err.count("cut.mp4: ")
+    assert (tmp_path / "two.json").read_bytes() == (tmp_path / "one.json").read_bytes()

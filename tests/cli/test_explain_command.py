@@ -1,0 +1,182 @@
+"""The command `ts2net explain`: the picture it makes, and that every refusal is one line and leaves nothing behind."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from PIL import Image
+
+from support.tiny_models import tiny_model, tiny_processor
+from support.video_files import write_video
+from ts2net.cli import main
+from ts2net.cli.explain import _file_name
+from ts2net.explanation import explain
+from ts2net.explanation.figure import draw_explanation
+from ts2net.hub import save_hub_folder
+
+TEXTS = ["a dog", "a cat on a mat"]
+
+
+class Result(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command in this process, on a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run_command(*args: str | int | Path) -> Result:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main(["explain", *(str(arg) for arg in args)])
+        return Result(end.value.code or 0, *capfd.readouterr())
+
+    return run_command
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_hub_folder(tiny_model(), tiny_processor(), tmp_path_factory.mktemp("work") / "model")
+
+
+@pytest.fixture(scope="module")
+def video(model: Path) -> Path:
+    """Four seconds."""
+    path = model.parent / "clip.mp4"
+    write_video(path, frames=40, fps=10)
+    return path
+
+
+def drawn(video: Path, *, shifted: bool = False, **moment: float) -> bytes:
+    """The picture that the library makes."""
+    explanation = explain(tiny_model(), tiny_processor(), video, TEXTS, **moment)
+    return draw_explanation(explanation, title=video.name, shifted=shifted).tobytes()
+
+
+def read(file: Path) -> bytes:
+    with Image.open(file) as picture:
+        assert picture.format == "PNG"
+        return picture.tobytes()
+
+
+def test_it_makes_the_picture_of_the_library(run: Run, model: Path, video: Path, tmp_path: Path) -> None:
+    """Of the whole video, of a moment of it, and with the shifted tokens."""
+    args = ["-m", model, "-v", video, "-t", *TEXTS, "--out"]
+    assert run(*args, tmp_path / "whole.png") == Result(0, "", "")
+    assert run(*args, tmp_path / "moment.PNG", "--start", 1, "--end", 2, "--shifted").code == 0
+    assert read(tmp_path / "whole.png") == drawn(video)
+    assert read(tmp_path / "moment.PNG") == drawn(video, start=1, end=2, shifted=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["moment.PNG", "whole.png"]
+
+
+def test_dtype_and_device_are_taken(run: Run, model: Path, video: Path, tmp_path: Path) -> None:
+    """Half precision gives another picture, and a machine that is not there gives none."""
+    args = ["-m", model, "-v", video, "-t", *TEXTS, "-o", tmp_path / "out.png"]
+    assert run(*args, "--dtype", "bfloat16", "--device", "cpu").code == 0
+    assert read(tmp_path / "out.png") != drawn(video)
+    failed = run(*args, "--device", "toaster")
+    assert (failed.code, failed.err.count("\n")) == (1, 1)
+    assert "toaster" in failed.err
+
+
+def test_a_picture_is_made_anew_and_nothing_else_is_overwritten(
+    run: Run, model: Path, video: Path, tmp_path: Path
+) -> None:
+    """An earlier PNG or an empty file is replaced; a folder, or a file that is no PNG, is left as it is."""
+    args = ["-m", model, "-v", video, "-t", *TEXTS, "--out"]
+    old, empty, text, folder = (tmp_path / name for name in ("old.png", "empty.png", "text.png", "folder.png"))
+    Image.new("RGB", (1, 1)).save(old)
+    empty.touch()
+    text.write_text("mine")
+    folder.mkdir()
+    for file in (old, empty):
+        assert run(*args, file).code == 0
+        assert read(file) == drawn(video)
+    for file, words in ((text, "is no PNG"), (folder, "is a folder")):
+        failed = run(*args, file)
+        assert (failed.code, failed.out) == (1, "")
+        assert failed.err.startswith(f"error: --out: {file} ")
+        assert words in failed.err
+    assert text.read_text() == "mine"
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"--out": "missing/out.png"}, ["--out", "there is no folder"]),
+        ({"--model": "missing"}, ["there is no folder missing"]),
+        ({"--video": "missing.mp4"}, ["missing.mp4"]),
+        ({"--video": __file__}, [__file__, "not a video"]),
+        ({"--start": "2", "--end": "1"}, ["end=1.0", "start=2.0"]),
+        ({"--start": "100"}, ["start=100.0", "beyond the end"]),
+        ({"--start": "nan"}, ["start", "nan"]),
+        ({"--font": "missing.ttf"}, ["font", "missing.ttf"]),
+        ({"--font": __file__}, ["font", __file__]),
+    ],
+)
+def test_what_goes_wrong_is_one_line_and_leaves_nothing(
+    run: Run, model: Path, video: Path, tmp_path: Path, changes: dict[str, str], words: list[str]
+) -> None:
+    """A sentence that names the argument or the file."""
+    out = tmp_path / changes.get("--out", "out.png")
+    options = {"--model": model, "--video": video, "--text": "a dog", **changes, "--out": out}
+    failed = run(*(word for option in options.items() for word in option))
+    assert (failed.code, failed.out) == (1, "")
+    assert failed.err.startswith("error: ")
+    assert failed.err.count("\n") == 1, failed.err
+    for word in words:
+        assert word in failed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_shifted_tokens_says_so(run: Run, video: Path, tmp_path: Path) -> None:
+    """Rather than draw a picture that shows none."""
+    model = tiny_model(shift_kind="none")
+    folder = save_hub_folder(model, tiny_processor(model.config), tmp_path / "model")
+    failed = run("-m", folder, "-v", video, "-t", "a", "--shifted", "-o", tmp_path / "out.png")
+    assert (failed.code, failed.err.count("\n")) == (1, 1)
+    assert "shifted: no layer of this model shifts whole tokens" in failed.err
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(run: Run, model: Path, video: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    assert "is no PNG" in run("-m", model, "-v", video, "-t", "a", "-o", tmp_path / "pipe.png").err
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (["-m", "x", "-v", "a.mp4", "-t", "a"], "--out"),
+        (["-m", "x", "-v", "a.mp4", "-o", "a.png"], "--text"),
+        (["-m", "x", "-t", "a", "-o", "a.png"], "--video"),
+        (["-v", "a.mp4", "-t", "a", "-o", "a.png"], "--model"),
+        (["-m", "x", "-v", "a.mp4", "-t", "a", "-o", "a.jpg"], "ends in .png"),
+        (["-m", "x", "-v", "a.mp4", "b.mp4", "-t", "a", "-o", "a.png"], "b.mp4"),
+    ],
+)
+def test_a_wrong_command_line_exits_with_2(run: Run, args: list[str], named: str) -> None:
+    """Before anything is loaded."""
+    failed = run(*args)
+    assert (failed.code, failed.out) == (2, "")
+    assert named in failed.err
+
+
+def test_a_picture_does_not_show_where_the_video_was() -> None:
+    """Only its name: pictures are shown around, and folders and addresses may have names and secrets in them."""
+    assert _file_name("/home/me/videos/clip.mp4") == "clip.mp4"
+    assert _file_name("https://user:secret@host/folder/clip.mp4?token=secret#t=3") == "clip.mp4"
+    assert _file_name("https://host") == "https"
+    assert _file_name("what?.mp4") == "what?.mp4"

@@ -1,0 +1,231 @@
+"""The demo: a CLIP like any other, the whole way to a page in short form, and its last step for anybody's videos."""
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from transformers import AutoTokenizer, CLIPModel, CLIPTokenizer
+
+from support.video_files import write_video
+from ts2net import TS2NetModel, TS2NetProcessor
+from ts2net.benchmarks.motion_shapes import scenes
+from ts2net.cli import main
+from ts2net.demo.checkpoint import make_clip_checkpoint, start_from_clip
+from ts2net.demo.record import Record
+from ts2net.demo.run import run_demo
+from ts2net.hub import save_hub_folder
+
+CAPTIONS = [scene.caption for scene in scenes("train", 100)]
+
+# Few clips and few steps, all else as in `make demo`.
+SHORT = {
+    "training_clips": 16,
+    "test_clips": 6,
+    "photos": 128,
+    "photo_steps": 2,
+    "workers": 0,
+    "max_steps": 30,
+    "global_batch_size": 8,
+    "save_steps": 10,
+    "save_total_limit": 9,
+    "dataloader_num_workers": 0,
+}
+
+
+def run_short(out: Path, texts: list[str] | None = None) -> str:
+    """Run the short demo; returns what it prints."""
+    printed = io.StringIO()
+    page = run_demo(Console(file=printed, width=100), out, texts, **SHORT)
+    assert page == out / "index.html"
+    return printed.getvalue()
+
+
+def times(folder: Path) -> dict[str, int]:
+    """When each file in a folder was written, but for the small ones that say what is in it."""
+    return {
+        str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix not in ("", ".json", ".md")
+    }
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]]:
+    """A demo that Ctrl-C ended while it was training, with no network; and the files that were done."""
+    out = tmp_path_factory.mktemp("stopped") / "demo"
+    code = f"from test_demo import run_short; from pathlib import Path; run_short(Path({str(out)!r}))"
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(Path(__file__).parents[1])}
+    child = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
+    while child.poll() is None and not (out / "training" / "checkpoint-10").exists():
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    assert child.wait() != 0
+    assert not (out / "model").exists()
+    return out, times(out / "data") | times(out / "training" / "checkpoint-10")
+
+
+@pytest.fixture(scope="module")
+def demo(stopped: tuple[Path, dict[str, int]]) -> tuple[Path, str]:
+    """The same, run again to its end; and what it printed."""
+    out, _ = stopped
+    return out, run_short(out)
+
+
+def test_a_stopped_demo_goes_on_where_it_was(stopped: tuple[Path, dict[str, int]], demo: tuple[Path, str]) -> None:
+    """Nothing that was done is done again: neither the shards nor the steps up to the last checkpoint."""
+    out, before = stopped
+    assert before.items() <= (times(out / "data") | times(out / "training" / "checkpoint-10")).items()
+    assert (out / "training" / "checkpoint-30").exists()
+
+
+def test_demo_goes_the_whole_way(demo: tuple[Path, str]) -> None:
+    """Recalls in the card and on screen, a folder that loads by itself, and for each query the clips that it ranks."""
+    out, printed = demo
+    figures = json.loads((out / "demo.json").read_text())["figures"]
+    recall = figures["eval_text_to_video_R@1"]
+    assert f"text-to-video among 6 clips: R@1 {recall:.1f} %" in printed
+    assert f"| text-to-video R@1 | {recall} |" in (out / "model" / "README.md").read_text()
+    assert re.search(r"loaded it as\s+transformers_modules\.\S+\.TS2NetModel", printed)
+    assert (out / "index.html").as_uri() in printed
+
+    model, processor = (kind.from_pretrained(out / "model") for kind in (TS2NetModel, TS2NetProcessor))
+    test = scenes("test", 6)
+    videos = [str(out / "clips" / f"{scene.video_id}.mp4") for scene in test]
+    scores = model(**processor(text=[test[0].caption], videos=videos)).logits_per_text[0]
+    page = (out / "index.html").read_text()
+    first_answer = page.split("<h2>")[1]
+    shown = re.findall(r'class="score">(-?[\d.]+)</span>\s*<span class="dim">([\w-]+)<', first_answer)
+    best = scores.argsort(descending=True)[:3].tolist()
+    assert [name for _, name in shown] == [test[place].video_id for place in best]
+    assert [float(score) for score, _ in shown] == pytest.approx(scores[best].tolist(), abs=0.0051)
+    assert page.count("<h2>") == 6
+    assert page.count("<video") == 18
+    assert page.count("<figure") == 18 * 4
+
+
+def test_another_query_is_answered_without_training_again(demo: tuple[Path, str]) -> None:
+    out, _ = demo
+    before = times(out / "model") | times(out / "training") | times(out / "data")
+    printed = run_short(out, ["a <b>zebra</b> sings"])
+    assert times(out / "model") | times(out / "training") | times(out / "data") == before
+    assert "a <b>zebra</b> sings" in printed
+    page = (out / "index.html").read_text()
+    assert page.count("<h2>") == 1
+    assert "a &lt;b&gt;zebra&lt;/b&gt; sings" in page
+
+
+def test_a_folder_keeps_to_its_settings(tmp_path: Path) -> None:
+    """Half of one demo and half of another would be neither."""
+    Record(tmp_path, {"clips": 10})
+    Record(tmp_path, {"clips": 10})
+    with pytest.raises(ValueError, match="other settings: delete it, or give another --out"):
+        Record(tmp_path, {"clips": 20})
+    (tmp_path / "demo.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"demo\.json: not the record of a demo"):
+        Record(tmp_path, {"clips": 10})
+
+
+def test_a_file_is_no_place_for_a_demo(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as end:
+        main(["demo", "--out", str(tmp_path / "file")])
+    assert end.value.code == 1
+    assert "is a file; expected a folder" in capfd.readouterr().err
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# The CLIP that it starts from
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_clip_checkpoint_is_one_of_transformers(tmp_path: Path) -> None:
+    """Whole words for the captions, letters for the rest, and the same checkpoint from the same seed."""
+    for name in ("once", "again"):
+        make_clip_checkpoint(tmp_path / name, CAPTIONS)
+    for file in (tmp_path / "once").iterdir():
+        assert file.read_bytes() == (tmp_path / "again" / file.name).read_bytes(), file.name
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "once")
+    assert isinstance(tokenizer, CLIPTokenizer)
+    for caption in CAPTIONS:
+        words = re.findall(r"\w+|[^\w\s]", caption)
+        assert tokenizer.tokenize(caption.upper()) == [f"{word}</w>" for word in words]
+        assert len(words) + 2 <= tokenizer.model_max_length
+    strange = tokenizer("a zebra, 7 öre & ☃").input_ids
+    assert strange.count(tokenizer.eos_token_id) == 1  # the unknown token is the end of a text, so nothing may be one
+    assert strange[-1] == tokenizer.eos_token_id == len(tokenizer) - 1
+
+    clip, report = CLIPModel.from_pretrained(tmp_path / "once", output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert clip.config.text_config.eos_token_id == tokenizer.eos_token_id
+
+
+# ----------------------------------------------------------------------------------------------------------------
+# One's own model and videos
+# ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `clip`, `model` and `dog.mp4`."""
+    folder = tmp_path_factory.mktemp("built")
+    make_clip_checkpoint(folder / "clip", [])
+    save_hub_folder(*start_from_clip(folder / "clip"), folder / "model")
+    write_video(folder / "dog.mp4")
+    return folder
+
+
+def test_demo_takes_real_models_and_videos(built: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Nothing is rendered or built, and a video that can't be read is named without hiding the others."""
+    args = ["demo", "--model", built / "model", "--videos", "missing.mp4", built / "dog.mp4"]
+    with pytest.raises(SystemExit) as end:
+        main([str(arg) for arg in [*args, "--text", "one", "two", "--out", tmp_path / "out"]])
+    out, err = capfd.readouterr()
+    assert end.value.code == 1
+    assert err == "error: missing.mp4: No such file or directory\n"
+    video = str(built / "dog.mp4")
+    inputs = TS2NetProcessor.from_pretrained(built / "model")(text=["one", "two"], videos=[video])
+    for score in TS2NetModel.from_pretrained(built / "model")(**inputs).logits_per_text[:, 0].tolist():
+        assert f"{score:.2f}" in out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["cache"]
+
+
+def test_demo_accepts_only_a_model_that_brings_its_code(
+    built: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Else it would show that the installed classes work, and not that the folder stands alone."""
+    clip, video = built / "clip", built / "dog.mp4"
+    with pytest.raises(SystemExit) as end:
+        main(["demo", "--model", str(clip), "--videos", str(video), "--text", "one", "--out", str(tmp_path / "out")])
+    err = capfd.readouterr().err
+    assert end.value.code == 1
+    assert err.startswith(f"error: cannot use the model '{clip}': ")
+    assert err.count("\n") == 1
+
+
+def test_demo_refuses_what_is_no_model_before_it_makes_anything(
+    built: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A mistyped folder is said at once, and is not looked for on the network."""
+    with pytest.raises(SystemExit) as end:
+        main(["demo", "--model", "nope", "--video", "a.mp4", "--text", "one", "--out", str(tmp_path / "out")])
+    out, err = capfd.readouterr()
+    assert (end.value.code, out) == (1, "")
+    assert err.startswith("error: there is no folder nope")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("given", [["--model", "m"], ["--video", "v"], ["--model", "m", "--video", "v"]])
+def test_ones_own_videos_need_a_model_and_texts(given: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    """A wrong command line: nothing of it can be made up."""
+    with pytest.raises(SystemExit) as end:
+        main(["demo", *given])
+    assert end.value.code == 2
+    assert "are needed together" in " ".join(capfd.readouterr().err.replace("│", " ").split())

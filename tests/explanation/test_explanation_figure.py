@@ -1,0 +1,241 @@
+"""The picture of an explanation: everything that was seen, weighed and chosen is in it, at its place."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from support.tiny_models import tiny_model, tiny_processor
+from support.video_files import encoded
+from ts2net.explanation import Explanation, explain
+from ts2net.explanation import figure as explanation_figure
+from ts2net.explanation.figure import _TEXT_COLORS, _clock, _Fonts, _lacks, _light, _wrapped, draw_explanation
+
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+STRANGE_TEXTS = [
+    "",
+    "Ein Fuß im Schnee – déjà vu",
+    "Мальчик ловит рыбу",
+    "男孩在河边钓鱼" * 40,
+    "كلب يجري على الشاطئ",
+    "नदी में नाव",
+    "👩‍👩‍👧‍👦 🏳️‍🌈",
+    "a name that is no \udcff text",
+    "\x00\x1b[31m\t\n\u202e",
+    "https://" + "x" * 2000,
+]
+
+
+def explanation(
+    texts: tuple[str, ...] = ("a dog",), frames: int = 4, size: tuple[int, int] = (32, 32), **changes: Any
+) -> Explanation:
+    """Of noise, in which every frame is found again; its patches shift, and none is selected."""
+    random = np.random.default_rng(0)
+    weights = random.random((len(texts), frames))
+    shifts = np.zeros((frames, size[0] // 8 * (size[1] // 8)), dtype=int)
+    shifts[1:, ::5] = -1
+    shifts[:-1, 2::5] = 1
+    values: dict[str, Any] = {
+        "texts": texts,
+        "scores": tuple(range(len(texts))),
+        "frames": random.integers(0, 256, (frames, *size, 3), dtype=np.uint8),
+        "seconds": tuple(range(frames)),
+        "weights": weights / weights.sum(axis=1, keepdims=True),
+        "selected_tokens": np.zeros((frames, 0), dtype=int),
+        "patch_size": 8,
+        "shifts": shifts,
+    }
+    return Explanation(**(values | changes))
+
+
+def places(made: Explanation, picture: Image.Image) -> list[tuple[int, int]]:
+    """Top and left of the one place where each frame stands in a picture, enlarged, and else pixel for pixel."""
+    # A number for each pixel; a frame's first stands in few other places.
+    canvas, *frames = (values.astype(int) @ [65536, 256, 1] for values in (np.asarray(picture), *made.frames))
+    found = []
+    for frame in frames:
+        wanted = frame.repeat(7, axis=0).repeat(7, axis=1)
+        height, width = wanted.shape
+        corners = [(int(top), int(left)) for top, left in np.argwhere(canvas == wanted[0, 0])]
+        (place,) = (at for at in corners if np.array_equal(canvas[at[0] :, at[1] :][:height, :width], wanted))
+        found.append(place)
+    return found
+
+
+def test_frames_stand_in_their_order() -> None:
+    """Each once and whole, magnified by a whole number, from left to right."""
+    made = explanation()
+    found = places(made, draw_explanation(made))
+    assert len({top for top, _ in found}) == 1
+    assert found == sorted(found)
+
+
+def test_many_frames_are_wrapped_into_rows() -> None:
+    """64 frames: 8 rows of 8, of frames as large as those of a short video."""
+    made = explanation(frames=64)
+    picture = draw_explanation(made)
+    found = places(made, picture)
+    assert found == sorted(found)
+    tops = [top for top, _ in found]
+    assert [tops.count(top) for top in sorted(set(tops))] == [8] * 8
+    assert picture.width < 2000
+
+
+@pytest.mark.parametrize(("frames", "rows"), [(1, [1]), (6, [6]), (7, [4, 3]), (12, [6, 6]), (20, [7, 7, 6])])
+def test_rows_are_even(frames: int, rows: list[int]) -> None:
+    made = explanation(frames=frames)
+    tops = [top for top, _ in places(made, draw_explanation(made))]
+    assert [tops.count(top) for top in sorted(set(tops))] == rows
+
+
+@pytest.mark.parametrize("size", [(16, 64), (64, 16), (8, 8), (224, 224), (96, 224), (448, 336), (600, 450)])
+def test_frames_of_every_shape_are_shown_at_a_like_size(size: tuple[int, int]) -> None:
+    """Landscape, portrait, tiny or huge: nothing is cut off, and a patch stays large enough to be outlined."""
+    made = explanation(size=size, selected_tokens=np.ones((4, 1), dtype=int))
+    assert 200 < draw_explanation(made, shifted=True).height < 900
+
+
+def test_bars_are_as_long_as_the_weights() -> None:
+    """On one scale for all texts; the heaviest frame of each text stands out."""
+    weights = np.array([[0.1, 0.2, 0.4, 0.3], [0.7, 0.05, 0.05, 0.2]])
+    made = explanation(("a dog", "a cat"), weights=weights)
+    picture = draw_explanation(made)
+    room = 224 - 8 - 8 - 52 - 8  # beside the digit, the percentage and two gaps
+    for frame, (top, left) in enumerate(places(made, picture)):
+        below = np.asarray(picture)[top + 224 :, left : left + 224]
+        for text, weight in enumerate(weights[:, frame]):
+            color = _TEXT_COLORS[text] if weight == weights[text].max() else _light(_TEXT_COLORS[text])
+            filled = (below == color).all(-1).sum(axis=1).max()  # digits have the colour too, and are narrow
+            assert filled == pytest.approx(room * weight / 0.7, abs=2)
+
+
+def test_selected_patches_are_outlined_and_no_others() -> None:
+    """The rest of a frame is as it was."""
+    plain, chosen = explanation(), explanation(selected_tokens=np.array([[1, 6], [2, 3], [16, 4], [7, 8]]))
+    before, after = (np.asarray(draw_explanation(made)) for made in (plain, chosen))
+    for frame, (top, left) in enumerate(places(plain, draw_explanation(plain))):
+        changed = (before[top : top + 224, left : left + 224] != after[top : top + 224, left : left + 224]).any(-1)
+        expected = np.zeros((224, 224), dtype=bool)
+        for x, y, right, bottom in chosen.selected_boxes(frame):
+            expected[7 * y : 7 * bottom, 7 * x : 7 * right] = True
+            expected[7 * y + 4 : 7 * bottom - 4, 7 * x + 4 : 7 * right - 4] = False
+        assert expected.any()
+        assert np.array_equal(changed, expected)
+
+
+def test_shifted_patches_are_marked_on_request() -> None:
+    """Those from before in one colour, those from after in another; the first and last frame lack a neighbour."""
+    made = explanation(frames=3)
+    plain = draw_explanation(made)
+    marked = np.asarray(draw_explanation(made, shifted=True)).astype(int)
+    tints: dict[int, list[np.ndarray]] = {-1: [], 1: []}
+    for frame, (top, left) in enumerate(places(made, plain)):
+        change = marked[top : top + 224, left : left + 224] - np.asarray(plain)[top : top + 224, left : left + 224]
+        for source in (-1, 1):
+            for x, y, right, bottom in made.shifted_boxes(frame, source):
+                patch = change[7 * y : 7 * bottom, 7 * x : 7 * right]
+                assert patch.any(axis=-1).mean() > 0.9
+                tints[source].append(patch.mean(axis=(0, 1)))
+                change[7 * y : 7 * bottom, 7 * x : 7 * right] = 0
+        assert not change.any()
+    assert len(tints[-1]) == 2 * 4
+    assert len(tints[1]) == 2 * 3
+    for tint in tints[-1]:
+        assert tint.argmin() == 0  # red is what cyan lacks
+    for tint in tints[1]:
+        assert tint.argmin() == 1  # and green is what magenta lacks
+
+
+def test_texts_are_told_apart_and_scored() -> None:
+    """Another text, another score or another order is another picture; so is a title."""
+    pictures = [
+        draw_explanation(explanation(("a dog", "a cat"))),
+        draw_explanation(explanation(("a cat", "a dog"))),
+        draw_explanation(explanation(("a dog", "a cat"), scores=(1.0, -12.34))),
+        draw_explanation(explanation(("a dog", "a cat")), title="dog.mp4"),
+    ]
+    assert len({picture.tobytes() for picture in pictures}) == 4
+    assert pictures[0].tobytes() == draw_explanation(explanation(("a dog", "a cat"))).tobytes()
+
+
+@pytest.mark.parametrize("text", STRANGE_TEXTS)
+def test_any_text_is_drawn(text: str) -> None:
+    """In any script, with letters that no font has, with bytes that are no text, and without end."""
+    made = explanation(("a dog", text), frames=2)
+    picture = draw_explanation(made, title=text)
+    assert picture.width == draw_explanation(explanation(("a dog", "a"), frames=2)).width
+    assert len(places(made, picture)) == 2
+
+
+def test_twenty_texts_have_twenty_bars() -> None:
+    """Colours come again, and numbers do not."""
+    few, many = (draw_explanation(explanation(("a dog",) * number)) for number in (2, 20))
+    assert many.height > few.height + 18 * 40
+
+
+@pytest.mark.parametrize(
+    "text", ["a dog runs on the beach " * 20, "男孩在河边钓鱼" * 40, "x" * 2000, "a " + "y" * 300]
+)
+def test_long_texts_wrap(text: str) -> None:
+    """Between words where there are any; each line fits, and none of the text is lost."""
+    font = _Fonts(None).for_text(text, 20)
+    lines = _wrapped(text, font, 500)
+    assert len(lines) > 1
+    assert max(map(font.getlength, lines)) <= 500
+    assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+def test_a_font_is_found_that_has_the_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow's own needs no file and has English alone; English looks the same wherever it is drawn."""
+    monkeypatch.setattr(explanation_figure, "_FONT_FILES", ("no such font", str(FONT)))
+    own, other = (_Fonts(None).for_text(text, 20) for text in ("A dog, 12 %", "собака"))
+    assert (_lacks(own, "A dog, 12 %"), _lacks(own, "собака"), _lacks(other, "собака")) == (0, 5, 0)
+    assert own.getname() != other.getname() == ("DejaVu Sans", "Book")
+    given = draw_explanation(explanation(("собака",)), font=FONT)
+    assert given.tobytes() == draw_explanation(explanation(("собака",))).tobytes()
+    assert draw_explanation(explanation(), font=FONT).tobytes() != draw_explanation(explanation()).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "clock"),
+    [(0, "0.0 s"), (3.54, "3.5 s"), (59.94, "59.9 s"), (59.96, "1:00.0"), (64, "1:04.0"), (3661.96, "1:01:02.0")],
+)
+def test_times_are_readable(seconds: float, clock: str) -> None:
+    assert _clock(seconds) == clock
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"selection_kind": "none"},
+        {"shift_kind": "none", "selection_kind": "none", "matching_kind": "mean", "temporal_num_layers": 0},
+        {"shift_kind": "channel"},
+        {"padding_mode": "released"},
+    ],
+)
+def test_every_model_can_be_drawn(overrides: dict[str, Any]) -> None:
+    """What a model really sees, as `explain` gives it; and marks of tokens that it does not shift are refused."""
+    model = tiny_model(**overrides)
+    video = encoded(frames=40, fps=10, size=(48, 128), container="mp4")
+    made = explain(model, tiny_processor(model.config), video, ["a dog", "a cat"])
+    draw_explanation(made)
+    if overrides.get("shift_kind") is None:
+        draw_explanation(made, shifted=True)
+    else:
+        with pytest.raises(ValueError, match="shifted: no layer of this model shifts whole tokens"):
+            draw_explanation(made, shifted=True)
+
+
+def test_weights_that_are_all_in_padding_are_no_bars() -> None:
+    """What a model with `padding_mode="released"` may give."""
+    draw_explanation(explanation(weights=np.zeros((1, 4))))
+
+
+@pytest.mark.parametrize("font", ["no such font.ttf", __file__])
+def test_what_is_no_font_is_refused(font: str) -> None:
+    with pytest.raises(ValueError, match="font: .* is no font file"):
+        draw_explanation(explanation(), font=font)

@@ -1,0 +1,79 @@
+"""An index made on a cluster: the rows of the local engine, whatever becomes of the cluster meanwhile."""
+
+import os
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.tiny_models import tiny_model, tiny_processor
+from support.video_files import write_video
+from ts2net.search import WindowSettings, index_videos
+from ts2net.search.engines.assembling import Encoded, Outcome
+from ts2net.search.sources import VideoFile
+from ts2net.search.store import Store
+
+os.environ.setdefault("RAY_worker_niceness", "0")  # read when a node starts
+ray_engine = pytest.importorskip("ts2net.search.engines.ray")
+
+from ray.cluster_utils import Cluster  # noqa: E402  once Ray has its settings
+
+SHORT = WindowSettings(length=2.0, step=1.0, fps=2.0)
+NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+
+
+def rows_of(index: Path) -> list[dict[str, Any]]:
+    return sorted(Store.open(index).table.to_arrow().to_pylist(), key=lambda row: row["window"])
+
+
+def test_a_machine_is_killed_and_the_index_is_that_of_one_machine(tmp_path, monkeypatch):
+    """A node dies without warning in the middle: nothing is lost, nothing there twice, a broken video is listed."""
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number in range(12):
+        write_video(videos / f"{number:02}.mp4", frames=96 + 12 * number)
+    (videos / "broken.mp4").write_bytes(b"not a video")
+    model = tiny_model()
+    options = {"processor": tiny_processor(model.config), "settings": SHORT, "batch_size": 4}
+    index_videos(videos, model, tmp_path / "local", workers=0, **options)
+
+    cluster = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
+    try:
+        doomed = cluster.add_node(**NODE)
+        encode_videos = ray_engine.encode_videos
+        before: list[str] = []
+
+        def kill_in_the_middle(files: Sequence[VideoFile], *args: Any, **kw: Any) -> Generator[Outcome, None, None]:
+            for outcome in encode_videos(files, *args, **kw):
+                yield outcome
+                if isinstance(outcome, Encoded):
+                    before.append(outcome.video.video_id)
+                    if len(before) == 2:
+                        cluster.remove_node(doomed, allow_graceful=False)
+
+        monkeypatch.setattr(ray_engine, "encode_videos", kill_in_the_middle)
+        monkeypatch.setattr(ray_engine, "_PATIENCE", 5.0)
+        report = index_videos(videos, model, tmp_path / "ray", engine="ray", ray_address=cluster.address, **options)
+    finally:
+        cluster.shutdown()
+    assert len(before) == len(set(before)) == len(report.indexed) == 12
+    assert [Path(video.name).name for video in report.broken] == ["broken.mp4"]
+    rows, others = rows_of(tmp_path / "ray"), rows_of(tmp_path / "local")
+    for row, other in zip(rows, others, strict=True):
+        for name in other.keys() - {"frames", "mean"}:
+            assert row[name] == other[name], name
+        np.testing.assert_allclose(np.array(row["frames"]), np.array(other["frames"]), atol=2e-3)
+
+
+def test_options_of_the_other_engine_are_refused(tmp_path):
+    """No option is passed over in silence."""
+    for options, message in (
+        ({"engine": "ray", "workers": 2}, "workers=2 is for the local engine"),
+        ({"engine": "ray", "device": "cuda"}, "device='cuda' is for the local engine"),
+        ({"ray_address": "10.0.0.1:6379"}, "is for engine='ray'"),
+        ({"engine": "spark"}, "must be 'local' or 'ray'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            index_videos(tmp_path, None, tmp_path / "index", **options)

@@ -1,0 +1,416 @@
+"""Searching an index: true to brute force with the model, to the filters, and to what is committed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from support.tiny_models import tiny_model, tiny_processor
+from ts2net import TS2NetModel, TS2NetProcessor
+from ts2net.search import VideoIndex
+from ts2net.search.fingerprint import fingerprint
+from ts2net.search.matching import Matching, ScoredWindow, exact_scores, top_windows
+from ts2net.search.moments import merge, windows_for
+from ts2net.search.records import IndexedVideo, IndexedWindow
+from ts2net.search.store import About, Store
+from ts2net.search.vector_index import update_vector_index
+from ts2net.search.windows import WindowSettings
+
+WIDTH = 32
+
+
+def about_of(model: TS2NetModel, kept_in: str) -> About:
+    settings = {
+        "model": kept_in,
+        "revision": None,
+        "fingerprint": fingerprint(model, tiny_processor(model.config)),
+        "dtype": "float32",
+        "dim": WIDTH,
+        "windows": WindowSettings(4.0, 2.0, 1.0),
+        "matching_kind": model.config.matching_kind,
+        "temperature": model.config.matching_temperature,
+        "padding_mode": "masked",
+        "logit_scale": float(model.logit_scale.detach().exp()),
+    }
+    return About(**settings)
+
+
+def unit(values: np.ndarray) -> np.ndarray:
+    return (values / np.linalg.norm(values, axis=-1, keepdims=True)).astype(np.float16)
+
+
+def random_video(
+    name: str, seed: int, windows: int = 5, metadata: dict[str, str] | None = None, spread: float = 1.0
+) -> IndexedVideo:
+    """A video whose frames are alike, whose last window is shorter, and whose windows overlap."""
+    random = np.random.default_rng(seed)
+    centre = random.normal(size=WIDTH)
+    rows = []
+    for number in range(windows):
+        length = 4 if number < windows - 1 else 3
+        frames = unit(centre + spread * random.normal(size=(length, WIDTH)))
+        start = 2.0 * number
+        times = [start + second for second in range(length)]
+        rows.append(IndexedWindow(start, start + length, times, frames, f"{name} {number}".encode()))
+    return IndexedVideo(name, "signature", 2.0 * windows + 1, metadata or {}, rows)
+
+
+def make_index(folder: Path, model: TS2NetModel, videos: list[IndexedVideo], kept_in: str = "tiny") -> VideoIndex:
+    store = Store.create(folder, about_of(model, kept_in))
+    with store.writer():
+        store.add(videos)
+    return VideoIndex.open(folder, model=model, processor=tiny_processor(model.config))
+
+
+def brute_force(
+    model: TS2NetModel, videos: list[IndexedVideo], queries: np.ndarray
+) -> list[list[tuple[float, str, float]]]:
+    """All windows of each query, best first, ties by video and start, by the model's own similarity in float64."""
+    rows: list[list[tuple[float, str, float]]] = [[] for _ in queries]
+    windows = [(video.video_id, window) for video in videos for window in video.windows]
+    for length in {len(window.frames) for _, window in windows}:
+        alike = [(name, window) for name, window in windows if len(window.frames) == length]
+        frames = torch.from_numpy(np.stack([window.frames for _, window in alike])).double()
+        scores = model.similarity(torch.from_numpy(queries).double(), frames).float().tolist()
+        for row, of_query in zip(rows, scores, strict=True):
+            row += [(-score, name, window.start) for score, (name, window) in zip(of_query, alike, strict=True)]
+    return [[(-negated, name, start) for negated, name, start in sorted(row)] for row in rows]
+
+
+def found(windows: list[ScoredWindow]) -> list[tuple[float, str, float]]:
+    return [(window.score, window.video_id, window.start) for window in windows]
+
+
+def frames_column(frames: list[np.ndarray]) -> pa.ListArray:
+    flat = np.concatenate(frames)
+    values = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
+    return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *map(len, frames)]), pa.int32()), values)
+
+
+def batches_of(frames: list[np.ndarray], sizes: list[int]) -> list[pa.RecordBatch]:
+    """Windows of one video each, in batches of the given sizes."""
+    table = pa.table(
+        {
+            "video": [f"v{number:04d}" for number in range(len(frames))],
+            "start": [0.0] * len(frames),
+            "end": [1.0] * len(frames),
+            "frames": frames_column(frames),
+            "_rowid": list(range(len(frames))),
+        }
+    ).combine_chunks()
+    firsts = np.cumsum([0, *sizes[:-1]])
+    return [table.slice(first, size).to_batches()[0] for first, size in zip(firsts, sizes, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def model() -> TS2NetModel:
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def videos() -> list[IndexedVideo]:
+    """Forty videos; one is there three times under other names, so that scores tie."""
+    made = [random_video(f"/clips/{seed:02d}.mp4", seed, metadata={"kind": "ab"[seed % 2]}) for seed in range(40)]
+    copies = [random_video(name, 7) for name in ("/other/7b.mp4", "/a/7.mp4")]
+    return made + copies
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory, model: TS2NetModel, videos: list[IndexedVideo]) -> VideoIndex:
+    return make_index(tmp_path_factory.mktemp("search") / "index", model, videos)
+
+
+@pytest.fixture(scope="module")
+def queries(videos: list[IndexedVideo]) -> np.ndarray:
+    """Some anywhere, and one at the video that is there three times."""
+    random = np.random.default_rng(99)
+    near = videos[7].windows[2].frames.astype(np.float32).mean(axis=0)
+    return np.stack([*random.normal(size=(5, WIDTH)), near]).astype(np.float32)
+
+
+@pytest.mark.parametrize("kind", ["weighted", "mean"])
+def test_exact_search_equals_brute_force(tmp_path, videos, queries, kind):
+    """Every score and every place, ties included, whatever the matching and however many are asked for."""
+    model = tiny_model(matching_kind=kind)
+    index = make_index(tmp_path / "index", model, videos)
+    expected = brute_force(model, videos, queries)
+    for count in (1, 10, 100, 10_000):
+        top = index.top(queries, count, exact=True)
+        assert [found(windows) for windows in top.windows] == [rows[:count] for rows in expected]
+
+
+def test_ties_go_by_video_and_start(index, queries):
+    """Three copies of a video score alike, and come in the order of their names."""
+    best = index.top(queries[-1:], 3, exact=True).windows[0]
+    assert len({window.score for window in best}) == 1
+    assert [window.video for window in best] == ["/a/7.mp4", "/clips/07.mp4", "/other/7b.mp4"]
+
+
+def test_few_windows_are_scored_in_full():
+    """Bounds leave out most windows of which the frames are alike, and nothing of the result."""
+    random = np.random.default_rng(0)
+    frames = [unit(random.normal(size=WIDTH) + 0.2 * random.normal(size=(6, WIDTH))) for _ in range(4000)]
+    queries = random.normal(size=(3, WIDTH)).astype(np.float32)
+    matching = Matching(4.0, 100.0)
+    pruned = top_windows(batches_of(frames, [1000] * 4), queries, 10, matching)
+    whole = top_windows(batches_of(frames, [1000] * 4), queries, 10, matching, prune=False)
+    assert pruned.windows == whole.windows
+    assert whole.in_full == whole.seen == pruned.seen == 3 * 4000
+    assert pruned.in_full < 0.05 * pruned.seen
+
+
+def test_scores_do_not_depend_on_the_batch():
+    """Bit for bit the same one by one, in batches of any size, and beside windows of other lengths."""
+    random = np.random.default_rng(1)
+    frames = [unit(random.normal(size=(length, WIDTH))) for length in random.integers(1, 20, 60)]
+    query = random.normal(size=(1, WIDTH)).astype(np.float32)
+    matching = Matching(4.0, 100.0)
+    alone = {row: exact_scores(f[None], query[0], matching)[0][0] for row, f in enumerate(frames)}
+    for sizes in ([60], [1] * 60, [7, 40, 13]):
+        top = top_windows(batches_of(frames, sizes), query, 60, matching)
+        assert {window.row: window.score for window in top.windows[0]} == alone
+
+
+def test_bounds_hold_for_negative_and_opposed_cosines():
+    """A window between the mean and the best, wherever its cosines lie, also where one frame stands out."""
+    random = np.random.default_rng(2)
+    frames = unit(random.normal(size=(500, 5, WIDTH)) + 3 * random.normal(size=(500, 5, 1)))
+    query = random.normal(size=WIDTH)
+    scores, best = exact_scores(frames, query, Matching(4.0, 1.0))
+    wide = frames.astype(np.float64)
+    cosines = wide @ query / np.linalg.norm(query) / np.linalg.norm(wide, axis=-1)
+    assert (scores >= cosines.mean(axis=1) - 1e-6).all()
+    assert (scores <= cosines.max(axis=1) + 1e-6).all()
+    assert (best == cosines.argmax(axis=1)).all()
+
+
+def test_hits_are_moments(index, model, queries, videos):
+    """k hits, none overlapping another of its video, each the best window around, with all that is known of it."""
+    expected = brute_force(model, videos, queries)
+    for rows, hits in zip(expected, index.search_embeds(queries, 10, exact=True), strict=True):
+        kept: list[tuple[float, str, float]] = []
+        for score, name, start in rows:
+            if not any(name == other and abs(start - at) < 4 for _, other, at in kept):
+                kept.append((score, name, start))
+        # A last window is 3 seconds long and not 4; it begins 2 s after the one before, and overlaps that one only.
+        assert [(hit.score, hit.video_id, hit.start) for hit in hits] == kept[:10]
+        for hit in hits:
+            video = next(video for video in videos if video.name == hit.video_id)
+            window = next(window for window in video.windows if window.start == hit.start)
+            assert (hit.end, hit.thumbnail, hit.metadata) == (window.end, window.thumbnail, video.metadata)
+            assert hit.second in window.frame_times
+            assert index.window(hit.window).start == hit.start
+
+
+@pytest.mark.parametrize(("length", "step", "most"), [(12, 6, 3), (12, 12, 1), (12, 5, 5), (0.3, 0.1, 5)])
+def test_windows_asked_for_are_enough(length, step, most):
+    """Of `windows_for(k)` windows there are k that don't overlap, even if neighbours all come together."""
+    settings = WindowSettings(length, step, 30)
+    assert windows_for(1, settings) == most
+    rows = [ScoredWindow(-1.0, "v", n * step, n * step + length, n, 0) for n in range(200)]
+    for order in (sorted(rows), sorted(rows, key=lambda row: (row.row // most, abs(row.row % most - most // 2)))):
+        assert len(merge(order[: windows_for(4, settings)], 4)) == 4
+
+
+def test_a_better_window_takes_in_its_neighbours_only():
+    """A window that was left out leaves out no other."""
+    rows = [ScoredWindow(-score, "v", start, start + 12, 0, 0) for score, start in [(3, 6.0), (2, 12.0), (1, 18.0)]]
+    assert [window.start for window in merge(rows, 10)] == [6.0, 18.0]
+
+
+def test_texts_and_their_order(index, model):
+    """A text gives one list, several give one each, and none depends on what it is asked with."""
+    texts = ["a dog catches a frisbee", "rain", "a dog catches a frisbee and runs"]
+    together = index.search(texts, 5)
+    assert [index.search(text, 5) for text in texts] == together
+    processor = tiny_processor(model.config)
+    with torch.no_grad():
+        embeds = [model.get_text_features(**processor(text=text)).pooler_output for text in texts]
+    assert index.search_embeds(torch.cat(embeds), 5) == together
+
+
+def test_filters(index, queries):
+    """By a pattern of paths, from any folder on, and by what is known; together both must fit."""
+    everything = index.search_embeds(queries[:1], 1000)[0]
+    for settings, fits in [
+        ({"path": "/clips/*"}, lambda hit: hit.video_id.startswith("/clips/")),
+        ({"path": "clips/1?.mp4"}, lambda hit: hit.video_id.startswith("/clips/1")),
+        ({"path": "7.mp4"}, lambda hit: hit.video_id == "/a/7.mp4"),
+        ({"metadata": {"kind": "b"}}, lambda hit: hit.metadata.get("kind") == "b"),
+        (
+            {"path": "/clips/0*", "metadata": {"kind": "a"}},
+            lambda hit: hit.video_id[7] == "0" and int(hit.video_id[8]) % 2 == 0,
+        ),
+    ]:
+        assert index.search_embeds(queries[:1], 1000, **settings)[0] == [hit for hit in everything if fits(hit)] != []
+
+
+@pytest.mark.parametrize("settings", [{"path": "nowhere/*"}, {"metadata": {"kind": "' OR 1=1 --"}}, {"path": ""}])
+def test_a_filter_that_fits_nothing_finds_nothing(index, queries, settings):
+    assert index.search_embeds(queries[:2], 3, **settings) == [[], []]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda index: index.search("dog", 0), "k must be a whole number of at least 1, got 0"),
+        (lambda index: index.search([]), "texts is an empty list"),
+        (lambda index: index.search(["dog", " "]), "expected texts with words in them, got ' '"),
+        (lambda index: index.search("dog", exact=False), "no vector index"),
+        (lambda index: index.search_embeds(np.ones((1, 5))), r"shape \(queries, 32\), got \(1, 5\)"),
+        (lambda index: index.search_embeds(np.zeros((1, WIDTH))), "not all of a query 0"),
+        (lambda index: index.search_embeds(np.full((1, WIDTH), np.nan)), "finite"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(index, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(index)
+
+
+def test_an_empty_index_finds_nothing(tmp_path, model):
+    assert make_index(tmp_path / "index", model, []).search("dog") == []
+
+
+def test_another_model_is_refused(tmp_path, model, videos):
+    """Its embeddings mean something else, though they have the same shape."""
+    make_index(tmp_path / "index", model, videos[:1])
+    other = tiny_model(seed=1)
+    with pytest.raises(ValueError, match="was made with tiny in float32, and .* is another model"):
+        VideoIndex.open(tmp_path / "index", model=other, processor=tiny_processor())
+    with pytest.raises(ValueError, match="cannot load the model 'tiny': there is no folder tiny"):
+        VideoIndex.open(tmp_path / "index").search("dog")
+
+
+@pytest.mark.parametrize("other", [{"shift_kind": "none"}, {"shift_stride": 7}, {"num_selected_tokens": 2}])
+def test_the_same_weights_with_other_settings_are_another_model(tmp_path, model, videos, other):
+    """No weight tells what is shifted, or how many patches are selected."""
+    make_index(tmp_path / "index", model, videos[:1])
+    same_weights = tiny_model(temporal_num_positions=model.config.temporal_num_positions, **other)
+    same_weights.load_state_dict(model.state_dict())
+    with pytest.raises(ValueError, match="is another model or has another processor"):
+        VideoIndex.open(tmp_path / "index", model=same_weights, processor=tiny_processor(model.config))
+
+
+def test_another_processor_makes_another_model_and_the_same_one_saved_does_not(tmp_path, model):
+    """Pixels that are normalised otherwise, or other tokens, are other embeddings; how frames are chosen is not."""
+
+    def with_changes(**changes):
+        processor = tiny_processor(model.config)
+        for name, value in changes.items():
+            setattr(processor.video_processor, name, value)
+        return fingerprint(model, processor)
+
+    processor = tiny_processor(model.config)
+    own = fingerprint(model, processor)
+    processor(text="a dog")
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    assert fingerprint(model, processor) == own
+    saved = TS2NetProcessor.from_pretrained(tmp_path)
+    assert fingerprint(TS2NetModel.from_pretrained(tmp_path), saved) == own
+    assert with_changes(num_frames=3, sampling="first") == own
+    others = [with_changes(image_mean=[0.5, 0.5, 0.5]), with_changes(size={"shortest_edge": 40}), own]
+    saved.tokenizer.add_tokens(["rain"])
+    others.append(fingerprint(model, saved))
+    assert len(set(others)) == 4
+
+
+def test_the_model_is_loaded_from_where_the_index_says(tmp_path, model, videos):
+    """The index alone is enough to search."""
+    model.save_pretrained(tmp_path / "model")
+    tiny_processor(model.config).save_pretrained(tmp_path / "model")
+    given = make_index(tmp_path / "index", model, videos, kept_in=str(tmp_path / "model"))
+    hits = VideoIndex.open(tmp_path / "index", device="cpu").search("a dog", 3)
+    expected = given.search("a dog", 3)
+    assert [hit.window for hit in hits] == [hit.window for hit in expected]
+    # Where its weights lie in memory shows in the last bit of a text's embedding.
+    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], rel=1e-5)
+
+
+def test_a_search_sees_the_latest_commit(tmp_path, model, videos, queries):
+    """An index that is open finds what is added later, and no longer what is dropped."""
+    index = make_index(tmp_path / "index", model, videos[:2])
+    assert index.videos() == [video.name for video in videos[:2]]
+    store = Store.open(tmp_path / "index")
+    with store.writer():
+        store.add(videos[7:8])
+        store.drop([index.search_embeds(queries, 1)[0][0].window[:16]])
+    assert len(index.videos()) == 2
+    assert index.search_embeds(queries[-1:], 1)[0][0].video == videos[7].name
+
+
+@pytest.mark.parametrize("name", ["", "x", "' OR 1=1 --", "0123456789abcdef-000000", "0123456789abcdef-' OR ''='"])
+def test_only_windows_of_the_index_are_known(index, name):
+    with pytest.raises(LookupError, match="there is no window"):
+        index.window(name)
+
+
+def test_only_videos_of_the_index_are_opened(tmp_path, model, videos):
+    """A path that isn't indexed is refused though the file is there; one that has changed is said to have."""
+    film, secret = tmp_path / "film.mp4", tmp_path / "secret.txt"
+    film.write_bytes(b"not the film that was indexed")
+    secret.write_text("secret")
+    index = make_index(tmp_path / "index", model, [random_video(str(film), 0)])
+    with pytest.raises(LookupError, match="is not in"):
+        index.open_video(str(secret))
+    with pytest.raises(FileNotFoundError, match="has changed since it was indexed"):
+        index.open_video(str(film))
+
+
+def clustered_videos(count: int, first: int = 0) -> list[IndexedVideo]:
+    seeds = range(first, first + count)
+    return [random_video(f"/large/{seed:05d}.mp4", 1000 + seed, windows=20, spread=0.3) for seed in seeds]
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory, model: TS2NetModel) -> VideoIndex:
+    """An index with a vector index: 3,000 windows in it, and 200 that came later."""
+    folder = tmp_path_factory.mktemp("large") / "index"
+    index = make_index(folder, model, clustered_videos(150))
+    store = Store.open(folder)
+    with store.writer():
+        assert not update_vector_index(store)  # by itself only a large index gets one
+        assert update_vector_index(store, fewest_windows=1000)
+        store.add(clustered_videos(10, first=150))
+        assert not update_vector_index(store, fewest_windows=1000)  # a few new rows need no new one
+    return index
+
+
+def test_approximate_search_finds_what_exact_search_finds(large):
+    """Recall@10 of at least 0.99 by default, of the moments that are given, with the very scores."""
+    queries = np.random.default_rng(5).normal(size=(50, WIDTH)).astype(np.float32)
+    exact, picked = (large.search_embeds(queries, 10, exact=exact) for exact in (True, None))
+    pairs = [
+        ({(hit.window, hit.score) for hit in some}, {(hit.window, hit.score) for hit in others})
+        for some, others in zip(exact, picked, strict=True)
+    ]
+    assert sum(len(some & others) for some, others in pairs) >= 0.99 * 500
+    assert large.top(queries, 30).in_full < large.top(queries, 30, exact=True).seen
+
+
+def test_new_rows_are_found_before_they_are_in_the_vector_index(large):
+    for video in clustered_videos(10, first=150):
+        query = video.windows[3].frames.astype(np.float32).mean(axis=0, keepdims=True)
+        assert large.search_embeds(query, 1, exact=False)[0][0].video == video.video_id
+
+
+def test_approximate_search_keeps_to_filters(large):
+    """Candidates are picked among the videos that fit, not thrown away after."""
+    queries = np.random.default_rng(6).normal(size=(3, WIDTH)).astype(np.float32)
+    settings = {"path": "/large/0001*.mp4"}
+    assert large.search_embeds(queries, 20, exact=False, **settings) == large.search_embeds(
+        queries, 20, exact=True, **settings
+    )
+    assert large.search_embeds(queries[:1], 20, exact=False, path="nothing") == [[]]
+
+
+def test_metadata_is_what_was_stored(tmp_path, model):
+    """Any text, as it was given."""
+    metadata = {"title": 'a "quoted" \\ name', "ö": "雨"}
+    index = make_index(tmp_path / "index", model, [random_video("/x.mp4", 0, metadata=metadata)])
+    hit = index.search("rain", 1, metadata=metadata)[0]
+    assert hit.metadata == metadata
+    assert json.loads(json.dumps(hit.metadata)) == metadata

@@ -1,0 +1,65 @@
+"""The page of moments: true to its hits, and safe whatever they are called."""
+
+from pathlib import Path
+
+from test_demo_page import HOSTILE, Page, content
+
+from ts2net.search.index import Hit
+from ts2net.search.page import Answer, clock, render_page
+
+
+def hit(video: str, thumbnail: bytes = b"jpeg") -> Hit:
+    return Hit(video, 72.0, 84.0, 75.25, 31.456, {"title": HOSTILE}, "0123456789abcdef-000006", thumbnail)
+
+
+def test_a_moment_plays_from_its_start(tmp_path):
+    """The file's own address with the moment, though the name has what an address may not; and its picture."""
+    film = tmp_path / 'my #1 film & 100 % "good".mp4'
+    film.write_bytes(b"film")
+    page = Page(render_page("Moments", [Answer("a dog", [hit(str(film), b"\xff\xd8 picture")])]))
+    (video,) = page.all("video")
+    assert video["src"] == f"{film.as_uri()}#t=72.000,84.000"
+    assert "my%20%231%20film" in str(video["src"])
+    assert content(video["poster"], "image/jpeg") == b"\xff\xd8 picture"
+    assert "1:12.0 – 1:24.0" in page.text
+    assert "best at 1:15.2" in page.text
+    assert "score 31.46" in page.text
+
+
+def test_a_video_without_a_file_shows_its_picture():
+    """A member of a tar file, or a film that is gone."""
+    page = Page(render_page("Moments", [Answer("a dog", [hit("/data/train-00000.tar#clip7")])]))
+    assert not page.all("video")
+    assert len(page.all("img")) == 1
+
+
+def test_hostile_names_and_texts_stay_text():
+    page = Page(render_page(HOSTILE, [Answer(HOSTILE, [hit(f"/{HOSTILE}"), hit("/half a \udcff character")])]))
+    assert not page.all("script")
+    assert len(page.all("img")) == 2
+    assert page.text.count(HOSTILE) == 4  # the title, the heading, the text, the name
+    assert "half a \\udcff character" in page.text
+
+
+def test_the_page_may_load_nothing_but_its_videos():
+    page = Page(render_page("Moments", [Answer("a dog", [])]))
+    (policy,) = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
+    assert policy == "default-src 'none'; img-src data:; media-src file:; style-src 'unsafe-inline'"
+    assert "Nothing was found." in page.text
+
+
+def test_times_are_read_as_a_clock():
+    assert [clock(seconds) for seconds in (0, 9.96, 75.25, 3600, 7384.04)] == [
+        "0:00.0",
+        "0:09.9",
+        "1:15.2",
+        "1:00:00.0",
+        "2:03:04.0",
+    ]
+
+
+def test_the_template_is_beside_the_module():
+    """What the wheel takes with it: everything in the package's folder."""
+    import ts2net.search.page as module
+
+    assert (Path(module.__file__).parent / "page.html").is_file()

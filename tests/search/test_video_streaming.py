@@ -1,0 +1,98 @@
+"""A video as a stream: the frames that are taken at once elsewhere, one at a time."""
+
+import os
+import warnings
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from support.video_files import decode_from_start, write_video
+from ts2net.video_decoding_ts2net import decode_video, stream_video
+from ts2net.video_source_ts2net import VideoDecodingError
+
+
+def every_second(duration: float) -> list[float]:
+    return [float(second) for second in range(int(duration) + 1)]
+
+
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("a.mp4", {"frames": 130}),  # by the index in the header
+        ("b.mp4", {"frames": 130, "options": {"x264-params": "keyint=7:bframes=3"}}),
+        ("c.mkv", {"frames": 130, "options": {"x264-params": "keyint=50"}}),  # by its packets
+        ("d.webm", {"frames": 60, "codec": "libvpx-vp9", "fps": 12}),
+        ("e.avi", {"frames": 130, "codec": "mpeg4"}),  # in order
+        ("f.ts", {"frames": 130}),
+        ("g.mp4", {"frames": 130, "rotation": 90, "hflip": True}),
+    ],
+)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_frames_are_those_that_are_decoded_at_once(tmp_path: Path, file: str, options: dict[str, Any], threads: int):
+    path = write_video(tmp_path / file, **options)
+    reference = decode_video(path, num_frames=99)
+    frames = list(stream_video(path, every_second, num_threads=threads))
+    assert [frame.index for frame in frames] == reference.indices
+    assert [frame.timestamp for frame in frames] == reference.timestamps
+    assert {frame.info for frame in frames} == {reference.info}
+    for frame, expected in zip(frames, reference.frames, strict=True):
+        assert torch.equal(frame.rgb, expected)
+
+
+def test_a_moment_is_one_of_the_clock_at_any_frame_rate(tmp_path: Path):
+    """The frame on screen at each second, by the times of a plain decoder."""
+    path = write_video(tmp_path / "a.mp4", frames=600, fps=Fraction(30000, 1001))
+    times = [float(frame.time) for frame in decode_from_start(str(path))]
+    for frame in stream_video(path, every_second):
+        assert frame.index == max(index for index, time in enumerate(times) if time <= frame.moment + 1e-6)
+
+
+def test_a_slide_comes_for_each_moment_that_it_is_on_screen(tmp_path: Path):
+    path = write_video(tmp_path / "a.mkv", frames=4, pts=[0, 1000, 5000, 9000], time_base=Fraction(1, 1000))
+    frames = list(stream_video(path, lambda duration: [0.5, 1.5, 4.9, 5.0, 8.0, 1e9]))
+    assert [frame.index for frame in frames] == [0, 1, 1, 2, 2]
+
+
+def test_a_video_cut_off_is_gone_on_with(tmp_path: Path):
+    """The index in its header says nothing of the cut. What was given by then is right and isn't given again."""
+    faststart = {"movflags": "faststart"}
+    options = {"x264-params": "keyint=24"}
+    path = write_video(tmp_path / "a.mp4", frames=480, options=options, container_options=faststart)
+    intact = {frame.moment: frame.rgb for frame in stream_video(path, every_second)}
+    os.truncate(path, path.stat().st_size * 2 // 3)
+    with pytest.warns(UserWarning, match=r"a\.mp4: damaged or cut off; \d+ frames of the 480"):
+        frames = list(stream_video(path, every_second))
+    assert [frame.moment for frame in frames] == [float(second) for second in range(len(frames))]
+    assert 10 <= len(frames) < 20
+    for frame in frames[:-1]:
+        assert torch.equal(frame.rgb, intact[frame.moment])
+
+
+def test_the_duration_is_corrected_when_the_header_is_wrong(tmp_path: Path):
+    """Moments are asked for again, and what is past the true end is left out."""
+    path = write_video(tmp_path / "a.mkv", frames=240)
+    os.truncate(path, path.stat().st_size // 2)
+    told: list[float] = []
+
+    def moments(duration: float) -> Iterable[float]:
+        told.append(duration)
+        return every_second(duration)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        frames = list(stream_video(path, moments))
+    assert frames[-1].moment <= told[-1] < 10
+    assert [frame.moment for frame in frames] == every_second(frames[-1].moment)
+
+
+def test_a_caller_that_refuses_the_duration_is_heard(tmp_path: Path):
+    def refuse(duration: float) -> Iterable[float]:
+        raise VideoDecodingError(f"too long: {duration:g} s")
+
+    for name in ("a.mp4", "a.ts"):
+        with pytest.raises(VideoDecodingError, match="too long: 2"):
+            list(stream_video(write_video(tmp_path / name), refuse))

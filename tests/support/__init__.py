@@ -1,0 +1,1 @@
+"""What several tests need: tiny models, videos, a loopback Hub, processes."""

@@ -1,0 +1,90 @@
+"""Processes that read and write an index beside the test, to be limited, refused or killed."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from ts2net import TS2NetVideoProcessor
+from ts2net.search import WindowSettings, indexing
+from ts2net.search.records import IndexedVideo
+from ts2net.search.sources import find_videos
+from ts2net.search.store import Store
+from ts2net.search.streaming import DecodedWindow, decode_windows
+from ts2net.search.vector_index import has_vector_index
+
+
+def start_process(work: Callable[..., Any], *arguments: Any) -> BaseProcess:
+    """A copy of a process that has imported what they all need, which is most of their time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ts2net.search.indexing"])
+    process = context.Process(target=work, args=arguments)
+    process.start()
+    return process
+
+
+def run_process(work: Callable[..., Any], *arguments: Any) -> None:
+    process = start_process(work, *arguments)
+    process.join()
+    assert process.exitcode == 0
+
+
+def read_and_write(path: str, answer: Path) -> None:
+    store = Store.open(path)
+    lines = [str(store.videos())]
+    try:
+        with store.writer():
+            lines.append("wrote")
+    except BlockingIOError as error:
+        lines.append(str(error))
+    answer.write_text("\n".join(lines))
+
+
+def add_with_little_room(path: str, video: IndexedVideo, answer: Path) -> None:
+    """Adds a video where no file may be larger than 20 kB."""
+    import resource
+
+    store = Store.open(path)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    try:
+        store.add([video])
+    except OSError as error:
+        answer.write_text(str(error))
+
+
+def count_windows(path: Path, settings: WindowSettings, processor: TS2NetVideoProcessor, answer: Path) -> None:
+    """How many windows a video has, and the most memory that this process had while it decoded them."""
+    import resource
+
+    (file,) = find_videos([path]).videos
+    windows = sum(isinstance(item, DecodedWindow) for item in decode_windows(file, settings, processor))
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    answer.write_text(f"{windows} {kilobytes * 1024}")
+
+
+def index_with_many_commits(videos: Path, model: Path, out: Path) -> None:
+    indexing._COMMIT_SECONDS = 0.0  # after each video: more moments at which a kill may do harm
+    settings = WindowSettings(length=2.0, step=1.0, fps=2.0)
+    indexing.index_videos(videos, model, out, workers=0, batch_size=2, settings=settings)
+
+
+def index_with_a_vector_index(videos: Path, model: Path, out: Path, answer: Path, has_little_room: bool) -> None:
+    """Indexes where 300 windows are enough for a vector index, and no file may be larger than 20 kB or any may."""
+    import resource
+
+    update = partial(indexing.update_vector_index, fewest_windows=300)
+    indexing.update_vector_index = update
+    if has_little_room:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    try:
+        report = indexing.index_videos(videos, model, out, workers=0)
+    except OSError as error:
+        answer.write_text(str(error))
+        return
+    has_index = has_vector_index(Store.open(out).table)
+    answer.write_text(f"{report.indexed} indexed, {len(report.unchanged)} unchanged, vector index: {has_index}")

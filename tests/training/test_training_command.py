@@ -1,0 +1,226 @@
+"""`python -m ts2net.training` and `accelerate launch -m ts2net.training`, on a tiny CLIP and a folder of videos."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+from transformers import AutoModel
+
+from support.deepspeed_runs import DEEPSPEED
+from support.spread_training import assert_same_weights
+from support.streamed_data import clip
+from support.tiny_models import tiny_clip, tiny_tokenizer
+from ts2net.training.__main__ import main
+from ts2net.training.command_line import parse
+from ts2net.training.preparation import prepare_run
+
+RECIPE = """
+benchmark: folder
+num_frames: 6
+max_words: 16
+global_batch_size: 4
+num_train_epochs: 2
+learning_rate: 1e-3
+clip_learning_rate: 1e-4
+logging_steps: 1
+eval_strategy: epoch
+save_strategy: epoch
+load_best_model_at_end: true
+dataloader_num_workers: 0
+max_broken_share: 1
+report_to: none
+disable_tqdm: true
+model_config: {selection_num_samples: 20, shift_stride: 5, shift_offset: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clip")
+    tiny_clip().save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two splits of videos with a text beside each."""
+    folder = tmp_path_factory.mktemp("videos")
+    for split, numbers in {"train": range(12), "test": range(12, 18)}.items():
+        (folder / split).mkdir()
+        for number in numbers:
+            (folder / split / f"clip{number}.mp4").write_bytes(clip(number))
+            (folder / split / f"clip{number}.txt").write_text(f"clip {number}\nnumber {number}\n")
+    return folder
+
+
+@pytest.fixture
+def line(clip_folder: Path, videos: Path, tmp_path: Path) -> list[str]:
+    """A command line that works."""
+    recipe = tmp_path / "folder.yaml"
+    recipe.write_text(RECIPE)
+    run = ["--recipe", str(recipe), "--model", str(clip_folder), "--train_data", str(videos)]
+    return [*run, "--output_dir", str(tmp_path / "run")]
+
+
+def history(run: Path) -> list[dict[str, float]]:
+    last = max(run.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    return json.loads((last / "trainer_state.json").read_text())["log_history"]
+
+
+def test_a_run_from_a_clip_to_a_hub_folder(line: list[str], clip_folder: Path, tmp_path: Path, capsys):
+    """The recipe trains, evaluates, keeps the best and saves a folder that says so; a second run goes on from it."""
+    assert main(line) == 0
+    run = tmp_path / "run"
+    model = AutoModel.from_pretrained(run)
+    assert (model.config.num_frames, model.config.vision_config.shift_stride) == (6, 5)
+    steps = [entry for entry in history(run) if "loss" in entry]
+    assert [entry["step"] for entry in steps] == [*range(1, 2 * (24 // 4) + 1)]
+    card = ModelCard.load(run / "README.md")
+    assert {result.dataset_name for result in card.data.eval_results} == {"folder"}
+    assert "text-to-video R@1" in card.text
+
+    capsys.readouterr()
+    assert main(line) == 1
+    assert "has checkpoints of an earlier run: go on with --resume_from_checkpoint auto" in capsys.readouterr().err
+    # The folder is a model like any other, to train further.
+    further = [str(run) if part == str(clip_folder) else part for part in line[:-1]]
+    assert (
+        main(
+            [
+                *further,
+                str(tmp_path / "further"),
+                "--max_steps=1",
+                "--eval_strategy=no",
+                "--save_strategy=no",
+                "--load_best_model_at_end=false",
+            ]
+        )
+        == 0
+    )
+
+
+def test_two_launched_processes_train_as_one_does(line: list[str], tmp_path: Path):
+    """The same losses, figures and weights, data and evaluation and all."""
+    settings = [
+        "--max_steps",
+        "6",
+        "--save_strategy=steps",
+        "--save_steps=3",
+        "--eval_strategy=steps",
+        "--eval_steps=3",
+    ]
+    assert main([*line, *settings]) == 0
+    two = [str(tmp_path / "two") if part == str(tmp_path / "run") else part for part in line]
+    # Its `--cpu` starts a single process. Processes that find no GPU compute on the CPU.
+    launch("--multi_gpu", "-m", "ts2net.training", *two, *settings)
+    ours, theirs = history(tmp_path / "run"), history(tmp_path / "two")
+    assert len(ours) == len(theirs) == 6 + 2
+    for one, other in zip(ours, theirs, strict=True):
+        assert set(one) == set(other)
+        for name in set(one) - {"clips_per_second", "data_wait_share", "eval_runtime", "eval_samples_per_second"}:
+            assert other[name] == pytest.approx(one[name], rel=1e-4 if name == "grad_norm" else 1e-5), name
+    assert_same_weights(saved_weights(tmp_path / "two"), saved_weights(tmp_path / "run"))
+    # Each process has the state of its own random numbers.
+    states = {path.name for path in (tmp_path / "two" / "checkpoint-6").glob("rng_state*")}
+    assert states == {"rng_state_0.pth", "rng_state_1.pth"}
+
+
+def test_the_launcher_asks_for_deepspeed(line: list[str], tmp_path: Path):
+    """As `accelerate config` has it, with no word of it among the arguments."""
+    settings = ["--max_steps=2", "--eval_strategy=no", "--save_strategy=no", "--load_best_model_at_end=false"]
+    assert main([*line, *settings]) == 0
+    two = [str(tmp_path / "two") if part == str(tmp_path / "run") else part for part in line]
+    command = Path(__file__).with_name("deepspeed_command.py")
+    launch("--use_deepspeed", "--zero_stage=2", str(command), *two, *settings, PYTHONPATH=str(DEEPSPEED))
+    assert_same_weights(saved_weights(tmp_path / "two"), saved_weights(tmp_path / "run"))
+
+
+def launch(*arguments: str, **environment: str) -> None:
+    """Have accelerate start two processes."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=2", "--num_machines=1"]
+    done = subprocess.run(
+        [*command, "--mixed_precision=no", "--main_process_port=0", *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def saved_weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--train_data", "nowhere/at/all"], 1, "nowhere/at/all"),
+        (["--train_split", "trian"], 1, "trian"),
+        (["--model", "nowhere/at/all"], 1, "nowhere/at/all"),
+        (["--model_config", "shift_knd=none"], 1, "'shift_knd' is not a setting of TS2-Net"),
+        (["--num_frames", "0"], 2, "num_frames must be at least 1, got 0"),
+        (["--resume_from_checkpoint", "true"], 1, "no checkpoint to resume from"),
+        (["--resume_from_checkpoint", "checkpoint-3"], 1, "checkpoint-3: no such checkpoint to resume from"),
+        (["--max_words", "99"], 1, "max_words must lie between"),
+        (["--global_batch_size", "99"], 1, "the training set has 24 captions, fewer than global_batch_size=99"),
+        (["--eval_split", "tset"], 1, "tset"),
+    ],
+)
+def test_a_mistake_is_explained_in_a_line(options: list[str], code: int, message: str, line: list[str], capsys):
+    """And nothing is trained."""
+    assert main([*line, *options]) == code
+    said = capsys.readouterr().err.strip().splitlines()
+    assert said[-1].startswith("error: ")
+    assert message in said[-1]
+    assert not any("Traceback" in words for words in said)
+
+
+def test_broken_videos_end_it_in_a_line(line: list[str], videos: Path, tmp_path: Path, capsys):
+    broken = tmp_path / "broken"
+    (broken / "train").mkdir(parents=True)
+    for number in range(12):
+        good = number % 2
+        (broken / "train" / f"clip{number}.mp4").write_bytes(clip(number) if good else b"not a video")
+        (broken / "train" / f"clip{number}.txt").write_text(f"clip {number}\n")
+    options = ["--train_data", str(broken), "--eval_strategy=no", "--load_best_model_at_end=false", "--max_steps=99"]
+    assert main([*line, *options, "--max_broken_share=0.3"]) == 1
+    said = capsys.readouterr().err
+    assert "training videos could not be used, more than max_broken_share=0.3 allows" in said.strip().splitlines()[-1]
+
+
+def test_an_evaluation_that_fails_ends_it_in_a_line(line: list[str], videos: Path, tmp_path: Path, capsys):
+    """With the step of the training that it was made at."""
+    test = tmp_path / "evaluation" / "test"
+    test.mkdir(parents=True)
+    (test / "clip0.mp4").write_bytes(b"not a video")
+    (test / "clip0.txt").write_text("clip 0\n")
+    assert main([*line, "--eval_data", str(test.parent)]) == 1
+    said = capsys.readouterr().err
+    assert "error: eval at step 6: none of the 1 videos can be used" in said
+    assert "Traceback" not in said
+
+
+def test_a_file_of_captions_is_not_that_of_the_evaluation_too(line: list[str], tmp_path: Path):
+    """Else the recall of the training captions would choose the best checkpoint."""
+    captions = tmp_path / "mine.csv"
+    captions.write_text("file,caption\n" + "".join(f"train/clip{number}.mp4,clip {number}\n" for number in range(12)))
+    trained_on = ["--data_options", f"captions={captions}"]
+    run = prepare_run(parse([*line, *trained_on]))
+    assert (len(run.train_dataset), len(run.eval_dataset)) == (12, 6)
+    assert run.eval_dataset[0]["id"] == "clip12.mp4"
+    captions_too = ["--eval_data_options", f"captions={captions}"]
+    assert len(prepare_run(parse([*line, *trained_on, *captions_too])).eval_dataset) == 12
+
+
+def test_our_own_mistakes_come_with_their_stack_trace(line: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ts2net.training.preparation.load_model", lambda settings: {}["our mistake"])
+    with pytest.raises(KeyError, match="our mistake"):
+        main(line)
