@@ -14,7 +14,7 @@ BENCH = Path(__file__).parents[1] / "bench"
 def ablation(out: Path, *options: str) -> list[dict]:
     """Run a few steps of the ablation, and give back all runs of the setting."""
     less = ["--seeds", "1", "--clips", "64", "--photos", "128", "--photo-steps", "1", "--jobs", "1"]
-    subprocess.run([sys.executable, BENCH / "ablation.py", "--out", out, *less, *options], check=True)
+    subprocess.run([sys.executable, BENCH / "ablation", "--out", out, *less, *options], check=True)
     return [json.loads(line) for line in next(out.glob("*/runs.jsonl")).read_text().splitlines()]
 
 
