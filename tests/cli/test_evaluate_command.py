@@ -111,7 +111,7 @@ def test_reports_what_is_broken(run: Run, model: Path, videos: Path, tmp_path: P
     assert done.code == 0
     assert "warning: 1 of 7 videos can't be used, and their queries count as missed:\n  cut.mp4: " in done.err
     (broken,) = json.loads(file.read_text())["broken"]
-    assert broken["id"] == "cut.mp4"
+    assert broken["video_id"] == "cut.mp4"
     assert f"  cut.mp4: {broken['reason']}\n" in done.err
 
 

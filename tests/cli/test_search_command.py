@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from test_search import make_index, random_video
 
+from support.search_indexes import make_index, random_video
 from support.tiny_models import tiny_model, tiny_processor
 from ts2net.cli import main
 from ts2net.search import VideoIndex

@@ -17,6 +17,7 @@ from datasets import Dataset, load_dataset
 from support.loopback_hub import LoopbackHub
 from support.streamed_data import FEATURES, clip, row, stream
 from support.tiny_models import tiny_processor
+from support.training_batches import NO_VIDEO, SETTINGS, Step, eight_shards, read, samples, video_ids
 from ts2net.data.dataset_card import push_prepared
 from ts2net.data.lanes import DataLoadingError, caption_of_pass, count_lanes, stable_hash
 from ts2net.data.prepare import prepare
@@ -24,57 +25,6 @@ from ts2net.data.training_batches import TrainingBatches
 from ts2net.videos.broken import BrokenVideo
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
-
-SETTINGS = {"batch_size": 8, "num_frames": 3, "max_words": 12, "seed": 5, "shuffle_buffer": 12}
-NO_VIDEO = {"bytes": b"no video", "path": None}
-# One global step: what each sample of it is, whatever process it came on.
-Step = set[tuple]
-
-
-def eight_shards(broken: tuple[int, ...] = ()) -> Any:
-    """24 videos of 1 to 3 captions, 2 to 4 in a shard."""
-    sizes = [2, 3, 4, 3, 2, 4, 3, 3]
-    rows = iter([row(n, 1 + n % 3, **({"video": NO_VIDEO} if n in broken else {})) for n in range(sum(sizes))])
-    return stream([[next(rows) for _ in range(size)] for size in sizes])
-
-
-def read(
-    num_steps: int, *, num_processes: int = 1, dataset: Any = None, **settings: Any
-) -> tuple[list[Step], dict[str, list[int]], list[BrokenVideo]]:
-    """The next global steps, the merged positions after them and the broken videos, read by so many processes."""
-    steps: list[Step] = [set() for _ in range(num_steps)]
-    positions: dict[str, list[int]] = {}
-    broken = []
-    for process in range(num_processes):
-        share = {"process_index": process, "num_processes": num_processes}
-        reader = TrainingBatches(
-            eight_shards() if dataset is None else dataset, tiny_processor(), **SETTINGS | settings | share
-        )
-        for step, batch in zip(steps, reader.batches(num_steps), strict=True):
-            step |= set(samples(batch))
-            broken += batch["broken"]
-        positions |= reader.positions
-    return steps, positions, broken
-
-
-def samples(batch: dict[str, Any]) -> list[tuple]:
-    """Every sample of a batch with all that belongs to it, fit to be compared."""
-    tensors = (
-        "input_ids",
-        "attention_mask",
-        "pixel_values_videos",
-        "padding_mask_videos",
-        "selection_seeds",
-        "video_keys",
-    )
-    return [
-        (video_id, *(batch[name][place].numpy().tobytes() for name in tensors))
-        for place, video_id in enumerate(batch["video_ids"])
-    ]
-
-
-def video_ids(step: Step) -> list[str]:
-    return sorted(sample[0] for sample in step)
 
 
 @pytest.fixture(scope="module")
@@ -351,7 +301,7 @@ def test_impossible_settings_are_refused():
 
 
 STREAM_FROM_THE_HUB = """
-from test_training_batches import read, video_ids
+from support.training_batches import read, video_ids
 from ts2net.data import load_benchmark
 
 dataset = load_benchmark("folder", "tester/clips", "train")

@@ -1,6 +1,5 @@
 """The demo: a CLIP like any other, the whole way to a page in short form, and its last step for anybody's videos."""
 
-import io
 import json
 import os
 import re
@@ -11,41 +10,18 @@ import time
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from transformers import AutoTokenizer, CLIPModel, CLIPTokenizer
 
+from support.short_demo import run_short
 from support.video_files import write_video
 from ts2net import TS2NetModel, TS2NetProcessor
 from ts2net.benchmarks.motion_shapes import scenes
 from ts2net.cli import main
 from ts2net.demo.checkpoint import make_clip_checkpoint, start_from_clip
 from ts2net.demo.record import Record
-from ts2net.demo.run import run_demo
 from ts2net.hub import save_hub_folder
 
 CAPTIONS = [scene.caption for scene in scenes("train", 100)]
-
-# Few clips and few steps, all else as in `make demo`.
-SHORT = {
-    "training_clips": 16,
-    "test_clips": 6,
-    "photos": 128,
-    "photo_steps": 2,
-    "workers": 0,
-    "max_steps": 30,
-    "global_batch_size": 8,
-    "save_steps": 10,
-    "save_total_limit": 9,
-    "dataloader_num_workers": 0,
-}
-
-
-def run_short(out: Path, texts: list[str] | None = None) -> str:
-    """Run the short demo; returns what it prints."""
-    printed = io.StringIO()
-    page = run_demo(Console(file=printed, width=100), out, texts, **SHORT)
-    assert page == out / "index.html"
-    return printed.getvalue()
 
 
 def times(folder: Path) -> dict[str, int]:
@@ -59,7 +35,7 @@ def times(folder: Path) -> dict[str, int]:
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]]:
     """A demo that Ctrl-C ended while it was training, with no network; and the files that were done."""
     out = tmp_path_factory.mktemp("stopped") / "demo"
-    code = f"from test_demo import run_short; from pathlib import Path; run_short(Path({str(out)!r}))"
+    code = f"from support.short_demo import run_short; from pathlib import Path; run_short(Path({str(out)!r}))"
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(Path(__file__).parents[1])}
     child = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
     while child.poll() is None and not (out / "training" / "checkpoint-10").exists():

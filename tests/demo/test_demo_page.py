@@ -1,44 +1,15 @@
 """The page of search results: whole, safe, and true to what it is given."""
 
-import base64
 import io
 import re
-from html.parser import HTMLParser
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from support.html_pages import HOSTILE, Page, content
 from ts2net.demo.page import Answer, Hit, render_page
 from ts2net.explanation import Explanation, draw_frame
-
-HOSTILE = "\"><script>alert('1')</script><img src=x onerror=alert(2)> {{ 7 * 7 }} & 'ö'"
-
-
-class Element(NamedTuple):
-    tag: str
-    attributes: dict[str, str | None]
-
-
-class Page(HTMLParser):
-    """A page's elements in order, and all that is to be read in it."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[Element] = []
-        self.text = ""
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append(Element(tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [element.attributes for element in self.elements if element.tag == tag]
 
 
 def explanation(text: str) -> Explanation:
@@ -51,12 +22,6 @@ def explanation(text: str) -> Explanation:
         selected_tokens=np.array([[1], [2], [16]]),
         patch_size=8,
     )
-
-
-def content(uri: str | None, media_type: str) -> bytes:
-    head, _, encoded = str(uri).partition(",")
-    assert head == f"data:{media_type};base64"
-    return base64.b64decode(encoded, validate=True)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
-from test_search import clustered_videos, make_index
 
 from support.index_processes import (
     count_windows,
@@ -30,6 +29,7 @@ from support.index_processes import (
     run_process,
     start_process,
 )
+from support.search_indexes import clustered_videos, make_index
 from support.tiny_models import tiny_model, tiny_processor
 from support.video_files import encoded, write_video
 from ts2net import TS2NetModel, TS2NetProcessor
@@ -232,7 +232,7 @@ def test_only_what_changed_is_touched(tmp_path: Path, make: Any, clip: bytes):
     (folder / "mends.mp4").write_bytes(b"not yet")
     first = make(folder)
     assert names(first.indexed) == ["breaks.mp4", "changed.mp4", "deleted.mp4", "same.mp4"]
-    assert names([video.name for video in first.broken]) == ["mends.mp4"]
+    assert names([video.video_id for video in first.broken]) == ["mends.mp4"]
     before = {row["window"]: row for row in rows_of(tmp_path / "index")}
 
     write_video(folder / "changed.mp4", frames=100)
@@ -244,7 +244,7 @@ def test_only_what_changed_is_touched(tmp_path: Path, make: Any, clip: bytes):
     assert names(second.unchanged) == ["same.mp4"]
     assert names(second.replaced) == ["changed.mp4"]
     assert names(second.indexed) == ["mends.mp4", "new.mp4"]
-    assert names([video.name for video in second.broken]) == ["breaks.mp4"]
+    assert names([video.video_id for video in second.broken]) == ["breaks.mp4"]
     assert names(second.missing) == ["deleted.mp4"]
     assert second.dropped == []
     store = Store.open(tmp_path / "index")
@@ -259,7 +259,7 @@ def test_only_what_changed_is_touched(tmp_path: Path, make: Any, clip: bytes):
     assert names(third.dropped) == ["deleted.mp4"]
     assert (third.indexed, third.replaced, len(third.unchanged)) == ([], [], 4)
     assert Store.open(tmp_path / "index").table.version == version + 1
-    assert names([video.name for video in make(folder).broken]) == ["breaks.mp4"]
+    assert names([video.video_id for video in make(folder).broken]) == ["breaks.mp4"]
     assert Store.open(tmp_path / "index").table.version == version + 1
 
 
@@ -444,7 +444,7 @@ def test_workers_give_what_this_process_gives(tmp_path: Path, model_folder: Path
     for workers in (0, 2):
         report = index_videos(videos, model_folder, tmp_path / f"{workers}", workers=workers, settings=SHORT)
         assert len(report.indexed) == 6
-        assert names([video.name for video in report.broken]) == ["broken.mp4"]
+        assert names([video.video_id for video in report.broken]) == ["broken.mp4"]
     assert_same(tmp_path / "2", tmp_path / "0")
     again = index_videos(videos, None, tmp_path / "2", console=Console(file=io.StringIO()))
     assert len(again.unchanged) == 6
@@ -538,7 +538,7 @@ def test_no_clip_is_lost_to_another_of_its_name(tmp_path: Path, make: Any, clip:
     tar = write_tar(tmp_path / "x.tar", {"a.mp4": clip, "a.mkv": clip, "b.mp4": clip, "b.json": note})
     report = make(tar)
     assert names(report.indexed) == ["x.tar#a"]
-    assert {os.path.basename(video.name): video.reason for video in report.broken} == {
+    assert {os.path.basename(video.video_id): video.reason for video in report.broken} == {
         "x.tar#a.mkv": "a.mp4 in the same archive has its id, a",
         "x.tar#b.mp4": "a.mp4 in the same archive has its id, a",
     }
@@ -565,7 +565,7 @@ def test_a_folder_that_can_not_be_read_is_said_and_nothing_of_it_dropped(
         patch.setattr(os, "lstat", lambda path, **options: refuse(path, lstat, **options))
         report = make(folder, drop_missing=True)
     assert (names(report.unchanged), report.dropped) == (["a.mp4"], [])
-    assert [(names([video.name]), video.reason) for video in report.broken] == [
+    assert [(names([video.video_id]), video.reason) for video in report.broken] == [
         (["away"], "the folder can't be read: Permission denied")
     ]
     assert Store.open(tmp_path / "index").broken() == []
@@ -589,7 +589,7 @@ def test_a_cut_off_archive_gives_the_members_that_are_whole(tmp_path: Path, make
     (tmp_path / "none.tar").write_bytes(b"none")
     report = make(tmp_path / "cut.tar", tmp_path / "none.tar")
     assert names(report.indexed) == ["cut.tar#a"]
-    assert {os.path.basename(video.name): video.reason for video in report.broken} == {
+    assert {os.path.basename(video.video_id): video.reason for video in report.broken} == {
         "cut.tar": "not a whole tar file",
         "none.tar": "not a whole tar file",
     }
@@ -609,7 +609,7 @@ def test_a_playlist_that_calls_itself_a_video_reaches_nothing(tmp_path: Path, ma
     (tmp_path / "playlist.mp4").write_text(playlist.format(secret=secret))
     report = make(tmp_path / "playlist.mp4")
     assert report.indexed == []
-    assert names([video.name for video in report.broken]) == ["playlist.mp4"]
+    assert names([video.video_id for video in report.broken]) == ["playlist.mp4"]
     assert len(Store.open(tmp_path / "index")) == 0
 
 

@@ -59,7 +59,7 @@ def test_a_machine_is_killed_and_the_index_is_that_of_one_machine(tmp_path, monk
     finally:
         cluster.shutdown()
     assert len(before) == len(set(before)) == len(report.indexed) == 12
-    assert [Path(video.name).name for video in report.broken] == ["broken.mp4"]
+    assert [Path(video.video_id).name for video in report.broken] == ["broken.mp4"]
     rows, others = rows_of(tmp_path / "ray"), rows_of(tmp_path / "local")
     for row, other in zip(rows, others, strict=True):
         for name in other.keys() - {"frames", "mean"}:

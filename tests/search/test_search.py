@@ -1,68 +1,23 @@
 """Searching an index: true to brute force with the model, to the filters, and to what is committed."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 
+from support.search_indexes import WIDTH, clustered_videos, make_index, random_video, unit
 from support.tiny_models import tiny_model, tiny_processor
 from ts2net import TS2NetModel, TS2NetProcessor
 from ts2net.search import VideoIndex
 from ts2net.search.fingerprint import fingerprint
 from ts2net.search.matching import Matching, ScoredWindow, exact_scores, top_windows
 from ts2net.search.moments import merge, windows_for
-from ts2net.search.records import IndexedVideo, IndexedWindow
-from ts2net.search.store import About, Store
+from ts2net.search.records import IndexedVideo
+from ts2net.search.store import Store
 from ts2net.search.vector_index import update_vector_index
 from ts2net.search.windows import WindowSettings
-
-WIDTH = 32
-
-
-def about_of(model: TS2NetModel, kept_in: str) -> About:
-    settings = {
-        "model": kept_in,
-        "revision": None,
-        "fingerprint": fingerprint(model, tiny_processor(model.config)),
-        "dtype": "float32",
-        "dim": WIDTH,
-        "windows": WindowSettings(4.0, 2.0, 1.0),
-        "matching_kind": model.config.matching_kind,
-        "temperature": model.config.matching_temperature,
-        "padding_mode": "masked",
-        "logit_scale": float(model.logit_scale.detach().exp()),
-    }
-    return About(**settings)
-
-
-def unit(values: np.ndarray) -> np.ndarray:
-    return (values / np.linalg.norm(values, axis=-1, keepdims=True)).astype(np.float16)
-
-
-def random_video(
-    name: str, seed: int, windows: int = 5, metadata: dict[str, str] | None = None, spread: float = 1.0
-) -> IndexedVideo:
-    """A video whose frames are alike, whose last window is shorter, and whose windows overlap."""
-    random = np.random.default_rng(seed)
-    centre = random.normal(size=WIDTH)
-    rows = []
-    for number in range(windows):
-        length = 4 if number < windows - 1 else 3
-        frames = unit(centre + spread * random.normal(size=(length, WIDTH)))
-        start = 2.0 * number
-        times = [start + second for second in range(length)]
-        rows.append(IndexedWindow(start, start + length, times, frames, f"{name} {number}".encode()))
-    return IndexedVideo(name, "signature", 2.0 * windows + 1, metadata or {}, rows)
-
-
-def make_index(folder: Path, model: TS2NetModel, videos: list[IndexedVideo], kept_in: str = "tiny") -> VideoIndex:
-    store = Store.create(folder, about_of(model, kept_in))
-    with store.writer():
-        store.add(videos)
-    return VideoIndex.open(folder, model=model, processor=tiny_processor(model.config))
 
 
 def brute_force(
@@ -146,7 +101,7 @@ def test_ties_go_by_video_and_start(index, queries):
     """Three copies of a video score alike, and come in the order of their names."""
     best = index.top(queries[-1:], 3, exact=True).windows[0]
     assert len({window.score for window in best}) == 1
-    assert [window.video for window in best] == ["/a/7.mp4", "/clips/07.mp4", "/other/7b.mp4"]
+    assert [window.video_id for window in best] == ["/a/7.mp4", "/clips/07.mp4", "/other/7b.mp4"]
 
 
 def test_few_windows_are_scored_in_full():
@@ -198,7 +153,7 @@ def test_hits_are_moments(index, model, queries, videos):
         # A last window is 3 seconds long and not 4; it begins 2 s after the one before, and overlaps that one only.
         assert [(hit.score, hit.video_id, hit.start) for hit in hits] == kept[:10]
         for hit in hits:
-            video = next(video for video in videos if video.name == hit.video_id)
+            video = next(video for video in videos if video.video_id == hit.video_id)
             window = next(window for window in video.windows if window.start == hit.start)
             assert (hit.end, hit.thumbnail, hit.metadata) == (window.end, window.thumbnail, video.metadata)
             assert hit.second in window.frame_times
@@ -333,7 +288,7 @@ def test_the_model_is_loaded_from_where_the_index_says(tmp_path, model, videos):
 def test_a_search_sees_the_latest_commit(tmp_path, model, videos, queries):
     """An index that is open finds what is added later, and no longer what is dropped."""
     index = make_index(tmp_path / "index", model, videos[:2])
-    assert index.videos() == [video.name for video in videos[:2]]
+    assert index.videos() == [video.video_id for video in videos[:2]]
     store = Store.open(tmp_path / "index")
     with store.writer():
         store.add(videos[7:8])
@@ -358,11 +313,6 @@ def test_only_videos_of_the_index_are_opened(tmp_path, model, videos):
         index.open_video(str(secret))
     with pytest.raises(FileNotFoundError, match="has changed since it was indexed"):
         index.open_video(str(film))
-
-
-def clustered_videos(count: int, first: int = 0) -> list[IndexedVideo]:
-    seeds = range(first, first + count)
-    return [random_video(f"/large/{seed:05d}.mp4", 1000 + seed, windows=20, spread=0.3) for seed in seeds]
 
 
 @pytest.fixture(scope="module")

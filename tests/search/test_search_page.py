@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from test_demo_page import HOSTILE, Page, content
-
+from support.html_pages import HOSTILE, Page, content
 from ts2net.search.index import Hit
 from ts2net.search.page import Answer, clock, render_page
 

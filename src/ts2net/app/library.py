@@ -129,11 +129,11 @@ class Library:
             found = self._index.window(window)
         except LookupError:
             raise ValueError("This moment is no longer in the index: search again.") from None
-        with self._without_folders(found.video):
-            file = replace(self._index.open_video(found.video), start=found.start, end=found.end)
+        with self._without_folders(found.video_id):
+            file = replace(self._index.open_video(found.video_id), start=found.start, end=found.end)
             seen = window_frames(file, self._index.about.windows, self._processor.video_processor)
             with self._computing:
-                return found.video, explain_frames(self._model, self._processor, seen.frames, seen.seconds, [text])
+                return found.video_id, explain_frames(self._model, self._processor, seen.frames, seen.seconds, [text])
 
     def add(self, upload: str | None) -> str:
         """Add an uploaded video to the index.
@@ -174,7 +174,7 @@ class Library:
             LookupError: If there is no such window.
             OSError: If it is gone or has changed since it was indexed, or can't be read.
         """
-        name = self._index.window(window).video
+        name = self._index.window(window).video_id
         file = self._index.open_video(name)
         return OpenVideo(name, file.open(), file.size)
 

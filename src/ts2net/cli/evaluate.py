@@ -120,7 +120,7 @@ def evaluate(
           "model": str, "benchmark": str, "path": str, "split": str, "num_frames": int, "max_words": int,
           "num_left_out_by_prepare": int, "num_texts": int, "num_videos": int, "num_groups": int,
           "metrics": {"text-to-video R@1": float, ...}, "dual_softmax": {"text-to-video R@1": float, ...},
-          "broken": [{"id": str, "reason": str}]
+          "broken": [{"video_id": str, "reason": str}]
         }
     """
     user_data = _parse_data(benchmark, data)

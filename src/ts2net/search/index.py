@@ -307,7 +307,7 @@ class VideoIndex:
             rows = _all_rows(search.select(["video", "signature", "start", "end"])).to_pylist()
         if not rows:
             raise LookupError(f"there is no window {window!r} in {self._store.path}")
-        return IndexedMoment(**rows[0] | {"video": name_from_text(rows[0]["video"])})
+        return IndexedMoment(name_from_text(rows[0]["video"]), rows[0]["signature"], rows[0]["start"], rows[0]["end"])
 
     def open_video(self, name: str) -> VideoFile:
         """Find the file of a video that is indexed, and of no other; its `open()` gives the bytes.

@@ -1,0 +1,30 @@
+"""The demo in short form."""
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from ts2net.demo.run import run_demo
+
+# Few clips and few steps, all else as in `make demo`.
+SHORT = {
+    "training_clips": 16,
+    "test_clips": 6,
+    "photos": 128,
+    "photo_steps": 2,
+    "workers": 0,
+    "max_steps": 30,
+    "global_batch_size": 8,
+    "save_steps": 10,
+    "save_total_limit": 9,
+    "dataloader_num_workers": 0,
+}
+
+
+def run_short(out: Path, texts: list[str] | None = None) -> str:
+    """Run the short demo; returns what it prints."""
+    printed = io.StringIO()
+    page = run_demo(Console(file=printed, width=100), out, texts, **SHORT)
+    assert page == out / "index.html"
+    return printed.getvalue()
