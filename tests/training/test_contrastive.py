@@ -9,7 +9,7 @@ import torch.distributed as dist
 from support.contrastive_steps import Case, assert_same_step, reference_step, step_in_process
 from support.processes import run_in_processes
 from support.tiny_models import random_inputs, tiny_model
-from ts2net.training import contrastive_loss_over_processes, gather_with_gradient
+from ts2net.training import contrastive_loss_over_processes
 
 CASES = {
     "tanh": Case(),
@@ -29,16 +29,7 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def all_work() -> dict[str, Any]:
     """Everything that the tests below look at, because a process takes seconds to start."""
     steps = {name: step_in_process(case) for name, case in CASES.items()}
-    return {"steps": steps, "gather": gathered_and_gradient(), "uneven": error_of_uneven_batches()}
-
-
-def gathered_and_gradient() -> tuple[torch.Tensor, torch.Tensor]:
-    """Process r weighs entry i of all by `(r + 1) * i`."""
-    own = torch.arange(4.0).view(2, 2) + 10 * dist.get_rank()
-    own.requires_grad_()
-    gathered = gather_with_gradient(own)
-    (gathered * torch.arange(gathered.numel()).view_as(gathered) * (dist.get_rank() + 1)).sum().backward()
-    return gathered.detach(), own.grad
+    return {"steps": steps, "uneven": error_of_uneven_batches()}
 
 
 def error_of_uneven_batches() -> str:
@@ -58,15 +49,6 @@ def test_processes_together_take_the_step_of_one(results: list[dict[str, Any]], 
     expected = reference_step(CASES[name])
     for result in results:
         assert_same_step(result["steps"][name], expected, 1e-5 if CASES[name].dtype == torch.float32 else 1e-11)
-
-
-def test_gather_keeps_the_order_and_sums_gradients(results: list[dict[str, Any]]) -> None:
-    everything = torch.cat([torch.arange(4.0).view(2, 2) + 10 * rank for rank in range(len(results))])
-    weights = torch.arange(4.0 * len(results)).view(-1, 2) * sum(rank + 1 for rank in range(len(results)))
-    for result, own_weights in zip(results, weights.split(2), strict=True):
-        gathered, gradient = result["gather"]
-        assert torch.equal(gathered, everything)
-        assert torch.equal(gradient, own_weights)
 
 
 def test_uneven_batches_are_an_error_everywhere(results: list[dict[str, Any]]) -> None:

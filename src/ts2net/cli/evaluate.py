@@ -129,9 +129,9 @@ def evaluate(
     recipe = BENCHMARKS.get(benchmark)
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
         from ..data.loading import NAMES, load_benchmark, read_manifest
-        from ..evaluation.encoding import MainProcessError
         from ..evaluation.retrieval import evaluate_retrieval
         from ..hub.loading import load
+        from ..parallel.distributed import MainProcessError
 
         if benchmark not in NAMES:
             raise typer.BadParameter(f"there is no {benchmark!r}, only {', '.join(NAMES)}", param_hint="BENCHMARK")

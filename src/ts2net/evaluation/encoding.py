@@ -10,9 +10,6 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
-from operator import itemgetter
-from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -20,20 +17,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..data.evaluation_videos import EvaluationRow, EvaluationVideos
-from ..errors import one_line
 from ..modeling_ts2net import TS2NetModel
+from ..parallel.distributed import Part, gather_dicts, gather_rows
 from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
 
 _TEXTS_A_BATCH = 256
-_PATIENCE = timedelta(days=7)  # a process that dies closes its connections, which the others see at once
-
-Part = tuple[torch.Tensor, ...]
-T = TypeVar("T")
-
-
-class MainProcessError(RuntimeError):
-    """The main process had to stop, and says why itself."""
 
 
 @dataclass(frozen=True)
@@ -74,22 +63,6 @@ class EncodedSplit:
         _check_finite(self.text_embeds, "texts", [caption for row in self.rows for caption in row.captions])
 
 
-@contextlib.contextmanager
-def process_group() -> Iterator[dist.ProcessGroup | None]:
-    """What all processes of the run exchange tensors on the CPU over; `None` where there is only one process.
-
-    Every process has to enter it.
-    """
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        yield None
-        return
-    group = dist.new_group(backend="gloo", timeout=_PATIENCE)
-    try:
-        yield group
-    finally:
-        dist.destroy_process_group(group)
-
-
 def encode_split(
     model: TS2NetModel,
     processor: TS2NetProcessor,
@@ -109,7 +82,7 @@ def encode_split(
         processor: Its processor.
         videos: This process's videos of the split.
         max_words: Tokens that texts are cut or padded to.
-        group: From [`process_group`].
+        group: From [`~ts2net.parallel.distributed.cpu_group`].
         num_videos: How many videos the split has, if it is known, for the time left in the progress bar.
         progress: Show a bar for this process's videos on standard error.
 
@@ -143,9 +116,9 @@ def encode_split(
             text_parts.append((numbers, embeds.float().cpu()))
 
     rows = videos.rows
-    gathered_videos = _gather_rows(video_parts, len(rows), group)
-    gathered_texts = _gather_rows(text_parts, len(texts), group)
-    broken = _gather_dicts(videos.broken, group)
+    gathered_videos = gather_rows(video_parts, len(rows), group)
+    gathered_texts = gather_rows(text_parts, len(texts), group)
+    broken = gather_dicts(videos.broken, group)
     if rank:
         return None
     video_embeds, padding_mask = gathered_videos or (torch.empty(0, 0, 0), torch.empty(0, 0, dtype=torch.bool))
@@ -181,53 +154,6 @@ def _progress_bar(
         yield lambda count: bar.update(task, advance=count, refresh=True)
 
 
-def _gather_rows(parts: list[Part], num_rows: int, group: dist.ProcessGroup | None) -> list[torch.Tensor]:
-    """Join parts of tensors, each with the numbers of its rows before it, on the main process.
-
-    Rows that no part has are zero. Empty on the other processes, and where no process has a part.
-    """
-    joined: list[torch.Tensor] = []
-    for numbers, *tensors in _gather_parts(parts, group):
-        joined = joined or [tensor.new_zeros(num_rows, *tensor.shape[1:]) for tensor in tensors]
-        for whole, tensor in zip(joined, tensors, strict=True):
-            whole[numbers] = tensor
-    return joined
-
-
-def _gather_parts(parts: list[Part], group: dist.ProcessGroup | None) -> Iterator[Part]:
-    """On the main process its own parts and then those of the others, one at a time; on the others nothing."""
-    if group is None:
-        yield from parts
-        return
-    # Point to point, for a collective would want parts of one size.
-    shapes = _gather_objects([[(tensor.shape, tensor.dtype) for tensor in part] for part in parts], group)
-    if group.rank():
-        for part in parts:
-            for tensor in part:
-                dist.send(tensor.contiguous(), dst=0, group=group)
-        return
-    yield from parts
-    for source in range(1, group.size()):
-        for shapes_of_part in shapes[source]:
-            received = tuple(torch.empty(shape, dtype=dtype) for shape, dtype in shapes_of_part)
-            for tensor in received:
-                dist.recv(tensor, src=source, group=group)
-            yield received
-
-
-def _gather_objects(own: object, group: dist.ProcessGroup) -> list[Any]:
-    """What each process has, on the main one; nothing on the others."""
-    everyones = [None] * group.size() if group.rank() == 0 else None
-    dist.gather_object(own, everyones, dst=0, group=group)
-    return everyones or []
-
-
-def _gather_dicts(own: dict[int, T], group: dist.ProcessGroup | None) -> dict[int, T]:
-    """The entries of all processes in the order of their keys, on the main one."""
-    everyones = [own] if group is None else _gather_objects(own, group)
-    return dict(sorted((item for entries in everyones for item in entries.items()), key=itemgetter(0)))
-
-
 def _check_finite(embeds: torch.Tensor, what: str, names: list[str]) -> None:
     wrong = (~torch.isfinite(embeds.flatten(1)).all(dim=1)).nonzero()
     if len(wrong):
@@ -235,26 +161,3 @@ def _check_finite(embeds: torch.Tensor, what: str, names: list[str]) -> None:
             f"the model gives {len(wrong)} of {len(names)} {what} an embedding that is not finite, "
             f"{names[int(wrong[0])]!r} for one: try another dtype"
         )
-
-
-def on_main_process(work: Callable[[], T], group: dist.ProcessGroup | None) -> T:
-    """Do something on the main process alone, and give its result to all.
-
-    Raises:
-        MainProcessError: On the other processes, if it fails; on the main one, the error itself.
-    """
-    if group is None:
-        return work()
-    result, failure = None, None
-    if group.rank() == 0:
-        try:
-            result = work()
-        except Exception as error:
-            failure = error
-    outcome = [result, None if failure is None else one_line(failure)]
-    dist.broadcast_object_list(outcome, src=0, group=group)
-    if failure is not None:
-        raise failure
-    if outcome[1] is not None:
-        raise MainProcessError(f"the main process had to stop: {outcome[1]}")
-    return cast(T, outcome[0])

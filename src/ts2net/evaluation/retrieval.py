@@ -19,9 +19,10 @@ import torch
 from ..data.collating import check_sizes
 from ..data.evaluation_videos import EvaluationRow, EvaluationVideos
 from ..modeling_ts2net import TS2NetModel
+from ..parallel.distributed import cpu_group, on_main_process
 from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
-from .encoding import EncodedSplit, encode_split, on_main_process, process_group
+from .encoding import EncodedSplit, encode_split
 from .metrics import rank_statistics, retrieval_ranks
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def evaluate_retrieval(
     num_frames = processor.video_processor.num_frames if num_frames is None else num_frames
     max_words = processor.tokenizer.model_max_length if max_words is None else max_words
     check_sizes(processor, num_frames, max_words)
-    with process_group() as group:
+    with cpu_group() as group:
         videos = EvaluationVideos(
             dataset,
             processor,

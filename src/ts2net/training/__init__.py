@@ -10,7 +10,6 @@ from typing import Any
 _HOMES = {
     "ContrastiveLoss": "contrastive",
     "contrastive_loss_over_processes": "contrastive",
-    "gather_with_gradient": "contrastive",
     "GradientCache": "gradient_cache",
     "CardDetails": "card",
     "NonFiniteError": "monitoring",

@@ -30,7 +30,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except ImportError as error:
         return _fail(f"{error.name} is missing: pip install 'ts2net[train]'")
     from ..data.lanes import DataLoadingError
-    from ..evaluation.encoding import MainProcessError
+    from ..parallel.distributed import MainProcessError
     from .monitoring import EvaluationError, NonFiniteError, TooManyBrokenVideosError
     from .preparation import prepare_run
 
@@ -68,15 +68,11 @@ def _is_first_to_say(message: str) -> bool:
 
     Before processes know of each other, it is the first one of each machine.
     """
-    import torch.distributed as dist
+    from ..parallel.distributed import is_distributed, is_first_process_to
 
-    if not (dist.is_available() and dist.is_initialized()):
+    if not is_distributed():
         return os.environ.get("LOCAL_RANK", "0") == "0"
-    name = f"ts2net.training error {hashlib.sha256(message.encode()).hexdigest()}"
-    try:
-        return dist.distributed_c10d._get_default_store().add(name, 1) == 1
-    except dist.DistError:  # the process that held the store is gone
-        return True
+    return is_first_process_to(f"report {hashlib.sha256(message.encode()).hexdigest()}")
 
 
 if __name__ == "__main__":

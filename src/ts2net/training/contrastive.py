@@ -12,9 +12,10 @@ Notable here:
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from transformers.modeling_utils import unwrap_model
+
+from ..parallel import distributed
 
 
 @dataclass
@@ -33,17 +34,6 @@ class ContrastiveLoss:
     global_loss: torch.Tensor
     text_to_video_accuracy: torch.Tensor
     video_to_text_accuracy: torch.Tensor
-
-
-def gather_with_gradient(tensor: torch.Tensor) -> torch.Tensor:
-    """Concatenate a tensor of shape `(n, ...)` over all processes, in order of rank, to `(P * n, ...)`.
-
-    Backward, each process gets the sum over processes of the gradient for its own part. Every process must hold the
-    same shape and take part in the backward pass. Alone, a process gets its tensor back.
-    """
-    if _num_processes() == 1:
-        return tensor
-    return _GatherWithGradient.apply(tensor)
 
 
 def contrastive_loss_over_processes(
@@ -74,8 +64,8 @@ def contrastive_loss_over_processes(
     _check_shapes(text_embeds, video_embeds, padding_mask_videos, video_keys)
     similarity = unwrap_model(model).similarity
     num_pairs, device = len(text_embeds), video_embeds.device
-    num_processes, rank = _num_processes(), _rank()
-    own = slice(rank * num_pairs, (rank + 1) * num_pairs)
+    first = distributed.rank() * num_pairs
+    own = slice(first, first + num_pairs)
     if padding_mask_videos is None:
         padding_mask_videos = torch.ones(video_embeds.shape[:2], dtype=torch.bool, device=device)
     if video_keys is None:
@@ -85,12 +75,15 @@ def contrastive_loss_over_processes(
     dtype = torch.promote_types(text_embeds.dtype, torch.float32)  # gradients are summed over processes
     embeds = torch.cat([text_embeds[:, None].to(dtype), video_embeds.to(dtype)], dim=1)
     labels = torch.cat([video_keys[:, None].to(device), padding_mask_videos.to(device, torch.int64)], dim=1)
-    embeds, labels = gather_with_gradient(embeds), _gather(labels)  # (P * n, 1 + T, D), (P * n, 1 + T)
+    embeds, labels = (
+        distributed.gather_with_gradient(embeds),
+        distributed.gather(labels),
+    )  # (P * n, 1 + T, D), (P * n, 1 + T)
     texts, videos = embeds[:, 0], embeds[:, 1:]
     keys, frame_mask = labels[:, 0], labels[:, 1:].bool()
 
     rows = similarity(texts[own], videos, frame_mask, logit_scale)  # (n, P * n)
-    columns = rows.t() if num_processes == 1 else similarity(texts, videos[own], frame_mask[own], logit_scale).t()
+    columns = similarity(texts, videos[own], frame_mask[own], logit_scale).t() if len(texts) > num_pairs else rows.t()
 
     pairs = torch.arange(own.start, own.stop, device=device)
     same_video = (keys[own, None] == keys).scatter(1, pairs[:, None], False)  # (n, P * n)
@@ -98,10 +91,7 @@ def contrastive_loss_over_processes(
     video_loss, video_accuracy = _loss_and_accuracy(columns.masked_fill(same_video, -torch.inf), pairs)
     loss = (text_loss + video_loss) / 2
     figures = torch.stack([loss.detach(), text_accuracy, video_accuracy])
-    if num_processes > 1:
-        dist.all_reduce(figures)
-        figures /= num_processes
-    return ContrastiveLoss(loss, *figures.unbind())
+    return ContrastiveLoss(loss, *distributed.mean_over_processes(figures).unbind())
 
 
 def _loss_and_accuracy(logits: torch.Tensor, pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,35 +100,6 @@ def _loss_and_accuracy(logits: torch.Tensor, pairs: torch.Tensor) -> tuple[torch
         best_other = logits.scatter(1, pairs[:, None], -torch.inf).amax(dim=1)
         accuracy = (logits.gather(1, pairs[:, None])[:, 0] > best_other).to(logits.dtype).mean()
     return nn.functional.cross_entropy(logits, pairs), accuracy
-
-
-class _GatherWithGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, tensor):
-        return _gather(tensor)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_gathered):
-        grad = grad_gathered.new_empty(len(grad_gathered) // _num_processes(), *grad_gathered.shape[1:])
-        dist.reduce_scatter_single(grad, grad_gathered.contiguous())
-        return grad
-
-
-def _gather(tensor: torch.Tensor) -> torch.Tensor:
-    if _num_processes() == 1:
-        return tensor
-    gathered = tensor.new_empty(_num_processes() * len(tensor), *tensor.shape[1:])
-    dist.all_gather_single(gathered, tensor.contiguous())
-    return gathered
-
-
-def _num_processes() -> int:
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def _check_shapes(
@@ -162,7 +123,7 @@ def _check_shapes(
     if video_keys is not None and video_keys.dtype != torch.int64:
         raise ValueError(f"video_keys must be int64, got {video_keys.dtype}")
     # A collective over different shapes would hang, or mix up the batches without a word.
-    shapes = _gather(torch.tensor([video_embeds.shape], device=video_embeds.device)).tolist()
+    shapes = distributed.gather(torch.tensor([video_embeds.shape], device=video_embeds.device)).tolist()
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(
             f"every process must have as many videos, frames and dimensions, got {shapes} in order of rank: "

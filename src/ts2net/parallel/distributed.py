@@ -1,0 +1,210 @@
+"""The processes of a distributed run: who this one is, and what they exchange.
+
+Every function works in a run of one process too, started by a launcher or not.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from operator import itemgetter
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+
+from ..errors import one_line
+
+_TIMEOUT = timedelta(days=7)  # a process that dies closes its connections, which the others see at once
+
+Part = tuple[torch.Tensor, ...]
+"""The numbers of some rows, int64 of shape `(n,)`, and tensors of shape `(n, ...)` that hold these rows."""
+
+T = TypeVar("T")
+
+
+class MainProcessError(RuntimeError):
+    """The main process failed. It reports the error itself."""
+
+
+def is_distributed() -> bool:
+    """Whether this process has joined a distributed run, of one process or more."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def num_processes() -> int:
+    """Number of processes of the run."""
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if is_distributed() else 0
+
+
+def is_main_process() -> bool:
+    """Whether this is the process of rank 0."""
+    return rank() == 0
+
+
+def is_first_process_to(action: str) -> bool:
+    """Whether this process is the first of the run to ask for `action`.
+
+    Unlike a collective, it waits for no other process.
+    """
+    world = dist.group.WORLD if is_distributed() else None
+    if world is None:
+        return True
+    try:
+        return world.get_group_store().add(f"ts2net {action}", 1) == 1
+    except dist.DistError:  # the process that held the store is gone
+        return True
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tensors, over the backend of the run
+
+
+def gather(tensor: torch.Tensor) -> torch.Tensor:
+    """Concatenate a tensor of shape `(n, ...)` over all processes, in order of rank, to `(P * n, ...)`.
+
+    Every process must hold the same shape and dtype.
+    """
+    if num_processes() == 1:
+        return tensor
+    gathered = tensor.new_empty(num_processes() * len(tensor), *tensor.shape[1:])
+    dist.all_gather_single(gathered, tensor.contiguous())
+    return gathered
+
+
+def gather_with_gradient(tensor: torch.Tensor) -> torch.Tensor:
+    """Like [`gather`], with a gradient.
+
+    Backward, each process gets the sum over processes of the gradient for its own part, so every process must take
+    part in the backward pass.
+    """
+    if num_processes() == 1:
+        return tensor
+    return _GatherWithGradient.apply(tensor)
+
+
+class _GatherWithGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, tensor):
+        return gather(tensor)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_gathered):
+        grad = grad_gathered.new_empty(len(grad_gathered) // num_processes(), *grad_gathered.shape[1:])
+        dist.reduce_scatter_single(grad, grad_gathered.contiguous())
+        return grad
+
+
+def mean_over_processes(tensor: torch.Tensor) -> torch.Tensor:
+    """Average a tensor over all processes, without gradient. Every process must hold the same shape and dtype."""
+    if num_processes() == 1:
+        return tensor
+    mean = tensor.clone()
+    dist.all_reduce(mean)
+    return mean / num_processes()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Anything, on the CPU
+
+
+@contextlib.contextmanager
+def cpu_group() -> Iterator[dist.ProcessGroup | None]:
+    """A group of all processes that exchanges CPU tensors and objects; `None` in a run of one process.
+
+    It is a gloo group whatever the backend of the run, so nothing needs room on a GPU, and its timeout is long enough
+    for a process to wait for a slower one. Every process must enter it.
+    """
+    if num_processes() == 1:
+        yield None
+        return
+    group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
+    try:
+        yield group
+    finally:
+        dist.destroy_process_group(group)
+
+
+def gather_rows(parts: list[Part], num_rows: int, group: dist.ProcessGroup | None) -> list[torch.Tensor]:
+    """Join the parts of all processes on the main process.
+
+    Args:
+        parts: This process's parts. All parts of the run have the same number of tensors, of the same shapes but for
+            the number of rows.
+        num_rows: Number of rows of the result.
+        group: From [`cpu_group`].
+
+    Returns:
+        On the main process the joined tensors, of shape `(num_rows, ...)`. Rows that no part holds are zero. Empty on
+        the other processes, and where no process has a part.
+    """
+    joined: list[torch.Tensor] = []
+    for numbers, *tensors in _gather_parts(parts, group):
+        joined = joined or [tensor.new_zeros(num_rows, *tensor.shape[1:]) for tensor in tensors]
+        for whole, tensor in zip(joined, tensors, strict=True):
+            whole[numbers] = tensor
+    return joined
+
+
+def _gather_parts(parts: list[Part], group: dist.ProcessGroup | None) -> Iterator[Part]:
+    """Yield the parts of all processes, one at a time, on the main process; nothing on the others."""
+    if group is None:
+        yield from parts
+        return
+    # Point to point: a collective needs parts of one size.
+    shapes = gather_objects([[(tensor.shape, tensor.dtype) for tensor in part] for part in parts], group)
+    if group.rank():
+        for part in parts:
+            for tensor in part:
+                dist.send(tensor.contiguous(), dst=0, group=group)
+        return
+    yield from parts
+    for source in range(1, group.size()):
+        for shapes_of_part in shapes[source]:
+            received = tuple(torch.empty(shape, dtype=dtype) for shape, dtype in shapes_of_part)
+            for tensor in received:
+                dist.recv(tensor, src=source, group=group)
+            yield received
+
+
+def gather_objects(item: Any, group: dist.ProcessGroup | None) -> list[Any]:
+    """Return the items of all processes, in order of rank, on the main process; an empty list on the others."""
+    if group is None:
+        return [item]
+    items = [None] * group.size() if group.rank() == 0 else None
+    dist.gather_object(item, items, dst=0, group=group)
+    return items or []
+
+
+def gather_dicts(entries: dict[int, T], group: dist.ProcessGroup | None) -> dict[int, T]:
+    """Return the entries of all processes, ordered by key, on the main process; an empty dict on the others."""
+    everyones = gather_objects(entries, group)
+    return dict(sorted((item for entries in everyones for item in entries.items()), key=itemgetter(0)))
+
+
+def on_main_process(work: Callable[[], T], group: dist.ProcessGroup | None) -> T:
+    """Call `work` on the main process alone and return its result on all.
+
+    Raises:
+        MainProcessError: On the other processes, if it fails. The main process raises the error itself.
+    """
+    if group is None:
+        return work()
+    result, failure = None, None
+    if group.rank() == 0:
+        try:
+            result = work()
+        except Exception as error:
+            failure = error
+    outcome = [result, None if failure is None else one_line(failure)]
+    dist.broadcast_object_list(outcome, src=0, group=group)
+    if failure is not None:
+        raise failure
+    if outcome[1] is not None:
+        raise MainProcessError(f"the main process had to stop: {outcome[1]}")
+    return cast(T, outcome[0])
