@@ -102,7 +102,7 @@ def test_a_picture_is_made_anew_and_nothing_else_is_overwritten(
     for file in (old, empty):
         assert run(*args, file).code == 0
         assert read(file) == drawn(video)
-    for file, words in ((text, "is no PNG"), (folder, "is a folder")):
+    for file, words in ((text, "is no PNG file"), (folder, "is a folder")):
         failed = run(*args, file)
         assert (failed.code, failed.out) == (1, "")
         assert failed.err.startswith(f"error: --out: {file} ")
@@ -153,7 +153,7 @@ def test_a_model_without_shifted_tokens_says_so(run: Run, video: Path, tmp_path:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_not_waited_for(run: Run, model: Path, video: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    assert "is no PNG" in run("-m", model, "-v", video, "-t", "a", "-o", tmp_path / "pipe.png").err
+    assert "expected a PNG file" in run("-m", model, "-v", video, "-t", "a", "-o", tmp_path / "pipe.png").err
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from ts2net.benchmarks import Row
 from ts2net.data import load_benchmark, read_manifest
 from ts2net.data.columns import standard_features
 from ts2net.data.dataset_card import write_card
-from ts2net.data.shards import Manifest, Shard, ShardWriter, assign_to_shards, shard_name, write_text
+from ts2net.data.shards import Manifest, Shard, ShardWriter, assign_to_shards, shard_name
+from ts2net.files import write_whole
 
 ROWS = [
     Row("plain", ("one", "two")),
@@ -45,7 +46,7 @@ def write_prepared(folder: Path, split: str = "train", benchmark: str = "vatex")
                 writer.add(ROWS[place], video_of(ROWS[place]))
         shards.append(Shard(path.name, writer.videos, writer.captions, path.stat().st_size))
     manifest = Manifest(benchmark, split, len(ROWS), sum(len(row.captions) for row in ROWS), tuple(shards))
-    write_text(folder / f"{split}.json", manifest.to_json())
+    write_whole(folder / f"{split}.json", manifest.to_json())
     write_card(folder)
     return folder
 
@@ -242,7 +243,7 @@ def test_a_clip_without_captions_is_an_error(tmp_path: Path) -> None:
         writer.add(Row("video0", ()), b"video")
     size = (folder / "train-00000.tar").stat().st_size
     manifest = Manifest("vatex", "train", 1, 0, (Shard("train-00000.tar", 1, 0, size),))
-    write_text(folder / "train.json", manifest.to_json())
+    write_whole(folder / "train.json", manifest.to_json())
     with pytest.raises(ValueError, match=r"train-00000\.tar: 'video0' isn't a video with an id and captions"):
         next(iter(load_benchmark("vatex", folder, "train")))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from packaging.requirements import Requirement
 
+from ..files import write_whole
 from ..search.sources import locate
 from ..search.store import Store, name_from_text
 from ..videos.finding import VIDEO_SUFFIXES
@@ -95,9 +96,9 @@ def write_space(
             trim_blocks=True,
         )
         for name in ("app.py", "README.md"):
-            _write(space / name, environment.get_template(f"space_{name}.jinja").render(values))
-        _write(space / "requirements.txt", "".join(f"{line}\n" for line in _requirements()))
-        _write(space / ".gitattributes", _LARGE_FILES)
+            write_whole(space / name, environment.get_template(f"space_{name}.jinja").render(values))
+        write_whole(space / "requirements.txt", "".join(f"{line}\n" for line in _requirements()))
+        write_whole(space / ".gitattributes", _LARGE_FILES)
         if target.exists():
             target.rmdir()
         space.rename(target)
@@ -141,7 +142,3 @@ def _requirements() -> list[str]:
             requirement.marker = None
             lines.append(str(requirement))
     return sorted(set(lines))
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8", newline="\n")

@@ -8,6 +8,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..files import whole_file
 from ..videos.finding import VIDEO_SUFFIXES
 
 _LONGEST_STEM = 40
@@ -124,12 +125,8 @@ def copy_whole(upload: str, kept: Path) -> None:
     if kept.exists():
         return
     kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_name(f".{kept.name}.{os.getpid()}")
-    try:
+    with whole_file(kept) as partial:
         shutil.copyfile(upload, partial)
-        partial.replace(kept)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def safe_name(name: str, digest: str) -> str:

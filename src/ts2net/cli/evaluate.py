@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +16,9 @@ from rich.text import Text
 from .. import __version__
 from ..benchmarks import BENCHMARKS
 from ..errors import one_line
+from ..files import write_whole
 from .app import app, hush_loading
+from .options import check_output
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -125,7 +126,7 @@ def evaluate(
     """
     user_data = _parse_data(benchmark, data)
     if json_file is not None:
-        _check_place(json_file)
+        check_output("--json", json_file, "a file for the results")
     recipe = BENCHMARKS.get(benchmark)
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
         from ..data.loading import NAMES, load_benchmark, read_manifest
@@ -179,7 +180,7 @@ def evaluate(
     if json_file is not None:
         about: dict[str, Any] = {"model": model, "benchmark": benchmark, "path": path, "split": split}
         about |= {"num_frames": num_frames, "max_words": max_words, "num_left_out_by_prepare": left_out}
-        _write(json_file, json.dumps(about | result.to_dict(), indent=2) + "\n")
+        write_whole(json_file, json.dumps(about | result.to_dict(), indent=2) + "\n")
     if update_card:
         dataset_type = path if benchmark == "dataset" and not Path(path).exists() else benchmark
         try:
@@ -221,14 +222,6 @@ def _processes(device: str | None) -> Iterator["PartialState"]:
         yield state
     finally:
         state.destroy_process_group()
-
-
-def _check_place(file: Path) -> None:
-    """Refuse, before any work, a file that can't be written."""
-    if file.is_dir():
-        raise IsADirectoryError(f"{file} is a folder; expected a file for the results")
-    if not file.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {file}: there is no folder {file.parent}")
 
 
 def _report_broken(result: "RetrievalResult") -> None:
@@ -280,7 +273,7 @@ def _update_card(
     if Path(model).is_dir():
         file = Path(model) / "README.md"
         card = ModelCard.load(file) if file.exists() else make_model_card(config)
-        _write(file, str(add_evaluation(card, evaluation)))
+        write_whole(file, str(add_evaluation(card, evaluation)))
         return
     api = HfApi(library_name="ts2net", library_version=__version__)
     # The card as of the newest commit, whatever the cache holds. If another commit comes first, the Hub refuses ours.
@@ -297,13 +290,3 @@ def _update_card(
         parent_commit=commit,
         commit_message=f"Add the figures on {title}, {split}",
     )
-
-
-def _write(file: Path, content: str) -> None:
-    """Write a file whole or not at all."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        partial.write_text(content, encoding="utf-8", newline="")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)

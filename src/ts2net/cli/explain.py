@@ -1,7 +1,6 @@
 """`ts2net explain`: a picture of where the model looked."""
 
 import contextlib
-import os
 import sys
 from pathlib import Path, PurePath
 from typing import Annotated, Literal
@@ -10,7 +9,9 @@ from urllib.parse import urlsplit
 import typer
 
 from ..errors import one_line
+from ..files import whole_file
 from .app import ManyValuesCommand, app, hush_loading
+from .options import check_output
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -54,7 +55,7 @@ def explain(
 
         ts2net explain -m me/my-ts2net -v a.mp4 -t "rain" "a man slices bread" --start 30 --end 42 --shifted -o why.png
     """
-    _check_place(out)
+    _check_out(out)
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints
         from ..explanation import explain as explain_video
         from ..explanation.figure import draw_explanation, read_font
@@ -69,12 +70,8 @@ def explain(
             raise ValueError(f"cannot load the model {model!r}: {one_line(error)}") from error
         explanation = explain_video(network, processor, video, texts, start=start, end=end)
         picture = draw_explanation(explanation, title=_file_name(video), shifted=shifted, font=font)
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
+    with whole_file(out) as partial:
         picture.save(partial, "PNG")
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _file_name(video: str) -> str:
@@ -83,22 +80,12 @@ def _file_name(video: str) -> str:
     return PurePath(path).name or video.partition("://")[0]
 
 
-def _check_place(file: Path) -> None:
-    """Refuse, before any work, a file that can't be written or that is something else's."""
-    if file.is_dir():
-        raise IsADirectoryError(f"--out: {file} is a folder; expected a PNG file to make")
-    if file.suffix.lower() != ".png":
+def _check_out(file: Path) -> None:
+    """Check, before any work, that the picture can be written and replaces nothing but a picture."""
+    if file.suffix.lower() != ".png" and not file.is_dir():
         raise typer.BadParameter(f"expected a file that ends in .png, got {file}", param_hint="--out")
-    if not file.parent.is_dir():
-        raise FileNotFoundError(f"--out: cannot write {file}: there is no folder {file.parent}")
-    if not os.access(file.parent, os.W_OK):
-        raise PermissionError(f"--out: cannot write {file}: the folder {file.parent} can't be written to")
-    if file.exists() and not _is_png_or_empty(file):
-        raise FileExistsError(f"--out: {file} is there and is no PNG; it was left as it is")
-
-
-def _is_png_or_empty(file: Path) -> bool:
-    if not file.is_file():  # a pipe, which would have to be waited for
-        return False
-    with file.open("rb") as content:
-        return content.read(len(_PNG_SIGNATURE)) in (b"", _PNG_SIGNATURE)
+    check_output("--out", file, "a PNG file")
+    if file.exists():
+        with file.open("rb") as content:
+            if content.read(len(_PNG_SIGNATURE)) not in (b"", _PNG_SIGNATURE):
+                raise FileExistsError(f"--out: {file} exists and is no PNG file; it is not replaced")

@@ -3,7 +3,6 @@
 import codecs
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..files import write_whole
 from .app import app, hush_loading
+from .options import check_output
 
 if TYPE_CHECKING:
     from ..search.index import Hit
@@ -89,7 +90,7 @@ def search(
     """
     metadata = _parse_where(where)
     if html is not None:
-        _check_place(html)
+        check_output("--html", html, "a file for the page")
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
         from ..search.index import VideoIndex
 
@@ -104,7 +105,7 @@ def search(
             from ..search.page import Answer, render_page
 
             answers = [Answer(text, hits) for text, hits in zip(texts, results, strict=True)]
-            _write(html, render_page(f"Moments of {Path(index).name or index}", answers))
+            write_whole(html, render_page(f"Moments of {Path(index).name or index}", answers))
 
     if as_json:
         readable = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"  # else JSON's own escapes
@@ -152,21 +153,3 @@ def _parse_where(where: list[str] | None) -> dict[str, str]:
         if parsed.setdefault(name, value) != value:
             raise typer.BadParameter(f"{name} can't be both {parsed[name]!r} and {value!r}", param_hint="--where")
     return parsed
-
-
-def _check_place(file: Path) -> None:
-    """Refuse, before any work, a file that can't be written."""
-    if file.is_dir():
-        raise IsADirectoryError(f"{file} is a folder; expected a file for the page")
-    if not file.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {file}: there is no folder {file.parent}")
-
-
-def _write(file: Path, content: str) -> None:
-    """Write a file whole or not at all."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        partial.write_text(content, encoding="utf-8", newline="")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)

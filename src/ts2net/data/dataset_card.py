@@ -20,7 +20,8 @@ from huggingface_hub.utils import validate_repo_id
 
 from .. import __version__
 from ..benchmarks import BENCHMARKS
-from .shards import Manifest, manifest_name, write_text
+from ..files import write_whole
+from .shards import Manifest, manifest_name
 
 TITLES = {name: benchmark.title for name, benchmark in BENCHMARKS.items()} | {"motion_shapes": "Motion shapes"}
 TAGS = ["ts2net", "text-video-retrieval", "video", "webdataset"]
@@ -59,7 +60,7 @@ def write_card(folder: str | Path) -> Path:
     folder = Path(folder)
     path = folder / "README.md"
     # Not the folder's own path: it may be moved, and its shards are the same wherever they were made.
-    write_text(path, str(make_card(read_manifests(folder), "path/to/this/folder")) + "\n")
+    write_whole(path, str(make_card(read_manifests(folder), "path/to/this/folder")) + "\n")
     return path
 
 

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .shards import Manifest, Remark, Shard, to_json, write_text
+from ..files import write_whole
+from .shards import Manifest, Remark, Shard, to_json
 
 
 @dataclass
@@ -63,11 +64,11 @@ class Notes:
 
     def write_settings(self, settings: dict[str, Any]) -> None:
         """Notes the settings, before the first shard is made."""
-        write_text(self._settings, to_json(settings))
+        write_whole(self._settings, to_json(settings), locked=True)
 
     def write_shard(self, number: int, finished: FinishedShard) -> None:
         """Notes a shard, after it is made."""
-        write_text(self._shard(number), to_json(asdict(finished)))
+        write_whole(self._shard(number), to_json(asdict(finished)), locked=True)
 
     def shards(self, num_shards: int) -> dict[int, FinishedShard]:
         """The shards that were made, by number."""
@@ -108,6 +109,6 @@ def shards_of_manifest(
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    # `write_text` never leaves a file half-written, and nobody else writes these.
+    # `write_whole` never leaves a file half-written, and nobody else writes these.
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return value

@@ -9,6 +9,7 @@ Notable here:
   owner. So the same clips give the same bytes, whoever writes them and however often they were interrupted.
 """
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -24,6 +25,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..benchmarks import Row
+from ..files import whole_file
 
 MAX_SHARDS_IN_PARALLEL = 64
 FEWEST_CLIPS_PER_SHARD = 8
@@ -191,12 +193,14 @@ class ShardWriter:
         self.path = path
         self.videos = 0
         self.captions = 0
-        self._temporary = path.with_name(f".{path.name}.part")
+        self._context = contextlib.ExitStack()
 
     def __enter__(self) -> "ShardWriter":
-        self._file = open(self._temporary, "wb")
-        # Not PAX: its extra headers would be all that such plain members need.
-        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.GNU_FORMAT)
+        with contextlib.ExitStack() as context:  # the split's lock keeps other processes away
+            partial = context.enter_context(whole_file(self.path, locked=True))
+            # Not PAX: its extra headers would be all that such plain members need.
+            self._tar = context.enter_context(tarfile.open(partial, mode="w", format=tarfile.GNU_FORMAT))
+            self._context = context.pop_all()
         return self
 
     def add(self, row: Row, video: bytes | Path) -> None:
@@ -217,28 +221,10 @@ class ShardWriter:
         member.size = size
         self._tar.addfile(member, file)
 
-    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
-        if failed is None:
-            self._tar.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        self._file.close()
-        if failed is None and self.videos:
-            os.replace(self._temporary, self.path)
-            return
-        self._temporary.unlink()
-        if failed is None:  # an empty shard would be a lane of a training batch that never gives a clip
-            self.path.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a small file so that it is never seen half-written."""
-    temporary = path.with_name(f".{path.name}.part")
-    with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    def __exit__(self, *failure: Any) -> None:
+        self._context.__exit__(*failure)
+        if failure[0] is None and not self.videos:
+            self.path.unlink()  # an empty shard would be a lane of a training batch that never gives a clip
 
 
 def to_json(value: Any) -> str:

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..benchmarks import Row
 from ..errors import may_pass, one_line
+from ..files import write_whole
 from ..parallel.pool import Died, available_cores, run_in_order
 from ..video_decoding_ts2net import decode_video
 from ..videos.reencoding import FRAMES_PER_SECOND, QUALITY, SHORT_SIDE, reencode_video
@@ -36,7 +37,6 @@ from .shards import (
     check_split,
     manifest_name,
     shard_name,
-    write_text,
 )
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def prepare_split(
                 f"none of the {len(task.clips)} videos of {task.split!r} can be used, such as {example.id!r}: "
                 f"{example.reason}"
             )
-        write_text(manifest_path, manifest.to_json())
+        write_whole(manifest_path, manifest.to_json(), locked=True)
         notes.clear()
     return manifest
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..data.shards import to_json, write_text
+from ..data.shards import to_json
+from ..files import write_whole
 
 
 class Record:
@@ -58,4 +59,4 @@ class Record:
 
     def _save(self) -> None:
         content = {"settings": self._settings, "seconds": self.seconds, "figures": self.figures}
-        write_text(self._path, to_json(content))
+        write_whole(self._path, to_json(content))

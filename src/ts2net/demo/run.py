@@ -19,7 +19,7 @@ from rich.console import Console
 
 from ..data.loading import load_benchmark
 from ..data.prepare import prepare
-from ..data.shards import write_text
+from ..files import write_whole
 from ..hub import save_hub_folder
 from ..parallel.pool import available_cores
 from ..tables import rankings
@@ -106,7 +106,7 @@ def run_demo(
     facts = _facts(record, photos, training_clips, test_clips, answer.model_class)
     answers = find_answers(model, clips, texts, scores, _TOP_K)
     page = out / "index.html"
-    write_text(page, render_page("Clips found by a TS2-Net", _SUMMARY, facts, answers, len(clips)))
+    write_whole(page, render_page("Clips found by a TS2-Net", _SUMMARY, facts, answers, len(clips)))
     console.print(f"where the model looked, and the clips playing:\n  {page.resolve().as_uri()}", soft_wrap=True)
     console.print(f"next, try:\n  {_next_command(out)}", soft_wrap=True)
     return page
