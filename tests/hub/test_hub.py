@@ -355,7 +355,7 @@ for name in ("nms", "qnms"):
     missing.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 import torchvision
 """
-TORCHVISION_FOLDER = Path(__file__).parents[2] / ".venv" / "side"
+TORCHVISION_FOLDER = Path(sys.prefix) / "side"  # see the Makefile
 
 
 @dataclass(frozen=True)

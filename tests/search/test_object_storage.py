@@ -19,7 +19,7 @@ from ts2net.cli import main
 from ts2net.search import VideoIndex, WindowSettings, index_videos
 from ts2net.search.store import Store
 
-SERVER = Path(__file__).parents[2] / ".venv" / "object-storage"  # of libraries that the package doesn't need
+SERVER = Path(sys.prefix) / "object-storage"  # of libraries that the package doesn't need
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def address() -> Iterator[str]:
                 urllib.request.urlopen(bucket, timeout=10)
                 break
             except urllib.error.URLError:
-                assert server.poll() is None, "the server has ended: `make .venv/object-storage/installed` brings it"
+                assert server.poll() is None, "the server has ended: `make setup` installs it"
                 time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
