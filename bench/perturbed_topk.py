@@ -17,7 +17,7 @@ import time
 
 import torch
 
-from ts2net.modeling_ts2net import perturbed_topk
+from ts2net.perturbed_topk_ts2net import perturbed_topk
 
 
 class PlainPerturbedTopK(torch.autograd.Function):

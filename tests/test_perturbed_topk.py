@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ts2net.modeling_ts2net import perturbed_topk
+from ts2net.perturbed_topk_ts2net import perturbed_topk
 
 
 def plain(scores, noise, k, sigma):
@@ -127,9 +127,9 @@ def test_works_in_inference_mode_and_alike_with_any_number_of_threads(threads):
 
 def test_long_runs_are_worked_on_in_blocks(monkeypatch):
     """Forward and backward cut a run alike, so that the gradient goes with the noise that was drawn."""
-    from ts2net import modeling_ts2net
+    from ts2net import perturbed_topk_ts2net
 
-    monkeypatch.setattr(modeling_ts2net, "_RUN_ELEMENTS", 700)  # two rows of 30 x 10 at a time
+    monkeypatch.setattr(perturbed_topk_ts2net, "_RUN_ELEMENTS", 700)  # two rows of 30 x 10 at a time
     scores = torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
     generator = torch.Generator().manual_seed(5)
     noise = torch.cat([torch.randn(2, 30, 10, generator=generator) for _ in range(3)])

@@ -1,44 +1,33 @@
-"""Other people's weights in: original TS2-Net checkpoints, OpenAI's CLIP files, and any transformers CLIP.
+"""Convert original TS2-Net checkpoints and OpenAI's CLIP files, and start a TS2-Net from any transformers CLIP.
 
-Notable here:
-- A file is read for its tensors only. safetensors has nothing else in it; everything else goes through torch's
-  restricted unpickler, TorchScript archives included, so no code of a checkpoint ever runs.
-- Which tensors a checkpoint must hold is written down as a table from its names to ours. A name that is missing, or
-  that nobody knows, is an error and never a layer that silently stays random.
-- The configuration is read off the shapes. What the shapes don't tell is what the authors' code has as constants.
+Tables map each tensor's name in a checkpoint to its name here. A name that is missing or unknown is an error, so no
+layer stays random by accident. The configuration is derived from the tensors' shapes; what shapes do not tell is a
+constant of the authors' code.
 """
 
-import io
 import math
 import os
-import pickle
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors.torch import load_file
 from torch import Tensor
-from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 from transformers import CLIPConfig, CLIPModel, PreTrainedModel
 
+from .checkpoint_reading import read_state_dict
 from .configuration_ts2net import TS2NetConfig
 from .modeling_ts2net import TS2NetModel
 
 Model = TypeVar("Model", bound=PreTrainedModel)
 
-HEAD_WIDTH = 64  # of every CLIP of OpenAI's, and of the temporal encoder
+HEAD_WIDTH = 64  # in every CLIP of OpenAI and in the temporal encoder
 
-# Keys under which training scripts keep the weights beside an optimiser's state and the like.
-WRAPPERS = ("state_dict", "model_state_dict", "model")
-
-# A module's name in OpenAI's residual blocks, and in transformers' encoder layers.
+# Names of modules in OpenAI's residual blocks -> in transformers' encoder layers.
 BLOCK_MODULES = {
     "ln_1": "layer_norm1",
-    "attn.in_proj": "self_attn.qkv_proj",  # one matrix there, three here
+    "attn.in_proj": "self_attn.qkv_proj",  # one matrix in OpenAI's block, three in transformers'
     "attn.out_proj": "self_attn.out_proj",
     "ln_2": "layer_norm2",
     "mlp.c_fc": "mlp.fc1",
@@ -61,7 +50,7 @@ CLIP_TENSORS = {
     "visual.ln_post.bias": "vision_model.post_layernorm.bias",
     "visual.proj": "visual_projection.weight",
 }
-# OpenAI multiplies by these from the right, a linear layer by its transpose.
+# OpenAI multiplies by these matrices from the right, a linear layer multiplies by its transpose.
 TRANSPOSED = ("text_projection.weight", "visual_projection.weight")
 
 RELEASED_TENSORS = {
@@ -73,47 +62,44 @@ RELEASED_TENSORS = {
     "visual_token_selector.score_predictor.out_conv.2.weight": "token_selector.score_proj.weight",
 }
 
-# Sizes that OpenAI keeps as tensors, and the causal mask that a scripted model may carry.
+# Sizes that OpenAI stores as tensors, and the causal mask that a scripted model may contain.
 CLIP_UNUSED = r"input_resolution|context_length|vocab_size|transformer\.resblocks\.\d+\.attn_mask"
-# Modules that the authors' code makes and saves, and that no output depends on.
+# Modules that the authors' code creates and saves although no output depends on them.
 RELEASED_UNUSED = rf"(visual_prompt_encoder|text_prompt_encoder|text_token_selector)\..+|clip\.({CLIP_UNUSED})"
 
-# What torch.load reads of an archive beside `data/`.
-PLAIN_RECORDS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment")
-
-# A tensor that marks each family of checkpoints, for an error that says what was given instead.
+# A tensor that only one family of checkpoints has, for an error that says what the file is instead.
 FAMILIES = {
     "clip.visual.class_embedding": "a TS2-Net checkpoint of the released code",
     "visual.class_embedding": "an OpenAI CLIP checkpoint",
     "visual.attnpool.positional_embedding": "an OpenAI CLIP with a ResNet, which has no patch tokens; "
     "TS2-Net needs a vision transformer",
-    "vision_model.embeddings.class_embedding": "a file of a transformers model; give the folder that it lies in",
+    "vision_model.embeddings.class_embedding": "a file of a transformers model; give its folder",
 }
 
 
 def convert_original_checkpoint(
     path_or_state_dict: str | os.PathLike[str] | Mapping[str, Any], **config_overrides: Any
 ) -> TS2NetModel:
-    """Make a model from a checkpoint of the released code (`pytorch_model.bin.N`).
+    """Convert a checkpoint of the released code (`pytorch_model.bin.N`).
 
-    Sizes are read off the tensors. Every tensor arrives bit for bit, in float32; the modules that the released code
-    saves but doesn't use are left out. The model computes what the released code does with the noise of its token
+    Sizes are derived from the tensors, which are copied bit for bit in float32. Modules that the released code saves
+    but does not use are left out. The model computes what the released code computes with the noise of its token
     selection switched off.
 
     Args:
         path_or_state_dict: The file, or its contents.
-        config_overrides: Fields of [`TS2NetConfig`] or [`TS2NetVisionConfig`]; they win over what the file implies.
+        config_overrides: Fields of [`TS2NetConfig`] or [`TS2NetVisionConfig`]. They override what the file implies.
 
     Returns:
         The model, in evaluation mode.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file can't be read as tensors alone, lacks a tensor, has one too many, or contradicts
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file cannot be read as tensors alone, lacks a tensor, has an unknown one, or contradicts
             itself or an override.
         TypeError: If an override is no field of the configuration.
     """
-    state, origin = _read(path_or_state_dict)
+    state, origin = read_state_dict(path_or_state_dict)
     shift_layers = _shift_layers(state)
     temporal_layers = _count_blocks(state, "transformerClip")
     names = {
@@ -129,8 +115,8 @@ def convert_original_checkpoint(
     settings = {
         "shift_kind": "token" if shift_layers else "none",
         "shift_layers": shift_layers,
-        # The authors divide the number of tokens, [CLS] counted, by 7: 7 for ViT-B/32 and 28 for ViT-B/16. The tokens
-        # from the frame after start 3 further along whatever the stride.
+        # The authors' stride is the number of tokens, [CLS] included, divided by 7: 7 for ViT-B/32, 28 for ViT-B/16.
+        # Their offset is always 3.
         "shift_stride": num_tokens // 7,
         "shift_offset": 3,
         "num_frames": _num_frames(num_positions, clip_config.text_config.max_position_embeddings),
@@ -140,7 +126,7 @@ def convert_original_checkpoint(
         "temporal_layer_norm_eps": 1e-12,
     }
     config = _config(clip_config, settings | config_overrides, origin)
-    # What an override leaves out of the model is left out of the checkpoint too.
+    # Skip the tensors of modules that an override removes.
     if config.selection_kind != "perturbed_topk":
         names = {theirs: ours for theirs, ours in names.items() if not ours.startswith("token_selector.")}
     if config.temporal_num_layers == 0:
@@ -151,36 +137,35 @@ def convert_original_checkpoint(
 def convert_openai_clip(
     path_or_state_dict: str | os.PathLike[str] | Mapping[str, Any], **config_overrides: Any
 ) -> TS2NetModel:
-    """Start a TS2-Net from a CLIP as OpenAI publishes it, as [`TS2NetModel.from_clip`] does from a transformers one.
+    """Start a TS2-Net from a CLIP file of OpenAI's, as [`TS2NetModel.from_clip`] does from a transformers CLIP.
 
     Args:
         path_or_state_dict: OpenAI's TorchScript archive, a file with its state dict, or the state dict.
         config_overrides: Fields of [`TS2NetConfig`] or [`TS2NetVisionConfig`].
 
     Returns:
-        The model, in evaluation mode: CLIP's tensors bit for bit in float32, the temporal encoder started from the
-        text transformer, the rest initialised.
+        The model, in evaluation mode. CLIP's tensors are copied bit for bit in float32, the temporal encoder starts
+        from the text transformer, and the rest is initialised.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file can't be read as tensors alone, is no CLIP with a vision transformer, lacks a tensor
-            or has one too many.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file cannot be read as tensors alone, is not a CLIP with a vision transformer, lacks a
+            tensor or has an unknown one.
         TypeError: If an override is no field of the configuration.
     """
-    state, origin = _read(path_or_state_dict)
+    state, origin = read_state_dict(path_or_state_dict)
     names = _clip_names(state)
     _check_names(state, names, CLIP_UNUSED, "visual.class_embedding", origin)
     clip_config = _clip_config(state, "", origin)
-    _config(clip_config, config_overrides, origin)  # first, so that a refusal names the file
+    _config(clip_config, config_overrides, origin)  # checked first, so that an error names the file
     clip = _fill(CLIPModel(clip_config), _rename(state, names, origin), origin)
     return TS2NetModel.from_clip_model(clip, **config_overrides)
 
 
 def convert_clip(name_or_path: str | os.PathLike[str], **config_overrides: Any) -> TS2NetModel:
-    """Start a TS2-Net from any CLIP: one file is OpenAI's, a folder or a Hub repository is transformers'.
+    """Start a TS2-Net from any CLIP: a file of OpenAI's, or a folder or Hub repository of transformers.
 
-    Raises:
-        As [`convert_openai_clip`] and [`TS2NetModel.from_clip`] do.
+    See [`convert_openai_clip`] and [`TS2NetModel.from_clip`], also for the errors.
     """
     if os.path.isfile(name_or_path):
         return convert_openai_clip(name_or_path, **config_overrides)
@@ -195,7 +180,7 @@ def _block_names(source: str, target: str, count: int, shift_layers: Iterable[in
     for layer in range(count):
         for theirs, ours in BLOCK_MODULES.items():
             module = theirs.replace("attn.", "attn.net.") if layer in shift_layers else theirs
-            # The fused matrix is a bare parameter of its module, so an underscore joins its name.
+            # The fused matrix is a parameter of the attention module itself, so its name has an underscore.
             joint = "_" if theirs == "attn.in_proj" else "."
             for kind in ("weight", "bias"):
                 names[f"{source}.resblocks.{layer}.{module}{joint}{kind}"] = f"{target}.layers.{layer}.{ours}.{kind}"
@@ -204,12 +189,12 @@ def _block_names(source: str, target: str, count: int, shift_layers: Iterable[in
 
 def _count_blocks(state: Mapping[str, Any], stack: str) -> int:
     pattern = re.compile(re.escape(stack) + r"\.resblocks\.(\d+)\.")
-    # At least one, so that a stack that isn't there at all is missed.
+    # At least one, so that a missing stack shows as missing tensors.
     return max(1, len({match[1] for match in map(pattern.match, state) if match}))
 
 
 def _shift_layers(state: Mapping[str, Any]) -> list[int]:
-    # The authors wrap the attention of a shifted layer in a module that calls it `net`.
+    # The authors wrap the attention of a shifted layer in a module with the attribute `net`.
     pattern = re.compile(r"clip\.visual\.transformer\.resblocks\.(\d{1,4})\.attn\.net\.")
     return sorted({int(match[1]) for match in map(pattern.match, state) if match})
 
@@ -231,7 +216,7 @@ def _check_names(state: Mapping[str, Any], names: Mapping[str, str], unused: str
         raise ValueError(f"{message}; it looks like {others[0]}" if others else message)
     unexpected = [name for name in state if name not in names and not re.fullmatch(unused, name)]
     if unexpected:
-        raise ValueError(f"{origin}: not {FAMILIES[marker]}, nothing is known of {_some(unexpected)}")
+        raise ValueError(f"{origin}: not {FAMILIES[marker]}, it has unknown tensors: {_some(unexpected)}")
 
 
 def _some(names: list[str]) -> str:
@@ -273,7 +258,7 @@ def _clip_config(state: Mapping[str, Tensor], prefix: str, origin: str) -> CLIPC
         "intermediate_size": shape("transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
         "num_hidden_layers": _count_blocks(state, f"{prefix}transformer"),
         "num_attention_heads": text_width // HEAD_WIDTH,
-        # CLIP's vocabulary ends with these two.
+        # The last two tokens of CLIP's vocabulary.
         "bos_token_id": vocab_size - 2,
         "eos_token_id": vocab_size - 1,
     }
@@ -290,16 +275,18 @@ def _clip_config(state: Mapping[str, Tensor], prefix: str, origin: str) -> CLIPC
 
 def _config(clip_config: CLIPConfig, settings: Mapping[str, Any], origin: str) -> TS2NetConfig:
     if "dtype" in settings:
-        raise TypeError("dtype is no setting of a conversion: the weights arrive in float32, use model.to(dtype)")
+        raise TypeError(
+            "a conversion has no setting dtype: it gives float32 weights, convert them with model.to(dtype)"
+        )
     try:
         return TS2NetConfig.from_clip_config(clip_config, **settings)
-    except StrictDataclassError as error:  # its own message has a line for each level of checking
+    except StrictDataclassError as error:  # whose own message has a line per nested validator
         raise ValueError(f"{origin}: {error.__cause__ or error}") from error
 
 
 def _num_frames(num_positions: int, context_length: int) -> int:
-    # The authors keep the text's table of positions for videos of 12 frames, and make a longer one only for the data
-    # sets that they read 64 frames of. Each frame has 4 tokens.
+    # The authors use the text's position table for videos of 12 frames, and a longer one only for the datasets with
+    # 64 frames per video. A frame has 4 tokens.
     return min(12 if num_positions <= context_length else 64, max(1, num_positions // 4))
 
 
@@ -334,123 +321,6 @@ def _fill(model: Model, state: Mapping[str, Tensor], origin: str) -> Model:
             )
     model.load_state_dict(state)
     return model.eval()
-
-
-# Files
-
-
-def _read(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[dict[str, Tensor], str]:
-    """Return the plain state dict, and what to call its source in a message."""
-    if isinstance(source, Mapping):
-        state, origin = source, "the state dict"
-    else:
-        state, origin = _read_file(Path(source)), str(source)
-    for wrapper in WRAPPERS:
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    if not isinstance(state, Mapping) or not any(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{origin}: holds no named tensors")
-    for name, value in state.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(f"{origin}: {name!r} should name a tensor, got a {type(value).__name__}")
-        # A few bytes can pose as a tensor of any size, by strides of 0 or on the meta device.
-        if (
-            value.layout != torch.strided
-            or value.is_nested
-            or value.is_meta
-            or value.nbytes > value.untyped_storage().nbytes()
-        ):
-            raise ValueError(f"{origin}: {name} isn't a plain tensor with all its numbers")
-    prefix = "module." if all(name.startswith("module.") for name in state) else ""  # of DistributedDataParallel
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}, origin
-
-
-def _read_file(path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    with path.open("rb") as file:
-        head = file.read(9)
-    try:
-        if path.suffix == ".safetensors" or head[8:] == b"{":
-            return load_file(path)
-        if head.startswith(b"PK"):
-            return _read_archive(path)
-        if head.startswith(b"\x80"):  # a pickle: how torch.save wrote before version 1.6
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # Torch's own words go on to advise how to load such a file all the same.
-        found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        culprit = f" ({found[1]})" if found else ""
-        raise ValueError(f"{path}: refused, it isn't made of tensors alone{culprit} and could run code") from None
-    except Exception as error:
-        # A broken or a hostile file can fail anywhere in a reader, with any type of error.
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{path}: no whole checkpoint: {reason}") from error
-    raise ValueError(f"{path}: no checkpoint; expected safetensors, or what torch.save or torch.jit.save writes")
-
-
-def _read_archive(path: Path) -> Any:
-    """Read the tensors of what torch.save or torch.jit.save wrote."""
-    if not zipfile.is_zipfile(path):
-        raise ValueError("the end of its archive is missing, so it was cut short")
-    with zipfile.ZipFile(path) as archive:
-        names = [record.filename.partition("/")[2] for record in archive.infolist()]  # below the archive's folder
-        kept = [
-            record
-            for name, record in zip(names, archive.infolist(), strict=True)
-            if name.startswith("data/") or name in PLAIN_RECORDS
-        ]
-        if "data.pkl" not in names:
-            raise ValueError("a zip archive, but without the data.pkl of torch.save and torch.jit.save")
-        # Both store tensors uncompressed, so a record that is larger than its file is a trap.
-        if sum(record.file_size for record in kept) > path.stat().st_size:
-            raise ValueError("its records claim to be larger than the file")
-        if "constants.pkl" not in names:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        # torch.load takes this record as the mark of TorchScript and won't read such an archive for its weights. The
-        # rest, less the code, is what torch.save writes, but for the classes of the modules.
-        plain = io.BytesIO()
-        with zipfile.ZipFile(plain, "w") as copy:
-            for record in kept:
-                copy.writestr(record.filename, archive.read(record))
-
-    plain.seek(0)
-    stand_ins: list[Any] = []
-    for name in get_unsafe_globals_in_checkpoint(plain):
-        if name.startswith("__torch__."):
-            stand_ins.append((_Module, name))
-        elif name.startswith("torch.jit._pickle."):  # these only say of what type a list is
-            stand_ins.append((_first, name))
-    with safe_globals(stand_ins):
-        plain.seek(0)
-        module = torch.load(plain, map_location="cpu", weights_only=True)
-    return module.state_dict()
-
-
-def _first(value: Any, *_: Any) -> Any:
-    return value
-
-
-class _Module:
-    """Stands in for every class of a TorchScript archive: holds attributes and does nothing."""
-
-    def __setstate__(self, attributes: dict[str, Any]) -> None:
-        self.attributes = attributes
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Every tensor by the path of attributes that leads to it; of a module that is used twice, the first."""
-        tensors, visited, waiting = {}, set(), [("", self)]
-        while waiting:
-            prefix, module = waiting.pop()
-            if id(module) in visited:
-                continue
-            visited.add(id(module))
-            for name, value in module.attributes.items():
-                if isinstance(value, Tensor):
-                    tensors[prefix + name] = value.detach()
-                elif isinstance(value, _Module):
-                    waiting.append((f"{prefix}{name}.", value))
-        return tensors
 
 
 __all__ = ["convert_clip", "convert_openai_clip", "convert_original_checkpoint"]

@@ -1,20 +1,13 @@
 """TS2-Net: CLIP turned into a text-video model by token shift and token selection (Liu et al., ECCV 2022).
 
-Read it from the smallest part up: shift, perturbed top-k, selection, temporal encoder, matching, the whole model.
-Notable here:
-- CLIP's own modules and parameter names, so a CLIP checkpoint arrives bit for bit;
-- the perturbed top-k never stores anything of size `draws x K x N`: noise is drawn twice from the same seed;
-- `padding_mode="masked"` keeps padding out of the shift, the attention and the matching, so a video's score does not
-  depend on how far it was padded.
+The file goes from the smallest part to the whole: shift, selection, temporal encoder, matching, model. Modules and
+parameters have the names of transformers' CLIP, so a CLIP checkpoint loads bit for bit.
 
 Shapes: `B` videos, `T` frames, `N` patches a frame, `L = N + 1` tokens a frame ([CLS] first), `C` vision width,
 `D` projection width, `Q` texts, `K` selected patches.
 """
 
-import math
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,13 +28,9 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_ts2net import TS2NetConfig, TS2NetVisionConfig
+from .perturbed_topk_ts2net import perturbed_topk
 
 logger = logging.get_logger(__name__)
-
-# Elements of noise of a run of the perturbed top-k: 4 MiB of float32, which stay in a processor's cache.
-_RUN_ELEMENTS = 2**20
-# Each worker keeps a run, and torch gives each a team of threads of its own: more would cost memory and gain nothing.
-_MAX_WORKERS = 4
 
 # Elements of the largest intermediate of a chunk: 64 MiB of float32. Large enough that a chunk keeps a device busy,
 # small enough that thousands of texts against thousands of videos stay in memory.
@@ -200,158 +189,6 @@ class TS2NetVisionLayer(CLIPEncoderLayer):
         hidden_states = self.layer_norm2(hidden_states)
         hidden_states = self.mlp(hidden_states)
         return residual + hidden_states
-
-
-# ----------------------------------------------------------------------------------------------------------------
-# Perturbed top-k (Berthet et al. 2020, Cordonnier et al. 2021)
-# ----------------------------------------------------------------------------------------------------------------
-
-
-# Seeds, generators and threads are nothing that can be traced: left to torch.compile it would be a dozen small graphs.
-@torch.compiler.disable
-def perturbed_topk(
-    scores: torch.Tensor,
-    k: int,
-    sigma: float = 0.05,
-    num_samples: int = 500,
-    *,
-    noise: torch.Tensor | None = None,
-    generator: torch.Generator | None = None,
-    seeds: torch.Tensor | None = None,
-    gradient: str = "exact",
-) -> torch.Tensor:
-    """Smooth the one-hot top-k: its mean over `num_samples` draws of `scores + sigma * noise`.
-
-    Slot `j` of the result is a distribution over the `N` candidates: where the `j`-th of the `k` winners, in order
-    of position, was found. The gradient of the expectation is `E[(sum_j g_j[index_j]) * noise] / sigma`. Only
-    the winners' indices are kept for it; standard normal noise is drawn once more from its seed.
-
-    Args:
-        scores: Scores of shape `(rows, N)`, any floating dtype. The work is done in float32 (float64 stays).
-        k: Number of winners, 1 to `N`.
-        sigma: Standard deviation of the noise.
-        num_samples: Number of draws.
-        noise: Noise to use instead of drawing it, of shape `(rows, num_samples, N)`.
-        generator: Where the seeds come from, on the CPU; torch's default generator if not given.
-        seeds: Integers of shape `(groups,)`: the rows are cut into so many equal runs, and the noise of each depends
-            on its seed alone. So the same video sees the same noise in any batch, chunk or process.
-        gradient: `"exact"`, or `"diagonal"` for the diagonal of the Jacobian only, as in the released code.
-
-    Returns:
-        Indicators of shape `(rows, k, N)`. Each slot sums to 1.
-
-    Raises:
-        ValueError: If an argument is out of range or has the wrong shape.
-    """
-    if scores.ndim != 2 or not scores.numel() or not scores.is_floating_point():
-        raise ValueError(f"scores must be a floating tensor of shape (rows, N), got {scores.dtype} {(*scores.shape,)}")
-    rows, num_candidates = scores.shape
-    if not all(isinstance(number, int) for number in (k, num_samples)):
-        raise ValueError(f"k and num_samples must be whole numbers, got {k!r} and {num_samples!r}")
-    if sum(given is not None for given in (noise, generator, seeds)) > 1:
-        raise ValueError("noise, generator and seeds each say where the noise comes from: give one of them")
-    if not 1 <= k <= num_candidates:
-        raise ValueError(f"k must lie between 1 and the {num_candidates} candidates, got {k}")
-    if not 0 < sigma < math.inf or num_samples < 1:
-        raise ValueError(f"sigma must be positive and num_samples at least 1, got {sigma} and {num_samples}")
-    if gradient not in ("exact", "diagonal"):
-        raise ValueError(f"gradient must be 'exact' or 'diagonal', got {gradient!r}")
-    if noise is not None and noise.shape != (rows, num_samples, num_candidates):
-        expected = (rows, num_samples, num_candidates)
-        raise ValueError(f"noise must have shape (rows, num_samples, N) = {expected}, got {(*noise.shape,)}")
-    if noise is None and seeds is None:
-        # As many runs as keep a run's noise in a processor's cache, each with rows enough to be worth a call.
-        groups = max(1, min(rows, rows * num_samples * num_candidates // _RUN_ELEMENTS))
-        while rows % groups:
-            groups -= 1
-        seeds = torch.randint(2**62, (groups,), generator=generator)
-    if seeds is not None and (seeds.ndim != 1 or not len(seeds) or rows % len(seeds) or seeds.is_floating_point()):
-        raise ValueError(
-            f"seeds must be a vector of whole numbers whose length divides the {rows} rows, "
-            f"got {seeds.dtype} of shape {(*seeds.shape,)}"
-        )
-    dtype = torch.promote_types(scores.dtype, torch.float32)
-    source = noise.to(dtype) if noise is not None else seeds.tolist()  # type: ignore[union-attr]
-    return _PerturbedTopK.apply(scores.to(dtype), source, k, sigma, num_samples, gradient)
-
-
-class _PerturbedTopK(torch.autograd.Function):
-    """The mean one-hot top-k forward, the gradient of its expectation backward, a run of rows at a time."""
-
-    @staticmethod
-    def forward(ctx, scores, source, k, sigma, num_samples, gradient):
-        rows, num_candidates = scores.shape
-        index_dtype = torch.uint8 if num_candidates <= 256 else torch.int16 if num_candidates <= 2**15 else torch.int32
-        winners = torch.empty(rows, num_samples, k, dtype=index_dtype, device=scores.device)
-        counts = torch.zeros(rows, k, num_candidates, dtype=scores.dtype, device=scores.device)
-
-        def count(run: slice, noise: torch.Tensor) -> None:
-            perturbed = torch.add(scores[run, None], noise, alpha=sigma)  # (run, n, N)
-            indices = perturbed.topk(k, dim=-1, sorted=False).indices.sort(dim=-1).values  # (run, n, k)
-            winners[run] = indices.to(index_dtype)
-            one_each = counts.new_ones(()).expand(len(indices), k, num_samples)
-            counts[run].scatter_add_(-1, indices.transpose(1, 2), one_each)
-
-        _for_each_run(count, source, scores, num_samples)
-        ctx.save_for_backward(scores, winners, *([source] if isinstance(source, torch.Tensor) else []))
-        ctx.seeds = source if isinstance(source, list) else None
-        ctx.sigma, ctx.gradient = sigma, gradient
-        return counts.div_(num_samples)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_indicators):
-        scores, winners, *noise = ctx.saved_tensors
-        num_samples = winners.shape[1]
-        grad_scores = torch.zeros_like(scores)
-
-        def add_gradient(run: slice, noise: torch.Tensor) -> None:
-            indices = winners[run].long()  # (run, n, k)
-            weights = grad_indicators[run].gather(-1, indices.transpose(1, 2))  # (run, k, n): g_j[index_j]
-            if ctx.gradient == "exact":
-                grad_scores[run] = (weights.sum(1, keepdim=True) @ noise).squeeze(1)
-            else:
-                at_winners = noise.gather(-1, indices).transpose(1, 2)  # (run, k, n)
-                flat = (weights * at_winners).flatten(1)
-                grad_scores[run].scatter_add_(-1, indices.transpose(1, 2).flatten(1), flat)
-
-        _for_each_run(add_gradient, ctx.seeds or noise[0], scores, num_samples)
-        return grad_scores.div_(num_samples * ctx.sigma), None, None, None, None, None
-
-
-def _for_each_run(
-    work: Callable[[slice, torch.Tensor], None], source: torch.Tensor | list[int], scores: torch.Tensor, draws: int
-) -> None:
-    """Call `work(rows, noise)` for each run of rows, with noise from a seed for each or from noise that is all there.
-
-    On a CPU a generator draws with one thread, so runs are worked on side by side; each writes rows of its own.
-    """
-    rows, num_candidates = scores.shape
-    block = max(1, _RUN_ELEMENTS // (draws * num_candidates))
-    step = rows // len(source) if isinstance(source, list) else block
-    inference = torch.is_inference_mode_enabled()
-
-    def do(start: int) -> None:
-        if isinstance(source, list):
-            generator = torch.Generator(scores.device).manual_seed(source[start // step])
-        end = min(start + step, rows)
-        # Both modes hold for one thread alone. A long run is worked on a block at a time, one draw behind the other.
-        with torch.inference_mode(inference), torch.no_grad():
-            for first in range(start, end, block):
-                part = slice(first, min(first + block, end))
-                if isinstance(source, list):
-                    noise = scores.new_empty(part.stop - first, draws, num_candidates).normal_(generator=generator)
-                else:
-                    noise = source[part]
-                work(part, noise)
-
-    workers = min(torch.get_num_threads(), _MAX_WORKERS) if scores.device.type == "cpu" else 1
-    if workers == 1:
-        for start in range(0, rows, step):
-            do(start)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(do, range(0, rows, step)))
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -1058,4 +895,4 @@ def _temporal_from_text(text_model: CLIPTextModel, config: TS2NetConfig) -> dict
 if __package__ == "ts2net":  # the installed package needs no trust_remote_code; a copy beside a checkpoint does
     AutoModel.register(TS2NetConfig, TS2NetModel, exist_ok=True)
 
-__all__ = ["TS2NetModel", "TS2NetOutput", "TS2NetPreTrainedModel", "TS2NetVideoOutput", "perturbed_topk"]
+__all__ = ["TS2NetModel", "TS2NetOutput", "TS2NetPreTrainedModel", "TS2NetVideoOutput"]

@@ -30,6 +30,7 @@ from .card import check_hub_id, make_model_card
 
 HUB_FILES = (
     "configuration_ts2net.py",
+    "perturbed_topk_ts2net.py",
     "modeling_ts2net.py",
     "video_source_ts2net.py",
     "video_sampling_ts2net.py",

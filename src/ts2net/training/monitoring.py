@@ -14,7 +14,7 @@ import torch
 from transformers.utils import logging
 
 from ..configuration_ts2net import TS2NetConfig
-from ..modeling_ts2net import perturbed_topk
+from ..perturbed_topk_ts2net import perturbed_topk
 from ..videos.broken import BrokenVideo
 
 logger = logging.get_logger(__name__)
