@@ -120,7 +120,6 @@ def test_a_picture_is_made_anew_and_nothing_else_is_overwritten(
         ({"--video": __file__}, [__file__, "not a video"]),
         ({"--start": "2", "--end": "1"}, ["end=1.0", "start=2.0"]),
         ({"--start": "100"}, ["start=100.0", "beyond the end"]),
-        ({"--start": "nan"}, ["start", "nan"]),
         ({"--font": "missing.ttf"}, ["font", "missing.ttf"]),
         ({"--font": __file__}, ["font", __file__]),
     ],
@@ -138,6 +137,16 @@ def test_what_goes_wrong_is_one_line_and_leaves_nothing(
     for word in words:
         assert word in failed.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_times_are_typed_as_a_clock_too(run: Run, model: Path, video: Path, tmp_path: Path) -> None:
+    args = ["-m", model, "-v", video, "-t", "a dog", "-o"]
+    assert run(*args, tmp_path / "seconds.png", "--start", "1", "--end", "2").code == 0
+    assert run(*args, tmp_path / "clock.png", "--start", "0:01", "--end", "0:02.0").code == 0
+    assert read(tmp_path / "clock.png") == read(tmp_path / "seconds.png")
+    refused = run(*args, tmp_path / "no.png", "--start", "1:75")
+    assert refused.code == 2
+    assert "expected less than 60 after each colon, got '1:75'" in " ".join(refused.err.replace("│", "").split())
 
 
 def test_a_model_without_shifted_tokens_says_so(run: Run, video: Path, tmp_path: Path) -> None:

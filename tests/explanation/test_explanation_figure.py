@@ -12,7 +12,7 @@ from support.tiny_models import tiny_model, tiny_processor
 from support.video_files import encoded
 from ts2net.explanation import Explanation, explain
 from ts2net.explanation import figure as explanation_figure
-from ts2net.explanation.figure import _TEXT_COLORS, _clock, _Fonts, _lacks, _light, _wrapped, draw_explanation
+from ts2net.explanation.figure import _TEXT_COLORS, _Fonts, _lacks, _light, _wrapped, draw_explanation
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 STRANGE_TEXTS = [
@@ -197,14 +197,6 @@ def test_a_font_is_found_that_has_the_letters(monkeypatch: pytest.MonkeyPatch) -
     given = draw_explanation(explanation(("собака",)), font=FONT)
     assert given.tobytes() == draw_explanation(explanation(("собака",))).tobytes()
     assert draw_explanation(explanation(), font=FONT).tobytes() != draw_explanation(explanation()).tobytes()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "clock"),
-    [(0, "0.0 s"), (3.54, "3.5 s"), (59.94, "59.9 s"), (59.96, "1:00.0"), (64, "1:04.0"), (3661.96, "1:01:02.0")],
-)
-def test_times_are_readable(seconds: float, clock: str) -> None:
-    assert _clock(seconds) == clock
 
 
 @pytest.mark.parametrize(

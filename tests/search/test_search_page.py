@@ -4,7 +4,7 @@ from pathlib import Path
 
 from support.html_pages import HOSTILE, Page, content
 from ts2net.search.index import Hit
-from ts2net.search.page import Answer, clock, render_page
+from ts2net.search.page import Answer, render_page
 
 
 def hit(video: str, thumbnail: bytes = b"jpeg") -> Hit:
@@ -45,16 +45,6 @@ def test_the_page_may_load_nothing_but_its_videos():
     (policy,) = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
     assert policy == "default-src 'none'; img-src data:; media-src file:; style-src 'unsafe-inline'"
     assert "Nothing was found." in page.text
-
-
-def test_times_are_read_as_a_clock():
-    assert [clock(seconds) for seconds in (0, 9.96, 75.25, 3600, 7384.04)] == [
-        "0:00.0",
-        "0:09.9",
-        "1:15.2",
-        "1:00:00.0",
-        "2:03:04.0",
-    ]
 
 
 def test_the_template_is_beside_the_module():

@@ -9,13 +9,14 @@ import io
 import itertools
 import logging
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..clock import clock
 from ..errors import one_line
 from ..explanation import Explanation, draw_frame
 from ..search import Hit
@@ -186,7 +187,7 @@ def _explanation(video: str, explanation: Explanation) -> str:
     frames = [
         {
             "picture": _jpeg(explanation, frame),
-            "time": _clock(second) + (f".{int(second * 10) % 10}" if tenths else ""),
+            "time": clock(second, tenths),
             "weight": float(explanation.weights[0, frame]),
         }
         for frame, second in enumerate(explanation.seconds)
@@ -208,13 +209,6 @@ def _jpeg(explanation: Explanation, frame: int) -> bytes:
     return file.getvalue()
 
 
-def _clock(seconds: float) -> str:
-    """75.2 as 1:15."""
-    minutes, second = divmod(int(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
 def _data_uri(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
 
@@ -224,7 +218,7 @@ def _read(name: str) -> str:
 
 
 _environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
-_environment.filters |= {"clock": _clock, "data_uri": _data_uri, "shown_name": shown_name}
+_environment.filters |= {"clock": partial(clock, tenths=False), "data_uri": _data_uri, "shown_name": shown_name}
 
 
 def _render(template: str, **values: Any) -> str:

@@ -1,13 +1,14 @@
 """`ts2net convert`: other people's weights into a TS2-Net folder."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import one_line
+from ..named_values import json_or_text
 from .app import app, hush_loading
+from .options import named_values
 
 TOKENIZER_ADVICE = "give CLIP's with --tokenizer, such as --tokenizer openai/clip-vit-base-patch32"
 
@@ -47,7 +48,7 @@ def convert_original(
 
         ts2net convert original pytorch_model.bin.4 my-ts2net --tokenizer openai/clip-vit-base-patch32
     """
-    overrides = _parse_settings(settings)
+    overrides = _overrides(settings)
     if tokenizer is None:
         raise typer.BadParameter(f"{source} has no tokenizer: {TOKENIZER_ADVICE}", param_hint="--tokenizer")
     _check_destination(destination, overwrite)
@@ -85,7 +86,7 @@ def convert_clip(
 
         ts2net convert clip openai/clip-vit-base-patch32 long --set num_frames=64 --set shift_layers=[8,9,10,11]
     """
-    overrides = _parse_settings(settings)
+    overrides = _overrides(settings)
     is_file = Path(source).is_file()
     if is_file and tokenizer is None:
         raise typer.BadParameter(f"{source} has no tokenizer: {TOKENIZER_ADVICE}", param_hint="--tokenizer")
@@ -100,18 +101,13 @@ def convert_clip(
     _save(convert(source, **overrides), tokenizer or source, destination, base_model)
 
 
-def _parse_settings(settings: list[str] | None) -> dict[str, Any]:
-    """Read `field=value` arguments; a value is JSON, or else a word."""
-    parsed = {}
-    for setting in settings or []:
-        field, equals, value = setting.partition("=")
-        if not equals or not field.isidentifier():
-            raise typer.BadParameter(f"expected FIELD=VALUE, got {setting!r}", param_hint="--set")
-        try:
-            parsed[field] = json.loads(value)
-        except ValueError:
-            parsed[field] = value
-    return parsed
+def _overrides(settings: list[str] | None) -> dict[str, Any]:
+    """Read the fields of the configuration that `--set` changes."""
+    values = named_values("--set", settings, "FIELD=VALUE")
+    for field, value in values.items():
+        if not field.isidentifier():
+            raise typer.BadParameter(f"expected FIELD=VALUE, got {f'{field}={value}'!r}", param_hint="--set")
+    return {field: json_or_text(value) for field, value in values.items()}
 
 
 def _check_destination(folder: Path, overwrite: bool) -> None:

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -18,7 +18,7 @@ from ..benchmarks import BENCHMARKS
 from ..errors import one_line
 from ..files import write_whole
 from .app import app, hush_loading
-from .options import check_output
+from .options import BatchSize, Device, Revision, WeightType, check_output, named_values
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -59,7 +59,7 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="Name of the split.", show_default="the one that is reported")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Videos encoded at a time, by each process.")] = 16,
+    batch_size: BatchSize = 16,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode, for each process that encodes.")] = 2,
     num_frames: Annotated[
         int | None,
@@ -82,16 +82,9 @@ def evaluate(
         list[str] | None,
         typer.Option("--data", metavar="NAME=VALUE", help="Says more of your own data, see above; may be repeated."),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where to compute, such as cpu or cuda:1.  [default: a GPU if there is one]")
-    ] = None,
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="Type of the weights; auto is the checkpoint's own."),
-    ] = "auto",
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of the model's repository.", show_default="main")
-    ] = None,
+    device: Device = None,
+    dtype: WeightType = "auto",
+    revision: Revision = None,
 ) -> None:
     """Search a benchmark's videos with its captions, and its captions with its videos.
 
@@ -190,16 +183,14 @@ def evaluate(
 
 
 def _parse_data(benchmark: str, data: list[str] | None) -> dict[str, str]:
-    """Read `name=value` arguments, of the names that this kind of data has."""
-    known = _DATA_SETTINGS.get(benchmark, ())
-    parsed = {}
-    for setting in data or []:
-        name, equals, value = setting.partition("=")
-        if not equals or name not in known:
-            expected = f"NAME=VALUE with one of {', '.join(known)}" if known else f"none for {benchmark}"
-            raise typer.BadParameter(f"expected {expected}, got {setting!r}", param_hint="--data")
-        parsed[name] = value
-    return parsed
+    """Read the values of `--data`, which have the names that this kind of data takes."""
+    names = _DATA_SETTINGS.get(benchmark, ())
+    form = f"NAME=VALUE with one of {', '.join(names)}" if names else f"none for {benchmark}"
+    values = named_values("--data", data, form)
+    for name, value in values.items():
+        if name not in names:
+            raise typer.BadParameter(f"expected {form}, got {f'{name}={value}'!r}", param_hint="--data")
+    return values
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from pathlib import Path, PurePath
-from typing import Annotated, Literal
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
@@ -11,19 +11,19 @@ import typer
 from ..errors import one_line
 from ..files import whole_file
 from .app import ManyValuesCommand, app, hush_loading
-from .options import check_output
+from .options import Device, Model, Revision, Texts, WeightType, check_output, time_option
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @app.command(cls=ManyValuesCommand)
 def explain(
-    model: Annotated[str, typer.Option("--model", "-m", help="A model's folder, or a repository on the Hub.")],
+    model: Model,
     video: Annotated[str, typer.Option("--video", "-v", help="Path or address of the video.")],
-    texts: Annotated[list[str], typer.Option("--text", "-t", metavar="TEXT...", help="Sentences to explain it for.")],
+    texts: Texts,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="PNG", help="The picture to make.")],
-    start: Annotated[float | None, typer.Option(help="Second at which a moment of the video begins.")] = None,
-    end: Annotated[float | None, typer.Option(help="Second at which it ends.")] = None,
+    start: Annotated[float | None, time_option("Where a moment of the video begins, in seconds or as 20:08.")] = None,
+    end: Annotated[float | None, time_option("Where it ends.")] = None,
     shifted: Annotated[
         bool, typer.Option("--shifted", help="Also mark the tokens that frames take from their neighbours.")
     ] = False,
@@ -33,16 +33,9 @@ def explain(
             metavar="FILE", help="A font that has the letters of the texts.  [default: one that is installed]"
         ),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where to compute, such as cpu or cuda:1.  [default: a GPU if there is one]")
-    ] = None,
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="Type of the weights; auto is the checkpoint's own."),
-    ] = "auto",
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of the repository.", show_default="main")
-    ] = None,
+    device: Device = None,
+    dtype: WeightType = "auto",
+    revision: Revision = None,
 ) -> None:
     """Draw where the model looked in a video for some texts.
 
@@ -53,7 +46,7 @@ def explain(
 
         ts2net explain --model demo/model --video a.mp4 --text "a dog catches a frisbee" --out why.png
 
-        ts2net explain -m me/my-ts2net -v a.mp4 -t "rain" "a man slices bread" --start 30 --end 42 --shifted -o why.png
+        ts2net explain -m me/my-ts2net -v a.mp4 -t "rain" --start 20:08 --end 20:20 --shifted -o why.png
     """
     _check_out(out)
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints

@@ -1,8 +1,6 @@
 """`ts2net index`: from videos to an index that is searched."""
 
-import codecs
 import contextlib
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +14,8 @@ from rich.table import Table
 
 from ..errors import report_error
 from .app import app, hush_loading
+from .options import BatchSize, Device, DType, Json, Revision, Workers
+from .output import print_json
 
 if TYPE_CHECKING:
     from ..search.indexing import IndexReport
@@ -65,27 +65,16 @@ def index(
     drop_missing: Annotated[
         bool, typer.Option("--drop-missing", help="Take videos out of the index whose files are gone.")
     ] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="Processes that decode; 0 is this one only, which a hostile video may hold up.",
-            show_default="one a core",
-        ),
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows encoded at a time.")] = 16,
-    device: Annotated[
-        str | None, typer.Option(help="Where to compute, such as cpu or cuda:1.  [default: a GPU if there is one]")
-    ] = None,
+    workers: Workers = None,
+    batch_size: BatchSize = 16,
+    device: Device = None,
     dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"] | None,
+        DType | None,
         typer.Option(
             help="Type of the weights; auto is the checkpoint's own.", show_default="the index's, or else auto"
         ),
     ] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of the model's repository.", show_default="main")
-    ] = None,
+    revision: Revision = None,
     engine: Annotated[
         Literal["local", "ray"],
         typer.Option(help="local is this machine; ray a cluster whose machines see the videos under the same paths."),
@@ -94,7 +83,7 @@ def index(
         str | None,
         typer.Option(help="Of the cluster, such as 10.0.0.1:6379.", show_default="a Ray of this machine alone"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs; see above.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Make an index of videos, or bring one up to date.
 
@@ -182,9 +171,8 @@ def _settings(
 
 
 def _print_json(out: str, report: "IndexReport") -> None:
-    readable = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"  # else JSON's own escapes
     broken = [{"video": video.video_id, "reason": video.reason} for video in report.broken]
-    print(json.dumps({"index": out} | asdict(report) | {"broken": broken}, ensure_ascii=not readable, indent=2))
+    print_json({"index": out} | asdict(report) | {"broken": broken})
 
 
 def _print_report(report: "IndexReport") -> None:

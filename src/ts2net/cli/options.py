@@ -1,8 +1,67 @@
-"""What several commands share of their options."""
+"""Options that several commands have, and checks of their values.
+
+A command that deviates in one point writes its own option.
+"""
 
 from pathlib import Path
+from typing import Annotated, Literal
 
+import typer
+
+from ..clock import parse_clock
 from ..files import check_writable
+from ..named_values import parse_named_values
+
+Model = Annotated[str, typer.Option("--model", "-m", help="A model's folder, or a repository on the Hub.")]
+IndexModel = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Where the index's model is now.", show_default="where the index says"),
+]
+Texts = Annotated[list[str], typer.Option("--text", "-t", metavar="TEXT...", help="Sentences to score.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="Where to compute, such as cpu or cuda:1.", show_default="a GPU if there is one"),
+]
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+WeightType = Annotated[DType, typer.Option("--dtype", help="Type of the weights; auto is the checkpoint's own.")]
+Revision = Annotated[
+    str | None, typer.Option(help="Branch, tag or commit of the model's repository.", show_default="main")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Processes that decode videos; 0 is this one only, which a hostile video may hold up.",
+        show_default="one a core",
+    ),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Videos or windows encoded at a time, by each process.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs; see above.")]
+
+
+def _time(text: str) -> float:
+    try:
+        return parse_clock(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def time_option(help: str) -> typer.models.OptionInfo:
+    """Make an option for a time of a video: seconds, or `20:08`."""
+    option: typer.models.OptionInfo = typer.Option(help=help, parser=_time, metavar="TIME")
+    return option
+
+
+def named_values(option: str, arguments: list[str] | None, form: str = "NAME=VALUE") -> dict[str, str]:
+    """Read the values of a repeatable `NAME=VALUE` option.
+
+    Raises:
+        typer.BadParameter: If one has another form, or two give a name different values.
+    """
+    try:
+        return parse_named_values(arguments or [], form)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 def check_output(option: str, file: Path, content: str) -> None:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .app import ManyValuesCommand, app
+from .options import Workers
 
 if TYPE_CHECKING:
     from ..data.shards import Manifest
@@ -58,10 +59,7 @@ def prepare(
         int | None, typer.Option("--clips", min=1, help="Clips a split of motion_shapes.", show_default="2000 or 200")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the order of the clips, and of motion_shapes.")] = 0,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=0, help="Processes that read videos; 0 is this one only.", show_default="one a core"),
-    ] = None,
+    workers: Workers = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Make anew what has other settings.")] = False,
     push_to_hub: Annotated[
         str | None, typer.Option(metavar="REPO", help="Dataset repository to push it all to.", show_default=False)

@@ -1,10 +1,8 @@
 """`ts2net score`: texts against videos."""
 
-import codecs
 import contextlib
-import json
 import sys
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,35 +11,28 @@ from rich.progress import track
 from ..errors import one_line, report_error
 from ..tables import best_first, rankings, score_matrix
 from .app import ManyValuesCommand, app, hush_loading
+from .options import Device, Json, Model, Revision, Texts, WeightType
+from .output import print_json
 
 
 @app.command(cls=ManyValuesCommand)
 def score(
-    model: Annotated[str, typer.Option("--model", "-m", help="A model's folder, or a repository on the Hub.")],
+    model: Model,
     videos: Annotated[
         list[str],
         typer.Option("--video", "--videos", "-v", metavar="VIDEO...", help="Paths or addresses of videos."),
     ],
-    texts: Annotated[
-        list[str], typer.Option("--text", "-t", metavar="TEXT...", help="Sentences to score them against.")
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs; see above.")] = False,
+    texts: Texts,
+    as_json: Json = False,
     top_k: Annotated[
         int | None, typer.Option("--top-k", min=1, help="List only the best K videos of each text.")
     ] = None,
     best_second: Annotated[
         bool, typer.Option("--best-second", help="Also say at which second of each video a text fits best.")
     ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="Where to compute, such as cpu or cuda:1.  [default: a GPU if there is one]")
-    ] = None,
-    dtype: Annotated[
-        Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="Type of the weights; auto is the checkpoint's own."),
-    ] = "auto",
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of the repository.", show_default="main")
-    ] = None,
+    device: Device = None,
+    dtype: WeightType = "auto",
+    revision: Revision = None,
 ) -> None:
     """Score texts against videos: the higher, the better they fit.
 
@@ -96,9 +87,7 @@ def score(
                 for column in best_first(scores[place])[:top_k]
             ]
             results.append({"text": text, "videos": ranking})
-        readable = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"  # else JSON's own escapes
-        answer = {"model": model, "results": results, "errors": errors}
-        print(json.dumps(answer, ensure_ascii=not readable, indent=2))
+        print_json({"model": model, "results": results, "errors": errors})
     elif scored:
         console = Console(highlight=False)
         if top_k is None and not best_second:

@@ -1,8 +1,6 @@
 """`ts2net search`: sentences in, moments of videos out."""
 
-import codecs
 import contextlib
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..clock import clock
 from ..files import write_whole
 from .app import app, hush_loading
-from .options import check_output
+from .options import Device, IndexModel, Json, check_output, named_values
+from .output import print_json
 
 if TYPE_CHECKING:
     from ..search.index import Hit
@@ -48,20 +48,13 @@ def search(
         list[str] | None,
         typer.Option("--where", metavar="NAME=VALUE", help="Only videos of which this is known; may be repeated."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs; see above.")] = False,
+    as_json: Json = False,
     html: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Also write a page of pictures that play.", show_default=False),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", help="Where the model is now, if it has moved.", show_default="where the index says"
-        ),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where to compute, such as cpu or cuda:1.  [default: a GPU if there is one]")
-    ] = None,
+    model: IndexModel = None,
+    device: Device = None,
 ) -> None:
     """Find the moments of videos that sentences describe, best first.
 
@@ -88,7 +81,7 @@ def search(
 
     Times are seconds from the start of the video; "second" is where the best frame is.
     """
-    metadata = _parse_where(where)
+    metadata = named_values("--where", where)
     if html is not None:
         check_output("--html", html, "a file for the page")
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
@@ -108,15 +101,14 @@ def search(
             write_whole(html, render_page(f"Moments of {Path(index).name or index}", answers))
 
     if as_json:
-        readable = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"  # else JSON's own escapes
-        answer = {
+        answer: dict[str, Any] = {
             "index": index,
             "results": [
                 {"text": text, "hits": [_as_dict(hit) for hit in hits]}
                 for text, hits in zip(texts, results, strict=True)
             ],
         }
-        print(json.dumps(answer, ensure_ascii=not readable, indent=2))
+        print_json(answer)
         return
     console = Console(highlight=False)
     for text, hits in zip(texts, results, strict=True):
@@ -130,8 +122,6 @@ def _as_dict(hit: "Hit") -> dict[str, Any]:
 
 
 def _table(text: str, hits: Sequence["Hit"]) -> Table:
-    from ..search.page import clock
-
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(text, style="bold"), title_justify="left")
     table.add_column("", justify="right")
     table.add_column("video", overflow="fold")
@@ -142,14 +132,3 @@ def _table(text: str, hits: Sequence["Hit"]) -> Table:
         name = hit.video_id.encode(errors="backslashreplace").decode()
         table.add_row(str(rank), Text(name), *times, f"{hit.score:.2f}")
     return table
-
-
-def _parse_where(where: list[str] | None) -> dict[str, str]:
-    parsed: dict[str, str] = {}
-    for condition in where or []:
-        name, equals, value = condition.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"expected NAME=VALUE, got {condition!r}", param_hint="--where")
-        if parsed.setdefault(name, value) != value:
-            raise typer.BadParameter(f"{name} can't be both {parsed[name]!r} and {value!r}", param_hint="--where")
-    return parsed

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .app import app, hush_loading
+from .options import Device, IndexModel
 
 
 @app.command("app")
@@ -17,13 +18,8 @@ def serve(
         str, typer.Option(help="Address to listen on. 0.0.0.0 lets other computers in: there is no password.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is any free one.")] = 7860,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", help="Where the index's model is now.", show_default="where it was"),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where to compute, such as cpu or cuda:1.  [default: a GPU if there is one]")
-    ] = None,
+    model: IndexModel = None,
+    device: Device = None,
     uploads: Annotated[
         Path | None,
         typer.Option(help="Folder for added videos.", show_default="INDEX-uploads"),

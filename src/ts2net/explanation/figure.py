@@ -14,6 +14,7 @@ from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
 
+from ..clock import clock
 from .explaining import Box, Explanation, outline
 
 Color = tuple[int, int, int]
@@ -142,7 +143,7 @@ def _tile(explanation: Explanation, frame: int, shifted: bool) -> Image.Image:
     """A frame, its time, and a bar a text."""
     picture = _frame(explanation, frame, shifted)
     longest = float(explanation.weights.max())
-    lines = [_label(_clock(explanation.seconds[frame]), _SMALL, _INK)]
+    lines = [_label(clock(explanation.seconds[frame]), _SMALL, _INK)]
     for number, weights in enumerate(explanation.weights):
         weight, is_heaviest = float(weights[frame]), frame == weights.argmax()
         before = [_label(str(number + 1), _SMALL, _color(number))] if len(explanation.weights) > 1 else []
@@ -299,17 +300,6 @@ def _lacks(font: Font, text: str) -> int:
     """How many of a text's letters a font does not have."""
     box = bytes(font.getmask(_NO_CHARACTER))
     return sum(bytes(font.getmask(character)) == box for character in set(text) if not character.isspace())
-
-
-def _clock(seconds: float) -> str:
-    """A time in the video: "4.0 s", "1:04.0" or "1:01:04.0"."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    tenths = round(seconds * 10)
-    minutes, tenths = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    front = f"{hours}:{minutes:02}" if hours else f"{minutes}"
-    return f"{front}:{tenths / 10:04.1f}"
 
 
 def _color(number: int) -> Color:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from ..clock import clock
 from .index import Hit
 
 _POLICY = "default-src 'none'; img-src data:; media-src file:; style-src 'unsafe-inline'"
@@ -39,14 +40,6 @@ def render_page(title: str, answers: Sequence[Answer]) -> str:
     )
     environment.filters |= {"address": _address, "clock": clock, "jpeg_uri": _jpeg_uri, "readable": _readable}
     return environment.get_template("page.html").render(title=title, answers=answers, policy=_POLICY)
-
-
-def clock(seconds: float) -> str:
-    """75.25 as "1:15.2"."""
-    tenths = int(seconds * 10)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{rest // 10:02d}.{rest % 10}"
 
 
 def _address(hit: Hit) -> str | None:

@@ -6,7 +6,6 @@ line's own conversion, so a recipe cannot hold what the command line would refus
 
 import argparse
 import difflib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, NoReturn
 import yaml
 from transformers import HfArgumentParser
 
+from ..named_values import json_or_text, parse_named_values
 from .arguments import TS2NetTrainingArguments
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -202,17 +202,11 @@ _KINDS = {"int": "a whole number", "float": "a number", "string_to_bool": "true 
 
 
 def _pairs(option: str, words: Sequence[str]) -> dict[str, Any]:
-    """`["key=value", ...]`, with values that are JSON where they can be."""
-    pairs = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise ValueError(f"--{option}: expected KEY=VALUE, got {word!r}")
-        try:
-            pairs[key] = json.loads(value)
-        except ValueError:
-            pairs[key] = value
-    return pairs
+    """Read `KEY=VALUE` arguments, whose values are JSON where they can be."""
+    try:
+        return {key: json_or_text(value) for key, value in parse_named_values(words, "KEY=VALUE").items()}
+    except ValueError as error:
+        raise ValueError(f"--{option}: {error}") from None
 
 
 def _similar(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
