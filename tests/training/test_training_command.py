@@ -12,7 +12,6 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from support.deepspeed_runs import DEEPSPEED
 from support.spread_training import assert_same_weights
 from support.streamed_data import clip
 from support.tiny_models import tiny_clip, tiny_tokenizer
@@ -132,22 +131,12 @@ def test_two_launched_processes_train_as_one_does(line: list[str], tmp_path: Pat
     assert states == {"rng_state_0.pth", "rng_state_1.pth"}
 
 
-def test_the_launcher_asks_for_deepspeed(line: list[str], tmp_path: Path):
-    """As `accelerate config` has it, with no word of it among the arguments."""
-    settings = ["--max_steps=2", "--eval_strategy=no", "--save_strategy=no", "--load_best_model_at_end=false"]
-    assert main([*line, *settings]) == 0
-    two = [str(tmp_path / "two") if part == str(tmp_path / "run") else part for part in line]
-    command = Path(__file__).with_name("deepspeed_command.py")
-    launch("--use_deepspeed", "--zero_stage=2", str(command), *two, *settings, PYTHONPATH=str(DEEPSPEED))
-    assert_same_weights(saved_weights(tmp_path / "two"), saved_weights(tmp_path / "run"))
-
-
-def launch(*arguments: str, **environment: str) -> None:
+def launch(*arguments: str) -> None:
     """Have accelerate start two processes."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=2", "--num_machines=1"]
     done = subprocess.run(
         [*command, "--mixed_precision=no", "--main_process_port=0", *arguments],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""} | environment,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         timeout=300,

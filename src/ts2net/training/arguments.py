@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from accelerate.utils import get_int_from_env, is_deepspeed_available, parse_flag_from_env
+from accelerate.utils import get_int_from_env, parse_flag_from_env
 from transformers import TrainingArguments
 from transformers.utils import logging
-
-from .zero import load_models_whole
 
 logger = logging.get_logger(__name__)
 
@@ -46,16 +44,10 @@ class TS2NetTrainingArguments(TrainingArguments):
         max_broken_share: Training stops when more than this share of the videos read so far could not be decoded,
             but not before 20 broken ones.
 
-    Of FSDP, version 2 is supported, Trainer's default. Checkpoints are whole models with it too, whatever its
-    `state_dict_type`.
-
-    Of DeepSpeed, ZeRO's stages 1, 2 and 3 are supported, with `pip install 'ts2net[deepspeed]'`. The optimiser and the
-    schedule are those of these settings, so its configuration must not name others. Checkpoints are whole models, and
-    a run goes on with as many processes and in the same stage. As elsewhere, nothing steps with a gradient that is not
-    finite; in fp16 with a dynamic loss scale such steps are skipped, and the scale falls.
+    FSDP 2 (`fsdp=True`) shards weights, gradients and optimizer state over the processes. Checkpoints are whole models
+    with it too, whatever its `state_dict_type`. FSDP 1 and DeepSpeed are not supported.
 
     Raises:
-        ImportError: If DeepSpeed is asked for and not there.
         ValueError: If a value is out of range, or is one of Trainer's that would change or do nothing here.
     """
 
@@ -135,13 +127,6 @@ class TS2NetTrainingArguments(TrainingArguments):
             self.use_cpu = True  # without being told so, accelerate would not join processes that have no GPU
         super().__post_init__()
         self.per_device_train_batch_size = self._share_of_batch(self.world_size)
-        if self.deepspeed_plugin is not None:
-            if not torch.distributed.is_initialized():
-                raise ValueError(
-                    "DeepSpeed needs a launcher, also for one process: start it with `accelerate launch`, "
-                    "--num_processes 1 if there is one"
-                )
-            load_models_whole()
         if self.n_gpu > 1:
             logger.warning(
                 f"one process uses one of the {self.n_gpu} GPUs: start it with `accelerate launch` to use all of them"
@@ -177,13 +162,16 @@ class TS2NetTrainingArguments(TrainingArguments):
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps} would train on small batches, whose "
                 f"pairs have fewer negatives: to fit a large batch into memory give gradient_cache_chunk_size instead"
             )
-        if (self.deepspeed or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")) and not is_deepspeed_available():
-            raise ImportError("deepspeed is missing: pip install 'ts2net[deepspeed]'")
+        if self.deepspeed or parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+            raise ValueError(
+                "DeepSpeed is not supported: FSDP 2 shards weights and optimizer state too; start with `accelerate "
+                "launch` without --use_deepspeed, and give --fsdp instead of --deepspeed"
+            )
         unused_options: list[tuple[str, Any, str]] = [
             ("auto_find_batch_size", False, "the batch is part of the loss; give gradient_cache_chunk_size"),
             ("label_smoothing_factor", 0.0, "the loss has no labels"),
             ("ignore_data_skip", False, "a resumed run goes on where it stopped, at no cost"),
-            ("parallelism_config", None, "only data parallelism, FSDP and DeepSpeed's ZeRO are supported"),
+            ("parallelism_config", None, "only data parallelism and FSDP 2 are supported"),
             ("train_sampling_strategy", "random", "videos are shuffled as they are read"),
             ("dataloader_drop_last", False, "every batch is a whole one"),
             ("dataloader_prefetch_factor", None, "workers read two batches ahead"),

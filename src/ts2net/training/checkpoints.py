@@ -15,8 +15,6 @@ from pathlib import Path
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from . import zero
-
 DATA_STATE = "data_state.json"
 
 _SAVING = ".saving"
@@ -31,15 +29,14 @@ STATE_FILES = (
     "scaler.pt",
     "rng_state*.pth",
     "optimizer.bin",  # FSDP's
-    zero.STATE_FILES,  # DeepSpeed's
 )
 
-# What a run goes on from, under one name or the other: alone, with FSDP, with DeepSpeed.
+# What a run resumes from. The optimizer's state has one name for whole models and another with FSDP.
 _NEEDED = (
     ("trainer_state.json",),
     (DATA_STATE,),
     ("model.safetensors",),
-    ("optimizer.pt", "optimizer.bin", zero.STATE_OF_FIRST),
+    ("optimizer.pt", "optimizer.bin"),
 )
 
 

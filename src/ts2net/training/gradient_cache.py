@@ -8,7 +8,7 @@ Memory is that of one chunk, for one more forward pass, and the gradients are th
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,22 +16,19 @@ import torch
 from torch import nn
 
 from .contrastive import ContrastiveLoss, contrastive_loss_over_processes
-from .zero import is_engine
 
 
 class GradientCache:
     """Computes the gradients of a contrastive batch a chunk at a time.
 
-    Alone, under `DistributedDataParallel`, under `fully_shard` (FSDP2) and in DeepSpeed's engine with ZeRO: gradients
-    go to the other processes once a step, after the last chunk. Where they are spread they are whole on every process
-    until then.
+    It works with a plain model, `DistributedDataParallel` and `fully_shard` (FSDP 2). Gradients are reduced over
+    processes once a step, after the last chunk; with FSDP 2 every process holds whole gradients until then.
 
     Args:
         model: A TS2-Net as it is trained, in whatever wrapping.
         chunk_size: Largest number of clips that are encoded at once.
         backward: Differentiates the loss, such as `accelerator.backward`, or one that scales it for mixed precision.
-            It is called once a step and gets a scalar. DeepSpeed's engine does not go here, for it scales the loss
-            of each chunk by itself.
+            It is called once a step and gets a scalar.
         watch: Called with the output of each chunk's first pass, for figures that the loss does not give.
 
     Raises:
@@ -67,7 +64,7 @@ class GradientCache:
             ValueError: If the tensors of `inputs` differ in length, or as [`contrastive_loss_over_processes`] does,
                 or if `backward` has not differentiated.
         """
-        device = _device_of(self.model)
+        device = next(self.model.parameters()).device
         chunks = self._cut(inputs)
         random_states, texts, videos = [], [], []
         for chunk in chunks:
@@ -77,7 +74,7 @@ class GradientCache:
             if self.watch is not None:
                 self.watch(outputs)
             # Copies, because a compiled model may put its next outputs in the same place.
-            text_embeds, video_embeds, logit_scale = (self._copy_of(kept) for kept in _what_the_loss_takes(outputs))
+            text_embeds, video_embeds, logit_scale = (kept.clone() for kept in _what_the_loss_takes(outputs))
             del outputs  # it holds every token of the chunk
             texts.append(text_embeds)
             videos.append(video_embeds)
@@ -89,16 +86,15 @@ class GradientCache:
         self.backward(result.loss)
         text_grads, video_grads, scale_grad = (self._gradient_of(tensor) for tensor in kept)
 
-        with _one_reduction(self.model):
-            for index, (chunk, random_state) in enumerate(zip(chunks, random_states, strict=True)):
-                own = slice(index * self.chunk_size, (index + 1) * self.chunk_size)
-                last = index == len(chunks) - 1
-                # The scale is one number for the whole batch, so it gets its gradient once.
-                gradients = [text_grads[own], video_grads[own], scale_grad if last else torch.zeros_like(scale_grad)]
-                _set_random_state(device, random_state)
-                with nullcontext() if last else _no_sync(self.model):
-                    replayed = _what_the_loss_takes(self._encode(chunk, device))
-                    self._take_on(replayed, gradients)
+        for index, (chunk, random_state) in enumerate(zip(chunks, random_states, strict=True)):
+            own = slice(index * self.chunk_size, (index + 1) * self.chunk_size)
+            last = index == len(chunks) - 1
+            # The scale is one number for the whole batch, so it gets its gradient once.
+            gradients = [text_grads[own], video_grads[own], scale_grad if last else torch.zeros_like(scale_grad)]
+            _set_random_state(device, random_state)
+            with nullcontext() if last else _no_sync(self.model):
+                replayed = _what_the_loss_takes(self._encode(chunk, device))
+                _take_on(replayed, gradients)
         return replace(result, loss=result.loss.detach())
 
     def _encode(self, chunk: Mapping[str, Any], device: torch.device) -> Any:
@@ -108,20 +104,6 @@ class GradientCache:
             for name, value in chunk.items()
         }
         return self.model(**chunk, return_dict=True)
-
-    def _copy_of(self, output: torch.Tensor) -> torch.Tensor:
-        # DeepSpeed scales no loss before the chunks', whose gradients would be lost in fp16 until then.
-        return output.to(torch.float32 if is_engine(self.model) else output.dtype, copy=True)
-
-    def _take_on(self, outputs: list[torch.Tensor], gradients: list[torch.Tensor]) -> None:
-        """Take the gradient with respect to outputs on to the weights."""
-        learning = [pair for pair in zip(outputs, gradients, strict=True) if pair[0].requires_grad]
-        engine: Any = self.model
-        if is_engine(engine):  # which differentiates scalars, and scales them for fp16
-            products = [(output.float() * gradient).sum() for output, gradient in learning]
-            engine.backward(torch.stack(products).sum(), scale_wrt_gas=False)
-        else:
-            torch.autograd.backward([output for output, _ in learning], [gradient for _, gradient in learning])
 
     def _gradient_of(self, kept: torch.Tensor) -> torch.Tensor:
         if kept.grad is None:
@@ -143,17 +125,16 @@ def _what_the_loss_takes(outputs: Any) -> list[torch.Tensor]:
     return [outputs.text_embeds, outputs.video_embeds, outputs.logit_scale]
 
 
-def _one_reduction(model: Any) -> AbstractContextManager[Any]:
-    """Have DeepSpeed hand the gradients over at the end of it."""
-    return model.coalesce_grad_reduction() if is_engine(model) else nullcontext()
+def _take_on(outputs: list[torch.Tensor], gradients: list[torch.Tensor]) -> None:
+    """Take the gradient with respect to outputs on to the weights."""
+    learning = [pair for pair in zip(outputs, gradients, strict=True) if pair[0].requires_grad]
+    torch.autograd.backward([output for output, _ in learning], [gradient for _, gradient in learning])
 
 
 @contextmanager
 def _no_sync(model: Any) -> Iterator[None]:
     """Keep gradients to this process, for now."""
-    if is_engine(model):  # within `_one_reduction`
-        yield
-    elif hasattr(model, "no_sync"):
+    if hasattr(model, "no_sync"):
         with model.no_sync():
             yield
     elif hasattr(model, "set_requires_gradient_sync"):
@@ -164,11 +145,6 @@ def _no_sync(model: Any) -> Iterator[None]:
             model.set_requires_gradient_sync(True)
     else:
         yield
-
-
-def _device_of(model: Any) -> torch.device:
-    """Where a model computes. DeepSpeed may keep its parameters elsewhere."""
-    return torch.device(model.device) if is_engine(model) else next(model.parameters()).device
 
 
 def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -14,7 +14,6 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..modeling_ts2net import TS2NetModel
-from . import zero
 
 MAX_LOGIT_SCALE = math.log(100)
 
@@ -81,8 +80,5 @@ class LogitScaleLimit(TrainerCallback):
     ) -> None:
         """Clamp."""
         scale = kwargs["model"].logit_scale
-        if args.deepspeed_plugin is not None:
-            zero.set_weight(scale, zero.whole_weight(scale).clamp(max=MAX_LOGIT_SCALE))
-            return
         with torch.no_grad():
             scale.clamp_(max=MAX_LOGIT_SCALE)

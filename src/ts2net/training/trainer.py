@@ -25,7 +25,6 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 from transformers.initialization import no_init_weights
-from transformers.trainer import SCHEDULER_NAME
 from transformers.trainer_utils import HubStrategy, TrainOutput, has_length, speed_metrics
 from transformers.utils import SAFE_WEIGHTS_NAME, PushInProgress, logging
 
@@ -36,7 +35,6 @@ from ..evaluation.retrieval import evaluate_retrieval
 from ..hub import push_to_hub, save_hub_folder
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
-from . import zero
 from .arguments import TS2NetTrainingArguments
 from .card import CardDetails, training_card
 from .checkpoints import (
@@ -141,8 +139,6 @@ class TS2NetTrainer(Trainer):
         vars(self.model.config).pop("use_cache", None)  # Trainer's, for models that generate
         if self.is_fsdp_enabled:
             self._prepare_for_fsdp()
-        if self.is_deepspeed_enabled:
-            self._prepare_for_deepspeed()
         # Not by the base class, which would ask a stream for its length.
         self.train_dataset = train_dataset
         self.card_details = card or CardDetails()
@@ -165,26 +161,7 @@ class TS2NetTrainer(Trainer):
             # All transformer layers are of this class. Accelerate itself wraps the text embeddings, so these must not
             # be wrapped as one of the modules that the model does not split.
             plugin.transformer_cls_names_to_wrap = ["CLIPEncoderLayer"]
-        self._have_no_scalar()
-
-    def _prepare_for_deepspeed(self) -> None:
-        if self.optimizer is not None or self.lr_scheduler is not None:
-            raise ValueError("optimizers can't be given with DeepSpeed, for which Trainer makes them anew")
-        settings = self.accelerator.state.deepspeed_plugin.hf_ds_config
-        # Where nothing is said of it, DeepSpeed would not clip.
-        settings.config.setdefault("gradient_clipping", self.args.max_grad_norm)
-        zero.check_config(settings.config)
-        if settings.mismatches:
-            found = "; ".join(mismatch.removeprefix("- ") for mismatch in settings.mismatches)
-            raise ValueError(f"DeepSpeed's configuration (ds) contradicts the run's settings (hf): {found}")
-        zero.load_models_whole()  # once more, for Trainer has made a configuration of its own
-        self._have_no_scalar()
-
-    def _have_no_scalar(self) -> None:
-        """Give `logit_scale` a shape: neither PyTorch nor DeepSpeed spreads scalars over processes.
-
-        `_model_of` makes it a scalar again in whatever is saved.
-        """
+        # `fully_shard` takes no scalar. `_model_of` makes it one again in whatever is saved.
         scale = self.model.logit_scale
         self.model.logit_scale = nn.Parameter(scale.detach().reshape(1), requires_grad=scale.requires_grad)
 
@@ -384,34 +361,11 @@ class TS2NetTrainer(Trainer):
 
     def _check_kind(self, checkpoint: Path) -> None:
         """Refuse a checkpoint whose optimiser was spread over processes in another way."""
-        num_parts = zero.num_parts(checkpoint)
-        for name, was_enabled, is_enabled in [
-            ("FSDP", (checkpoint / "optimizer.bin").exists(), self.is_fsdp_enabled),
-            ("DeepSpeed", num_parts > 0, self.is_deepspeed_enabled),
-        ]:
-            if was_enabled != is_enabled:
-                was, is_ = ("without", "with") if is_enabled else ("with", "without")
-                raise ValueError(
-                    f"{checkpoint} was written {was} {name} and this run is {is_} it, so it can't go on from it"
-                )
-        if self.is_deepspeed_enabled and num_parts != self.args.world_size:
+        if (checkpoint / "optimizer.bin").exists() != self.is_fsdp_enabled:
+            was, is_ = ("without", "with") if self.is_fsdp_enabled else ("with", "without")
             raise ValueError(
-                f"{checkpoint} was written with num_processes={num_parts} and this run has num_processes="
-                f"{self.args.world_size}, so DeepSpeed can't go on with its parts of the optimiser's state"
+                f"{checkpoint} was written {was} FSDP and this run is {is_} it, so it can't go on from it"
             )
-
-    def _prepare_for_training(
-        self, max_steps: int, train_dataloader: DataLoader, resume_from_checkpoint: str | None
-    ) -> Any:
-        if not self.is_deepspeed_enabled:
-            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
-        self.model_wrapped = self.model  # not the engine of a run before
-        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
-        if resume_from_checkpoint is not None:  # which the base class would unpickle
-            self._load_from_checkpoint(resume_from_checkpoint)
-            zero.load_optimizer(self.model_wrapped, Path(resume_from_checkpoint))
-            self._load_optimizer_and_scheduler(resume_from_checkpoint)
-        return prepared
 
     def training_step(
         self, model: nn.Module, inputs: Batch, num_items_in_batch: torch.Tensor | int | None = None
@@ -434,15 +388,12 @@ class TS2NetTrainer(Trainer):
         self._figures.start_step(tensors)
         video_keys = tensors.pop("video_keys")
         chunk_size = self.args.gradient_cache_chunk_size
-        # Of DeepSpeed's, accelerate's backward would take the step, too.
-        backward = torch.Tensor.backward if self.is_deepspeed_enabled else self.accelerator.backward
-        result = GradientCache(model, chunk_size, backward, self._figures.watch).step(tensors, video_keys)
+        cache = GradientCache(model, chunk_size, self.accelerator.backward, self._figures.watch)
+        result = cache.step(tensors, video_keys)
         every = self.args.torch_empty_cache_steps
         if every is not None and self.state.global_step % every == 0:
             clear_device_cache()
         self._check(result)
-        if self.is_deepspeed_enabled:
-            self.deepspeed.step()
         return result.loss
 
     def compute_loss(
@@ -488,8 +439,6 @@ class TS2NetTrainer(Trainer):
 
     def _skips_overflow(self) -> bool:
         """Whether this is fp16, whose scaler skips such steps, and looks for a smaller scale."""
-        if self.is_deepspeed_enabled:
-            return self.deepspeed.fp16_enabled() and self.deepspeed.dynamic_loss_scale()
         return getattr(self.accelerator, "scaler", None) is not None
 
     # ---- Figures ----
@@ -602,64 +551,37 @@ class TS2NetTrainer(Trainer):
     def _whole_model(self) -> TS2NetModel:
         """The model with all of its weights on this process, also where each has a shard of it."""
         model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        if self.is_fsdp_enabled:
-            state = get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True))
-        elif self.is_deepspeed_enabled and self.accelerator.deepspeed_plugin.zero_stage == 3:
-            state = dict(zero.whole_weights(model))
-        else:
+        if not self.is_fsdp_enabled:
             return model
+        state = get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True))
         return _model_of(self._config, state).to(self.args.device)
 
     # ---- Saving ----
 
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model as a whole Hub folder, and push it if `args.push_to_hub`.
-
-        Args:
-            output_dir: The folder, instead of that of `args`.
-        """
-        if not self.is_deepspeed_enabled:
-            return super().save_model(output_dir, _internal_call)
-        model = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        # All processes take part, and the main one keeps them.
-        weights = {name: weight.cpu() for name, weight in zero.whole_weights(model) if self.args.should_save}
-        self._save(output_dir, weights)
-        if self.args.push_to_hub and not _internal_call:
-            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
-
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self.is_deepspeed_enabled:
-            Path(output_dir).mkdir(parents=True, exist_ok=True)  # the main process may not have come to it
-            zero.save_optimizer(self.deepspeed, Path(output_dir))
-            if self.args.should_save:
-                torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER_NAME)
-            return
         super()._save_optimizer_and_scheduler(output_dir)
         if self.is_fsdp_enabled and self.args.should_save:
             # The weights once more, as a pickle. `_load_sharded` takes them from the safetensors.
             (Path(output_dir) / f"{FSDP_MODEL_NAME}.bin").unlink()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_fsdp_enabled:
             self._load_sharded(Path(resume_from_checkpoint))
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_fsdp_enabled:
             self._load_sharded(Path(str(self.state.best_model_checkpoint)))
         else:
             super()._load_best_model()
 
     def _load_sharded(self, checkpoint: Path) -> None:
-        """Give each process its shard of a checkpoint's weights, which the main one reads (with DeepSpeed, each)."""
+        """Give each process its shard of a checkpoint's weights, which the main one reads."""
         state: dict[str, Any] = {}
-        if self.is_world_process_zero() or self.is_deepspeed_enabled:
+        if self.is_world_process_zero():
             state = load_file(checkpoint / SAFE_WEIGHTS_NAME)
             state["logit_scale"] = state["logit_scale"].reshape(1)
-        if self.is_deepspeed_enabled:
-            zero.load_weights(self.model, state)
-            return
         whole_from_main = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
         set_model_state_dict(self.model, state, options=whole_from_main)
 
