@@ -21,6 +21,7 @@ from ts2net.demo.checkpoint import make_clip_checkpoint, start_from_clip
 from ts2net.demo.record import Record
 from ts2net.hub import save_hub_folder
 
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
 CAPTIONS = [scene.caption for scene in scenes("train", 100)]
 
 
@@ -94,6 +95,18 @@ def test_another_query_is_answered_without_training_again(demo: tuple[Path, str]
     page = (out / "index.html").read_text()
     assert page.count("<h2>") == 1
     assert "a &lt;b&gt;zebra&lt;/b&gt; sings" in page
+
+
+def test_the_quickstart_notebook_runs_on_the_demo(demo: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every cell, offline, in a kernel of its own; and it finds clips."""
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    monkeypatch.setenv("TS2NET_DEMO", str(demo[0]))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    printed = [output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert "6 clips\n" in printed
+    assert printed[-1].count(".mp4") == 3
 
 
 def test_a_folder_keeps_to_its_settings(tmp_path: Path) -> None:
