@@ -170,7 +170,7 @@ def test_wrong_names_are_told(folder: Path, tmp_path: Path) -> None:
         load_benchmark("msrvtt", folder, "train")
     with pytest.raises(ValueError, match=r"no split 'test' made by `ts2net prepare`, only train"):
         load_benchmark("vatex", folder, "test")
-    with pytest.raises(FileNotFoundError, match=r"no/such/folder: no such folder, and no such dataset"):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder no/such/folder; a repository"):
         load_benchmark("vatex", "no/such/folder", "train")
     with pytest.raises(ValueError, match="letters, digits and _"):
         load_benchmark("vatex", folder, "../train")

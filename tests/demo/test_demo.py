@@ -195,7 +195,7 @@ def test_demo_accepts_only_a_model_that_brings_its_code(
         main(["demo", "--model", str(clip), "--videos", str(video), "--text", "one", "--out", str(tmp_path / "out")])
     err = capfd.readouterr().err
     assert end.value.code == 1
-    assert err.startswith(f"error: cannot use the model '{clip}': ")
+    assert err.startswith(f"error: cannot load the model '{clip}': ")
     assert err.count("\n") == 1
 
 
@@ -207,7 +207,7 @@ def test_demo_refuses_what_is_no_model_before_it_makes_anything(
         main(["demo", "--model", "nope", "--video", "a.mp4", "--text", "one", "--out", str(tmp_path / "out")])
     out, err = capfd.readouterr()
     assert (end.value.code, out) == (1, "")
-    assert err.startswith("error: there is no folder nope")
+    assert err.startswith("error: cannot load the model 'nope': there is no folder nope")
     assert not (tmp_path / "out").exists()
 
 

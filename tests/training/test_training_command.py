@@ -210,6 +210,6 @@ def test_a_file_of_captions_is_not_that_of_the_evaluation_too(line: list[str], t
 
 
 def test_our_own_mistakes_come_with_their_stack_trace(line: list[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ts2net.training.preparation.load_model", lambda settings: {}["our mistake"])
+    monkeypatch.setattr("ts2net.training.preparation.load_model", lambda *_, **__: {}["our mistake"])
     with pytest.raises(KeyError, match="our mistake"):
         main(line)

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from ..errors import one_line
 from ..explanation import Explanation, explain_frames
-from ..hub.loading import load
+from ..hub.loading import load_model
 from ..search import Hit, VideoIndex, index_videos
 from ..search.decoding_workers import get_ready
 from ..search.store import Store
@@ -82,10 +82,7 @@ class Library:
         get_ready()  # for the first upload, while the model is loaded
         about = Store.open(path).about
         name, revision = (about.model, about.revision) if model is None else (model, None)
-        try:
-            self._model, self._processor = load(name, revision=revision, dtype=about.dtype, device=device)
-        except Exception as error:
-            raise ValueError(f"cannot load the model {name!r}: {one_line(error)}") from error
+        self._model, self._processor = load_model(name, revision=revision, dtype=about.dtype, device=device)
         self._computing = threading.Lock()
         self._adding = threading.Lock()
         self._index = VideoIndex.open(path, model=self._model, processor=self._processor)

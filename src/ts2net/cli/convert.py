@@ -92,11 +92,11 @@ def convert_clip(
         raise typer.BadParameter(f"{source} has no tokenizer: {TOKENIZER_ADVICE}", param_hint="--tokenizer")
     _check_destination(destination, overwrite)
     from ..conversion import convert_clip as convert
-    from ..hub.loading import check_source
+    from ..hub.loading import check_model_source
 
     hush_loading()
     if not is_file:
-        check_source(source)
+        check_model_source(source)
     base_model = None if is_file or Path(source).is_dir() else source
     _save(convert(source, **overrides), tokenizer or source, destination, base_model)
 

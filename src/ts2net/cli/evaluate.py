@@ -124,7 +124,7 @@ def evaluate(
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
         from ..data.loading import NAMES, load_benchmark, read_manifest
         from ..evaluation.retrieval import evaluate_retrieval
-        from ..hub.loading import load
+        from ..hub.loading import load_model
         from ..parallel.distributed import MainProcessError
 
         if benchmark not in NAMES:
@@ -136,11 +136,8 @@ def evaluate(
         streaming = manifest is not None or benchmark != "folder"
         dataset = load_benchmark(benchmark, path, split, streaming, **user_data)
         with _processes(device) as state:
-            try:
-                device = str(state.device) if state.num_processes > 1 else device
-                loaded, processor = load(model, revision=revision, dtype=dtype, device=device)
-            except Exception as error:
-                raise ValueError(f"cannot load the model {model!r}: {one_line(error)}") from error
+            device = str(state.device) if state.num_processes > 1 else device
+            loaded, processor = load_model(model, revision=revision, dtype=dtype, device=device)
             num_frames = num_frames or (recipe.num_frames if recipe else processor.video_processor.num_frames)
             max_words = max_words or (recipe.max_words if recipe else processor.tokenizer.model_max_length)
             try:

@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 import typer
 
-from ..errors import one_line
 from ..files import whole_file
 from .app import ManyValuesCommand, app, hush_loading
 from .options import Device, Model, Revision, Texts, WeightType, check_output, time_option
@@ -52,15 +51,12 @@ def explain(
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints
         from ..explanation import explain as explain_video
         from ..explanation.figure import draw_explanation, read_font
-        from ..hub.loading import load
+        from ..hub.loading import load_model
 
         if font is not None:
             read_font(font)
         hush_loading()
-        try:
-            network, processor = load(model, revision=revision, dtype=dtype, device=device)
-        except Exception as error:
-            raise ValueError(f"cannot load the model {model!r}: {one_line(error)}") from error
+        network, processor = load_model(model, revision=revision, dtype=dtype, device=device)
         explanation = explain_video(network, processor, video, texts, start=start, end=end)
         picture = draw_explanation(explanation, title=_file_name(video), shifted=shifted, font=font)
     with whole_file(out) as partial:

@@ -83,11 +83,12 @@ def prepare(
 
         ts2net prepare folder --videos clips --annotations captions.csv --out my-clips --push-to-hub me/my-clips
     """
-    from ..data.dataset_card import check_repo_id, push_prepared
+    from ..data.dataset_card import push_prepared
     from ..data.prepare import prepare as make
+    from ..hub.repositories import check_repo_id
 
     if push_to_hub is not None:
-        check_repo_id(push_to_hub)
+        check_repo_id(push_to_hub, "--push-to-hub")
     elif private:
         raise typer.BadParameter("says how to make a repository, so it needs --push-to-hub", param_hint="--private")
     try:

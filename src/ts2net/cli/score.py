@@ -59,13 +59,11 @@ def score(
     --best-second.
     """
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
-        from ..hub.loading import Scorer, load
+        from ..hub.loading import load_model
+        from ..scoring import Scorer
 
         hush_loading()
-        try:
-            scorer = Scorer(*load(model, revision=revision, dtype=dtype, device=device), texts)
-        except Exception as error:
-            raise ValueError(f"cannot load the model {model!r}: {one_line(error)}") from error
+        scorer = Scorer(*load_model(model, revision=revision, dtype=dtype, device=device), texts)
 
         scored, errors = [], []
         for video in _with_progress(videos):

@@ -16,11 +16,11 @@ from huggingface_hub import (
     DatasetCardData,
     HfApi,
 )
-from huggingface_hub.utils import validate_repo_id
 
 from .. import __version__
 from ..benchmarks import BENCHMARKS
 from ..files import write_whole
+from ..hub.repositories import check_repo_id
 from .shards import Manifest, manifest_name
 
 TITLES = {name: benchmark.title for name, benchmark in BENCHMARKS.items()} | {"motion_shapes": "Motion shapes"}
@@ -154,18 +154,6 @@ def push_prepared(
     operations += [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in names]
     operations.append(CommitOperationAdd(path_in_repo="README.md", path_or_fileobj=str(card).encode()))
     return api.create_commit(repo_id, operations, commit_message="Upload prepared shards", repo_type="dataset")
-
-
-def check_repo_id(repo_id: str) -> None:
-    """Sees, before any work, whether a repository may be called so.
-
-    Raises:
-        ValueError: it may not.
-    """
-    try:
-        validate_repo_id(repo_id)
-    except ValueError as error:
-        raise ValueError(f"{repo_id!r} is not the id of a repository on the Hub ('owner/name'): {error}") from None
 
 
 _CARD = """---

@@ -13,10 +13,10 @@ from typing import Any
 import datasets
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from ..benchmarks import BENCHMARKS
 from ..errors import one_line
+from ..hub.repositories import check_source
 from .columns import annotation_features, standard_features
 from .shards import Manifest, manifest_name
 
@@ -116,15 +116,10 @@ class _Place:
                 raise ValueError(f"{folder} is a folder, which has no revision {revision!r}")
             return _Folder(folder)
         repo_id = str(path_or_repo)
-        if folder.is_file():
-            raise NotADirectoryError(f"{repo_id} is a file; expected a prepared folder or a dataset repository")
-        # A mistyped folder should not be looked for on the Hub: there it may be found.
-        if "/" not in repo_id or folder.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {repo_id}; a dataset repository on the Hub is 'owner/name'")
+        check_source(repo_id, "a prepared folder")
         try:
-            validate_repo_id(repo_id)
             info = HfApi(token=token, library_name="ts2net").dataset_info(repo_id, revision=revision)
-        except (HFValidationError, RepositoryNotFoundError) as error:
+        except RepositoryNotFoundError as error:
             raise FileNotFoundError(f"{repo_id}: no such folder, and no such dataset repository on the Hub") from error
         except HfHubHTTPError:  # the Hub's own answer, such as that a repository is gated
             raise

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..explanation import explain
-from ..hub.loading import load
+from ..hub.loading import load_model
 from ..tables import best_first
 from .page import Answer, Hit
 
@@ -31,7 +31,7 @@ def find_answers(
         scores: One row a text, one column a clip.
         top_k: Hits a query.
     """
-    network, processor = load(str(model))
+    network, processor = load_model(model)
     answers = []
     for text, row in zip(texts, scores, strict=True):
         hits = []

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ..errors import report_error
-from ..hub.loading import check_source
+from ..hub.loading import check_model_source
 from ..tables import score_matrix
 from .new_process import score_in_new_process
 
@@ -24,12 +24,11 @@ def score_own_videos(console: Console, out: Path, model: str, videos: list[str],
         Whether every video could be scored.
 
     Raises:
-        NotADirectoryError: If `out` or `model` is a file.
-        FileNotFoundError: If `model` is no folder of a model and can't be a repository.
-        ValueError: If the model can't be loaded with its own code.
+        NotADirectoryError: If `out` is a file.
+        ValueError: If the model cannot be loaded with its own code.
         RuntimeError: If the process that scores dies.
     """
-    check_source(model)
+    check_model_source(model)
     answer = score_in_new_process(model, texts, videos, modules=out / "cache")
     console.print(f"loaded {model} in a process of its own, as {answer.model_class}", style="dim")
     errors = [row for row in answer.rows if isinstance(row, str)]

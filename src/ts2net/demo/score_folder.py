@@ -20,7 +20,7 @@ def main() -> None:
             answer = score(**task)
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]  # the rest of a long explanation is advice
-            answer = {"error": f"cannot use the model {task['model']!r}: {reason or type(error).__name__}"}
+            answer = {"error": f"cannot load the model {task['model']!r}: {reason or type(error).__name__}"}
     json.dump(answer, sys.stdout)
 
 

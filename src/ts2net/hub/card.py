@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from huggingface_hub.utils import validate_repo_id
 
 from ..configuration_ts2net import TS2NetConfig
+from .repositories import check_repo_id
 
 TAGS = ("ts2net", "text-video-retrieval", "video-retrieval", "video", "clip", "custom_code")
 
@@ -101,7 +101,7 @@ def make_model_card(
         raise ValueError(f"datasets must be a list of Hub ids, got the string {datasets!r}")
     for name, hub_id in [("repo_id", repo_id), ("base_model", base_model), *(("datasets", id_) for id_ in datasets)]:
         if hub_id is not None:
-            check_hub_id(name, hub_id)
+            check_repo_id(hub_id, name)
     eval_results = [result for evaluation in evaluations for result in evaluation.to_eval_results()]
     model_name = repo_id.split("/")[-1] if repo_id else "TS2-Net"
     data = ModelCardData(
@@ -158,20 +158,6 @@ def add_evaluation(card: ModelCard, evaluation: Evaluation) -> ModelCard:
         flags=re.DOTALL,
     )
     return card
-
-
-def check_hub_id(name: str, hub_id: str) -> None:
-    """Check that `hub_id` may be a repository on the Hub.
-
-    Raises:
-        ValueError: If it can't, with the argument's `name`.
-    """
-    try:
-        validate_repo_id(hub_id)
-    except ValueError as error:
-        raise ValueError(
-            f"{name}={hub_id!r} is not the id of a repository on the Hub ('owner/name'): {error}"
-        ) from None
 
 
 def _template_path() -> Path:

@@ -1,114 +1,134 @@
-"""A few texts against videos, one video at a time, for the command line.
+"""Load a model and its processor from a folder or from the Hub: one function and one error for every command."""
 
-Notable here: unlike the pipeline, a video that can't be read costs only itself.
-"""
-
-import math
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.utils import validate_repo_id
+from transformers import PreTrainedConfig
 
+from ..errors import one_line
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
+from .repositories import check_source
 
 
-@dataclass(frozen=True)
-class TextScores:
-    """What one video scores.
+class ModelLoadingError(ValueError):
+    """A model cannot be loaded. The message names it and says why in one sentence."""
 
-    Args:
-        scores: One a text.
-        seconds: For each text, the second of the video that it fits best.
-    """
-
-    scores: list[float]
-    seconds: list[float]
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(f"cannot load the model {model!r}: {reason}")
 
 
-class Scorer:
-    """A loaded model with a few encoded texts, to hold against one video after another.
-
-    Args:
-        model: The model.
-        processor: Its processor.
-        texts: The texts.
-    """
-
-    def __init__(self, model: TS2NetModel, processor: TS2NetProcessor, texts: list[str]) -> None:
-        self.model = model.eval()
-        self.processor = processor
-        with torch.no_grad():
-            self.text_embeds = model.get_text_features(**processor(text=texts).to(model.device)).pooler_output
-
-    @torch.no_grad()
-    def score(self, video: Any) -> TextScores:
-        """Score every text against one video, of any kind that the processor takes.
-
-        Raises:
-            ValueError: If the video can't be decoded, or the model gives something that is no number.
-            OSError: If the video can't be opened.
-        """
-        inputs = self.processor(videos=[video], return_metadata=True)
-        frame_times = inputs.pop("video_metadata")[0].timestamps
-        inputs = inputs.to(self.model.device)
-        frames = self.model.get_video_features(**inputs).pooler_output  # (1, T, D)
-        embeds = (self.text_embeds, frames, inputs["padding_mask_videos"])
-        scores = self.model.similarity(*embeds)[:, 0].tolist()
-        if not all(map(math.isfinite, scores)):
-            raise ValueError(f"{video}: the model's scores are not finite numbers; try another dtype")
-        best_frames = self.model.frame_cosines(*embeds)[:, 0].argmax(dim=-1).tolist()
-        return TextScores(scores, [frame_times[frame] for frame in best_frames])
-
-
-def load(
-    name_or_path: str, *, revision: str | None = None, dtype: str = "auto", device: str | None = None
+def load_model(
+    name_or_path: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    dtype: str | torch.dtype = "auto",
+    device: str | None = None,
+    attn_implementation: str | None = None,
+    clip_settings: Mapping[str, Any] | None = None,
 ) -> tuple[TS2NetModel, TS2NetProcessor]:
-    """Load a model and its processor with the installed classes; code beside the weights is never run.
+    """Load a model and its processor with the installed classes. Code beside the weights never runs.
 
     Args:
         name_or_path: A folder, or a repository on the Hub.
-        revision: Branch, tag or commit of the repository.
-        dtype: Type of the weights: `"auto"` is the checkpoint's own.
-        device: Such as `"cuda:1"`. `None` is a GPU if there is one.
+        revision: Branch, tag or commit of the repository. `None` is `main`.
+        dtype: Type of the weights. `"auto"` is the checkpoint's own.
+        device: Such as `"cpu"` or `"cuda:1"`. `None` is a GPU if there is one.
+        attn_implementation: As in transformers. `None` lets it choose.
+        clip_settings: If the model is a CLIP, start a TS2-Net from it with these fields of its configuration. `None`
+            refuses a CLIP.
+
+    Returns:
+        The model, in evaluation mode on the device, and its processor.
 
     Raises:
-        FileNotFoundError: If there is no such folder and it can't be a repository.
-        ValueError: If it is no whole TS2-Net.
-        OSError: If it can't be downloaded.
+        ModelLoadingError: If the model does not exist, is of another kind or incomplete, or cannot be downloaded.
+        TypeError: If one of `clip_settings` is no field of the configuration.
+        ValueError: If there is no such device.
     """
-    check_source(name_or_path)
-    source = {"revision": revision or "main"}
-    model, report = TS2NetModel.from_pretrained(name_or_path, **source, dtype=dtype, output_loading_info=True)
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise ValueError(f"{len(missing)} of its tensors are missing, {missing[0]!r} for one")
-    processor = TS2NetProcessor.from_pretrained(name_or_path, **source, trust_remote_code=False)
-    if device is None:
-        device = str(torch.accelerator.current_accelerator(check_available=True) or "cpu")
-    return model.to(device).eval(), processor
+    name, revision = os.fspath(name_or_path), revision or "main"
+    target = find_device(device)
+    options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+    if clip_settings is not None and read_model_type(name, revision) == "clip":
+        model, processor = _start_from_clip(name, revision, clip_settings, dtype=dtype, **options)
+    else:
+        check_model_source(name)
+        try:
+            model, report = TS2NetModel.from_pretrained(
+                name, revision=revision, dtype=dtype, output_loading_info=True, **options
+            )
+            processor = TS2NetProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
+        except Exception as error:  # a broken or hostile file can fail anywhere in a library, with any type of error
+            raise ModelLoadingError(name, one_line(error)) from error
+        if report["missing_keys"]:
+            missing = sorted(report["missing_keys"])
+            raise ModelLoadingError(name, f"{len(missing)} of its tensors are missing, {missing[0]!r} for one")
+    return model.to(target).eval(), processor
 
 
-def check_source(name_or_path: str) -> None:
-    """Check that this may be a folder or a repository, before a library goes and looks for it.
+def read_model_type(name_or_path: str, revision: str | None = None) -> str | None:
+    """Read which kind of model a folder or repository holds, such as `"ts2net"` or `"clip"`.
 
     Raises:
-        FileNotFoundError: If it is no folder and can't be a repository.
-        NotADirectoryError: If it is a file.
+        ModelLoadingError: If its configuration cannot be read.
     """
-    path = Path(name_or_path)
-    if path.is_file():
-        raise NotADirectoryError(f"{name_or_path} is a file; expected a model's folder or a repository on the Hub")
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise FileNotFoundError(f"the folder {name_or_path} has no config.json, so it holds no model")
-        return
-    # A mistyped folder should not be looked for on the Hub: there it may be found.
-    if "/" not in name_or_path or path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {name_or_path}; a repository on the Hub is 'owner/name'")
+    check_model_source(name_or_path)
     try:
-        validate_repo_id(name_or_path)
-    except ValueError:
-        raise FileNotFoundError(f"there is no folder {name_or_path}") from None
+        return PreTrainedConfig.get_config_dict(name_or_path, revision=revision)[0].get("model_type")
+    except Exception as error:
+        raise ModelLoadingError(name_or_path, one_line(error)) from error
+
+
+def check_model_source(name_or_path: str) -> None:
+    """Check that this is a model's folder or may be a repository, before the Hub is asked for it.
+
+    Raises:
+        ModelLoadingError: If it is neither.
+    """
+    try:
+        check_source(name_or_path, "a model's folder")
+    except OSError as error:
+        raise ModelLoadingError(name_or_path, str(error)) from None
+    folder = Path(name_or_path)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ModelLoadingError(name_or_path, f"the folder {name_or_path} has no config.json, so it holds no model")
+
+
+def find_device(device: str | None) -> torch.device:
+    """Find where to compute.
+
+    Args:
+        device: Such as `"cpu"` or `"cuda:1"`. `None` is a GPU if there is one, and else the CPU.
+
+    Raises:
+        ValueError: If this machine or this build of PyTorch has no such device.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if device is None:
+        return accelerator or torch.device("cpu")
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device must be such as 'cpu' or 'cuda:1', got {device!r}") from None
+    count = torch.accelerator.device_count() if accelerator is not None else 0
+    if wanted.type == "cpu" or (
+        accelerator is not None and wanted.type == accelerator.type and (wanted.index or 0) < count
+    ):
+        return wanted
+    present = ["cpu", *(f"{accelerator.type}:{index}" for index in range(count) if accelerator is not None)]
+    raise ValueError(f"there is no device {device!r} here: PyTorch finds {', '.join(present)}")
+
+
+def _start_from_clip(
+    name: str, revision: str, settings: Mapping[str, Any], **options: Any
+) -> tuple[TS2NetModel, TS2NetProcessor]:
+    try:
+        model = TS2NetModel.from_clip(name, revision=revision, **options, **settings)
+        return model, TS2NetProcessor.from_clip(name, model.config, revision=revision, trust_remote_code=False)
+    except TypeError:
+        raise  # an unknown setting, which is not the model's fault
+    except Exception as error:
+        raise ModelLoadingError(name, one_line(error)) from error

@@ -26,7 +26,8 @@ from .. import __version__
 from ..modeling_ts2net import TS2NetModel
 from ..pipeline_ts2net import CUSTOM_PIPELINES
 from ..processing_ts2net import TS2NetProcessor
-from .card import check_hub_id, make_model_card
+from .card import make_model_card
+from .repositories import check_repo_id
 
 HUB_FILES = (
     "configuration_ts2net.py",
@@ -137,7 +138,7 @@ def push_to_hub(
             the code that would be pushed.
         huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
     """
-    check_hub_id("repo_id", repo_id)
+    check_repo_id(repo_id)
     _check_saveable(model, processor, card)
     api = HfApi(token=token, library_name="ts2net", library_version=__version__)
     with tempfile.TemporaryDirectory() as temporary:

@@ -20,8 +20,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from ..errors import one_line
-from ..hub.loading import load
+from ..hub.loading import load_model
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
@@ -377,10 +376,7 @@ class VideoIndex:
         else:
             name = about.model if self._given is None else os.fspath(self._given)
             revision = about.revision if self._given is None else None
-            try:
-                model, processor = load(name, revision=revision, dtype=about.dtype, device=self._device)
-            except Exception as error:
-                raise ValueError(f"cannot load the model {name!r}: {one_line(error)}") from error
+            model, processor = load_model(name, revision=revision, dtype=about.dtype, device=self._device)
         if fingerprint(model, processor) != about.fingerprint:
             at = f" at {about.revision}" if about.revision else ""
             raise ValueError(

@@ -16,8 +16,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..errors import one_line
-from ..hub.loading import load
+from ..hub.loading import load_model
 from ..modeling_ts2net import TS2NetModel
 from ..parallel.pool import available_cores
 from ..processing_ts2net import TS2NetProcessor
@@ -213,10 +212,7 @@ def _encoder_for(
     else:
         name = os.fspath(model)
         dtype = dtype or (known.dtype if known is not None else "auto")
-        try:
-            model, processor = load(name, revision=revision, dtype=dtype, device=device)
-        except Exception as error:
-            raise ValueError(f"cannot load the model {name!r}: {one_line(error)}") from error
+        model, processor = load_model(name, revision=revision, dtype=dtype, device=device)
     settings = settings or (known.windows if known is not None else WindowSettings())
     assert processor is not None
     about = _about(model.eval(), processor, name, settings)

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.utils import HFValidationError, validate_repo_id
-from transformers import PreTrainedConfig
 from transformers.utils import logging
 
 from ..benchmarks import BENCHMARKS
 from ..data.loading import load_benchmark, read_manifest
+from ..hub.loading import load_model, read_model_type
+from ..hub.repositories import as_repo_id
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 from .card import CardDetails
@@ -44,7 +44,7 @@ def prepare_run(settings: Settings) -> TS2NetTrainer:
             name: value for name, value in settings.data_options.items() if name != "captions"
         }
         eval_dataset, _ = _load(settings, data.eval_data or str(data.train_data), data.eval_split, options)
-    model, processor = load_model(settings)
+    model, processor = _model(settings)
     trainer = TS2NetTrainer(
         model,
         training,
@@ -57,31 +57,21 @@ def prepare_run(settings: Settings) -> TS2NetTrainer:
     return trainer
 
 
-def load_model(settings: Settings) -> tuple[TS2NetModel, TS2NetProcessor]:
-    """Load a TS2-Net, or start one from a CLIP; in float32, for mixed precision keeps its weights so.
-
-    Raises:
-        ValueError: If it is neither, or its settings don't fit.
-        TypeError: If `model_config` has an unknown field.
-        OSError: If it can't be loaded.
-    """
+def _model(settings: Settings) -> tuple[TS2NetModel, TS2NetProcessor]:
+    """A TS2-Net, or one that starts from a CLIP; in float32, because mixed precision keeps its weights so."""
     name, revision = str(settings.model.model), settings.model.model_revision
-    loading: dict[str, Any] = {"revision": revision, "dtype": torch.float32}
-    if settings.model.attn_implementation is not None:
-        loading["attn_implementation"] = settings.model.attn_implementation
-    model_type = PreTrainedConfig.get_config_dict(name, revision=revision)[0].get("model_type")
-    if model_type == "clip":
-        num_frames = settings.training.num_frames
-        own_frames = {} if num_frames is None else {"num_frames": num_frames}
-        torch.manual_seed(settings.training.seed)
-        model = TS2NetModel.from_clip(name, **loading, **(own_frames | settings.model_config))
-        return model, TS2NetProcessor.from_clip(name, model.config, revision=revision)
-    if model_type != "ts2net":
-        raise ValueError(f"{name} is a {model_type!r} model, expected a 'clip' or a 'ts2net' one")
-    if settings.model_config:
+    num_frames = settings.training.num_frames
+    if settings.model_config and read_model_type(name, revision) == "ts2net":
         logger.warning(f"{name} is a TS2-Net and keeps its configuration: model_config is only for one made of a CLIP")
-    model = TS2NetModel.from_pretrained(name, **loading)
-    return model, TS2NetProcessor.from_pretrained(name, revision=revision)
+    torch.manual_seed(settings.training.seed)
+    return load_model(
+        name,
+        revision=revision,
+        dtype=torch.float32,
+        device="cpu",  # the trainer moves it
+        attn_implementation=settings.model.attn_implementation,
+        clip_settings=({} if num_frames is None else {"num_frames": num_frames}) | settings.model_config,
+    )
 
 
 def _load(settings: Settings, source: str, split: str, options: dict[str, Any]) -> tuple[Any, int | None]:
@@ -100,21 +90,10 @@ def _card(settings: Settings) -> CardDetails:
     title = BENCHMARKS[benchmark].title if benchmark in BENCHMARKS else benchmark.replace("_", " ")
     evaluation_data = data.eval_data or str(data.train_data)
     return CardDetails(
-        base_model=_hub_id(str(settings.model.model)),
-        datasets=[hub_id for hub_id in [_hub_id(str(data.train_data))] if hub_id],
+        base_model=as_repo_id(str(settings.model.model)),
+        datasets=[hub_id for hub_id in [as_repo_id(str(data.train_data))] if hub_id],
         training_data=f"{title}, split {data.train_split}",
         evaluation_name=title,
-        evaluation_type=_hub_id(evaluation_data) or benchmark,
+        evaluation_type=as_repo_id(evaluation_data) or benchmark,
         evaluation_split=data.eval_split,
     )
-
-
-def _hub_id(source: str) -> str | None:
-    """The id of a repository, if it is one and not a folder."""
-    if Path(source).exists():
-        return None
-    try:
-        validate_repo_id(source)
-    except HFValidationError:
-        return None
-    return source
