@@ -2,14 +2,16 @@
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from support.html_pages import HOSTILE, Page, content
-from ts2net.demo.page import Answer, Hit, render_page
-from ts2net.explanation import Explanation, draw_frame
+from ts2net.demo.answers import Clip, FoundClip, Query
+from ts2net.demo.page import render_demo_page
+from ts2net.explanation import Explanation, draw_frame, drawn_frames
 
 
 def explanation(text: str) -> Explanation:
@@ -24,14 +26,16 @@ def explanation(text: str) -> Explanation:
     )
 
 
+def found(name: str, video: bytes, caption: str) -> FoundClip:
+    seen = explanation(caption)
+    return FoundClip(Clip(name, Path(name), caption), video, seen.scores[0], drawn_frames(seen, format="PNG"))
+
+
 @pytest.fixture(scope="module")
 def html() -> str:
-    known = Answer("a dog", [Hit("one", b"mp4 one", "a dog", explanation("a dog"))], rank=1)
-    other = Answer(
-        HOSTILE,
-        [Hit(HOSTILE, b"mp4 two", HOSTILE, explanation(HOSTILE)), Hit("3", b"mp4 3", None, explanation(HOSTILE))],
-    )
-    return render_page(HOSTILE, HOSTILE, [(HOSTILE, HOSTILE)], [known, other], num_clips=200)
+    known = Query("a dog", [found("one", b"mp4 one", "a dog")], rank=1)
+    other = Query(HOSTILE, [found(HOSTILE, b"mp4 two", HOSTILE), found("3", b"mp4 3", "a cat")])
+    return render_demo_page(HOSTILE, HOSTILE, [(HOSTILE, HOSTILE)], [known, other], num_clips=200)
 
 
 def test_the_page_has_every_clip_and_frame(html: str) -> None:
@@ -43,7 +47,7 @@ def test_the_page_has_every_clip_and_frame(html: str) -> None:
         drawn = draw_frame(explanation(""), place % 3)
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(image))), np.asarray(drawn))
     assert len(images) == 9
-    assert re.findall(r"[\d.]+ s · \d+ %", page.text) == 3 * ["0.0 s · 50 %", "0.5 s · 30 %", "1.0 s · 20 %"]
+    assert re.findall(r"0:\d\d\.\d \d+ %", page.text) == 3 * ["0:00.0 50 %", "0:00.5 30 %", "0:01.0 20 %"]
     assert page.text.count("12.35") + page.text.count("12.34") == 3
     assert "comes 1st of\n200" in page.text
 
@@ -54,7 +58,7 @@ def test_nothing_in_it_is_taken_for_code(html: str) -> None:
     assert len(page.all("script")) == 1
     assert {tag for tag, _ in page.elements} <= {
         *("html", "head", "meta", "title", "style", "script", "body", "header", "main", "section", "article", "div"),
-        *("h1", "h2", "p", "span", "dl", "dt", "dd", "figure", "figcaption", "img", "button", "video"),
+        *("h1", "h2", "p", "b", "span", "dl", "dt", "dd", "ol", "li", "img", "button", "video"),
     }
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
     assert page.text.count(HOSTILE) == 8  # title twice, summary, a fact's two sides, a query, a name, a caption
@@ -78,9 +82,9 @@ def test_it_needs_nothing_else_and_its_policy_says_so(html: str) -> None:
     [(2, "2nd"), (3, "3rd"), (11, "11th"), (12, "12th"), (21, "21st"), (113, "113th"), (200, "200th")],
 )
 def test_ranks_are_said_in_words(rank: int, words: str) -> None:
-    assert f"comes {words} of\n200" in render_page("", "", [], [Answer("a dog", [], rank)], num_clips=200)
+    assert f"comes {words} of\n200" in render_demo_page("", "", [], [Query("a dog", [], rank)], num_clips=200)
 
 
 def test_a_query_of_ones_own_has_no_right_answer() -> None:
-    html = render_page("", "", [], [Answer("a dog", [], None)], num_clips=200)
+    html = render_demo_page("", "", [], [Query("a dog", [], None)], num_clips=200)
     assert "no clip has just this caption" in html

@@ -4,26 +4,22 @@ Notable here: whatever is shown of videos, texts and files goes through a templa
 answered by a sentence in the place of the answer; only what nobody foresaw goes to the server's log instead.
 """
 
-import base64
-import io
 import itertools
 import logging
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..clock import clock
 from ..errors import one_line
-from ..explanation import Explanation, draw_frame
+from ..explanation import Explanation, drawn_frames
+from ..pages.rendering import read_template, render
 from ..search import Hit
 from ..videos.finding import VIDEO_SUFFIXES
 from .library import Library, shown_name
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _LONGEST_TEXT = 1000  # characters; the model reads fewer
 _VISITORS_WAITING = 64
 
@@ -46,7 +42,7 @@ def make_page(library: Library) -> gr.Blocks:
     upload: dict[str, Any] = {"file_types": ["video", *sorted(VIDEO_SUFFIXES)], "height": 132}
     taken = f"a video of at most {limits.megabytes:,} MB and {limits.seconds:,} seconds"
     with page:
-        facts = gr.HTML(_render("facts.html", facts=library.facts()))
+        facts = gr.HTML(render("app/facts.html", facts=library.facts()))
         with gr.Tab("By words", elem_id="words"), gr.Row(equal_height=True):
             text = gr.Textbox(
                 placeholder="a dog catches a frisbee",
@@ -70,8 +66,8 @@ def make_page(library: Library) -> gr.Blocks:
         with gr.Accordion("Options", open=False, elem_id="options"), gr.Row():
             count = gr.Slider(1, 48, value=12, step=1, label="Moments to show", elem_id="count")
             pattern = gr.Textbox(label="Only videos whose name is like", placeholder="*holiday*", elem_id="pattern")
-        hits = gr.HTML(elem_id="hits", js_on_load=_read("hits.js"))
-        explanation = gr.HTML(elem_id="explanation", js_on_load=_read("explanation.js"))
+        hits = gr.HTML(elem_id="hits", js_on_load=read_template("app/hits.js"))
+        explanation = gr.HTML(elem_id="explanation", js_on_load=read_template("app/explanation.js"))
 
         def find(words: str, how_many: float, path: str | None) -> str:
             words = _checked(words)
@@ -82,7 +78,7 @@ def make_page(library: Library) -> gr.Blocks:
             return _hits(found, clip=Path(file or "").name)
 
         def add_video(file: str | None) -> str:
-            return _render("message.html", kind="done", text=library.add(file))
+            return render("app/message.html", kind="done", text=library.add(file))
 
         def why(event: gr.EventData) -> str:
             return _explanation(*library.explain(str(event.window), _checked(str(event.text))))
@@ -95,9 +91,9 @@ def make_page(library: Library) -> gr.Blocks:
         hits.explain(_in_sentences(why), None, explanation, api_visibility="private", concurrency_limit=2)
         if library.uploads is not None:
             add.click(_in_sentences(add_video), video, added, api_name="add", concurrency_limit=1).then(
-                lambda: _render("facts.html", facts=library.facts()), None, facts, api_visibility="private"
+                lambda: render("app/facts.html", facts=library.facts()), None, facts, api_visibility="private"
             )
-        page.load(lambda: _render("facts.html", facts=library.facts()), None, facts, api_visibility="private")
+        page.load(lambda: render("app/facts.html", facts=library.facts()), None, facts, api_visibility="private")
     return page.queue(max_size=_VISITORS_WAITING)
 
 
@@ -116,7 +112,7 @@ def theme() -> gr.Theme:
 
 def css() -> str:
     """The page's own style."""
-    return _read("page.css")
+    return read_template("style.css") + read_template("app/app.css")
 
 
 class _Page(gr.Blocks):
@@ -158,7 +154,7 @@ def _in_sentences(answer: Callable[..., str]) -> Callable[..., str]:
         except Exception:
             logger.exception("a visitor's request failed")
             message = "That did not work, and the server's log says why."
-        return _render("message.html", kind="error", text=message)
+        return render("app/message.html", kind="error", text=message)
 
     return answer_or_say_why
 
@@ -178,48 +174,17 @@ def _pattern(path: str | None) -> str | None:
 
 def _hits(hits: list[Hit], text: str | None = None, clip: str | None = None) -> str:
     if not hits:
-        return _render("message.html", kind="done", text="Nothing was found.")
-    return _render("hits.html", hits=hits, text=text, clip=clip)
+        return render("app/message.html", kind="done", text="Nothing was found.")
+    return render("app/hits.html", shown_name=shown_name, hits=hits, text=text, clip=clip)
 
 
 def _explanation(video: str, explanation: Explanation) -> str:
-    tenths = len({int(second) for second in explanation.seconds}) < len(explanation.seconds)
-    frames = [
-        {
-            "picture": _jpeg(explanation, frame),
-            "time": clock(second, tenths),
-            "weight": float(explanation.weights[0, frame]),
-        }
-        for frame, second in enumerate(explanation.seconds)
-    ]
-    return _render(
-        "explanation.html",
+    return render(
+        "app/explanation.html",
         number=next(_numbers),
         name=shown_name(video),
         text=explanation.texts[0],
         score=explanation.scores[0],
         selected=explanation.selected_tokens.shape[1] > 0,
-        frames=frames,
+        frames=drawn_frames(explanation),
     )
-
-
-def _jpeg(explanation: Explanation, frame: int) -> bytes:
-    file = io.BytesIO()
-    draw_frame(explanation, frame).save(file, "JPEG", quality=88)
-    return file.getvalue()
-
-
-def _data_uri(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
-
-
-def _read(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
-
-
-_environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
-_environment.filters |= {"clock": partial(clock, tenths=False), "data_uri": _data_uri, "shown_name": shown_name}
-
-
-def _render(template: str, **values: Any) -> str:
-    return _environment.get_template(template).render(**values)

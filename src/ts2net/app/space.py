@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from importlib.metadata import requires, version
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from packaging.requirements import Requirement
 
 from ..files import write_whole
+from ..pages.rendering import render
 from ..search.sources import locate
 from ..search.store import Store, name_from_text
 from ..videos.finding import VIDEO_SUFFIXES
@@ -89,14 +89,8 @@ def write_space(
             "limits": limits or UploadLimits(),
             "read_only": read_only,
         }
-        environment = Environment(
-            loader=FileSystemLoader(Path(__file__).parent / "templates"),
-            undefined=StrictUndefined,
-            keep_trailing_newline=True,
-            trim_blocks=True,
-        )
         for name in ("app.py", "README.md"):
-            write_whole(space / name, environment.get_template(f"space_{name}.jinja").render(values))
+            write_whole(space / name, render(f"space/{name}.jinja", **values))
         write_whole(space / "requirements.txt", "".join(f"{line}\n" for line in _requirements()))
         write_whole(space / ".gitattributes", _LARGE_FILES)
         if target.exists():

@@ -95,10 +95,10 @@ def search(
             reason = "no video of it fits --path and --where" if narrowed and len(opened) else "the index is empty"
             print(f"warning: nothing was found: {reason}", file=sys.stderr)
         if html is not None:
-            from ..search.page import Answer, render_page
+            from ..pages.search import Answer, render_search_page
 
             answers = [Answer(text, hits) for text, hits in zip(texts, results, strict=True)]
-            write_whole(html, render_page(f"Moments of {Path(index).name or index}", answers))
+            write_whole(html, render_search_page(f"Moments of {Path(index).name or index}", answers))
 
     if as_json:
         answer: dict[str, Any] = {

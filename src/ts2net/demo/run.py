@@ -23,11 +23,11 @@ from ..files import write_whole
 from ..hub import save_hub_folder
 from ..parallel.pool import available_cores
 from ..tables import rankings
-from .answers import Clip, find_answers
+from .answers import Clip, find_clips
 from .bar import TrainingBar
 from .checkpoint import make_clip_checkpoint, start_from_clip
 from .new_process import score_in_new_process
-from .page import render_page
+from .page import render_demo_page
 from .pretraining import train_on_photos
 from .record import Record
 from .training import make_trainer
@@ -104,9 +104,9 @@ def run_demo(
     console.print(rankings(texts, [f"{clip.name}: {clip.caption}" for clip in clips], scores, top_k=_TOP_K))
 
     facts = _facts(record, photos, training_clips, test_clips, answer.model_class)
-    answers = find_answers(model, clips, texts, scores, _TOP_K)
+    queries = find_clips(model, clips, texts, scores, _TOP_K)
     page = out / "index.html"
-    write_whole(page, render_page("Clips found by a TS2-Net", _SUMMARY, facts, answers, len(clips)))
+    write_whole(page, render_demo_page("Clips found by a TS2-Net", _SUMMARY, facts, queries, len(clips)))
     console.print(f"where the model looked, and the clips playing:\n  {page.resolve().as_uri()}", soft_wrap=True)
     console.print(f"next, try:\n  {_next_command(out)}", soft_wrap=True)
     return page

@@ -1,5 +1,16 @@
 """What the model looked at: selected patches, frame weights, token shift; as data and as a figure."""
 
-from .explaining import Box, Explanation, draw_frame, explain, explain_frames, outline, patch_boxes
+from .drawing import DrawnFrame, draw_frame, drawn_frames, outline
+from .explaining import Box, Explanation, explain, explain_frames, patch_boxes
 
-__all__ = ["Box", "Explanation", "draw_frame", "explain", "explain_frames", "outline", "patch_boxes"]
+__all__ = [
+    "Box",
+    "DrawnFrame",
+    "Explanation",
+    "draw_frame",
+    "drawn_frames",
+    "explain",
+    "explain_frames",
+    "outline",
+    "patch_boxes",
+]

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
 
 from ..modeling_ts2net import TS2NetModel, TS2NetShift
 from ..processing_ts2net import TS2NetProcessor
@@ -21,10 +20,6 @@ from ..video_processing_ts2net import TS2NetVideoProcessor
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; the last two are just outside."""
-
-_OUTLINE, _SHADOW = (255, 214, 0), (0, 0, 0)  # one of them stands out from any picture
-_BAR, _TRACK = (240, 120, 30), (128, 128, 128)  # legible on dark and on light
-_BAR_HEIGHT = 8  # pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,40 +167,6 @@ def patch_boxes(tokens: Sequence[int], frame_width: int, patch_size: int) -> lis
     columns = frame_width // patch_size
     corners = [((token - 1) % columns * patch_size, (token - 1) // columns * patch_size) for token in tokens]
     return [(left, top, left + patch_size, top + patch_size) for left, top in corners]
-
-
-def draw_frame(explanation: Explanation, frame: int, text: int = 0, min_side: int = 160) -> Image.Image:
-    """Draw a frame with its selected patches outlined, and below it a bar for its weight.
-
-    Args:
-        explanation: Of the video.
-        frame: Place of the frame, from 0.
-        text: Place of the text whose weights are drawn.
-        min_side: Smaller frames are magnified, by a whole number, until their shorter side has so many pixels.
-
-    Returns:
-        The picture. The bar's length is the weight over that of the video's weightiest frame.
-    """
-    picture = Image.fromarray(explanation.frames[frame])
-    scale = max(1, math.ceil(min_side / min(picture.size)))
-    picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
-    for left, top, right, bottom in explanation.selected_boxes(frame):
-        outline(picture, (left * scale, top * scale, right * scale, bottom * scale))
-
-    weights = explanation.weights[text]
-    length = round(picture.width * float(weights[frame] / weights.max()))
-    drawn = Image.new("RGB", (picture.width, picture.height + _BAR_HEIGHT), _TRACK)
-    drawn.paste(picture)
-    drawn.paste(_BAR, (0, picture.height, length, drawn.height))
-    return drawn
-
-
-def outline(picture: Image.Image, box: Box) -> None:
-    """Outline a box on a picture, just inside its edges."""
-    left, top, right, bottom = box
-    draw = ImageDraw.Draw(picture)
-    draw.rectangle((left, top, right - 1, bottom - 1), outline=_SHADOW, width=4)
-    draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline=_OUTLINE, width=2)
 
 
 def _shifts(model: TS2NetModel, mask: torch.Tensor) -> np.ndarray | None:

@@ -15,7 +15,8 @@ from typing import cast
 from PIL import Image, ImageDraw, ImageFont
 
 from ..clock import clock
-from .explaining import Box, Explanation, outline
+from .drawing import outline
+from .explaining import Box, Explanation
 
 Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont

@@ -1,10 +1,8 @@
 """The page of moments: true to its hits, and safe whatever they are called."""
 
-from pathlib import Path
-
 from support.html_pages import HOSTILE, Page, content
+from ts2net.pages.search import Answer, render_search_page
 from ts2net.search.index import Hit
-from ts2net.search.page import Answer, render_page
 
 
 def hit(video: str, thumbnail: bytes = b"jpeg") -> Hit:
@@ -15,7 +13,7 @@ def test_a_moment_plays_from_its_start(tmp_path):
     """The file's own address with the moment, though the name has what an address may not; and its picture."""
     film = tmp_path / 'my #1 film & 100 % "good".mp4'
     film.write_bytes(b"film")
-    page = Page(render_page("Moments", [Answer("a dog", [hit(str(film), b"\xff\xd8 picture")])]))
+    page = Page(render_search_page("Moments", [Answer("a dog", [hit(str(film), b"\xff\xd8 picture")])]))
     (video,) = page.all("video")
     assert video["src"] == f"{film.as_uri()}#t=72.000,84.000"
     assert "my%20%231%20film" in str(video["src"])
@@ -27,13 +25,13 @@ def test_a_moment_plays_from_its_start(tmp_path):
 
 def test_a_video_without_a_file_shows_its_picture():
     """A member of a tar file, or a film that is gone."""
-    page = Page(render_page("Moments", [Answer("a dog", [hit("/data/train-00000.tar#clip7")])]))
+    page = Page(render_search_page("Moments", [Answer("a dog", [hit("/data/train-00000.tar#clip7")])]))
     assert not page.all("video")
     assert len(page.all("img")) == 1
 
 
 def test_hostile_names_and_texts_stay_text():
-    page = Page(render_page(HOSTILE, [Answer(HOSTILE, [hit(f"/{HOSTILE}"), hit("/half a \udcff character")])]))
+    page = Page(render_search_page(HOSTILE, [Answer(HOSTILE, [hit(f"/{HOSTILE}"), hit("/half a \udcff character")])]))
     assert not page.all("script")
     assert len(page.all("img")) == 2
     assert page.text.count(HOSTILE) == 4  # the title, the heading, the text, the name
@@ -41,14 +39,7 @@ def test_hostile_names_and_texts_stay_text():
 
 
 def test_the_page_may_load_nothing_but_its_videos():
-    page = Page(render_page("Moments", [Answer("a dog", [])]))
+    page = Page(render_search_page("Moments", [Answer("a dog", [])]))
     (policy,) = [meta["content"] for meta in page.all("meta") if "http-equiv" in meta]
     assert policy == "default-src 'none'; img-src data:; media-src file:; style-src 'unsafe-inline'"
     assert "Nothing was found." in page.text
-
-
-def test_the_template_is_beside_the_module():
-    """What the wheel takes with it: everything in the package's folder."""
-    import ts2net.search.page as module
-
-    assert (Path(module.__file__).parent / "page.html").is_file()

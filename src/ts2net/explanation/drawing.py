@@ -1,0 +1,84 @@
+"""The frames of an explanation as small pictures, for pages and figures."""
+
+import io
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image, ImageDraw
+
+from ..clock import clock
+from .explaining import Box, Explanation
+
+_OUTLINE, _SHADOW = (255, 214, 0), (0, 0, 0)  # one of them stands out from any picture
+_BAR, _TRACK = (240, 120, 30), (128, 128, 128)  # legible on dark and on light
+_BAR_HEIGHT = 8  # pixels
+
+
+@dataclass(frozen=True)
+class DrawnFrame:
+    """A frame as a page shows it.
+
+    Args:
+        picture: An image file.
+        media_type: Of the file.
+        time: When the frame is shown, such as "1:15", or "1:15.2" where two frames share a second.
+        weight: Its part of the score, from 0 to 1.
+    """
+
+    picture: bytes
+    media_type: str
+    time: str
+    weight: float
+
+
+def drawn_frames(explanation: Explanation, text: int = 0, format: Literal["JPEG", "PNG"] = "JPEG") -> list[DrawnFrame]:
+    """Draw all frames of an explanation, as [`draw_frame`] does.
+
+    Args:
+        explanation: Of the video.
+        text: Index of the text whose weights are drawn.
+        format: Of the image files.
+    """
+    tenths = len({int(seconds) for seconds in explanation.seconds}) < len(explanation.seconds)
+    frames = []
+    for frame, seconds in enumerate(explanation.seconds):
+        file = io.BytesIO()
+        draw_frame(explanation, frame, text).save(file, format, quality=88, optimize=True)
+        weight = float(explanation.weights[text, frame])
+        frames.append(DrawnFrame(file.getvalue(), f"image/{format.lower()}", clock(seconds, tenths), weight))
+    return frames
+
+
+def draw_frame(explanation: Explanation, frame: int, text: int = 0, min_side: int = 160) -> Image.Image:
+    """Draw a frame with its selected patches outlined, and below it a bar for its weight.
+
+    Args:
+        explanation: Of the video.
+        frame: Index of the frame.
+        text: Index of the text whose weights are drawn.
+        min_side: Smaller frames are magnified by a whole number until their shorter side has this many pixels.
+
+    Returns:
+        The picture. The bar's length is the weight, relative to the largest weight of a frame of the video.
+    """
+    picture = Image.fromarray(explanation.frames[frame])
+    scale = max(1, math.ceil(min_side / min(picture.size)))
+    picture = picture.resize((picture.width * scale, picture.height * scale), Image.Resampling.NEAREST)
+    for left, top, right, bottom in explanation.selected_boxes(frame):
+        outline(picture, (left * scale, top * scale, right * scale, bottom * scale))
+
+    weights = explanation.weights[text]
+    length = round(picture.width * float(weights[frame] / weights.max()))
+    drawn = Image.new("RGB", (picture.width, picture.height + _BAR_HEIGHT), _TRACK)
+    drawn.paste(picture)
+    drawn.paste(_BAR, (0, picture.height, length, drawn.height))
+    return drawn
+
+
+def outline(picture: Image.Image, box: Box) -> None:
+    """Outline a box on a picture, just inside its edges."""
+    left, top, right, bottom = box
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((left, top, right - 1, bottom - 1), outline=_SHADOW, width=4)
+    draw.rectangle((left + 1, top + 1, right - 2, bottom - 2), outline=_OUTLINE, width=2)

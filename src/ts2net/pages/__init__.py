@@ -1,0 +1,1 @@
+"""Every page that this package makes: one template environment, one style, and the page of a search."""
