@@ -9,15 +9,20 @@ import torch
 from support.streamed_data import clip, row
 from support.tiny_models import WORDS, tiny_processor
 from ts2net.data.collating import check_sizes, text_tensors, video_tensors
+from ts2net.data.rows import VideoRow
 from ts2net.videos.broken import BrokenVideo
 
 FRAMES = 4
 
 
+def video_row(number: int, **values) -> VideoRow:
+    return VideoRow.from_columns(row(number, **values))
+
+
 def test_a_video_is_padded_to_the_number_of_frames_and_else_as_the_processor_gives_it():
     """Every batch of a run has one shape, and holds the pixels that the model sees everywhere else."""
     processor = tiny_processor()
-    tensors = video_tensors(row(1), processor, FRAMES)
+    tensors = video_tensors(video_row(1), processor, FRAMES)
     alone = processor(videos=[clip(1)])
     assert tensors["padding_mask_videos"].tolist() == [True, True, False, False]
     assert tensors["pixel_values_videos"].shape == (FRAMES, 3, 32, 32)
@@ -27,8 +32,8 @@ def test_a_video_is_padded_to_the_number_of_frames_and_else_as_the_processor_giv
 
 def test_only_the_moment_of_a_row_is_decoded():
     """LSMDC and DiDeMo are moments: what lies outside must not be seen."""
-    moment = video_tensors(row(2, start=1.0, end=1.9), tiny_processor(), FRAMES)
-    whole = video_tensors(row(2), tiny_processor(), FRAMES)
+    moment = video_tensors(video_row(2, start=1.0, end=1.9), tiny_processor(), FRAMES)
+    whole = video_tensors(video_row(2), tiny_processor(), FRAMES)
     assert moment["padding_mask_videos"].sum() == 1
     assert torch.equal(moment["pixel_values_videos"][0], whole["pixel_values_videos"][1])
 
@@ -48,7 +53,7 @@ def test_only_the_moment_of_a_row_is_decoded():
 )
 def test_a_video_that_cannot_be_used_is_named_with_a_reason(values: dict, reason: str):
     """One bad file in a hundred thousand must cost neither the run nor a search for which one it was."""
-    broken = video_tensors(row(1, **values), tiny_processor(), FRAMES)
+    broken = video_tensors(video_row(1, **values), tiny_processor(), FRAMES)
     assert isinstance(broken, BrokenVideo)
     assert broken.video_id == "clip1"
     assert reason in broken.reason
@@ -63,7 +68,7 @@ def test_a_video_that_there_is_no_memory_for_is_one_broken_video():
         def read(self, size: int | None = -1) -> bytes:
             raise MemoryError
 
-    broken = video_tensors(row(1, video=TooLarge(clip(1))), tiny_processor(), FRAMES)
+    broken = video_tensors(video_row(1, video=TooLarge(clip(1))), tiny_processor(), FRAMES)
     assert broken == BrokenVideo("clip1", "MemoryError")
 
 
@@ -71,9 +76,9 @@ def test_a_video_may_lie_in_a_file(tmp_path: Path):
     """Plain folders of videos are not packed into shards."""
     path = tmp_path / "a.mp4"
     path.write_bytes(clip(1))
-    tensors = video_tensors(row(1, video={"bytes": None, "path": str(path)}), tiny_processor(), FRAMES)
+    tensors = video_tensors(video_row(1, video={"bytes": None, "path": str(path)}), tiny_processor(), FRAMES)
     assert torch.equal(
-        tensors["pixel_values_videos"], video_tensors(row(1), tiny_processor(), FRAMES)["pixel_values_videos"]
+        tensors["pixel_values_videos"], video_tensors(video_row(1), tiny_processor(), FRAMES)["pixel_values_videos"]
     )
 
 

@@ -16,7 +16,8 @@ from ts2net.benchmarks import Row
 from ts2net.data import load_benchmark, read_manifest
 from ts2net.data.columns import standard_features
 from ts2net.data.dataset_card import write_card
-from ts2net.data.shards import Manifest, Shard, ShardWriter, assign_to_shards, shard_name
+from ts2net.data.manifest import Manifest, Shard
+from ts2net.data.shards import ShardWriter, assign_to_shards, shard_name
 from ts2net.files import write_whole
 
 ROWS = [

@@ -24,14 +24,15 @@ from huggingface_hub.utils import WeakFileLock
 from support.loopback_hub import LoopbackHub
 from support.video_files import decode_from_start, encoded, write_streams, write_video
 from support.worker_jobs import square
-from ts2net.benchmarks import BENCHMARKS, Row, motion_shapes
+from ts2net.benchmarks import BENCHMARKS, Row, activitynet, didemo, motion_shapes
 from ts2net.cli import main
 from ts2net.cli import prepare as _registers_the_command  # noqa: F401
-from ts2net.data import split_preparation
+from ts2net.data import clip_videos, split_preparation
+from ts2net.data.clip_videos import make_video
 from ts2net.data.dataset_card import push_prepared
+from ts2net.data.manifest import Manifest
 from ts2net.data.prepare import prepare
-from ts2net.data.shards import Manifest, assign_to_shards, default_num_shards
-from ts2net.data.split_preparation import _make
+from ts2net.data.shards import assign_to_shards, default_num_shards
 from ts2net.parallel.pool import Died, run_in_order
 from ts2net.video_decoding_ts2net import decode_video
 from ts2net.videos.finding import VideoFiles, match_files
@@ -126,7 +127,7 @@ def test_a_video_is_found_under_its_usual_names(tmp_path: Path, benchmark: str, 
     (tmp_path / file).touch()
     (tmp_path / f"{video_id}.txt").touch()  # no video
     (tmp_path / f"{video_id}x.mp4").touch()  # another one's
-    assert match_files([video_id, "other"], VideoFiles(tmp_path), benchmark) == {
+    assert match_files([video_id, "other"], VideoFiles(tmp_path), BENCHMARKS[benchmark].file_names).files == {
         video_id: tmp_path / file,
         "other": None,
     }
@@ -136,8 +137,8 @@ def test_the_full_name_and_the_own_spelling_come_first(tmp_path: Path) -> None:
     for name in ("a.mov", "a.mov.mp4", "v_b.mp4", "b.mp4"):
         (tmp_path / name).touch()
     files = VideoFiles(tmp_path)
-    assert match_files(["a.mov"], files, "didemo") == {"a.mov": tmp_path / "a.mov"}
-    assert match_files(["v_b"], files, "activitynet") == {"v_b": tmp_path / "v_b.mp4"}
+    assert match_files(["a.mov"], files, didemo.file_names).files == {"a.mov": tmp_path / "a.mov"}
+    assert match_files(["v_b"], files, activitynet.file_names).files == {"v_b": tmp_path / "v_b.mp4"}
 
 
 def test_two_files_for_one_video_are_an_error(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_two_files_for_one_video_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "video0.mp4").touch()
     (tmp_path / "small" / "video0.webm").touch()
     with pytest.raises(ValueError, match=r"'video0': .*video0\.mp4 and .*small/video0\.webm; keep one"):
-        match_files(["video0"], VideoFiles(tmp_path), "msrvtt")
+        match_files(["video0"], VideoFiles(tmp_path), BENCHMARKS["msrvtt"].file_names)
 
 
 def test_no_link_leads_out_of_the_folder(tmp_path: Path) -> None:
@@ -156,10 +157,10 @@ def test_no_link_leads_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "videos" / "video1.mp4").touch()
     (tmp_path / "videos" / "video2.mp4").symlink_to(tmp_path / "videos" / "video1.mp4")
     files = VideoFiles(tmp_path / "videos")
-    found = match_files(["video0", "video2"], files, "msrvtt")
-    assert found == {"video0": None, "video2": tmp_path / "videos" / "video2.mp4"}
-    assert "leads out" in files.why_missing("video0", "msrvtt")
-    assert "no file" in files.why_missing("video3", "msrvtt")
+    found = match_files(["video0", "video2"], files, BENCHMARKS["msrvtt"].file_names)
+    assert found.files == {"video0": None, "video2": tmp_path / "videos" / "video2.mp4"}
+    assert "leads out" in files.why_missing(["video0"])
+    assert "no file" in files.why_missing(["video3"])
 
 
 def test_a_folder_without_any_of_the_videos_is_an_error(source: Path, tmp_path: Path) -> None:
@@ -184,8 +185,8 @@ def test_a_folder_without_any_of_the_videos_is_an_error(source: Path, tmp_path: 
 def test_every_clip_is_in_a_shard_or_in_the_report(source: Path, prepared: Path) -> None:
     manifest = Manifest.from_json((prepared / "test.json").read_text(), "test.json")
     ids = [row.video_id for row in BENCHMARKS["lsmdc"].rows(source / "annotations", "test")]
-    assert [remark.id for remark in manifest.missing] == [ids[3]]
-    assert [remark.id for remark in manifest.broken] == [ids[4], ids[5]]
+    assert [remark.video_id for remark in manifest.missing] == [ids[3]]
+    assert [remark.video_id for remark in manifest.broken] == [ids[4], ids[5]]
     assert manifest.missing[0].reason == "no file of that name"
     assert manifest.broken[0].reason.startswith("not a video")
     assert str(source) not in (prepared / "test.json").read_text()  # it may be published
@@ -221,7 +222,7 @@ def test_moments_stay_true(tmp_path: Path) -> None:
     write_video(tmp_path / "videos" / "a.mov.mp4", frames=320, fps=10)
     (tmp_path / "test_list.txt").write_text("a.mov\n")
     (tmp_path / "test_data.json").write_text(json.dumps([{"video": "a.mov", "description": "a bar"}]))
-    for reencode, moment, seconds in [(False, (0.0, 30.0), 32), (True, (None, None), 30 + 1 / 3)]:
+    for reencode, moment, seconds in [(False, (0.0, 31.0), 32), (True, (None, None), 31 + 1 / 3)]:
         out = tmp_path / f"out-{reencode}"
         prepare(
             "didemo",
@@ -281,6 +282,7 @@ def test_what_an_older_drawing_made_is_not_taken_for_current(tmp_path: Path, mon
 
 RUN = """
 import sys
+from ts2net.data.manifest import Manifest
 from ts2net.data.prepare import prepare
 source, out, workers = sys.argv[1:]
 prepare("lsmdc", out, annotations=f"{source}/annotations", videos=f"{source}/videos", splits=["test"], num_shards=6,
@@ -349,7 +351,7 @@ def test_a_repeated_run_makes_only_what_has_changed(source: Path, tmp_path: Path
     assert prepare_lsmdc(tmp_path / "source", out) == before
     assert {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")} == times
 
-    write_video(tmp_path / "source" / "videos" / f"{before.missing[0].id}.mp4", frames=12, fps=12)
+    write_video(tmp_path / "source" / "videos" / f"{before.missing[0].video_id}.mp4", frames=12, fps=12)
     after = prepare_lsmdc(tmp_path / "source", out)
     assert (after.missing, after.broken, after.videos) == ((), before.broken, before.videos + 1)
     changed = [name for name, made in times.items() if (out / name).stat().st_mtime_ns != made]
@@ -366,7 +368,7 @@ def test_a_repeated_run_tries_again_what_may_have_passed(
     out, unlucky = tmp_path / "out", f"{FILM}.007"
 
     def make(row: Row, source: Path, reencode: bool) -> object:
-        return Died() if row.video_id == unlucky else _make(row, source, reencode)
+        return Died() if row.video_id == unlucky else make_video(row, source, reencode)
 
     def reencode(video: Path, start: float | None, end: float | None) -> Reencoded:
         if failure is not None and video.stem == unlucky:
@@ -374,11 +376,11 @@ def test_a_repeated_run_tries_again_what_may_have_passed(
         return reencode_video(video, start, end)
 
     with monkeypatch.context() as patch:
-        patch.setattr(split_preparation, "reencode_video", reencode)
+        patch.setattr(clip_videos, "reencode_video", reencode)
         if failure is None:
-            patch.setattr(split_preparation, "_make", make)
+            patch.setattr(split_preparation, "make_video", make)
         manifest = prepare_lsmdc(source, out)
-    assert [remark.id for remark in manifest.broken if remark.may_pass] == [unlucky]
+    assert [remark.video_id for remark in manifest.broken if remark.may_pass] == [unlucky]
     times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
     prepare_lsmdc(source, out)
     assert contents(out) == contents(prepared)

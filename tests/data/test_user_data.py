@@ -16,8 +16,8 @@ from support.video_files import write_video
 from ts2net.benchmarks import Row
 from ts2net.data import load_benchmark
 from ts2net.data.columns import standard_features
+from ts2net.data.folder import read_folder
 from ts2net.data.prepare import prepare
-from ts2net.data.user_data import read_folder
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_a_folder_is_loaded_as_it_is(videos: Path, streaming: bool, caplog: pyte
 def test_a_folder_is_prepared_and_loaded(videos: Path, tmp_path: Path) -> None:
     (videos / "captions.csv").write_text("file,caption\ndog.mp4,a dog\ngone.mp4,a ghost\n")
     (manifest,) = prepare("folder", tmp_path / "out", videos=videos, workers=0)
-    assert [remark.id for remark in manifest.missing] == ["gone.mp4"]
+    assert [remark.video_id for remark in manifest.missing] == ["gone.mp4"]
     (row,) = load_benchmark("folder", tmp_path / "out", "train")
     assert (row["id"], row["captions"]) == ("dog.mp4", ["a dog"])
     assert row["video"]["bytes"] == (videos / "dog.mp4").read_bytes()

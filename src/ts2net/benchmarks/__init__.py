@@ -1,18 +1,39 @@
-"""The five benchmarks of the TS2-Net paper: their annotation files in, rows of video and captions out.
+"""The benchmarks of the TS2-Net paper and a synthetic one: rows of video and captions, and how they are reported.
 
-Notable here: nothing but the standard library is needed, and nothing else of this package. A benchmark says which
-files a split is read from, how, and the recipe's defaults; it never looks at a video.
+Importing this needs nothing but the standard library, so that annotation files can be read anywhere.
 """
 
 from .activitynet import ACTIVITYNET
+from .benchmark import AnnotatedBenchmark, Benchmark, RenderedBenchmark, RenderedClip, Split
+from .captions import CaptionReader
 from .didemo import DIDEMO
 from .lsmdc import LSMDC
 from .msrvtt import MSRVTT
-from .rows import Benchmark, Row, Split
+from .rows import COLUMN_TYPES, Row
 from .vatex import VATEX
 
-BENCHMARKS: dict[str, Benchmark] = {
-    benchmark.name: benchmark for benchmark in (MSRVTT, VATEX, LSMDC, ACTIVITYNET, DIDEMO)
-}
+MOTION_SHAPES = RenderedBenchmark(
+    name="motion_shapes",
+    title="Motion shapes",
+    evaluation_split="test",
+    num_frames=4,
+    max_words=26,  # the longest caption has 24
+    module="motion_shapes",
+)
 
-__all__ = ["BENCHMARKS", "Benchmark", "Row", "Split"]
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark for benchmark in (MSRVTT, VATEX, LSMDC, ACTIVITYNET, DIDEMO, MOTION_SHAPES)
+}
+"""All benchmarks by name."""
+
+__all__ = [
+    "BENCHMARKS",
+    "COLUMN_TYPES",
+    "AnnotatedBenchmark",
+    "Benchmark",
+    "CaptionReader",
+    "RenderedBenchmark",
+    "RenderedClip",
+    "Row",
+    "Split",
+]

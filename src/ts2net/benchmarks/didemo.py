@@ -1,43 +1,55 @@
 """DiDeMo: 10,464 personal videos with descriptions of single moments (Hendricks et al., ICCV 2017).
 
-Notable here: the protocol is paragraph to video. All descriptions of a video, joined in the order of the file, are
-one query; their times aren't used. Whoever described the videos saw 30 seconds of each, so no more than that is read.
-An id is the name of the file that was once uploaded, with its ending.
+The protocol is paragraph to video: all descriptions of a video, joined in the order of the file, are one query, and
+their times are not used. Whoever described a video saw its first 30 seconds. The published figures were reached with
+frames from second 0 to second 31, so that is what is read. An id is the name of the file that was once uploaded,
+with its extension; some end with the dot alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .reading import caption, distinct_ids, field, read_json, read_lines
-from .rows import Benchmark, Row, Split
+from .benchmark import AnnotatedBenchmark, Split
+from .captions import CaptionReader
+from .id_lists import read_ids
+from .reading import distinct_ids, expect, field, read_json
+from .rows import Row
 
-SECONDS = 30.0  # of a video that were shown to those who described it
+SECONDS = 31.0  # the last second of a video that the released loader reads
 
 
-def read(videos_file: Path, descriptions_file: Path) -> Iterator[Row]:
-    """Yields the videos of a list, each with the paragraph of its descriptions."""
-    places = distinct_ids((where, line.strip()) for where, line in read_lines(videos_file))
-    descriptions: dict[str, list[str]] = {video_id: [] for video_id in places}
-    for number, moment in enumerate(read_json(descriptions_file, list)):
-        where = f"{descriptions_file}: [{number}]"
-        video_id = field(moment, "video", str, where)
+def read(videos_file: Path, descriptions_file: Path, captions: CaptionReader) -> Iterator[Row]:
+    """Yield the videos of a list, each with the paragraph of its descriptions."""
+    locations = distinct_ids(read_ids(videos_file))
+    descriptions: dict[str, list[str]] = {video_id: [] for video_id in locations}
+    moments = expect(read_json(descriptions_file), list, str(descriptions_file))
+    for number, moment in enumerate(moments):
+        location = f"{descriptions_file}: [{number}]"
+        video_id = field(moment, "video", str, location)
         if video_id in descriptions:
-            descriptions[video_id].append(field(moment, "description", str, where))
-    for video_id, where in places.items():
+            descriptions[video_id].append(field(moment, "description", str, location))
+    for video_id, location in locations.items():
         if not descriptions[video_id]:
-            raise ValueError(f"{where}: video {video_id!r} has no description in {descriptions_file}")
-        paragraph = caption(" ".join(descriptions[video_id]), f"{descriptions_file}: {video_id}")
-        yield Row(video_id, (paragraph,), start=0.0, end=SECONDS)
+            raise ValueError(f"{location}: video {video_id!r} has no description in {descriptions_file}")
+        paragraph = captions.read(" ".join(descriptions[video_id]), f"{descriptions_file}: {video_id}")
+        yield Row(video_id, tuple(paragraph), start=0.0, end=SECONDS)
 
 
-DIDEMO = Benchmark(
+def file_names(video_id: str) -> Sequence[str]:
+    """A converted file may have lost the id's own extension, which is the dot alone of an id that ends with a dot."""
+    stem = video_id.rpartition(".")[0]
+    return (video_id, stem) if stem.strip(".") else (video_id,)
+
+
+DIDEMO = AnnotatedBenchmark(
     name="didemo",
     title="DiDeMo",
     splits={
-        "train": Split(("train_list.txt", "train_data.json"), read),
-        "val": Split(("val_list.txt", "val_data.json"), read),
-        "test": Split(("test_list.txt", "test_data.json"), read),
+        "train": Split(("train_list.txt", "train_data.json"), read, 8_395, 8_395),
+        "val": Split(("val_list.txt", "val_data.json"), read, 1_065, 1_065),
+        "test": Split(("test_list.txt", "test_data.json"), read, 1_004, 1_004),
     },
+    file_names=file_names,
     evaluation_split="test",
     num_frames=64,
     max_words=64,

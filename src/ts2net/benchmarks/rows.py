@@ -1,8 +1,17 @@
-"""What every benchmark is made of: rows, the splits they come from, and the recipe's defaults."""
+"""The row that every benchmark is made of, and its columns as they are stored."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
+
+COLUMN_TYPES: Mapping[str, str | list[str]] = {
+    "id": "string",
+    "captions": ["string"],
+    "start": "float64",
+    "end": "float64",
+    "group": "string",
+}
+"""Name and type of each stored column, as Arrow and `datasets` call the types; a list is a list of that type."""
 
 
 @dataclass(frozen=True)
@@ -10,11 +19,11 @@ class Row:
     """One video, or one moment of it, with the sentences that describe it.
 
     Attributes:
-        video_id: the video's name as the annotations have it. It is one plain file name: no folder, no drive.
-        captions: at least one, none empty, white space made single. Each of them is a query of its own.
-        start: seconds, where the moment begins; the video's start if None.
-        end: seconds, where it ends; the video's end if None.
-        group: the candidates among which the row is to be found, in a diagnostic split; all of the split if None.
+        video_id: The video's name in the annotations: a plain file name, without a folder or a drive.
+        captions: At least one. Each is a query of its own, not empty, with single spaces.
+        start: Seconds at which the moment begins; None is the start of the video.
+        end: Seconds at which it ends; None is the end of the video.
+        group: In a diagnostic split, the candidates that the row is ranked among; None is the whole split.
     """
 
     video_id: str
@@ -23,63 +32,12 @@ class Row:
     end: float | None = None
     group: str | None = None
 
-
-@dataclass(frozen=True)
-class Split:
-    """The files that hold a split, and what turns them into rows.
-
-    Attributes:
-        files: names in the annotations folder, as they are distributed.
-        read: takes their paths, in that order.
-    """
-
-    files: tuple[str, ...]
-    read: Callable[..., Iterator[Row]]
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """A data set with its protocol and the defaults of the paper's recipe.
-
-    Attributes:
-        name: what it is called on a command line.
-        title: what it is called in a table.
-        splits: by name.
-        evaluation_split: the one whose recalls the paper reports.
-        num_frames: the most frames that are read of a video.
-        max_words: the most tokens of a text, its start and end tokens included.
-        frames_per_second: candidates a second, out of which those frames are taken.
-    """
-
-    name: str
-    title: str
-    splits: Mapping[str, Split]
-    evaluation_split: str
-    num_frames: int
-    max_words: int
-    frames_per_second: float = 1.0
-
-    def rows(self, annotations: str | Path, split: str) -> Iterator[Row]:
-        """Reads a split, in the order of its files.
-
-        Whether the split and its files exist is checked at once, what is in them as the rows are drawn.
-
-        Args:
-            annotations: the folder with the annotation files.
-            split: one of `splits`.
-
-        Raises:
-            FileNotFoundError: a file of the split is missing.
-            ValueError: there is no such split; or a file doesn't hold what it should. The message begins with the
-                file and the line, or the entry of a JSON file.
-        """
-        if split not in self.splits:
-            raise ValueError(f"{self.title} has no split {split!r}, only {', '.join(self.splits)}")
-        files, read = self.splits[split].files, self.splits[split].read
-        paths = [Path(annotations) / file for file in files]
-        for path in paths:
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"{path}: no such file; split {split!r} of {self.title} is read from {' and '.join(files)}"
-                )
-        return read(*paths)
+    def to_columns(self) -> dict[str, Any]:
+        """The stored columns: the JSON of a clip in a shard, and the columns of a dataset without its video."""
+        return {
+            "id": self.video_id,
+            "captions": list(self.captions),
+            "start": self.start,
+            "end": self.end,
+            "group": self.group,
+        }

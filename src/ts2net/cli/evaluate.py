@@ -44,7 +44,7 @@ def evaluate(
         str,
         typer.Argument(
             metavar="BENCHMARK",
-            help=f"{', '.join(BENCHMARKS)}, motion_shapes; or folder or dataset for your own data.",
+            help=f"{', '.join(BENCHMARKS)}; or folder or dataset for your own data.",
             show_default=False,
         ),
     ],
@@ -179,11 +179,11 @@ def evaluate(
             raise RuntimeError(f"the card of {model!r} stays as it was: {one_line(error)}") from error
 
 
-def _parse_data(benchmark: str, data: list[str] | None) -> dict[str, str]:
+def _parse_data(benchmark: str, data: list[str] | None) -> dict[str, Any]:
     """Read the values of `--data`, which have the names that this kind of data takes."""
     names = _DATA_SETTINGS.get(benchmark, ())
     form = f"NAME=VALUE with one of {', '.join(names)}" if names else f"none for {benchmark}"
-    values = named_values("--data", data, form)
+    values: dict[str, Any] = dict(named_values("--data", data, form))
     for name, value in values.items():
         if name not in names:
             raise typer.BadParameter(f"expected {form}, got {f'{name}={value}'!r}", param_hint="--data")

@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..benchmarks import BENCHMARKS, AnnotatedBenchmark
 from .app import ManyValuesCommand, app
 from .options import Workers
 
 if TYPE_CHECKING:
-    from ..data.shards import Manifest
+    from ..data.manifest import Manifest
 
-_REMARKS_SHOWN = 10
+_LINES_SHOWN = 10
 
 
 @app.command(cls=ManyValuesCommand)
@@ -24,7 +25,7 @@ def prepare(
         str,
         typer.Argument(
             metavar="BENCHMARK",
-            help="msrvtt, vatex, lsmdc, activitynet, didemo, motion_shapes, or folder for your own videos.",
+            help=f"{', '.join(BENCHMARKS)}, or folder for your own videos.",
             show_default=False,
         ),
     ],
@@ -42,7 +43,10 @@ def prepare(
     splits: Annotated[
         list[str] | None,
         typer.Option(
-            "--split", metavar="SPLIT...", help="What to prepare.", show_default="train, val and test, as there are"
+            "--split",
+            metavar="SPLIT...",
+            help="Splits to prepare.",
+            show_default="train, val and test; all of a rendered benchmark",
         ),
     ] = None,
     reencode: Annotated[
@@ -52,15 +56,34 @@ def prepare(
             help="Make videos small: 224 pixels on the short side, 3 frames a second, no sound.",
         ),
     ] = False,
+    follow_links: Annotated[
+        bool,
+        typer.Option("--follow-links", help="Follow links out of the folder of videos, and links to folders."),
+    ] = False,
+    prefer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="EXTENSION...",
+            help="Which file to take where a video has several, such as mp4; the most preferred first.",
+            show_default="an error",
+        ),
+    ] = None,
+    skip_empty_captions: Annotated[
+        bool,
+        typer.Option("--skip-empty-captions", help="Leave out empty captions, and videos that have no other."),
+    ] = False,
     num_shards: Annotated[
         int | None, typer.Option("--shards", min=1, help="Files a split.", show_default="8 to 1000 clips a file")
     ] = None,
     num_clips: Annotated[
-        int | None, typer.Option("--clips", min=1, help="Clips a split of motion_shapes.", show_default="2000 or 200")
+        int | None,
+        typer.Option("--clips", min=1, help="Clips a split of a rendered benchmark.", show_default="its own number"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the order of the clips, and of motion_shapes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order of the clips, and of what is rendered.")] = 0,
     workers: Workers = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make anew what has other settings.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make anew what was prepared with other settings.")
+    ] = False,
     push_to_hub: Annotated[
         str | None, typer.Option(metavar="REPO", help="Dataset repository to push it all to.", show_default=False)
     ] = None,
@@ -70,7 +93,8 @@ def prepare(
 
     Stop it whenever you like: the same command goes on where it was, and the result is the same. Repeat it when you
     have found missing videos, and only the shards they belong to are made again; so are those with a video that the
-    file system failed to give or that there was no memory for. What is missing or broken is listed in SPLIT.json.
+    file system failed to give or that there was no memory for. What is missing, broken or left out is listed in
+    SPLIT.json, and in an evaluation the queries of missing and broken videos count as missed.
 
     A video's file is called like its id, with or without an extension. Captions of your own videos are a CSV file
     with the columns file and caption, JSON lines with the same, or a text file beside each video.
@@ -99,6 +123,9 @@ def prepare(
             videos=videos,
             splits=splits,
             reencode=reencode,
+            follow_links=follow_links,
+            prefer=prefer or (),
+            skip_empty_captions=skip_empty_captions,
             num_shards=num_shards,
             num_clips=num_clips,
             seed=seed,
@@ -121,14 +148,41 @@ def _report(console: Console, manifests: "list[Manifest]", out: Path) -> None:
         table.add_column(column, justify="right")
     for manifest in manifests:
         counts = [manifest.videos, manifest.captions]
-        counts += [len(list_) for list_ in (manifest.shards, manifest.missing, manifest.broken, manifest.damaged)]
+        counts += [len(items) for items in (manifest.shards, manifest.missing, manifest.broken, manifest.damaged)]
         table.add_row(manifest.split, *(f"{count:,}" for count in counts))
     console.print(table)
     for manifest in manifests:
-        for kind in ("missing", "broken", "damaged"):
-            remarks = getattr(manifest, kind)
-            for remark in remarks[:_REMARKS_SHOWN]:
-                console.print(f"{kind}: {escape(remark.id)}: {escape(remark.reason)}", soft_wrap=True)
-            if len(remarks) > _REMARKS_SHOWN:
-                rest = len(remarks) - _REMARKS_SHOWN
+        if note := _difference_from_published(manifest):
+            console.print(note, soft_wrap=True)
+        lists = {
+            kind: [f"{remark.video_id}: {remark.reason}" for remark in getattr(manifest, kind)]
+            for kind in ("missing", "broken", "damaged", "preferred")
+        }
+        lists["empty caption left out"] = list(manifest.skipped_captions)
+        lists["left out, all captions empty"] = list(manifest.without_captions)
+        for kind, lines in lists.items():
+            for line in lines[:_LINES_SHOWN]:
+                console.print(f"{kind}: {escape(line)}", soft_wrap=True)
+            if len(lines) > _LINES_SHOWN:
+                rest = len(lines) - _LINES_SHOWN
                 console.print(f"... and {rest:,} more, in {escape(str(out / manifest.split))}.json", soft_wrap=True)
+
+
+def _difference_from_published(manifest: "Manifest") -> str | None:
+    """Tell annotation files that were cut off, or are of another protocol than the published figures."""
+    benchmark = BENCHMARKS.get(manifest.benchmark)
+    if not isinstance(benchmark, AnnotatedBenchmark):
+        return None
+    published = benchmark.splits[manifest.split]
+    expected = (published.num_videos, published.num_captions)
+    different = [
+        f"{count:,} {unit} instead of {number:,}"
+        for unit, count, number in zip(("videos", "captions"), manifest.num_listed, expected, strict=True)
+        if number is not None and count != number
+    ]
+    if not different:
+        return None
+    return (
+        f"note: the annotations of {manifest.split} list {' and '.join(different)}; its figures can't be compared "
+        "with published ones"
+    )

@@ -1,13 +1,13 @@
 """From rows of a benchmark to streamed batches: shards are prepared once, and read by any number of processes.
 
-Public names are loaded when they are first used: the libraries behind them come with `pip install 'ts2net[train]'`.
+Public names are loaded on first use: the libraries that they need come with `pip install 'ts2net[train]'`.
 """
 
 from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Manifest": "shards",
+    "Manifest": "manifest",
     "load_benchmark": "loading",
     "read_manifest": "loading",
 }

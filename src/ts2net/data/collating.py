@@ -1,11 +1,8 @@
-"""Rows of a data set in, tensors of fixed shape out.
+"""Rows of a dataset in, tensors of fixed shape out.
 
-Notable here: every video is padded to the same number of frames and every text to the same number of words, so that
-all batches of a run, on every process, have one shape. A video that can't be used is a value, never an exception.
+Every video is padded to the same number of frames and every text to the same number of words, so that all batches of a
+run, on every process, have one shape. A video that can't be used is a value, never an exception.
 """
-
-from collections.abc import Mapping
-from typing import Any
 
 import av
 import torch
@@ -13,10 +10,11 @@ import torch
 from ..errors import one_line
 from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
+from .rows import VideoRow
 
 
 def check_sizes(processor: TS2NetProcessor, num_frames: int, max_words: int | None = None) -> None:
-    """Check the fixed shape that is asked for, before any worker starts.
+    """Check the lengths that videos and texts are padded to, before any worker starts.
 
     Raises:
         ValueError: If a number is too small, or more words are asked for than the tokenizer allows.
@@ -31,13 +29,11 @@ def check_sizes(processor: TS2NetProcessor, num_frames: int, max_words: int | No
         )
 
 
-def video_tensors(
-    row: Mapping[str, Any], processor: TS2NetProcessor, num_frames: int
-) -> dict[str, torch.Tensor] | BrokenVideo:
+def video_tensors(row: VideoRow, processor: TS2NetProcessor, num_frames: int) -> dict[str, torch.Tensor] | BrokenVideo:
     """Decode the video of a row, between `start` and `end` where the row has them.
 
     Args:
-        row: A row with the standard columns.
+        row: The row.
         processor: The model's processor.
         num_frames: The most frames taken, and what shorter videos are padded to.
 
@@ -46,14 +42,14 @@ def video_tensors(
         if the video can't be decoded, takes more memory than there is, is missing or ends before the moment begins, a
         [`BrokenVideo`].
     """
-    video = row["video"]
+    video = row.video
     if video is None or (isinstance(video, dict) and video.get("bytes") is None and video.get("path") is None):
-        return BrokenVideo(row["id"], "the video is missing")
+        return BrokenVideo(row.video_id, "the video is missing")
     try:
         batch = processor.video_processor(
             videos=[video],
-            start=[row.get("start")],
-            end=[row.get("end")],
+            start=[row.start],
+            end=[row.end],
             num_frames=num_frames,
             do_sample_frames=True,
             do_pad=True,
@@ -61,7 +57,7 @@ def video_tensors(
             return_tensors="pt",
         )
     except (ValueError, TypeError, OSError, MemoryError, av.FFmpegError) as error:
-        return BrokenVideo(row["id"], one_line(error).removeprefix("<bytes>: "))
+        return BrokenVideo(row.video_id, one_line(error).removeprefix("<bytes>: "))
     return {name: batch[name][0] for name in ("pixel_values_videos", "padding_mask_videos")}
 
 

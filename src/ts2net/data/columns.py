@@ -1,14 +1,15 @@
-"""The columns of every dataset that this package makes or reads.
+"""The columns of every dataset that this package makes or reads, as `datasets` declares them.
 
 | column | type | holds |
 | --- | --- | --- |
-| `id` | string | the clip's name, unique in the split |
+| `id` | string | the clip's id, unique in the split |
 | `captions` | list of strings | at least one |
-| `start`, `end` | float64 or null | the moment, in seconds into the video; null is the video's start or end |
+| `start`, `end` | float64 or null | the moment, in seconds of the video; null is the start or the end of the video |
 | `group` | string or null | clips of one group are ranked among themselves only; null is among all |
-| `video` | `{"bytes", "path"}` | the video's file, undecoded |
+| `video` | `{"bytes", "path"}` | the video's file, not decoded; both null if there is none |
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 try:
@@ -16,8 +17,7 @@ try:
 except ImportError as error:
     raise ImportError("reading data needs the library datasets: pip install 'ts2net[train]'") from error
 
-from ..benchmarks import Row
-from .shards import annotation
+from ..benchmarks import COLUMN_TYPES, Row
 
 
 def standard_features() -> datasets.Features:
@@ -27,16 +27,17 @@ def standard_features() -> datasets.Features:
 
 def annotation_features() -> dict[str, Any]:
     """The columns without the video, which are also the fields of a clip's JSON in a shard."""
-    string, seconds = datasets.Value("string"), datasets.Value("float64")
     return {
-        "id": string,
-        "captions": datasets.List(string),
-        "start": seconds,
-        "end": seconds,
-        "group": string,
+        name: datasets.List(datasets.Value(kind[0])) if isinstance(kind, list) else datasets.Value(kind)
+        for name, kind in COLUMN_TYPES.items()
     }
 
 
 def standard_row(row: Row, *, video: bytes | None = None, path: str | None = None) -> dict[str, Any]:
-    """A row of a benchmark with the standard columns, and the bytes of its video or the path to them."""
-    return annotation(row) | {"video": {"bytes": video, "path": path}}
+    """The columns of a row, with the bytes of its video or the path to it."""
+    return row.to_columns() | {"video": {"bytes": video, "path": path}}
+
+
+def rows_without_videos(rows: Iterable[Row]) -> datasets.Dataset:
+    """A dataset of rows whose videos can't be had."""
+    return datasets.Dataset.from_list([standard_row(row) for row in rows], features=standard_features())

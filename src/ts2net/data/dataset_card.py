@@ -1,12 +1,13 @@
 """The card of a prepared folder, and the folder on the Hub.
 
-Notable here: the card says which shards make which split and what their columns are, so that a plain
+The card names the shards of each split and their columns, so that a plain
 `datasets.load_dataset(repo, streaming=True)` needs nothing of this package. A push is one commit: nobody ever reads a
 manifest beside shards of another.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import (
     CommitInfo,
@@ -18,44 +19,25 @@ from huggingface_hub import (
 )
 
 from .. import __version__
-from ..benchmarks import BENCHMARKS
+from ..benchmarks import BENCHMARKS, COLUMN_TYPES
 from ..files import write_whole
 from ..hub.repositories import check_repo_id
-from .shards import Manifest, manifest_name
+from .manifest import Manifest, manifest_name, split_names
 
-TITLES = {name: benchmark.title for name, benchmark in BENCHMARKS.items()} | {"motion_shapes": "Motion shapes"}
 TAGS = ["ts2net", "text-video-retrieval", "video", "webdataset"]
-
-# As `datasets` reads a card. Without it the columns would be guessed from the first clips, of which none may have a
-# moment or a group; and the videos would be decoded, which needs another library.
-_FEATURES = [
-    {"name": "__key__", "dtype": "string"},
-    {"name": "__url__", "dtype": "string"},
-    {
-        "name": "json",
-        "struct": [
-            {"name": "id", "dtype": "string"},
-            {"name": "captions", "list": "string"},
-            {"name": "start", "dtype": "float64"},
-            {"name": "end", "dtype": "float64"},
-            {"name": "group", "dtype": "string"},
-        ],
-    },
-    {"name": "mp4", "dtype": {"video": {"decode": False}}},
-]
 
 
 def write_card(folder: str | Path) -> Path:
-    """Writes the card of a prepared folder, for all its splits.
+    """Write the card of a prepared folder, for all its splits.
 
     Args:
-        folder: with at least one manifest.
+        folder: With at least one manifest.
 
     Returns:
         The card's path.
 
     Raises:
-        ValueError: the manifests are of several benchmarks.
+        ValueError: If the manifests are of several benchmarks.
     """
     folder = Path(folder)
     path = folder / "README.md"
@@ -67,7 +49,7 @@ def write_card(folder: str | Path) -> Path:
 def read_manifests(folder: str | Path) -> list[Manifest]:
     """The manifests of all splits of a folder, by name."""
     folder = Path(folder)
-    paths = [path for path in sorted(folder.glob("*.json")) if any(folder.glob(f"{path.stem}-?????.tar"))]
+    paths = [folder / manifest_name(split) for split in split_names([path.name for path in folder.iterdir()])]
     return [Manifest.from_json(path.read_text(encoding="utf-8"), str(path)) for path in paths]
 
 
@@ -75,17 +57,17 @@ def make_card(manifests: Sequence[Manifest], source: str) -> DatasetCard:
     """The card of prepared splits.
 
     Args:
-        manifests: one a split.
-        source: the folder or repository that its snippets load.
+        manifests: One for each split.
+        source: The folder or repository that the card's snippets load.
 
     Raises:
-        ValueError: they are of several benchmarks.
+        ValueError: If they are of several benchmarks.
     """
     benchmarks = sorted({manifest.benchmark for manifest in manifests})
     if len(benchmarks) > 1:
         raise ValueError(f"{source}: holds {' and '.join(benchmarks)}; each benchmark needs a folder of its own")
     name = benchmarks[0]
-    title = TITLES.get(name, "Videos with captions")
+    title = BENCHMARKS[name].title if name in BENCHMARKS else "Videos with captions"
     data = DatasetCardData(pretty_name=title, tags=TAGS)
     data["configs"] = [
         {
@@ -93,7 +75,7 @@ def make_card(manifests: Sequence[Manifest], source: str) -> DatasetCard:
             "data_files": [{"split": manifest.split, "path": f"{manifest.split}-*.tar"} for manifest in manifests],
         }
     ]
-    data["dataset_info"] = {"config_name": "default", "features": _FEATURES}
+    data["dataset_info"] = {"config_name": "default", "features": _features()}
     rows = [
         f"| {m.split} | {m.videos:,} | {m.captions:,} | {len(m.shards)} | {len(m.missing)} | {len(m.broken)} | "
         f"{len(m.damaged)} |"
@@ -114,23 +96,23 @@ def make_card(manifests: Sequence[Manifest], source: str) -> DatasetCard:
 def push_prepared(
     folder: str | Path, repo_id: str, *, private: bool | None = None, token: str | None = None
 ) -> CommitInfo:
-    """Pushes a prepared folder to a dataset repository, in one commit.
+    """Push a prepared folder to a dataset repository, in one commit.
 
     A push that fails leaves the repository as it was. Repeat it: what was uploaded is not uploaded again.
 
     Args:
-        folder: as `prepare` leaves it. Nothing else that lies in it is pushed.
-        repo_id: `"name"` or `"owner/name"`. Made if it isn't there.
-        private: whether a repository that is made is private; None leaves it to the owner's settings.
-        token: token with the right to write. None takes the one of `hf auth login` or `HF_TOKEN`.
+        folder: As `prepare` leaves it. Other files in it are not pushed.
+        repo_id: `"name"` or `"owner/name"`. Made if it doesn't exist.
+        private: Whether a repository that is made is private; None leaves it to the owner's settings.
+        token: Token with the right to write. None takes the one of `hf auth login` or `HF_TOKEN`.
 
     Returns:
         The commit, with its address and hash.
 
     Raises:
-        ValueError: `repo_id` can't be one, or the folder wasn't prepared.
-        FileNotFoundError: a shard is missing.
-        huggingface_hub.errors.HfHubHTTPError: the Hub refuses.
+        ValueError: If `repo_id` can't be one, or the folder wasn't prepared.
+        FileNotFoundError: If a shard is missing.
+        huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
     """
     folder = Path(folder)
     check_repo_id(repo_id)
@@ -145,15 +127,33 @@ def push_prepared(
     api = HfApi(token=token, library_name="ts2net", library_version=__version__)
     repo_id = api.create_repo(repo_id, repo_type="dataset", private=private, exist_ok=True).repo_id
     splits = {manifest.split for manifest in manifests}
-    there = api.list_repo_files(repo_id, repo_type="dataset")
+    existing = api.list_repo_files(repo_id, repo_type="dataset")
     stale = [
-        name for name in there if name.endswith(".tar") and name not in shards and name.rpartition("-")[0] in splits
+        name for name in existing if name.endswith(".tar") and name not in shards and name.rpartition("-")[0] in splits
     ]
     operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(name) for name in stale]
     names = [*shards, *(manifest_name(manifest.split) for manifest in manifests)]
     operations += [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in names]
     operations.append(CommitOperationAdd(path_in_repo="README.md", path_or_fileobj=str(card).encode()))
     return api.create_commit(repo_id, operations, commit_message="Upload prepared shards", repo_type="dataset")
+
+
+def _features() -> list[dict[str, Any]]:
+    """The columns of the shards, as `datasets` reads them in a card.
+
+    Without them `datasets` would guess the columns from the first clips, of which none may have a moment or a group,
+    and would decode the videos, which needs another library.
+    """
+    annotation = [
+        {"name": name, "list": kind[0]} if isinstance(kind, list) else {"name": name, "dtype": kind}
+        for name, kind in COLUMN_TYPES.items()
+    ]
+    return [
+        {"name": "__key__", "dtype": "string"},
+        {"name": "__url__", "dtype": "string"},
+        {"name": "json", "struct": annotation},
+        {"name": "mp4", "dtype": {"video": {"decode": False}}},
+    ]
 
 
 _CARD = """---
@@ -168,8 +168,8 @@ _CARD = """---
 
 The videos in WebDataset shards: `<key>.mp4` and `<key>.json`, which has the clip's `id`, its `captions`, the moment
 `start` to `end` in seconds (null is the video's own start or end), and the `group` of candidates that it is ranked
-among (null is all). A clip that is missing or broken is in no shard; `<split>.json` names each with the reason. A
-damaged one is there as far as it could be read.
+among (null is all). A clip that is missing or broken is in no shard; `<split>.json` names each with the reason and its
+captions, whose queries count as missed in an evaluation. A damaged one is there as far as it could be read.
 
 ```python
 from datasets import load_dataset

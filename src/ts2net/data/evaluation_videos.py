@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
 from .collating import check_sizes, video_tensors
-from .rows import as_stream, read_rows
+from .rows import VideoRow, as_stream, read_rows
 
 if TYPE_CHECKING:
     import datasets
@@ -133,29 +133,29 @@ class EvaluationVideos:
             if batch is not None:
                 yield batch
 
-    def _read(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _read(self) -> Iterator[tuple[int, VideoRow]]:
         """Every video with its place, by its first row. After the last one, `rows` are known."""
         rows: dict[Hashable, EvaluationRow] = {}
         for row in read_rows(self._stream):
-            video, captions = _which_video(row), tuple(row["captions"] or ())
+            video = _video_identity(row)
             if video in rows:
-                rows[video] = replace(rows[video], captions=rows[video].captions + captions)
+                rows[video] = replace(rows[video], captions=rows[video].captions + row.captions)
                 continue
             place = len(rows)
-            rows[video] = EvaluationRow(row["id"], captions, row.get("group"))
+            rows[video] = EvaluationRow(row.video_id, row.captions, row.group)
             yield place, row
         if not rows:
             raise ValueError("the data set is empty: expected at least one video")
         self._rows = list(rows.values())
 
 
-def _which_video(row: dict[str, Any]) -> Hashable:
-    """The same for rows of one video, which in another group is another candidate."""
-    video = row["video"]
+def _video_identity(row: VideoRow) -> Hashable:
+    """Equal for rows of one video. In another group a video is another candidate."""
+    video = row.video
     data, path = (video.get("bytes"), video.get("path")) if isinstance(video, dict) else (video, None)
     # The id alone wouldn't do: where it is the name of a file, those of two folders may share it.
     content = hashlib.sha256(data).digest() if isinstance(data, bytes) else path
-    return row["id"], row.get("start"), row.get("end"), row.get("group"), content
+    return row.video_id, row.start, row.end, row.group, content
 
 
 class _OwnRows:
@@ -164,7 +164,7 @@ class _OwnRows:
     def __init__(self, videos: EvaluationVideos) -> None:
         self._videos = videos
 
-    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
+    def __iter__(self) -> Iterator[tuple[int, VideoRow]]:
         for place, row in self._videos._read():
             if place % self._videos._num_processes == self._videos._process_index:
                 yield place, row
@@ -177,9 +177,9 @@ class _Decoder(Dataset):
         self._processor = processor
         self._num_frames = num_frames
 
-    def __getitem__(self, item: tuple[int, dict[str, Any]]) -> tuple[int, str, dict[str, torch.Tensor] | BrokenVideo]:
+    def __getitem__(self, item: tuple[int, VideoRow]) -> tuple[int, str, dict[str, torch.Tensor] | BrokenVideo]:
         place, row = item
-        return place, row["id"], video_tensors(row, self._processor, self._num_frames)
+        return place, row.video_id, video_tensors(row, self._processor, self._num_frames)
 
 
 def _collate(

@@ -1,8 +1,8 @@
-"""What is already done of a split, when it is prepared once more.
+"""What is already done of a split when it is prepared once more.
 
-Notable here: while a split is being made, a note beside it says what became of each finished shard; once it is made,
-its manifest says the same. A shard is made again when one of its videos has turned up, has gone, or is newer than the
-shard, as `make` would have it; and when one could not be read for a reason that need not lie in the video.
+While a split is being made, a note beside it records the outcome of each finished shard; once it is made, its manifest
+has the same. A shard is made again if one of its videos has turned up, has gone, or is newer than the shard, as `make`
+does; and if one could not be read for a reason that need not lie in the video.
 """
 
 import json
@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_whole
-from .shards import Manifest, Remark, Shard, to_json
+from .manifest import Manifest, Remark, Shard, to_json
+
+_REMARKS = ("missing", "broken", "damaged")
 
 
 @dataclass
 class FinishedShard:
-    """What there is to say of a shard.
+    """The outcome of a shard.
 
     Attributes:
-        shard: the file; None if there is none, because not one of its clips can be used.
-        missing: see `Manifest`, as for the next two.
-        broken: clips.
-        damaged: clips.
+        shard: The file; None if there is none, because none of its clips can be used.
+        missing: Clips, as in [`Manifest`]; so are the next two.
+        broken: Clips.
+        damaged: Clips.
     """
 
     shard: Shard | None = None
@@ -32,14 +34,14 @@ class FinishedShard:
     damaged: list[Remark] = field(default_factory=list)
 
     def is_current(self, path: Path, missing: Sequence[str], sources: Sequence[Path]) -> bool:
-        """Whether it would come out the same.
+        """Whether the shard would come out the same.
 
         Args:
-            path: where the file is.
-            missing: the clips that are missing now.
-            sources: the files of the others.
+            path: The shard's file.
+            missing: Ids of the clips that are missing now.
+            sources: Video files of the other clips.
         """
-        if {remark.id for remark in self.missing} != set(missing):
+        if {remark.video_id for remark in self.missing} != set(missing):
             return False
         if any(remark.may_pass for remark in self.broken):
             return False
@@ -59,16 +61,18 @@ class Notes:
         self._settings = folder / "settings.json"
 
     def settings(self) -> dict[str, Any] | None:
-        """The settings that the shards were made with; None if none was."""
+        """The settings that the shards were made with; None before the first."""
         return _read_object(self._settings) if self._settings.exists() else None
 
     def write_settings(self, settings: dict[str, Any]) -> None:
-        """Notes the settings, before the first shard is made."""
+        """Note the settings, before the first shard is made."""
         write_whole(self._settings, to_json(settings), locked=True)
 
     def write_shard(self, number: int, finished: FinishedShard) -> None:
-        """Notes a shard, after it is made."""
-        write_whole(self._shard(number), to_json(asdict(finished)), locked=True)
+        """Note a shard, after it is made."""
+        note: dict[str, Any] = {"shard": asdict(finished.shard) if finished.shard else None}
+        note |= {kind: [remark.to_dict() for remark in getattr(finished, kind)] for kind in _REMARKS}
+        write_whole(self._shard(number), to_json(note), locked=True)
 
     def shards(self, num_shards: int) -> dict[int, FinishedShard]:
         """The shards that were made, by number."""
@@ -76,13 +80,13 @@ class Notes:
         for number in range(num_shards):
             if self._shard(number).exists():
                 note = _read_object(self._shard(number))
-                shard = Shard(**note.pop("shard")) if note["shard"] else note.pop("shard")
-                remarks = {name: [Remark(**remark) for remark in entries] for name, entries in note.items()}
+                shard = Shard(**note["shard"]) if note["shard"] else None
+                remarks = {kind: [Remark.from_dict(remark) for remark in note[kind]] for kind in _REMARKS}
                 finished[number] = FinishedShard(shard, **remarks)
         return finished
 
     def clear(self) -> None:
-        """Forgets all."""
+        """Remove all notes."""
         for path in self.folder.glob("*.json"):
             path.unlink()
 
@@ -91,24 +95,24 @@ class Notes:
 
 
 def shards_of_manifest(
-    manifest: Manifest, file_names: Sequence[str], number_of: dict[str, int]
+    manifest: Manifest, file_names: Sequence[str], shard_of_clip: dict[str, int]
 ) -> list[FinishedShard]:
-    """What a manifest says of each shard.
+    """The outcome of each shard, from the manifest.
 
     Args:
-        manifest: of the finished split.
-        file_names: what the shards are called, in order.
-        number_of: in which of them a clip belongs.
+        manifest: Of the finished split.
+        file_names: The shards' names, in order.
+        shard_of_clip: Number of the shard that a clip belongs in.
     """
     by_name = {shard.file: shard for shard in manifest.shards}
     finished = [FinishedShard(by_name.get(name)) for name in file_names]
-    for name in ("missing", "broken", "damaged"):
-        for remark in getattr(manifest, name):
-            getattr(finished[number_of[remark.id]], name).append(remark)
+    for kind in _REMARKS:
+        for remark in getattr(manifest, kind):
+            getattr(finished[shard_of_clip[remark.video_id]], kind).append(remark)
     return finished
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    # `write_whole` never leaves a file half-written, and nobody else writes these.
+    # Nobody else writes these files, and none of them is ever half-written.
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return value

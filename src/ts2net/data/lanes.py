@@ -1,9 +1,9 @@
 """Which sample a training run sees when: the same on any hardware.
 
-Notable here: a run is cut into lanes, and how many depends on the data and the global batch alone. A lane reads its
-own shards, pass after pass for ever, and every global batch takes the same number of samples from each lane. Processes
-and their workers only divide the lanes among themselves. Nothing random is drawn along the way: an order, a caption, a
-seed each follow from the run's seed and the place in the run, so a lane can be entered anywhere.
+A run is cut into lanes, and how many depends on the data and the global batch alone. A lane reads its own shards, pass
+after pass without end, and every global batch takes the same number of samples from each lane. Processes and their
+workers only divide the lanes among themselves. No random state is carried along: an order, a caption and a seed each
+depend on the run's seed and the position in the run, so a lane can be entered anywhere.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import one_line
 from ..videos.broken import BrokenVideo
-from .rows import read_rows
+from .rows import VideoRow, read_rows
 
 if TYPE_CHECKING:
     import datasets
@@ -30,7 +30,7 @@ class DataLoadingError(RuntimeError):
 
 
 class Position(NamedTuple):
-    """How far a lane has come: its pass, and the rows read in that pass, those of broken videos included."""
+    """How far a lane has been read: its pass, and the rows read in that pass, those of broken videos included."""
 
     pass_index: int = 0
     rows_read: int = 0
@@ -38,12 +38,12 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True)
 class LaneSample:
-    """What a lane gives to a batch.
+    """A sample of a lane.
 
     Attributes:
         tensors: The sample.
-        broken: The videos that were passed over on the way to it.
-        position: Of the lane, after it.
+        broken: The videos before it that were skipped because they can't be used.
+        position: The lane's position after it.
     """
 
     tensors: dict[str, Any]
@@ -52,20 +52,20 @@ class LaneSample:
 
 
 def stable_hash(*parts: Any) -> int:
-    """A number from 0 to 2**63 - 1 that follows from some strings and numbers, on any machine at any time."""
+    """A number from 0 to 2**63 - 1 that depends on some strings and numbers alone, on any machine at any time."""
     digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def caption_of_pass(captions: Sequence[str], *, seed: int, video_id: str, pass_index: int) -> str:
-    """The caption that a video has in a pass: each is used once, in an order by chance, before any is used again."""
+    """The caption of a video in a pass: each is used once, in random order, before any is used again."""
     cycle, turn = divmod(pass_index, len(captions))
-    order = sorted(range(len(captions)), key=lambda place: stable_hash("caption", seed, video_id, cycle, place))
+    order = sorted(range(len(captions)), key=lambda index: stable_hash("caption", seed, video_id, cycle, index))
     return captions[order[turn]]
 
 
 def count_lanes(batch_size: int, num_shards: int) -> int:
-    """The number of lanes of a run: the largest divisor of the global batch that the shards are enough for."""
+    """The number of lanes of a run: the largest divisor of the global batch for which there are enough shards."""
     most = min(batch_size, num_shards, MAX_LANES)
     return next(lanes for lanes in range(most, 0, -1) if batch_size % lanes == 0)
 
@@ -74,7 +74,7 @@ def check_processes(batch_size: int, num_shards: int, num_processes: int) -> Non
     """Check that the processes can divide the lanes evenly.
 
     Raises:
-        ValueError: If they can't. It says what to change.
+        ValueError: If they can't. The message names what to change.
     """
     lanes = count_lanes(batch_size, num_shards)
     if lanes % num_processes == 0:
@@ -95,10 +95,10 @@ class Lane:
     """One of the lanes of a run.
 
     Args:
-        stream: The whole data set.
-        index: Which lane this is.
-        num_lanes: How many there are.
-        seed: The run's.
+        stream: The whole dataset.
+        index: Index of this lane.
+        num_lanes: Number of lanes.
+        seed: The run's seed.
         shuffle_buffer: Rows held back for shuffling, over all lanes.
     """
 
@@ -111,9 +111,9 @@ class Lane:
         )
 
     def samples(
-        self, prepare: Callable[[dict[str, Any], int], dict[str, Any] | BrokenVideo], position: Position
+        self, prepare: Callable[[VideoRow, int], dict[str, Any] | BrokenVideo], position: Position
     ) -> Iterator[LaneSample]:
-        """Give samples without end, from a position on. What lies before it in its pass is read but not decoded.
+        """Yield samples without end, from a position on. Earlier rows of its pass are read but not decoded.
 
         Args:
             prepare: Makes a sample of a row and the number of the pass.
@@ -149,7 +149,7 @@ class Lane:
                     f"{broken[-1].reason}"
                 )
 
-    def _rows(self, pass_index: int) -> Iterator[dict[str, Any]]:
+    def _rows(self, pass_index: int) -> Iterator[VideoRow]:
         """The rows of a pass."""
         self._stream.set_epoch(pass_index)
         rows_read = 0
@@ -164,10 +164,10 @@ class Lane:
 
 
 def as_positions(saved: dict[str, list[int]] | None, num_lanes: int) -> dict[int, Position]:
-    """The positions of all lanes, from what was saved, or at the start.
+    """The positions of all lanes: the saved ones, or the start.
 
     Raises:
-        ValueError: If they are of another number of lanes.
+        ValueError: If they belong to another number of lanes.
     """
     if saved is None:
         return dict.fromkeys(range(num_lanes), Position())

@@ -1,13 +1,12 @@
-"""The rows of a data set with the standard columns, read one at a time and never decoded.
-
-Notable here: inside a worker of a `DataLoader`, iterating over a `datasets` stream takes only the worker's share of it
-and reseeds its shuffling. Its `iter` doesn't, and that is what is used: who reads what is decided in this room.
-"""
+"""The rows of a dataset with the standard columns, read one at a time and never decoded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from ..benchmarks import Row
 
 if TYPE_CHECKING:
     import datasets
@@ -15,15 +14,38 @@ if TYPE_CHECKING:
 _REQUIRED_COLUMNS = ("id", "captions", "video")
 
 
+@dataclass(frozen=True)
+class VideoRow(Row):
+    """A row with its video.
+
+    Attributes:
+        video: The video's file, not decoded: a path, bytes or `{"bytes", "path"}`; None if there is none.
+    """
+
+    video: Any = None
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, Any]) -> VideoRow:
+        """Read the standard columns, of which only `id`, `captions` and `video` are required."""
+        return cls(
+            video_id=columns["id"],
+            captions=tuple(columns["captions"] or ()),
+            start=columns.get("start"),
+            end=columns.get("end"),
+            group=columns.get("group"),
+            video=columns["video"],
+        )
+
+
 def as_stream(dataset: datasets.Dataset | datasets.IterableDataset, max_shards: int = 1) -> datasets.IterableDataset:
-    """A data set of either kind as a stream whose videos stay encoded.
+    """A dataset of either kind as a stream whose videos stay encoded.
 
     Args:
         dataset: With the standard columns.
-        max_shards: The most parts that a data set held in memory or on disk is cut into. A stream keeps its own.
+        max_shards: The most parts that a dataset in memory or on disk is cut into. A stream keeps its own.
 
     Raises:
-        TypeError: If it is no data set.
+        TypeError: If it is no dataset.
         ValueError: If it is empty or a column is missing.
     """
     if hasattr(dataset, "to_iterable_dataset"):
@@ -39,15 +61,17 @@ def as_stream(dataset: datasets.Dataset | datasets.IterableDataset, max_shards: 
     return dataset.with_format(None)
 
 
-def read_rows(stream: datasets.IterableDataset) -> Iterator[dict[str, Any]]:
+def read_rows(stream: datasets.IterableDataset) -> Iterator[VideoRow]:
     """The rows of a stream, all of them in whichever process.
 
     Raises:
         ValueError: If a column is missing.
     """
+    # Not `for row in stream`: in a worker of a DataLoader that takes only the worker's share of the rows and reseeds
+    # the shuffling.
     for batch in stream.iter(batch_size=1):
         _check_columns(batch)
-        yield {name: values[0] for name, values in batch.items()}
+        yield VideoRow.from_columns({name: values[0] for name, values in batch.items()})
 
 
 def _check_columns(columns: Iterable[str]) -> None:

@@ -1,118 +1,145 @@
-"""One split made: its videos read side by side, its shards written one after the other.
+"""One split made: its videos read in several processes, its shards written one after the other.
 
-Notable here: which clip goes into which shard is fixed before any work starts, and results are taken in the order of
-the clips. So neither the number of workers nor a kill, after which the run is repeated, changes a byte.
+Which clip goes into which shard is fixed before any work starts, and results are taken in the order of the clips. So
+neither the number of workers nor a kill, after which the run is repeated, changes a byte.
 """
 
 import hashlib
 import json
 import shutil
-import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import av
 from huggingface_hub.utils import WeakFileLock
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..benchmarks import Row
-from ..errors import may_pass, one_line
 from ..files import write_whole
 from ..parallel.pool import Died, available_cores, run_in_order
-from ..video_decoding_ts2net import decode_video
-from ..videos.reencoding import FRAMES_PER_SECOND, QUALITY, SHORT_SIDE, reencode_video
+from ..videos.reencoding import FRAMES_PER_SECOND, QUALITY, SHORT_SIDE
+from .clip_videos import ClipVideo, make_video
 from .finished_shards import FinishedShard, Notes, shards_of_manifest
-from .shards import (
-    Manifest,
-    Remark,
-    Shard,
-    ShardWriter,
-    annotation,
-    assign_to_shards,
-    check_split,
-    manifest_name,
-    shard_name,
-)
+from .manifest import Manifest, Remark, Shard, check_split, manifest_name
+from .shards import ShardWriter, assign_to_shards, shard_name
 
-if TYPE_CHECKING:
-    from ..benchmarks.motion_shapes import Scene
-
-_FORMAT = 1  # to be raised when the same clips give other bytes
+_FORMAT = 1  # raise it when the same clips give other bytes
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A row, and what its video is made from: a file, a scene to render, or the reason why there is neither."""
+    """A row and the source of its video.
+
+    Attributes:
+        row: The row.
+        source: A file, what renders the video, or the reason why there is neither.
+    """
 
     row: Row
-    source: "Path | Scene | str"
+    source: Path | Callable[[], bytes] | str
+
+    @property
+    def is_missing(self) -> bool:
+        """There is no video to make."""
+        return isinstance(self.source, str)
+
+
+@dataclass(frozen=True)
+class SplitClips:
+    """The clips of a split, and what was decided on the way to them.
+
+    Attributes:
+        clips: The clips.
+        preferred: Those for which one of several files was chosen.
+        skipped_captions: Locations of empty captions that were left out.
+        without_captions: Ids of videos that were left out because all their captions are empty.
+    """
+
+    clips: Sequence[Clip]
+    preferred: Sequence[Remark] = ()
+    skipped_captions: Sequence[str] = ()
+    without_captions: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Task:
-    """All that decides the bytes of a split."""
+    """Everything that determines the bytes of a split.
+
+    Attributes:
+        benchmark: Name of the benchmark.
+        split: Name of the split.
+        content: Its clips.
+        reencode: Make the videos small.
+        num_shards: How many shards.
+        seed: Of the order of the clips.
+        options: Further settings that the manifest keeps.
+    """
 
     benchmark: str
     split: str
-    clips: Sequence[Clip]
+    content: SplitClips
     reencode: bool
     num_shards: int
     seed: int
-    drawing: int | None = None  # which version of the drawing, where scenes are rendered
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def clips(self) -> Sequence[Clip]:
+        """The clips, in the order of the annotations."""
+        return self.content.clips
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the manifest keeps, to tell later whether a shard is one of these."""
-        rows = json.dumps([annotation(clip.row) for clip in self.clips]).encode()
+        """The settings that the manifest keeps. A shard that was made with others is not current."""
+        rows = json.dumps([clip.row.to_columns() for clip in self.clips]).encode()
         video = {"short_side": SHORT_SIDE, "frames_per_second": FRAMES_PER_SECOND, "quality": QUALITY}
-        settings = {
+        return {
             "format": _FORMAT,
             "benchmark": self.benchmark,
             "rows": hashlib.sha256(rows).hexdigest(),
             "num_shards": self.num_shards,
             "seed": self.seed,
             "reencode": video if self.reencode else None,
+            **self.options,
         }
-        return settings if self.drawing is None else settings | {"drawing": self.drawing}
 
     def shard_names(self) -> list[str]:
-        """What the shards are called, in order."""
+        """Names of the shards, in order."""
         return [shard_name(self.split, number) for number in range(self.num_shards)]
 
 
 def prepare_split(
     task: Task, out: Path, *, workers: int | None = None, overwrite: bool = False, console: Console | None = None
 ) -> Manifest:
-    """Makes the shards and the manifest of a split, or those of them that are not there yet.
+    """Make the shards and the manifest of a split, or those of them that are not there yet.
 
     Args:
-        task: what to make.
-        out: the folder, which exists.
-        workers: processes that read videos; None is one a core, 0 is only this one.
-        overwrite: make anew what was made with other settings.
-        console: where to show the progress; None shows none.
+        task: What to make.
+        out: The folder, which exists.
+        workers: Processes that read videos; None is one for each core, 0 is only this one.
+        overwrite: Make anew what was made with other settings.
+        console: Where to show the progress; None shows none.
 
     Raises:
-        FileExistsError: the split is there with other settings.
-        BlockingIOError: another process is making it.
-        ValueError: not one of its videos can be used.
+        FileExistsError: If the split is there with other settings.
+        BlockingIOError: If another process is making it.
+        ValueError: If none of its videos can be used.
     """
     with _notes(task, out) as notes:
         _check_settings(task, out, notes, overwrite)
-        places = assign_to_shards([clip.row.video_id for clip in task.clips], task.num_shards, task.seed)
-        contents = [[task.clips[place] for place in shard] for shard in places]
-        finished = _finished(task, out, notes, contents)
+        indices = assign_to_shards([clip.row.video_id for clip in task.clips], task.num_shards, task.seed)
+        contents = [[task.clips[index] for index in shard] for shard in indices]
+        finished = _current_shards(task, out, notes, contents)
         notes.write_settings(task.settings)
         for number, shard in finished.items():
             notes.write_shard(number, shard)
         manifest_path = out / manifest_name(task.split)
         if len(finished) < task.num_shards:
-            manifest_path.unlink(missing_ok=True)  # from here on the notes say what is done
+            manifest_path.unlink(missing_ok=True)  # from here on the notes record what is done
             count = sum(len(contents[number]) for number in finished)
             todo = {number: clips for number, clips in enumerate(contents) if number not in finished}
             with _progress(console, task, count) as advance:
@@ -122,9 +149,9 @@ def prepare_split(
         manifest = _manifest(task, [finished[number] for number in range(task.num_shards)])
         if manifest.videos == 0:
             notes.clear()
-            example = [*manifest.missing, *manifest.broken][0]
+            example = manifest.left_out[0]
             raise ValueError(
-                f"none of the {len(task.clips)} videos of {task.split!r} can be used, such as {example.id!r}: "
+                f"none of the {len(task.clips)} videos of {task.split!r} can be used, such as {example.video_id!r}: "
                 f"{example.reason}"
             )
         write_whole(manifest_path, manifest.to_json(), locked=True)
@@ -134,7 +161,7 @@ def prepare_split(
 
 @contextmanager
 def _notes(task: Task, out: Path) -> Iterator[Notes]:
-    """The folder for notes, kept to this process alone; it goes when nothing is left to be done."""
+    """The folder for notes, locked for this process; it is removed when nothing is left to do."""
     folder = out / f".{check_split(task.split)}.preparing"
     folder.mkdir(exist_ok=True)
     try:
@@ -149,21 +176,23 @@ def _notes(task: Task, out: Path) -> Iterator[Notes]:
 
 
 def _check_settings(task: Task, out: Path, notes: Notes, overwrite: bool) -> None:
-    """Sees that what is there already is of the same kind, or removes it."""
-    manifest_path, wanted = out / manifest_name(task.split), task.settings
+    """Check that what is there was made with the same settings, or remove it."""
+    manifest_path, expected = out / manifest_name(task.split), task.settings
     shards = list(out.glob(f"{task.split}-?????.tar"))
-    found: Mapping[str, Any] | None
+    existing: Mapping[str, Any] | None
     if manifest_path.exists():
-        found = Manifest.from_json(manifest_path.read_text(encoding="utf-8"), str(manifest_path)).settings
+        existing = Manifest.from_json(manifest_path.read_text(encoding="utf-8"), str(manifest_path)).settings
     else:
-        found = notes.settings() or ({} if shards else None)
-    if found is None or found == wanted:
+        existing = notes.settings() or ({} if shards else None)
+    if existing is None or existing == expected:
         return
     if not overwrite:
-        name = next((name for name in wanted if found.get(name) != wanted[name]), "others")
-        differs = "other annotations" if name == "rows" else f"{name}={found.get(name)!r}, not {wanted.get(name)!r}"
+        names = [*expected, *(name for name in existing if name not in expected)]
+        name = next(name for name in names if existing.get(name) != expected.get(name))
+        difference = f"{name}={existing.get(name)!r}, not {expected.get(name)!r}"
         raise FileExistsError(
-            f"{out}: {task.split!r} was prepared with {differs}; give another folder, or --overwrite to make it anew"
+            f"{out}: {task.split!r} was prepared with {'other annotations' if name == 'rows' else difference}; give "
+            "another folder, or --overwrite to make it anew"
         )
     manifest_path.unlink(missing_ok=True)
     notes.clear()
@@ -171,22 +200,24 @@ def _check_settings(task: Task, out: Path, notes: Notes, overwrite: bool) -> Non
         path.unlink()
 
 
-def _finished(task: Task, out: Path, notes: Notes, contents: Sequence[Sequence[Clip]]) -> dict[int, FinishedShard]:
+def _current_shards(
+    task: Task, out: Path, notes: Notes, contents: Sequence[Sequence[Clip]]
+) -> dict[int, FinishedShard]:
     """The shards that need not be made again, by number."""
     manifest_path, names = out / manifest_name(task.split), task.shard_names()
     if manifest_path.exists():
         manifest = Manifest.from_json(manifest_path.read_text(encoding="utf-8"), str(manifest_path))
-        number_of = {clip.row.video_id: number for number, clips in enumerate(contents) for clip in clips}
-        there = dict(enumerate(shards_of_manifest(manifest, names, number_of)))
+        shard_of_clip = {clip.row.video_id: number for number, clips in enumerate(contents) for clip in clips}
+        existing = dict(enumerate(shards_of_manifest(manifest, names, shard_of_clip)))
     else:
-        there = notes.shards(task.num_shards)
-    finished = {}
-    for number, shard in there.items():
-        missing = [clip.row.video_id for clip in contents[number] if isinstance(clip.source, str)]
+        existing = notes.shards(task.num_shards)
+    current = {}
+    for number, shard in existing.items():
+        missing = [clip.row.video_id for clip in contents[number] if clip.is_missing]
         sources = [clip.source for clip in contents[number] if isinstance(clip.source, Path)]
         if shard.is_current(out / names[number], missing, sources):
-            finished[number] = shard
-    return finished
+            current[number] = shard
+    return current
 
 
 def _make_shards(
@@ -197,7 +228,7 @@ def _make_shards(
     advance: Callable[[], None],
 ) -> Iterator[tuple[int, FinishedShard]]:
     jobs = (
-        partial(_make, clip.row, clip.source, task.reencode)
+        partial(make_video, clip.row, clip.source, task.reencode)
         for clips in todo.values()
         for clip in clips
         if not isinstance(clip.source, str)
@@ -216,15 +247,17 @@ def _make_shards(
             yield number, finished
 
 
-def _add(writer: ShardWriter, clip: Clip, results: "Iterator[_Made | Died[_Made]]", finished: FinishedShard) -> None:
-    """Adds a clip to its shard, or the reason why it isn't there to what is said of the shard."""
+def _add(
+    writer: ShardWriter, clip: Clip, results: "Iterator[ClipVideo | Died[ClipVideo]]", finished: FinishedShard
+) -> None:
+    """Add a clip to its shard, or the reason why it isn't there to the shard's outcome."""
     video_id = clip.row.video_id
     if isinstance(clip.source, str):
         finished.missing.append(Remark(video_id, clip.source))
         return
     made = next(results)
     if isinstance(made, Died):
-        # Perhaps not over the video: a system that is short of memory ends processes.
+        # Perhaps not because of the video: a system that is short of memory ends processes.
         finished.broken.append(Remark(video_id, "the process that read it crashed, twice", may_pass=True))
     elif made.broken is not None:
         finished.broken.append(Remark(video_id, made.broken, made.may_pass))
@@ -236,61 +269,16 @@ def _add(writer: ShardWriter, clip: Clip, results: "Iterator[_Made | Died[_Made]
         writer.add(row, made.video)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# One video, in a worker
-
-
-@dataclass(frozen=True)
-class _Made:
-    """What became of a clip's video.
-
-    Attributes:
-        video: its bytes, or the file that has them.
-        is_whole: whether it is more than the moment.
-        damage: what can't be read of it.
-        broken: why it can't be used.
-        may_pass: whether it may be readable another time.
-    """
-
-    video: bytes | Path = b""
-    is_whole: bool = True
-    damage: str | None = None
-    broken: str | None = None
-    may_pass: bool = False
-
-
-def _make(row: Row, source: "Path | Scene", reencode: bool) -> _Made:
-    if not isinstance(source, Path):
-        from ..benchmarks.motion_shapes import render_mp4
-
-        return _Made(render_mp4(source))
-    try:
-        if reencode:
-            small = reencode_video(source, row.start, row.end)
-            return _Made(small.video, is_whole=False, damage=small.damage)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            decode_video(source, num_frames=1, start=row.start, end=row.end, num_threads=1)
-        return _Made(source, damage=_without_folder(str(caught[0].message), source) if caught else None)
-    except (ValueError, OSError, MemoryError, av.FFmpegError) as error:
-        return _Made(broken=_without_folder(one_line(error), source), may_pass=may_pass(error))
-
-
-def _without_folder(message: str, source: Path) -> str:
-    """A manifest may be published: the folders of this machine have no place in it."""
-    return message.removeprefix(f"{source}: ").replace(str(source), source.name)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What is said of it all
-
-
 def _manifest(task: Task, finished: Sequence[FinishedShard]) -> Manifest:
-    shards = tuple(each.shard for each in finished if each.shard)
-    place = {clip.row.video_id: number for number, clip in enumerate(task.clips)}
+    shards = tuple(outcome.shard for outcome in finished if outcome.shard)
+    index_of = {clip.row.video_id: index for index, clip in enumerate(task.clips)}
 
-    def in_order(remarks: Iterator[Remark]) -> tuple[Remark, ...]:
-        return tuple(sorted(remarks, key=lambda remark: place[remark.id]))
+    def in_order(remarks: Iterable[Remark]) -> list[Remark]:
+        return sorted(remarks, key=lambda remark: index_of[remark.video_id])
+
+    def with_captions(remarks: Iterable[Remark]) -> tuple[Remark, ...]:
+        rows = [(remark, task.clips[index_of[remark.video_id]].row) for remark in in_order(remarks)]
+        return tuple(replace(remark, captions=row.captions, group=row.group) for remark, row in rows)
 
     return Manifest(
         benchmark=task.benchmark,
@@ -298,9 +286,12 @@ def _manifest(task: Task, finished: Sequence[FinishedShard]) -> Manifest:
         videos=sum(shard.videos for shard in shards),
         captions=sum(shard.captions for shard in shards),
         shards=shards,
-        missing=in_order(remark for each in finished for remark in each.missing),
-        broken=in_order(remark for each in finished for remark in each.broken),
-        damaged=in_order(remark for each in finished for remark in each.damaged),
+        missing=with_captions(remark for outcome in finished for remark in outcome.missing),
+        broken=with_captions(remark for outcome in finished for remark in outcome.broken),
+        damaged=tuple(in_order(remark for outcome in finished for remark in outcome.damaged)),
+        preferred=tuple(task.content.preferred),
+        skipped_captions=tuple(task.content.skipped_captions),
+        without_captions=tuple(task.content.without_captions),
         settings=task.settings,
     )
 

@@ -1,8 +1,8 @@
 """Batches for training: streamed, shuffled, decoded in workers, and the same on any number of processes and workers.
 
-Notable here: a worker reads and decodes whole lanes (see `lanes`) and sends its part of each batch; the parts are put
-in the order of the lanes, so the workers leave no trace. A failure in a worker travels as a value, because an
-exception would arrive with a page of someone else's stack trace for a message.
+A worker reads and decodes whole lanes (see `lanes`) and sends its part of each batch; the parts are put in the order
+of the lanes, so the number of workers changes nothing. A failure in a worker is sent as a value, because an exception
+would arrive with a page of another process's stack trace for a message.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .lanes import (
     count_lanes,
     stable_hash,
 )
-from .rows import as_stream
+from .rows import VideoRow, as_stream
 
 if TYPE_CHECKING:
     import datasets
@@ -52,20 +52,20 @@ class TrainingBatches:
         num_frames: The most frames taken of a video, and what shorter ones are padded to.
         max_words: Tokens that a text is cut or padded to; the start and the end token count.
         seed: Of the order, the captions and the selection's noise.
-        process_index: Which process this is.
-        num_processes: How many there are. The batches of all of them together don't depend on it.
+        process_index: Rank of this process.
+        num_processes: Number of processes. The batches of all of them together don't depend on it.
         num_workers: Processes that read and decode for this one; with 0 it does so itself.
-        shuffle_buffer: Encoded videos held in memory for shuffling, over all processes; whatever their size, so that
-            4096 of 20 MB take 80 GB.
-        positions: Where to begin, to go on with a run: those of all its processes, merged.
+        shuffle_buffer: Encoded videos held in memory for shuffling, over all processes, whatever their size: 4096
+            videos of 20 MB take 80 GB.
+        positions: Where to begin, to resume a run: the positions of all its processes, merged.
 
     Attributes:
-        num_lanes: Parts that the data is read in, the same for all processes.
+        num_lanes: Number of parts that the data is read in, the same for all processes.
 
     Raises:
-        TypeError: If it is no data set.
-        ValueError: If the data set is empty or lacks a column, a number is out of range, the processes can't share the
-            batch evenly, or the positions are of another run.
+        TypeError: If `dataset` is no dataset.
+        ValueError: If the dataset is empty or lacks a column, a number is out of range, the processes can't share the
+            batch evenly, or the positions belong to another run.
     """
 
     def __init__(
@@ -110,28 +110,28 @@ class TrainingBatches:
 
     @property
     def positions(self) -> dict[str, list[int]]:
-        """How far each part of the data that this process reads has come: `{part: [pass, rows read in it]}`.
+        """How far this process has read each of its parts of the data: `{part: [pass, rows read in it]}`.
 
-        After the last batch that was taken; what workers have read ahead doesn't count. Fit for JSON. What a run goes
-        on from are the positions of all its processes in one dictionary.
+        After the last batch that was taken; what workers have read ahead doesn't count. It can be written as JSON. To
+        resume a run, merge the positions of all its processes into one dictionary.
         """
         return {str(lane): list(position) for lane, position in self._positions.items()}
 
     def batches(self, count: int) -> Iterator[dict[str, Any]]:
-        """The next batches. Workers end with the last of them, or when the iterator is closed.
+        """Yield the next batches. Workers end with the last of them, or when the iterator is closed.
 
         Each call reads from the start of the pass up to its position, so few long calls are better than many short
         ones.
 
         Args:
-            count: How many.
+            count: Number of batches.
 
         Yields:
             `input_ids` and `attention_mask`, int64 of shape `(n, max_words)`; `pixel_values_videos` of shape
             `(n, num_frames, 3, H, W)`; `padding_mask_videos` of shape `(n, num_frames)`; `selection_seeds`, int64 of
             shape `(n,)`, a seed for each sample's selection noise; `video_keys`, int64 of shape `(n,)`, the same for
             samples of one video and different for others; `video_ids`, a list of strings; `broken`, a list of
-            [`BrokenVideo`] that others took the place of; and `positions`, those after the batch. Here
+            [`BrokenVideo`] that were replaced by others; and `positions`, those after the batch. Here
             `n = batch_size / num_processes`.
 
         Raises:
@@ -141,7 +141,7 @@ class TrainingBatches:
             _Parts(self._reading, self._lanes, self._positions, count),
             batch_size=None,
             num_workers=self._num_workers,
-            # One of its own, because a loader without draws from the global one, on which the training depends.
+            # A generator of its own: without one, a loader draws from the global one, on which the training depends.
             generator=torch.Generator().manual_seed(0),
         )
         parts = iter(loader)
@@ -150,7 +150,7 @@ class TrainingBatches:
                 # The loader takes from its workers in turn, and each gives one part a batch.
                 yield self._batch(list(itertools.islice(parts, max(self._num_workers, 1))))
         finally:
-            # Ends the workers at once. Garbage collection, which an exception may leave them to, takes long over it.
+            # Ends the workers at once; after an exception, garbage collection would do so much later.
             del parts
 
     def _batch(self, parts: list[_Part | _Failure]) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class TrainingBatches:
 
 @dataclass(frozen=True)
 class _Reading:
-    """How all lanes of a run are read."""
+    """The settings with which all lanes of a run are read."""
 
     stream: datasets.IterableDataset
     processor: TS2NetProcessor
@@ -178,22 +178,22 @@ class _Reading:
 
     @property
     def samples_per_lane(self) -> int:
-        """In a batch."""
+        """Samples that a lane gives to a batch."""
         return self.batch_size // self.num_lanes
 
     def lane(self, index: int) -> Lane:
         """One of the lanes."""
         return Lane(self.stream, index, self.num_lanes, seed=self.seed, shuffle_buffer=self.shuffle_buffer)
 
-    def sample(self, row: dict[str, Any], pass_index: int) -> dict[str, Any] | BrokenVideo:
+    def sample(self, row: VideoRow, pass_index: int) -> dict[str, Any] | BrokenVideo:
         """Make a sample of a row."""
-        video_id, captions = row["id"], row["captions"]
-        if not captions:
+        video_id = row.video_id
+        if not row.captions:
             return BrokenVideo(video_id, "it has no captions")
         video = video_tensors(row, self.processor, self.num_frames)
         if isinstance(video, BrokenVideo):
             return video
-        caption = caption_of_pass(captions, seed=self.seed, video_id=video_id, pass_index=pass_index)
+        caption = caption_of_pass(row.captions, seed=self.seed, video_id=video_id, pass_index=pass_index)
         return {
             **text_tensors(caption, self.processor, self.max_words),
             **video,
@@ -205,7 +205,7 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Part:
-    """What some lanes give to a batch: their samples one lane after the other, and the rest for each lane."""
+    """The part of a batch that some lanes give: their samples, lane by lane, and the rest for each lane."""
 
     samples: dict[str, Any]
     broken: list[list[BrokenVideo]]
@@ -214,14 +214,14 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Failure:
-    """What went wrong in a worker."""
+    """An error in a worker."""
 
     message: str
     stack_trace: str
 
 
 class _Parts(IterableDataset):
-    """What runs in each worker: its part of one batch after another."""
+    """Runs in each worker: its part of one batch after another."""
 
     def __init__(self, reading: _Reading, lanes: list[int], positions: dict[int, Position], count: int) -> None:
         self._reading = reading
@@ -251,7 +251,7 @@ class _Parts(IterableDataset):
 
 
 def _joined(parts: list[_Part], samples_per_lane: int) -> dict[str, Any]:
-    """The batch of a process out of the parts of its workers, in the order of its lanes.
+    """Join the parts of a process's workers to its batch, in the order of its lanes.
 
     Worker `w` of `W` has the process's lanes `w`, `w + W`, ...
     """
@@ -261,19 +261,19 @@ def _joined(parts: list[_Part], samples_per_lane: int) -> dict[str, Any]:
         joined["broken"][worker :: len(parts)] = part.broken
     joined["broken"] = [video for videos in joined["broken"] for video in videos]
     if len(parts) == 1:
-        return parts[0].samples | joined  # spares a copy of the largest thing there is
+        return parts[0].samples | joined  # without a copy of the frames
 
     num_samples = num_lanes * samples_per_lane
     rows = torch.arange(num_samples).view(num_lanes, samples_per_lane)
-    places = [rows[worker :: len(parts)].flatten() for worker in range(len(parts))]
+    indices = [rows[worker :: len(parts)].flatten() for worker in range(len(parts))]
     for name, first in parts[0].samples.items():
         if isinstance(first, torch.Tensor):
             joined[name] = first.new_empty(num_samples, *first.shape[1:])
-            for part, place in zip(parts, places, strict=True):
-                joined[name][place] = part.samples[name]
+            for part, index in zip(parts, indices, strict=True):
+                joined[name][index] = part.samples[name]
         else:
             joined[name] = [None] * num_samples
-            for part, place in zip(parts, places, strict=True):
-                for row, value in zip(place.tolist(), part.samples[name], strict=True):
+            for part, index in zip(parts, indices, strict=True):
+                for row, value in zip(index.tolist(), part.samples[name], strict=True):
                     joined[name][row] = value
     return joined

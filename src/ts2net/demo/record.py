@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..data.shards import to_json
+from ..data.manifest import to_json
 from ..files import write_whole
 
 

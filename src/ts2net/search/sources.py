@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 from urllib.parse import unquote
 
-from ..data.shards import Manifest
+from ..data.manifest import Manifest
 from ..errors import one_line
 from ..videos.broken import BrokenVideo
 from ..videos.finding import VIDEO_SUFFIXES

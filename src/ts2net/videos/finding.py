@@ -1,15 +1,15 @@
 """Which file of a folder is the video of an id.
 
-Notable here:
-- A file is a video's when its full name is the id, or else its name without the last extension is. Data sets are
-  passed on under slightly different names, so a benchmark may have a second spelling of an id, tried after the first.
-- Of two files that fit equally well none is taken: which of them the rest of the world means can't be known.
-- A link is followed only to a file inside the folder.
+- A file is a video's if its full name is the id, or else if its name without the last extension is. Datasets are
+  passed on under slightly different names, so an id may have a second spelling, tried after the first.
+- Of two files that fit equally well none is taken, unless the caller prefers an extension.
+- A link is followed only to a file inside the folder, unless the caller asks for more.
 """
 
 import os
-from collections.abc import Iterable
-from pathlib import Path, PurePath
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from reprlib import repr as short_repr
 
 # fmt: off
@@ -24,72 +24,170 @@ VIDEO_SUFFIXES = frozenset((
 class VideoFiles:
     """The files of a folder and of all folders in it, by name.
 
+    Args:
+        folder: The folder.
+        follow_links: Also follow links that lead out of the folder, and links to folders.
+
     Raises:
-        NotADirectoryError: there is no such folder.
+        NotADirectoryError: If there is no such folder.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, follow_links: bool = False) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise NotADirectoryError(f"{folder}: no such folder; expected the one with the videos")
-        root = self.folder.resolve()
         self._by_name: dict[str, list[Path]] = {}
         self._by_stem: dict[str, list[Path]] = {}
-        self._leading_out: set[str] = set()
-        for parent, folders, names in os.walk(self.folder, onerror=_raise):
-            folders.sort()
-            for name in sorted(names):
-                path = Path(parent, name)
-                if path.is_symlink() and not path.resolve().is_relative_to(root):
-                    self._leading_out |= {name, path.stem}
-                    continue
-                self._by_name.setdefault(name, []).append(path)
-                if path.suffix.lower() in VIDEO_SUFFIXES:
-                    self._by_stem.setdefault(path.stem, []).append(path)
+        self._names_of_links: set[str] = set()
+        self._folder_links: list[Path] = []
+        root = self.folder.resolve()
+        for path in walk_files(self.folder, follow_links=follow_links, skipped=self._folder_links):
+            if not follow_links and path.is_symlink() and not path.resolve().is_relative_to(root):
+                self._names_of_links |= {path.name, path.stem}
+                continue
+            self._by_name.setdefault(path.name, []).append(path)
+            if path.suffix.lower() in VIDEO_SUFFIXES:
+                self._by_stem.setdefault(path.stem, []).append(path)
 
-    def candidates(self, video_id: str, benchmark: str) -> list[Path]:
-        """The files that fit an id best, all equally well; more than one is for a person to decide."""
-        for name in spellings(video_id, benchmark):
-            for files in (self._by_name, self._by_stem):
-                if name in files:
-                    return files[name]
-        return []
+    def named(self, name: str) -> list[Path]:
+        """The files that go by a name: those with this very name, or else videos with this name and an extension."""
+        return self._by_name.get(name) or self._by_stem.get(name) or []
 
-    def why_missing(self, video_id: str, benchmark: str) -> str:
-        """What is to be said of an id without candidates."""
-        if self._leading_out.intersection(spellings(video_id, benchmark)):
+    def why_missing(self, names: Sequence[str]) -> str:
+        """The reason why no file goes by one of these names."""
+        if self._names_of_links.intersection(names):
             return "its file is a link that leads out of the folder of videos"
         return "no file of that name"
 
+    def why_none(self, names: Sequence[str]) -> str:
+        """The likely reason why no file goes by any of very many names, of which these are the first video's."""
+        if self._names_of_links.intersection(names):
+            return "its file is a link that leads out of the folder; --follow-links follows it"
+        if self._folder_links:
+            return (
+                f"the folder has {len(self._folder_links)} links to folders, such as {self._folder_links[0].name}; "
+                "--follow-links follows them"
+            )
+        files = [path for paths in self._by_name.values() for path in paths]
+        if not files:
+            return "there is no file in the folder"
+        videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+        if not videos:
+            return f"none of the {len(files)} files in the folder is a video, such as {files[0].name}"
+        return (
+            f"the folder has {len(videos)} videos of other names, such as {videos[0].name}; expected a name like "
+            f"{names[0]}.mp4"
+        )
 
-def match_files(video_ids: Iterable[str], files: VideoFiles, benchmark: str) -> dict[str, Path | None]:
-    """Finds the video of each id, None if there is none.
+
+@dataclass(frozen=True)
+class MatchedFiles:
+    """The file of each video id.
+
+    Attributes:
+        files: By id; None if there is none.
+        preferred: The files that were not taken, of the ids for which a preferred extension decided.
+    """
+
+    files: dict[str, Path | None]
+    preferred: dict[str, list[Path]] = field(default_factory=dict)
+
+
+def match_files(
+    video_ids: Iterable[str],
+    files: VideoFiles,
+    file_names: Callable[[str], Sequence[str]],
+    prefer: Sequence[str] = (),
+) -> MatchedFiles:
+    """Find the video of each id.
+
+    A file that one id names exactly is not taken for another id.
+
+    Args:
+        video_ids: The ids.
+        files: Where to look.
+        file_names: The names by which the file of an id may go, the most usual one first.
+        prefer: Extensions, such as `"mp4"`, the most preferred one first. They decide between files that fit an id
+            equally well.
 
     Raises:
-        ValueError: several files fit an id equally well, or not one id has a file.
+        ValueError: If several files fit an id equally well, a file fits several ids, or no id has a file.
     """
-    candidates = {video_id: files.candidates(video_id, benchmark) for video_id in video_ids}
-    doubtful = [video_id for video_id, paths in candidates.items() if len(paths) > 1]
-    if doubtful:
-        example = " and ".join(str(path) for path in candidates[doubtful[0]][:2])
-        raise ValueError(
-            f"{len(doubtful)} videos have several files, such as {doubtful[0]!r}: {example}; keep one of each, or "
-            "give the folder in which there is only one"
-        )
+    names = {video_id: file_names(video_id) for video_id in video_ids}
+    exact = {path for video_id, (first, *_) in names.items() for path in files.named(first)}
+    candidates: dict[str, list[Path]] = {}
+    for video_id, (first, *others) in names.items():
+        unclaimed = ([path for path in files.named(name) if path not in exact] for name in others)
+        candidates[video_id] = files.named(first) or next(filter(None, unclaimed), [])
     if candidates and not any(candidates.values()):
-        example = short_repr(next(iter(candidates)))
-        raise ValueError(f"{files.folder}: none of the {len(candidates)} videos is there, such as {example}")
-    return {video_id: paths[0] if paths else None for video_id, paths in candidates.items()}
+        first = next(iter(names))
+        raise ValueError(
+            f"{files.folder}: none of the {len(names)} videos is there, such as {short_repr(first)}: "
+            f"{files.why_none(names[first])}"
+        )
+    chosen = {video_id: _preferred(paths, prefer) for video_id, paths in candidates.items()}
+    doubtful = [video_id for video_id, paths in chosen.items() if len(paths) > 1]
+    if doubtful:
+        example = " and ".join(str(path) for path in chosen[doubtful[0]][:2])
+        raise ValueError(
+            f"{len(doubtful)} videos have several files, such as {doubtful[0]!r}: {example}; keep one of each, give "
+            "the folder in which there is only one, or choose by extension with --prefer"
+        )
+    found = {video_id: paths[0] if paths else None for video_id, paths in chosen.items()}
+    _check_distinct(found)
+    preferred = {
+        video_id: [path for path in paths if path != found[video_id]]
+        for video_id, paths in candidates.items()
+        if len(paths) > 1
+    }
+    return MatchedFiles(found, preferred)
 
 
-def spellings(video_id: str, benchmark: str) -> list[str]:
-    """The names an id goes by, the most usual one first."""
-    if benchmark == "activitynet":  # the data set's own files begin with v_, downloads of the web videos don't
-        bare = video_id.removeprefix("v_")
-        return [video_id, bare if bare != video_id else f"v_{video_id}"]
-    if benchmark == "didemo":  # an id ends like the file that was once uploaded; converted files may not
-        return [video_id, PurePath(video_id).stem]
-    return [video_id]
+def walk_files(folder: Path, *, follow_links: bool = False, skipped: list[Path] | None = None) -> Iterator[Path]:
+    """Yield the files of a folder and of all folders in it, in order of their names.
+
+    Args:
+        folder: The folder.
+        follow_links: Also enter links to folders, each folder once.
+        skipped: Links to folders that are not entered are added to this list.
+
+    Raises:
+        OSError: If a folder can't be read.
+    """
+    entered = {folder.resolve()}
+    for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=follow_links):
+        folders.sort()
+        for link in [path for path in (Path(parent, name) for name in folders) if path.is_symlink()]:
+            if not follow_links:
+                if skipped is not None:
+                    skipped.append(link)
+            elif link.resolve() in entered:  # a loop
+                folders.remove(link.name)
+        entered.update(Path(parent, name).resolve() for name in folders)
+        for name in sorted(names):
+            yield Path(parent, name)
+
+
+def _preferred(paths: list[Path], prefer: Sequence[str]) -> list[Path]:
+    """The paths with the most preferred extension that any of them has, or all."""
+    if len(paths) > 1:
+        for extension in prefer:
+            fitting = [path for path in paths if path.suffix.lower() == f".{extension.lower().removeprefix('.')}"]
+            if fitting:
+                return fitting
+    return paths
+
+
+def _check_distinct(files: dict[str, Path | None]) -> None:
+    ids_of: dict[Path, str] = {}
+    for video_id, path in files.items():
+        if path is None:
+            continue
+        if path in ids_of:
+            raise ValueError(
+                f"{path}: may be the video of {ids_of[path]!r} or of {video_id!r}; name it like one of the two"
+            )
+        ids_of[path] = video_id
 
 
 def _raise(error: OSError) -> None:

@@ -4,7 +4,17 @@ Two of its splits ask for what the two modules of TS2-Net are for. In `motion` t
 direction or the order of a movement, in `small_object` only in a dot that covers less than 1 % of a few frames.
 """
 
-from .drawing import DRAWING, FRAME_SIZE, FRAMES_PER_SECOND, NUM_FRAMES, PAINT, render, render_mp4, render_photo
+from .drawing import (
+    DRAWING,
+    FRAME_SIZE,
+    FRAMES_PER_SECOND,
+    NUM_FRAMES,
+    PAINT,
+    clips,
+    render,
+    render_mp4,
+    render_photo,
+)
 from .photos import Photo, photos
 from .scenes import DEFAULT_COUNTS, GROUP_SIZE, MOTIONS, SPLITS, Scene, Setting, Thing, scenes, settings
 
@@ -22,6 +32,7 @@ __all__ = [
     "Scene",
     "Setting",
     "Thing",
+    "clips",
     "photos",
     "render",
     "render_mp4",

@@ -6,14 +6,16 @@ scenes that differ in the movement or in the dot differ in nothing else.
 """
 
 import io
+from functools import partial
 
 import av
 import numpy as np
 
+from ..benchmark import RenderedClip
 from .photos import Photo
-from .scenes import DOT_COLOURS, MOVEMENTS, Scene, Setting
+from .scenes import DOT_COLOURS, MOVEMENTS, Scene, Setting, scenes
 
-DRAWING = 3  # to be raised when a scene, or its file, comes out otherwise: what was prepared before is then outdated
+DRAWING = 3  # raise it when a scene or its file changes, so that what was prepared before counts as outdated
 
 FRAME_SIZE = 64  # pixels, each way
 FRAMES_PER_SECOND = 8
@@ -40,6 +42,11 @@ _GREYS = (40, 150)  # of backgrounds
 _MOVING_FRAMES = 24  # the rest of the clip holds the last picture
 _FLASH_FRAMES = 8  # one second, so that one frame a second sees it once
 _PHOTOS_WITH_DOT = 0.5
+
+
+def clips(split: str, count: int | None = None, seed: int = 0) -> list[RenderedClip]:
+    """The clips of a split; see `scenes`, which takes and raises the same."""
+    return [RenderedClip(scene.row, partial(render_mp4, scene)) for scene in scenes(split, count, seed)]
 
 
 def render(scene: Scene) -> np.ndarray:

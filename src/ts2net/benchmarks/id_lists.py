@@ -1,0 +1,47 @@
+"""Lists of video ids: a text file with an id a line, or a NumPy array of strings."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from .reading import read_lines
+
+
+def read_ids(path: Path) -> Iterator[tuple[str, object]]:
+    """Yield the location and the value of each id.
+
+    Args:
+        path: The file; one that ends with `.npy` is a NumPy array. Nothing in it is run.
+
+    Raises:
+        ValueError: If the file is not UTF-8, or no array of strings.
+    """
+    if path.suffix != ".npy":
+        for location, line in read_lines(path):
+            yield location, line.strip()
+        return
+    for number, value in enumerate(_strings(path)):
+        yield f"{path}: [{number}]", value
+
+
+def _strings(path: Path) -> list[str]:
+    import numpy as np
+
+    try:
+        # Mapped, so that the size that the file claims is held against the size that it has.
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
+            raise ValueError(
+                f"{path}: holds Python objects, which are not read, because reading them could run a stranger's code; "
+                f"save it as a text file {path.stem}.txt with an id a line, or as an array of strings"
+            ) from error
+        raise ValueError(f"{path}: not a NumPy array: {error}") from error
+    if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "US":
+        shape = getattr(array, "shape", None)
+        raise ValueError(f"{path}: expected a row of strings, found {getattr(array, 'dtype', 'an archive')} {shape}")
+    if array.dtype.kind == "U":
+        return [str(value) for value in array]
+    try:
+        return [value.decode("utf-8") for value in array.tolist()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8: {error.reason}") from error

@@ -1,0 +1,174 @@
+"""Any dataset that `datasets` loads and that has a column of videos and one of captions.
+
+A dataset may be a stranger's: its videos have to lie in the dataset itself. An address elsewhere is never opened, nor
+a file of this machine.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from reprlib import repr as short_repr
+from typing import TYPE_CHECKING, Any
+
+from ..benchmarks import CaptionReader, Row
+from .folder import read_seconds
+
+if TYPE_CHECKING:
+    import datasets
+
+DATASET = "dataset"
+"""The name of such data on a command line."""
+
+_IN_ARCHIVE = re.compile(r"(zip|tar|gzip|bz2|xz|zstd|lz4)://.*", re.DOTALL)  # a file in what the next hop names
+
+
+def load_any_dataset(
+    path_or_repo: str | Path,
+    split: str,
+    streaming: bool,
+    *,
+    config: str | None = None,
+    video_column: str = "video",
+    caption_column: str = "caption",
+    id_column: str | None = None,
+    start_column: str | None = None,
+    end_column: str | None = None,
+    skip_empty_captions: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+) -> "datasets.IterableDataset | datasets.Dataset":
+    """Load a dataset that has a column of videos and one of captions, with the standard columns.
+
+    Args:
+        path_or_repo: Whatever `datasets.load_dataset` takes.
+        split: Name of the split.
+        streaming: Whether to read the videos as they are needed. Otherwise they are copied into the cache on disk.
+        config: The dataset's configuration, if it has several.
+        video_column: `Video`s or bytes.
+        caption_column: Strings, or lists of strings.
+        id_column: What tells videos apart. Without it this is their path in the dataset, or a hash of their bytes.
+        start_column: Seconds.
+        end_column: Seconds.
+        skip_empty_captions: Leave out empty captions instead of raising an error. A video without any other is
+            counted as broken in training.
+        revision: Branch, tag or commit.
+        token: For a private repository.
+
+    Raises:
+        ValueError: If a column isn't there, or holds something else.
+    """
+    import datasets
+
+    from .columns import standard_features
+
+    dataset = datasets.load_dataset(
+        str(path_or_repo), config, split=split, streaming=streaming, revision=revision, token=token
+    )
+    columns = _Columns(video_column, caption_column, id_column, start_column, end_column)
+    if streaming and dataset.features:
+        dataset = dataset.decode(False)  # casting wouldn't do: what comes from the Hub is decoded before, in threads
+    names = dataset.column_names or list(next(iter(dataset), {}))
+    columns.check(names, f"{path_or_repo} ({split})")
+    if not streaming and isinstance(dataset.features[video_column], datasets.Video):
+        dataset = dataset.cast_column(video_column, datasets.Video(decode=False))
+    to_standard = _ToStandard(columns, str(path_or_repo), token, skip_empty_captions)
+    options = {} if streaming else {"writer_batch_size": 10, "desc": "naming columns"}
+    return dataset.map(to_standard, features=standard_features(), remove_columns=names, **options)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Names of a dataset's columns, by their role."""
+
+    video: str
+    caption: str
+    id: str | None
+    start: str | None
+    end: str | None
+
+    def check(self, names: list[str], location: str) -> None:
+        """Check that the dataset has them."""
+        for role, name in vars(self).items():
+            if name is not None and name not in names:
+                raise ValueError(
+                    f"{location}: no column {name!r}, found {', '.join(names) or 'none'}; name the right one with "
+                    f"{role}_column"
+                )
+
+
+@dataclass(frozen=True)
+class _ToStandard:
+    """Makes a row of the standard columns out of a dataset's own."""
+
+    columns: _Columns
+    source: str
+    token: str | None
+    skip_empty_captions: bool
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        columns = self.columns
+        video = self._video(row[columns.video])
+        video_id = None if columns.id is None else row[columns.id]
+        if video_id is None or video_id == "":  # 0 is an id
+            video_id = video["path"] or hashlib.sha256(video["bytes"]).hexdigest()[:32]
+        location = f"{self.source}: {video_id}"
+        texts = row[columns.caption]
+        texts = [texts] if isinstance(texts, str) else texts
+        if not isinstance(texts, list) or not texts:
+            raise ValueError(
+                f"{location}: column {columns.caption!r} holds {short_repr(texts)}, expected a string or a list of "
+                "them"
+            )
+        reader = CaptionReader(self.skip_empty_captions)
+        standard = Row(
+            video_id=str(video_id),
+            captions=tuple(caption for text in texts for caption in reader.read(text, location)),
+            start=read_seconds(row[columns.start], f"{location}.{columns.start}") if columns.start else None,
+            end=read_seconds(row[columns.end], f"{location}.{columns.end}") if columns.end else None,
+        )
+        is_local = video["bytes"] is None
+        video = {"bytes": video["bytes"], "path": video["path"] if is_local else None}
+        return standard.to_columns() | {"video": video}
+
+    def _video(self, value: Any) -> dict[str, Any]:
+        """The bytes of a video, with the path that it has in the dataset; only the path for a local file."""
+        if isinstance(value, bytes):
+            return {"bytes": value, "path": None}
+        if not isinstance(value, dict) or not ({"bytes", "path"} & value.keys()):
+            raise ValueError(
+                f"{self.source}: column {self.columns.video!r} holds {short_repr(value)}, expected videos (the type "
+                "Video of datasets) or their bytes; paths and addresses are not opened"
+            )
+        data, path = value.get("bytes"), value.get("path")
+        if data is not None:
+            return {"bytes": data, "path": path}
+        if not path:
+            raise ValueError(f"{self.source}: column {self.columns.video!r} holds a video without bytes and path")
+        *inside, home = path.split("::")  # such as zip://a.mp4::hf://datasets/me/clips@main/clips.zip
+        if self._is_own_file(home) and all(map(_IN_ARCHIVE.fullmatch, inside)):
+            from datasets import DownloadConfig
+            from datasets.utils.file_utils import xopen
+
+            with xopen(path, "rb", download_config=DownloadConfig(token=self.token)) as file:
+                return {"bytes": file.read(), "path": path.removesuffix(f"::{home}").split("://", 1)[-1]}
+        if not inside and _is_inside(path, self.source):
+            return {"bytes": None, "path": path}
+        raise ValueError(f"{self.source}: {short_repr(path)} lies outside of the dataset, so it isn't opened")
+
+    def _is_own_file(self, address: str) -> bool:
+        """Whether an address is that of a file in the dataset's repository."""
+        own = (f"hf://datasets/{self.source}@", f"hf://datasets/{self.source}/")
+        return address.startswith(own) and ".." not in address.split("/")  # which would lead to other repositories
+
+
+def _is_inside(path: str, source: str) -> bool:
+    """Whether a local file belongs to a dataset: in its folder, or where what was downloaded of it is kept."""
+    import datasets
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    resolved = Path(path).resolve()
+    # Of the Hub's cache only the folder of this repository, for others in it may be private.
+    cached = Path(HF_HUB_CACHE, "--".join(["datasets", *source.split("/")]))
+    homes = [Path(source), cached, Path(datasets.config.DOWNLOADED_DATASETS_PATH)]
+    return any(resolved.is_relative_to(home.resolve()) for home in homes)
