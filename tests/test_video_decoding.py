@@ -23,8 +23,9 @@ import torch
 from support.loopback_hub import LoopbackHub
 from support.video_files import decode_from_start, encoded, write_streams, write_video
 from ts2net.video_decoding_ts2net import decode_video
-from ts2net.video_sampling_ts2net import sample_frame_indices
+from ts2net.video_sampling_ts2net import FrameSampling
 from ts2net.video_source_ts2net import VideoDecodingError
+from ts2net.video_timing_ts2net import Timeline
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "frame_sampling.json").read_text())
 UNEVEN = np.cumsum(np.random.default_rng(1).integers(1, 9, 60)).tolist()
@@ -86,19 +87,31 @@ ODD_FILES: dict[str, tuple[str, dict]] = {
 }
 
 
-def assert_exact(source, path, **settings):
+def shown_size(path):
+    """Width and height with square pixels: the side along which pixels are longer grows."""
+    with av.open(str(path)) as container:
+        stream = container.streams.best("video")
+        width, height, aspect = stream.width, stream.height, stream.sample_aspect_ratio or 1
+    return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+
+
+def assert_exact(source, path, num_threads=None, **sampling):
     """The frames and times of `decode_video` are those of a plain loop over the file at `path`."""
     reference = decode_from_start(str(path))
-    video = decode_video(source, **settings)
+    video = decode_video(source, FrameSampling(**sampling), num_threads=num_threads)
     assert video.info.num_frames == len(reference)
     assert video.frames.shape == (len(video.indices), video.info.height, video.info.width, 3)
     assert video.frames.dtype == torch.uint8
+    width, height = shown_size(path)
     for index, frame in zip(video.indices, video.frames, strict=True):
-        np.testing.assert_array_equal(frame.numpy(), reference[index].to_ndarray(format="rgb24"))
+        expected = reference[index].reformat(width, height, "rgb24").to_ndarray()
+        np.testing.assert_array_equal(frame.numpy(), expected)
     times = [frame.time for frame in reference]
     if None in times or times != sorted(set(times)):  # some containers have no usable times: the rate stands in
         times = [index / video.info.fps for index in range(len(reference))]
-    assert video.timestamps == pytest.approx([times[i] - times[0] for i in video.indices], abs=2e-6)
+    own_time_line = Path(path).suffix in (".mp4", ".mov", ".mkv", ".webm")  # seconds count from its 0
+    start = 0 if own_time_line else times[0]
+    assert video.timestamps == pytest.approx([times[i] - start for i in video.indices], abs=2e-6)
     return video
 
 
@@ -115,14 +128,10 @@ def clip(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: f"{case['num_video_frames']}@{case['video_fps']}")
 def test_sampling_is_that_of_the_released_code(case):
-    indices = sample_frame_indices(
-        case["num_video_frames"],
-        case["video_fps"],
-        case["num_frames"],
-        start=case["start_seconds"],
-        end=case["end_seconds"],
+    sampling = FrameSampling(
+        case["num_frames"], start=case["start_seconds"], end=case["end_seconds"], clock="released"
     )
-    assert indices == case["indices"]
+    assert sampling.choose(Timeline.even(case["num_video_frames"], case["video_fps"])) == case["indices"]
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3, 1, 2, 2.5, 7, 29, 30, 1e6])
@@ -132,13 +141,16 @@ def test_candidates_follow_the_rule_at_any_rate(rate, fps):
     step = max(int(fps), 1) / rate
     expected = [10 * max(int(fps), 1) + max(k, int(k * max(int(fps), 1) / rate)) for k in range(2000)]
     expected = [index for index in expected if index < 1000]
-    assert sample_frame_indices(1000, fps, 2000, rate, start=10) == expected, step
+    sampling = FrameSampling(2000, rate, start=10, clock="released")
+    assert sampling.choose(Timeline.even(1000, fps)) == expected, step
 
 
 def test_strategies():
-    assert sample_frame_indices(600, 30, 3, strategy="first") == [0, 30, 60]
-    assert sample_frame_indices(600, 30, 3, strategy="last") == [510, 540, 570]
-    assert sample_frame_indices(600, 30, 3, strategy="uniform") == [0, 270, 570]
+    video = Timeline.even(600, 30)
+    for clock in ("seconds", "released"):
+        assert FrameSampling(3, strategy="first", clock=clock).choose(video) == [0, 30, 60]
+        assert FrameSampling(3, strategy="last", clock=clock).choose(video) == [510, 540, 570]
+        assert FrameSampling(3, strategy="uniform", clock=clock).choose(video) == [0, 270, 570]
 
 
 @pytest.mark.parametrize(
@@ -149,17 +161,21 @@ def test_strategies():
         ({"start": -1}, "start must be .* got -1"),
         ({"end": float("nan")}, "end must be .* got nan"),
         ({"num_frames": 0}, "num_frames must be at least 1, got 0"),
-        ({"frames_per_second": 0}, "frames_per_second must be a positive number, got 0"),
+        ({"fps": 0}, "fps must be a positive number, got 0"),
+        ({"num_frames": None}, "num_frames=None takes every frame and needs fps=None, got fps=1.0"),
         ({"strategy": "middle"}, "strategy must be .* got 'middle'"),
+        ({"clock": "frames"}, "clock must be 'seconds' or 'released', got 'frames'"),
     ],
 )
 def test_sampling_refuses_what_makes_no_sense(settings, message):
     with pytest.raises(ValueError, match=message):
-        sample_frame_indices(600, 30.0, **settings)
+        FrameSampling(**settings).choose(Timeline.even(600, 30.0))
 
 
 def test_a_header_that_promises_billions_of_frames_costs_nothing():
-    assert sample_frame_indices(2**40, 30.0, 3) == [0, 549755813880, 1099511627760]
+    for clock in ("seconds", "released"):
+        indices = FrameSampling(3, clock=clock).likely_indices(2**40, 30.0)
+        assert indices == [0, 549755813880, 1099511627760]
 
 
 # Exactness
@@ -171,8 +187,8 @@ def test_frames_are_those_of_decoding_from_the_start(name, tmp_path):
     file_name, settings = ODD_FILES[name]
     path = write_video(tmp_path / file_name, **settings)
     assert_exact(path, path, num_threads=1)
-    assert_exact(path, path, num_threads=3, num_frames=40, frames_per_second=17)
-    assert_exact(path.read_bytes(), path, num_threads=2, num_frames=2, strategy="last", frames_per_second=8)
+    assert_exact(path, path, num_threads=3, num_frames=40, fps=17)
+    assert_exact(path.read_bytes(), path, num_threads=2, num_frames=2, strategy="last", fps=8)
 
 
 def _real_clips() -> list[Path]:
@@ -185,14 +201,14 @@ def _real_clips() -> list[Path]:
 @pytest.mark.parametrize("path", _real_clips(), ids=lambda path: path.stem)
 def test_real_clips_are_exact(path):
     assert_exact(path, path, num_threads=2)
-    assert_exact(path, path, num_threads=1, start=1.5, end=3, frames_per_second=5)
+    assert_exact(path, path, num_threads=1, start=1.5, end=3, fps=5)
 
 
 def test_every_single_frame_of_a_clip_is_exact(clip):
     """Whatever a frame's place between keyframes and B-frames."""
     reference = [frame.to_ndarray(format="rgb24") for frame in decode_from_start(str(clip))]
     for index in range(0, 240, 7):
-        video = decode_video(clip, start=index / 24 + 1e-6, num_frames=1, num_threads=1)
+        video = decode_video(clip, FrameSampling(1, start=index / 24 + 1e-6), num_threads=1)
         assert video.indices == [index]
         np.testing.assert_array_equal(video.frames[0].numpy(), reference[index])
 
@@ -235,11 +251,12 @@ def test_colour_space_and_range_are_honoured(colorspace, kr, kb, full_range, tmp
 # Time
 
 
-def test_a_slide_show_repeats_its_slides(tmp_path):
+@pytest.mark.parametrize("clock", ["seconds", "released"])
+def test_a_slide_show_repeats_its_slides(clock, tmp_path):
     """What is on screen at a moment is taken, not the frame whose number a constant rate would give."""
     path = write_video(tmp_path / "a.mp4", frames=9, pts=SLIDES, time_base=Fraction(1, 10))
-    video = decode_video(path, num_frames=100)
-    moments = np.arange(9) / video.info.fps
+    video = decode_video(path, FrameSampling(num_frames=100, clock=clock))
+    moments = np.arange(video.info.duration) if clock == "seconds" else np.arange(9) / video.info.fps
     on_screen = [int(np.searchsorted(np.array(SLIDES) / 10, moment + 1e-6, side="right")) - 1 for moment in moments]
     assert video.indices == on_screen
     assert len(set(on_screen)) < len(on_screen)
@@ -251,7 +268,7 @@ def test_a_moment_is_cut_out(clip):
     video = assert_exact(clip, clip, start=3, end=5)
     assert video.timestamps == [3, 4, 5]
     with pytest.raises(ValueError, match="start=11 s lies beyond the end of the video"):
-        decode_video(clip, start=11)
+        decode_video(clip, FrameSampling(start=11))
 
 
 # Sources
@@ -374,7 +391,7 @@ def test_only_what_is_needed_is_read(tmp_path):
 
 def test_cover_art_and_sound_are_not_taken_for_the_video(tmp_path):
     path = write_streams(tmp_path / "a.mp4", cover_art=True, videos=[(64, 48)])
-    video = decode_video(path, num_frames=24, frames_per_second=24)
+    video = decode_video(path, FrameSampling(num_frames=24, fps=24))
     assert (video.info.num_frames, video.info.width, video.info.height) == (24, 64, 48)
 
 
@@ -390,7 +407,7 @@ def test_a_change_of_size_is_scaled_to_the_first(tmp_path):
     path.write_bytes(b"".join(parts))
     reference = decode_from_start(str(path))
     assert {(frame.width, frame.height) for frame in reference} == {(64, 48), (96, 80)}
-    video = decode_video(path, frames_per_second=3)
+    video = decode_video(path, FrameSampling(fps=3))
     assert video.frames.shape == (6, 48, 64, 3)
     for index, frame in zip(video.indices, video.frames, strict=True):
         expected = reference[index].reformat(64, 48, "rgb24").to_ndarray()
@@ -495,7 +512,7 @@ def test_damaged_files_decode_or_fail_with_a_clear_error(file_name, tmp_path):
         del broken[rng.choice([len(broken), rng.randrange(len(broken))]) :]
         with warnings.catch_warnings(), contextlib.suppress(VideoDecodingError):
             warnings.simplefilter("ignore")
-            video = decode_video(bytes(broken), frames_per_second=8, num_threads=2)
+            video = decode_video(bytes(broken), FrameSampling(fps=8), num_threads=2)
             assert len(video.frames) == len(video.indices) == len(video.timestamps) >= 1
 
 

@@ -13,6 +13,7 @@ from transformers import CLIPImageProcessorPil
 from support.video_files import write_video
 from ts2net import TS2NetVideoProcessor
 from ts2net.video_decoding_ts2net import decode_video
+from ts2net.video_sampling_ts2net import FrameSampling
 from ts2net.video_source_ts2net import VideoDecodingError
 
 MEAN, STD = (
@@ -82,7 +83,7 @@ def test_the_path_for_other_devices_agrees_with_that_of_the_cpu(processor):
 
 
 def test_every_kind_of_video_gives_the_same_pixels(clip, processor):
-    frames = decode_video(clip, num_frames=100, frames_per_second=1e6).frames  # all 40 of them
+    frames = decode_video(clip, FrameSampling(None, fps=None)).frames  # all 40 of them
     images = [Image.fromarray(frame.numpy()) for frame in frames]
     column = Dataset.from_dict({"video": [str(clip)]}).cast_column("video", Video(decode=False))
     expected = processor(str(clip))["pixel_values_videos"]
@@ -110,7 +111,7 @@ class Decoder:
 
 def test_decoded_values_of_a_datasets_column(clip, processor):
     """One that datasets made remembers its file; any other gives its frames."""
-    frames = decode_video(clip, num_frames=100, frames_per_second=1e6).frames
+    frames = decode_video(clip, FrameSampling(None, fps=None)).frames
     expected = processor(str(clip))["pixel_values_videos"]
     bare = Decoder(frames)
     assert torch.equal(processor(bare, video_metadata=[{"fps": 10}])["pixel_values_videos"], expected)
@@ -157,7 +158,7 @@ def test_moments(clip, processor):
     assert [video.timestamps for video in output["video_metadata"]] == [[1.0, 2.0], [2.5, 3.5]]
     with pytest.raises(ValueError, match="start has 1 entries for 2 videos"):
         processor([clip, clip], start=[1])
-    with pytest.raises(ValueError, match="no clock"):
+    with pytest.raises(ValueError, match="no times"):
         processor(np.zeros((2, 8, 8, 3), dtype=np.uint8), start=1)
 
 

@@ -1,12 +1,12 @@
-"""Videos of any kind in, normalised frames and a padding mask out.
+"""The video processor: videos of any kind to normalised frames and a padding mask.
 
-Notable here: it needs torch and PyAV, not torchvision; files are decoded by `video_decoding_ts2net`, everything that
-is already pixels joins them before the resize; and resizing works on uint8, as PIL does, so that pixels agree with
+Notable here: it needs torch and PyAV, not torchvision. Resizing works on uint8, as PIL does, so that pixels agree with
 what CLIP was trained on.
 """
 
 import os
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -27,10 +27,11 @@ from transformers.processing_utils import VideosKwargs
 from transformers.video_processing_utils import VideoProcessorMixin
 from transformers.video_utils import VideoMetadata
 
-from .video_decoding_ts2net import DecodedVideo, VideoInfo, decode_video
-from .video_sampling_ts2net import sample_frame_indices
+from .video_decoding_ts2net import DecodedVideo, decode_video, video_info
+from .video_sampling_ts2net import FrameSampling
+from .video_timing_ts2net import Timeline
 
-Seconds = int | float | list[int | float | None] | None
+Seconds = int | float | list[int | float | None] | tuple[int | float | None, ...] | None
 
 _INTERPOLATION = {
     PILImageResampling.NEAREST: "nearest-exact",
@@ -44,12 +45,14 @@ class TS2NetVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
 
     Attributes:
         sampling: Which candidates are kept when there are more than `num_frames`: `"uniform"`, `"first"`, `"last"`.
+        clock: What a second is: `"seconds"`, as a player shows them, or `"released"`, `int(rate of the video)` frames.
         pad_to: Frames that a batch is padded to: its longest video (`"longest"`) or `"num_frames"`.
-        start: Seconds at which a moment begins; a list gives one for each video.
-        end: Seconds at which it ends; a list gives one for each video.
+        start: Seconds at which a moment begins; a list has one for each video.
+        end: Seconds at which it ends, inclusive; a list has one for each video.
     """
 
     sampling: Literal["uniform", "first", "last"] | None
+    clock: Literal["seconds", "released"] | None
     pad_to: Literal["longest", "num_frames"] | None
     start: Seconds
     end: Seconds
@@ -57,13 +60,13 @@ class TS2NetVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
 
 @dataclass
 class TS2NetVideoMetadata(VideoMetadata):
-    """Where a video's frames come from. `timestamps` are the true times of presentation, in seconds."""
+    """Where a video's frames come from. `timestamps` are the true times of presentation."""
 
     frame_times: list[float] | None = None
 
     @property
     def timestamps(self) -> list[float]:
-        """Seconds from the start of the video, a frame."""
+        """Seconds from the start of the file at which each frame comes on screen."""
         return list(self.frame_times or [])
 
 
@@ -71,18 +74,23 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
     """Turn videos into what [`TS2NetModel`] reads.
 
     One frame a second is taken, at most `num_frames`, spread evenly; then resized (short side, bicubic, antialiased),
-    cropped at the centre, rescaled and normalised. Settings given to the constructor are the defaults of each call.
+    cropped at the centre, rescaled and normalised. The constructor's settings are the defaults of each call. Seconds
+    count from the start of the file, as players count them, also where the video in it starts later.
 
     Args:
         num_frames (`int`, defaults to 12): The most frames of a video.
         fps (`float`, defaults to 1.0): Frames taken a second.
         sampling (`str`, defaults to `"uniform"`): Which stay when there are more: `"uniform"`, `"first"` or `"last"`.
+        clock (`str`, defaults to `"seconds"`):
+            What a second is. `"seconds"` takes the frames on screen at `start`, `start + 1 / fps`, ... at any frame
+            rate. `"released"` is what the released TS2-Net does, and what converted checkpoints were trained with: a
+            second is `int(rate of the video)` frames. At a constant whole rate the two agree.
         pad_to (`str`, defaults to `"longest"`):
             Pad to the longest video of the batch, or to `"num_frames"`, which a model with
             `padding_mode="released"` was trained with.
-        kwargs: `do_sample_frames`, `do_resize`, `size`, `resample`, `do_center_crop`, `crop_size`, `do_rescale`,
-            `rescale_factor`, `do_normalize`, `image_mean`, `image_std`, `do_convert_rgb`, `do_pad`, `device`, ... as
-            for every video processor of transformers.
+        kwargs: `do_sample_frames` (False takes every frame, once), `do_resize`, `size`, `resample`, `do_center_crop`,
+            `crop_size`, `do_rescale`, `rescale_factor`, `do_normalize`, `image_mean`, `image_std`, `do_convert_rgb`,
+            `do_pad`, `device`, ... as for every video processor of transformers.
     """
 
     _auto_class = "AutoVideoProcessor"
@@ -93,6 +101,7 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
     num_frames = 12
     fps = 1.0
     sampling = "uniform"
+    clock = "seconds"
     do_convert_rgb = True
     do_resize = True
     size = {"shortest_edge": 224}  # noqa: RUF012
@@ -110,13 +119,15 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
     return_tensors = "pt"
 
     def __init__(self, **kwargs: Any) -> None:
-        settings = {name: kwargs.pop(name) for name in list(kwargs) if name in self.valid_kwargs.__annotations__}
+        settings = {
+            name: _plain(kwargs.pop(name)) for name in list(kwargs) if name in self.valid_kwargs.__annotations__
+        }
         validate_typed_dict(self.valid_kwargs, settings)
         super().__init__(**kwargs)
         self._set_attributes(**settings)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings, without those that are only ever given with a call."""
+        """The settings, without those of a single call."""
         per_call = (
             "video_metadata",
             "start",
@@ -135,7 +146,7 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         `(frames, H, W, channels)` or `(frames, channels, H, W)` (uint8, or floats from 0 to 1), a list of frames (PIL
         images, arrays or tensors), or a value of a datasets `Video` column, decoded or not.
 
-        Arrays carry no clock. With `video_metadata` (`{"fps": ...}` for each) they are sampled like files; without,
+        Arrays have no times. With `video_metadata` (`{"fps": ...}` for each) they are sampled like files; without,
         they count as sampled already and only `num_frames` of them are kept.
 
         Args:
@@ -157,8 +168,8 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         moments = list(zip(*(_one_each(name, settings[name], len(values)) for name in ("start", "end")), strict=True))
         metadata = _one_each("video_metadata", settings["video_metadata"], len(values))
         decoded = [
-            self._decode(value, start, end, known, settings)
-            for value, (start, end), known in zip(values, moments, metadata, strict=True)
+            self._decode(value, start, end, own, settings)
+            for value, (start, end), own in zip(values, moments, metadata, strict=True)
         ]
         pixels = [self._pixels(video.frames, settings) for video in decoded]
 
@@ -174,12 +185,13 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
 
     def _settings(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """This call's settings over the defaults, checked."""
-        known = self.valid_kwargs.__annotations__
-        unknown = sorted(set(kwargs) - set(known))
+        names = self.valid_kwargs.__annotations__
+        unknown = sorted(set(kwargs) - set(names))
         if unknown:
-            raise TypeError(f"unknown video setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+            raise TypeError(f"unknown video setting {unknown[0]!r}; expected one of {', '.join(sorted(names))}")
+        kwargs = {name: _plain(value) for name, value in kwargs.items()}
         validate_typed_dict(self.valid_kwargs, kwargs)
-        settings = {name: getattr(self, name, None) if kwargs.get(name) is None else kwargs[name] for name in known}
+        settings = {name: getattr(self, name, None) if kwargs.get(name) is None else kwargs[name] for name in names}
         settings |= self._standardize_kwargs(**settings)
         self._validate_preprocess_kwargs(**settings)
         if settings["data_format"] not in (None, ChannelDimension.FIRST):
@@ -192,31 +204,28 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         return settings
 
     def _decode(
-        self, value: Any, start: float | None, end: float | None, known: Any, settings: dict[str, Any]
+        self, value: Any, start: float | None, end: float | None, metadata: Any, settings: dict[str, Any]
     ) -> DecodedVideo:
         """The sampled frames of one video, uint8 RGB, `(frames, H, W, 3)`."""
-        everything = not settings["do_sample_frames"]
-        sampling = {
-            "num_frames": 2**31 if everything else settings["num_frames"],
-            "strategy": settings["sampling"],
-            "start": start,
-            "end": end,
-        }
+
+        def sampling(fps: float | None) -> FrameSampling:
+            if not settings["do_sample_frames"]:
+                return FrameSampling(num_frames=None, fps=None, start=start, end=end)
+            return FrameSampling(settings["num_frames"], fps, settings["sampling"], start, end, settings["clock"])
+
         source = _encoded(value)
         if source is not None:
-            # More frames a second than any video has: every frame is taken.
-            rate = 1e6 if everything else settings["fps"]
-            return decode_video(source, frames_per_second=rate, **sampling)
+            return decode_video(source, sampling(settings["fps"]))
 
         frames = _frames(value, settings["input_data_format"], settings["do_convert_rgb"])
-        fps = known.get("fps") if known is not None else None
+        fps = metadata.get("fps") if metadata is not None else None
+        if fps is not None and not fps > 0:
+            raise ValueError(f"the fps of video_metadata must be a positive number, got {fps}")
         if fps is None and (start is not None or end is not None):
-            raise ValueError("start and end are seconds, and these frames have no clock: give video_metadata with fps")
-        rate = 1e6 if everything or fps is None else settings["fps"]
-        indices = sample_frame_indices(len(frames), fps or 1.0, frames_per_second=rate, **sampling)
-        clock = fps or settings["fps"]
-        info = VideoInfo(len(frames), clock, len(frames) / clock, frames.shape[2], frames.shape[1])
-        return DecodedVideo(frames[indices], [index / clock for index in indices], indices, info)
+            raise ValueError("start and end are seconds, and these frames have no times: pass video_metadata with fps")
+        indices = sampling(None if fps is None else settings["fps"]).choose(Timeline.even(len(frames), fps or 1.0))
+        timeline = Timeline.even(len(frames), fps or settings["fps"])
+        return DecodedVideo(frames[indices], timeline.times[indices].tolist(), indices, video_info(timeline, frames))
 
     def _pixels(self, frames: torch.Tensor, settings: dict[str, Any]) -> torch.Tensor:
         """Resize, crop, rescale and normalise uint8 frames `(T, H, W, C)` to `(T, C, H, W)`."""
@@ -234,6 +243,19 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
             std = torch.tensor(settings["image_std"], device=pixels.device).view(-1, 1, 1)
             pixels = (pixels - mean) / std
         return pixels
+
+
+def _plain(value: Any) -> Any:
+    """A setting as plain Python: numbers and arrays of NumPy, torch and others become numbers and lists of them."""
+    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)):
+        return value.tolist()
+    if isinstance(value, Real) and not isinstance(value, (int, float)):
+        return float(value)
+    if type(value) in (list, tuple):
+        return type(value)(_plain(entry) for entry in value)
+    if type(value) is dict:
+        return {name: _plain(entry) for name, entry in value.items()}
+    return value
 
 
 def is_one_video(videos: Any) -> bool:

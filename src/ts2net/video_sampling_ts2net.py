@@ -1,89 +1,146 @@
-"""Which frames of a video are read: plain arithmetic, apart from how they are decoded.
-
-Notable here: the figures are those of the released TS2-Net, whose second has a whole number of frames.
-"""
+"""Which frames of a video are taken: plain arithmetic, apart from how they are decoded."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from .video_timing_ts2net import EPSILON, Timeline
 
-def sample_frame_indices(
-    num_video_frames: int,
-    video_fps: float,
-    num_frames: int = 12,
-    frames_per_second: float = 1.0,
-    strategy: str = "uniform",
-    start: float | None = None,
-    end: float | None = None,
-) -> list[int]:
-    """Chooses which frames of a video are read.
 
-    As in the released TS2-Net, a second has `int(video_fps)` frames. Candidates are `frames_per_second` frames of
-    every second, never closer than neighbouring frames.
+@dataclass(frozen=True)
+class FrameSampling:
+    """Which frames of a video are taken.
+
+    Candidates are taken at a fixed rate; if there are more than `num_frames`, `strategy` thins them out.
 
     Args:
-        num_video_frames: frames in the video.
-        video_fps: frames a second of the video.
-        num_frames: the most that are taken.
-        frames_per_second: candidates a second.
-        strategy: which candidates are taken if there are more than `num_frames`: `"uniform"` (spread evenly from the
-            first to the last), `"first"` or `"last"`.
-        start: seconds, where the moment begins; the video's start if None.
-        end: seconds, where it ends, inclusive and clipped to the video; the video's end if None.
-
-    Returns:
-        Indices in the order of presentation, at least one.
-
-    Raises:
-        ValueError: an argument is out of range, or the video ends before `start`.
-    """
-    check_sampling(num_frames, frames_per_second, strategy, start, end)
-    if num_video_frames < 1:
-        raise ValueError(f"num_video_frames must be at least 1, got {num_video_frames}")
-    if not (math.isfinite(video_fps) and video_fps > 0):
-        raise ValueError(f"video_fps must be a positive number, got {video_fps}")
-
-    second = max(int(video_fps), 1)  # frames
-    first = int((start or 0) * second)
-    last = num_video_frames - 1
-    if first > last:
-        raise ValueError(f"start={start} s lies beyond the end of the video ({num_video_frames / video_fps:.3f} s)")
-    if end is not None:
-        last = min(int(end * second), last)
-
-    def candidate(k: int) -> int:
-        return first + max(k, int(k * second / frames_per_second))
-
-    count = min(int((last - first) * frames_per_second / second), last - first) + 2  # at most two too many
-    while candidate(count - 1) > last:
-        count -= 1
-    if count <= num_frames:
-        chosen: Collection[int] = range(count)
-    elif strategy == "uniform":
-        chosen = np.linspace(0, count - 1, num_frames, dtype=int).tolist()
-    else:
-        chosen = range(num_frames) if strategy == "first" else range(count - num_frames, count)
-    return [candidate(k) for k in chosen]
-
-
-def check_sampling(
-    num_frames: int, frames_per_second: float, strategy: str, start: float | None, end: float | None
-) -> None:
-    """Check what can be checked before anything is known of the video; see `sample_frame_indices`.
+        num_frames: the most frames that are taken. None takes every candidate, and needs `fps=None`.
+        fps: candidates a second. None makes every frame of the video a candidate, once.
+        strategy: `"uniform"` (spread evenly from the first candidate to the last), `"first"` or `"last"`.
+        start: seconds, where the moment begins; the first frame if None.
+        end: seconds, where it ends, inclusive; the video's end if None.
+        clock: what a second is. `"seconds"`: candidates are the frames on screen at `start`, `start + 1 / fps`, and so
+            on, as a player shows them. `"released"`, as in the released TS2-Net: a second is `int(rate of the video)`
+            frames, counted from the first, so at 29.97 frames a second it is 29 frames. At a constant whole rate the
+            two agree.
 
     Raises:
         ValueError: an argument is out of range.
     """
-    if num_frames < 1:
-        raise ValueError(f"num_frames must be at least 1, got {num_frames}")
-    if not (math.isfinite(frames_per_second) and frames_per_second > 0):
-        raise ValueError(f"frames_per_second must be a positive number, got {frames_per_second}")
-    if strategy not in ("uniform", "first", "last"):
-        raise ValueError(f"strategy must be 'uniform', 'first' or 'last', got {strategy!r}")
-    for name, value in (("start", start), ("end", end)):
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a number of seconds, 0 or more, got {value}")
-    if end is not None and end < (start or 0):
-        raise ValueError(f"end={end} s lies before start={start or 0} s")
+
+    num_frames: int | None = 12
+    fps: float | None = 1.0
+    strategy: str = "uniform"
+    start: float | None = None
+    end: float | None = None
+    clock: Literal["seconds", "released"] = "seconds"
+
+    def __post_init__(self) -> None:
+        if self.num_frames is not None and self.num_frames < 1:
+            raise ValueError(f"num_frames must be at least 1, got {self.num_frames}")
+        if self.fps is not None and not (math.isfinite(self.fps) and self.fps > 0):
+            raise ValueError(f"fps must be a positive number, got {self.fps}")
+        if self.num_frames is None and self.fps is not None:
+            raise ValueError(f"num_frames=None takes every frame and needs fps=None, got fps={self.fps}")
+        if self.strategy not in ("uniform", "first", "last"):
+            raise ValueError(f"strategy must be 'uniform', 'first' or 'last', got {self.strategy!r}")
+        if self.clock not in ("seconds", "released"):
+            raise ValueError(f"clock must be 'seconds' or 'released', got {self.clock!r}")
+        for name, value in (("start", self.start), ("end", self.end)):
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} must be a number of seconds, 0 or more, got {value}")
+        if self.end is not None and self.end < (self.start or 0):
+            raise ValueError(f"end={self.end} s lies before start={self.start or 0} s")
+
+    def choose(self, timeline: Timeline) -> list[int]:
+        """The indices of the frames that are taken of a video, in order of presentation; at least one.
+
+        Raises:
+            ValueError: the video ends before `start`.
+        """
+        if self.fps is None:
+            first = 0 if self.start is None else int(timeline.on_screen(self._begin(0.0, timeline.duration)))
+            last = len(timeline.times) - 1 if self.end is None else int(timeline.on_screen(self.end))
+            return [first + k for k in self._thin(last - first + 1)]
+        if self.clock == "released":
+            indices = self.released_indices(len(timeline.times), timeline.fps)
+            if timeline.constant:
+                return indices
+            # A seek of OpenCV's to an index goes to the moment `index / fps`.
+            return timeline.on_screen(np.asarray(indices) / timeline.fps + timeline.times[0]).tolist()
+        return timeline.on_screen(self.moments(float(timeline.times[0]), timeline.duration)).tolist()
+
+    def likely_indices(self, num_frames: int, fps: float) -> Sequence[int]:
+        """What `choose` gives if a video has so many frames at a constant rate; in little memory for any number.
+
+        Raises:
+            ValueError: the video ends before `start`.
+        """
+        if self.fps is None:
+            return range(num_frames)
+        if self.clock == "released":
+            return self.released_indices(num_frames, fps)
+        return [int((moment + EPSILON) * fps) for moment in self.moments(0.0, num_frames / fps)]
+
+    def moments(self, first: float, duration: float) -> list[float]:
+        """The seconds at which frames are taken by the clock of a player.
+
+        Args:
+            first: the second at which the first frame comes on screen.
+            duration: the second at which the last frame ends.
+
+        Raises:
+            ValueError: the video ends before `start`.
+        """
+        assert self.fps is not None
+        begin = self._begin(first, duration)
+        count = math.ceil((duration - begin - EPSILON) * self.fps)  # before the end of the video
+        if self.end is not None:
+            count = min(count, math.floor((self.end - begin + EPSILON) * self.fps) + 1)
+        return [begin + k / self.fps for k in self._thin(max(count, 1))]
+
+    def released_indices(self, num_frames: int, fps: float) -> list[int]:
+        """The indices of frames as the released TS2-Net takes them of a video of so many frames at a constant rate.
+
+        Candidates are never closer than neighbouring frames.
+
+        Raises:
+            ValueError: the video ends before `start`.
+        """
+        rate = self.fps
+        assert rate is not None
+        second = max(int(fps), 1)  # frames
+        first, last = int((self.start or 0) * second), num_frames - 1
+        if first > last:
+            raise ValueError(self._beyond(num_frames / fps))
+        if self.end is not None:
+            last = min(int(self.end * second), last)
+
+        def candidate(k: int) -> int:
+            return first + max(k, int(k * second / rate))
+
+        count = min(int((last - first) * rate / second), last - first) + 2  # at most two too many
+        while candidate(count - 1) > last:
+            count -= 1
+        return [candidate(k) for k in self._thin(count)]
+
+    def _begin(self, first: float, duration: float) -> float:
+        if self.start is None:
+            return first
+        if self.start + EPSILON >= duration:
+            raise ValueError(self._beyond(duration))
+        return self.start
+
+    def _beyond(self, duration: float) -> str:
+        return f"start={self.start} s lies beyond the end of the video ({duration:.3f} s)"
+
+    def _thin(self, count: int) -> Sequence[int]:
+        """Which of so many candidates are taken."""
+        if self.num_frames is None or count <= self.num_frames:
+            return range(count)
+        if self.strategy == "uniform":
+            return np.linspace(0, count - 1, self.num_frames, dtype=int).tolist()
+        return range(self.num_frames) if self.strategy == "first" else range(count - self.num_frames, count)

@@ -35,6 +35,7 @@ from ts2net.data.prepare import prepare
 from ts2net.data.shards import assign_to_shards, default_num_shards
 from ts2net.parallel.pool import Died, run_in_order
 from ts2net.video_decoding_ts2net import decode_video
+from ts2net.video_sampling_ts2net import FrameSampling
 from ts2net.videos.finding import VideoFiles, match_files
 from ts2net.videos.reencoding import Reencoded, reencode_video
 
@@ -452,10 +453,10 @@ def test_sampling_the_small_video_gives_the_frames_of_the_original(
 ) -> None:
     """Same number of frames, same moments, same pictures; a frame too early or late would differ far more."""
     original = encoded(frames=int(4.5 * fps), fps=fps, container="mp4")
-    expected = decode_video(original, start=start, end=end)
+    expected = decode_video(original, FrameSampling(start=start, end=end))
     found = decode_video(reencode_video(original, start, end).video)
     assert [moment + (start or 0) for moment in found.timestamps] == pytest.approx(expected.timestamps, abs=1e-5)
-    neighbours = decode_video(original, frames_per_second=fps, num_frames=2).frames
+    neighbours = decode_video(original, FrameSampling(fps=fps, num_frames=2)).frames
     difference = likeness(expected.frames, found.frames)
     assert difference < 0.5 * likeness(neighbours[0], neighbours[1])
 
@@ -464,7 +465,7 @@ def test_an_uneven_frame_rate_keeps_its_times(tmp_path: Path) -> None:
     """Slides of different length: at each second the one is shown that was on screen then."""
     pts = [0, 1000, 1200, 1300, 4600, 9100]  # milliseconds
     slides = write_video(tmp_path / "slides.mkv", frames=6, pts=pts, time_base=Fraction(1, 1000), options={"bf": "0"})
-    small = decode_video(reencode_video(slides).video, num_frames=100)
+    small = decode_video(reencode_video(slides).video, FrameSampling(num_frames=100))
     originals = [torch.from_numpy(frame.to_ndarray(format="rgb24")) for frame in decode_from_start(str(slides))]
     by_time = dict(zip(pts, originals, strict=True))
     times = torch.tensor(pts)

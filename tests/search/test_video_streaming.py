@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from support.video_files import decode_from_start, write_video
-from ts2net.video_decoding_ts2net import decode_video, stream_video
+from ts2net.search.frame_stream import stream_video
+from ts2net.video_decoding_ts2net import decode_video
+from ts2net.video_sampling_ts2net import FrameSampling
 from ts2net.video_source_ts2net import VideoDecodingError
 
 
@@ -34,7 +36,7 @@ def every_second(duration: float) -> list[float]:
 @pytest.mark.parametrize("threads", [1, 3])
 def test_frames_are_those_that_are_decoded_at_once(tmp_path: Path, file: str, options: dict[str, Any], threads: int):
     path = write_video(tmp_path / file, **options)
-    reference = decode_video(path, num_frames=99)
+    reference = decode_video(path, FrameSampling(num_frames=99))
     frames = list(stream_video(path, every_second, num_threads=threads))
     assert [frame.index for frame in frames] == reference.indices
     assert [frame.timestamp for frame in frames] == reference.timestamps

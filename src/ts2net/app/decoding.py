@@ -23,6 +23,7 @@ from ..search.sources import VideoFile
 from ..search.streaming import DecodedWindow, decode_windows
 from ..video_decoding_ts2net import decode_video
 from ..video_processing_ts2net import TS2NetVideoProcessor
+from ..video_sampling_ts2net import FrameSampling
 from ..videos.broken import BrokenVideo
 from .uploads import UploadError, UploadLimits, without_folders
 
@@ -112,7 +113,7 @@ def _check_windows(path: str, processor: TS2NetVideoProcessor, settings: WindowS
 
 def _check_frame(path: str, limits: UploadLimits) -> None:
     """Check the size of the frames, before any memory is taken for one, and how long a video is."""
-    _check_duration(decode_video(path, num_frames=1, max_pixels=_MAX_PIXELS).info.duration, limits)
+    _check_duration(decode_video(path, FrameSampling(num_frames=1), max_pixels=_MAX_PIXELS).info.duration, limits)
 
 
 def _check_duration(duration: float, limits: UploadLimits) -> None:

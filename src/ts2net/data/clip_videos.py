@@ -10,6 +10,7 @@ import av
 from ..benchmarks import Row
 from ..errors import may_pass, one_line
 from ..video_decoding_ts2net import decode_video
+from ..video_sampling_ts2net import FrameSampling
 from ..videos.reencoding import reencode_video
 
 
@@ -48,7 +49,7 @@ def make_video(row: Row, source: Path | Callable[[], bytes], reencode: bool) -> 
             return ClipVideo(small.video, is_whole=False, damage=small.damage)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            decode_video(source, num_frames=1, start=row.start, end=row.end, num_threads=1)
+            decode_video(source, FrameSampling(num_frames=1, start=row.start, end=row.end), num_threads=1)
         return ClipVideo(source, damage=_without_folder(str(caught[0].message), source) if caught else None)
     except (ValueError, OSError, MemoryError, av.FFmpegError) as error:
         return ClipVideo(broken=_without_folder(one_line(error), source), may_pass=may_pass(error))

@@ -21,13 +21,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..benchmarks import Row
 from ..files import write_whole
 from ..parallel.pool import Died, available_cores, run_in_order
-from ..videos.reencoding import FRAMES_PER_SECOND, QUALITY, SHORT_SIDE
+from ..videos.reencoding import FPS, QUALITY, SHORT_SIDE
 from .clip_videos import ClipVideo, make_video
 from .finished_shards import FinishedShard, Notes, shards_of_manifest
 from .manifest import Manifest, Remark, Shard, check_split, manifest_name
 from .shards import ShardWriter, assign_to_shards, shard_name
 
-_FORMAT = 1  # raise it when the same clips give other bytes
+_FORMAT = 2  # raise it when the same clips give other bytes
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Task:
     def settings(self) -> dict[str, Any]:
         """The settings that the manifest keeps. A shard that was made with others is not current."""
         rows = json.dumps([clip.row.to_columns() for clip in self.clips]).encode()
-        video = {"short_side": SHORT_SIDE, "frames_per_second": FRAMES_PER_SECOND, "quality": QUALITY}
+        video = {"short_side": SHORT_SIDE, "fps": FPS, "quality": QUALITY}
         return {
             "format": _FORMAT,
             "benchmark": self.benchmark,

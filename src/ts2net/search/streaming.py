@@ -20,9 +20,10 @@ import torch
 from PIL import Image
 
 from ..errors import may_pass, one_line
-from ..video_decoding_ts2net import StreamedFrame, VideoDecodingError, stream_video
 from ..video_processing_ts2net import TS2NetVideoProcessor
+from ..video_source_ts2net import VideoDecodingError
 from ..videos.broken import BrokenVideo
+from .frame_stream import StreamedFrame, stream_video
 from .sources import VideoFile
 from .windows import Window, WindowSettings, cut
 

@@ -1,10 +1,9 @@
 """A video made small for training: 224 pixels on the short side, 3 frames a second, H.264 in MP4, no sound.
 
 Notable here:
-- What is shown at a given second stays the same. Frame `j` of the new file is the one on screen `j / 3` seconds after
-  the start, however uneven the frame rate; a rotation is applied; colours are those that decoding the original gives.
-  So sampling the new file gives what sampling the original gives, but for rounding in originals whose rate is no whole
-  number, where the sampler's second is a little short.
+- What is on screen at a given second stays the same. The new file has a frame for each `j / 3` seconds after the start
+  at which another frame of the original is on screen: never more frames than the original, whatever length it claims.
+  Pixels are made square, a rotation is applied, colours are those that decoding the original gives.
 - Only the moment is kept, where there is one. The new file has the frames from `start` to `end` inclusive.
 - A frame is coded without reference to others once a second, which is how often frames are sampled, so that each is
   decoded alone.
@@ -12,7 +11,6 @@ Notable here:
 """
 
 import io
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,21 +18,21 @@ from fractions import Fraction
 from typing import Any
 
 import av
-import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-# The decoder's own, which no one else needs: the same checks, the same passing over damage, the same turning.
-from ..video_decoding_ts2net import _DEFAULT_FPS, MAX_PIXELS, _orientation, _Reader
+from ..video_container_ts2net import MAX_PIXELS, VideoReader, orientation
+from ..video_decoding_ts2net import damage_of
 from ..video_source_ts2net import VideoDecodingError, VideoSource, open_source
+from ..video_timing_ts2net import DEFAULT_FPS, EPSILON, NoTimesError
 
 SHORT_SIDE = 224  # pixels
-FRAMES_PER_SECOND = 3
+FPS = 3
 QUALITY = 20  # x264's constant rate factor
 
 _ENCODER_OPTIONS = {
     "crf": str(QUALITY),
     "preset": "medium",
-    "g": str(FRAMES_PER_SECOND),  # frames from one that stands alone to the next
+    "g": str(FPS),  # frames from one that stands alone to the next
     "sc_threshold": "0",  # no more of them at cuts, which would shift nothing but cost bytes
     "bf": "0",
     "x264-params": "cpu-independent=1",  # else some processors give other bytes each time
@@ -43,8 +41,8 @@ _ENCODER_OPTIONS = {
 _SCALING = (
     Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
-_TIME_BASE = Fraction(1, FRAMES_PER_SECOND)
-_MARGIN = 1e-6  # seconds, as the decoder has it: times are sums of fractions
+_TIME_BASE = Fraction(1, FPS)
+_MAX_NUMBER = 2**31 - 1  # of a frame; MP4 has 32 bits for the time between two
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def reencode_video(source: VideoSource, start: float | None = None, end: float |
 
     Args:
         source: a path, bytes or a binary file.
-        start: seconds, where to begin; the video's start if None.
+        start: seconds from the start of the file, where to begin; the first frame if None.
         end: seconds, the last moment to keep; the video's end if None.
 
     Raises:
@@ -73,115 +71,125 @@ def reencode_video(source: VideoSource, start: float | None = None, end: float |
         ValueError: the video ends before `start`.
         OSError: the file can't be read.
     """
-    with open_source(source) as file, _Reader(file, MAX_PIXELS) as reader:
+    with open_source(source) as file, VideoReader(file, MAX_PIXELS) as reader:
         try:
-            return _reencode(reader, start or 0.0, end, timed=True)
-        except _NoTimesError:
+            return _reencode(_Frames(reader, timed=True), start, end)
+        except NoTimesError:
             with reader.another() as again:
-                return _reencode(again, start or 0.0, end, timed=False)
+                return _reencode(_Frames(again, timed=False), start, end)
 
 
-def _reencode(reader: _Reader, start: float, end: float | None, timed: bool) -> Reencoded:
-    frames = _Frames(reader, timed)
-    writer = _Writer(reader.file.name)
-    for frame in _on_screen(frames, start, end):
-        writer.add(frame)
-    if writer.num_frames == 0:
+def _reencode(frames: "_Frames", start: float | None, end: float | None) -> Reencoded:
+    writer = _Writer(frames.reader)
+    for frame, number, count in _on_screen(frames, start, end):
+        writer.add(frame, number, count)
+    if writer.is_empty:
         raise ValueError(
-            f"{reader.file.name}: start={start} s lies beyond the end of the video ({frames.duration:.3f} s)"
+            f"{frames.reader.file.name}: start={start} s lies beyond the end of the video ({frames.duration:.3f} s)"
         )
     return Reencoded(writer.finish(), frames.damage)
 
 
-def _on_screen(frames: "_Frames", start: float, end: float | None) -> Iterator[av.VideoFrame]:
-    """The frame that is on screen at each moment that the new file has a frame for."""
-    last = math.inf if end is None else end + _MARGIN
-    moments = (start + number / FRAMES_PER_SECOND for number in itertools.count())
-    moment = next(moments)
+def _on_screen(frames: "_Frames", start: float | None, end: float | None) -> Iterator[tuple[av.VideoFrame, int, int]]:
+    """The frames of the new file: each with its first moment, in thirds of a second, and for how many it stays."""
+    begin = 0.0
+
+    def moment_from(seconds: float) -> int:
+        """The first moment that isn't before a time."""
+        return max(math.ceil((seconds - begin - EPSILON) * FPS), 0)
+
     shown: av.VideoFrame | None = None
-    for time, frame in frames:
-        while shown is not None and moment <= last and moment + _MARGIN < time:
-            yield shown
-            moment = next(moments)
-        if moment > last:
+    moment, stop = 0, _MAX_NUMBER
+    for seconds, frame in frames:
+        if shown is None:  # the first frame is on screen before it comes, too
+            begin = seconds if start is None else start
+            stop = _MAX_NUMBER if end is None else max(math.floor((end - begin + EPSILON) * FPS) + 1, 1)
+        elif min(moment_from(seconds), stop) > moment:
+            following = min(moment_from(seconds), stop)
+            yield shown, moment, following - moment
+            moment = following
+        if moment >= stop:
             return
         shown = frame
-    while shown is not None and moment <= last and moment + _MARGIN < frames.duration:
-        yield shown
-        moment = next(moments)
-
-
-class _NoTimesError(Exception):
-    """The frames have no times, or these go backwards: the frame rate alone has to do."""
+    following = min(moment_from(frames.duration), stop)
+    if shown is not None and following > moment:
+        yield shown, moment, following - moment
 
 
 class _Frames:
-    """All frames of a video with the seconds at which they come on screen, by the decoder's own rules.
+    """All frames of a video with the seconds at which they come on screen, as the decoder has them.
 
     Attributes:
-        damage: what could not be read, once all have been drawn.
+        reader: of the file.
+        damage: what could not be read so far.
         duration: seconds, once all have been drawn.
     """
 
-    def __init__(self, reader: _Reader, timed: bool) -> None:
-        self._reader = reader
-        self._timed = timed
-        stream = reader.stream
-        self._fps = float(stream.guessed_rate or stream.average_rate or _DEFAULT_FPS)
+    def __init__(self, reader: VideoReader, timed: bool) -> None:
+        self.reader = reader
         self.damage: str | None = None
         self.duration = 0.0
+        self._timed = timed
 
     def __iter__(self) -> Iterator[tuple[float, av.VideoFrame]]:
-        reader = self._reader
-        count, damaged = 0, False
-        first, time, last_seconds = 0.0, -1.0, 0.0
+        reader, clock = self.reader, self.reader.clock()
+        fps = reader.declared_fps or DEFAULT_FPS
+        count, first, time, last_duration = 0, 0.0, 0.0, 0.0
         for frame in reader.frames():
-            damaged = damaged or frame is None or frame.is_corrupt
+            if frame is None or frame.is_corrupt:
+                self.damage = "damaged or cut off"
             if frame is None:
                 continue
-            if not self._timed:
-                time = count / self._fps
-            elif frame.pts is None:
-                raise _NoTimesError
-            else:
-                seconds = frame.pts * reader.time_base
-                first = first if count else seconds
-                if seconds - first <= time:
-                    raise _NoTimesError
-                time = seconds - first
-            last_seconds = float(frame.duration * reader.time_base) if self._timed else 0.0
+            time = clock.seconds(frame.pts) if self._timed else count / fps
+            first = first if count else time
+            last_duration = float(frame.duration * reader.time_base) if self._timed else 0.0
             count += 1
             yield time, frame
         if count == 0:
-            raise VideoDecodingError(f"{reader.file.name}: none of its frames can be decoded")
-        period = time / (count - 1) if count > 1 else 1 / self._fps
-        self.duration = time + (last_seconds or period)
-        promised = reader.stream.frames
-        if damaged or promised > count:
-            of_those = f" of the {promised} that its header promises" if promised else ""
-            self.damage = f"damaged or cut off; {count} frames{of_those} could be decoded"
+            raise VideoDecodingError(f"{reader.file.name}: none of its frames can be decoded ({reader.describe()})")
+        period = (time - first) / (count - 1) if count > 1 else 1 / fps
+        self.duration = time + (last_duration or period)
+        if self.damage or reader.is_cut_off():
+            self.damage = damage_of(reader, count)
 
 
 class _Writer:
     """An MP4 file in memory."""
 
-    def __init__(self, name: str) -> None:
-        self.num_frames = 0
-        self._name = name
+    def __init__(self, reader: VideoReader) -> None:
+        self._reader = reader
         self._file = io.BytesIO()
         self._container: Any = None
         self._stream: Any = None
         self._reformatter = VideoReformatter()
+        self._counts: dict[int | None, int] = {}  # thirds of a second that a frame stays on screen, by its timestamp
 
-    def add(self, frame: av.VideoFrame) -> None:
-        """Scales, turns and encodes a frame; the first decides the size of all."""
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no frame yet."""
+        return self._container is None
+
+    def add(self, frame: av.VideoFrame, number: int, count: int) -> None:
+        """Scales, turns and encodes a frame; the first decides how all are turned.
+
+        Args:
+            frame: the frame.
+            number: when it comes on screen, in thirds of a second.
+            count: for how many thirds of a second it stays.
+
+        Raises:
+            VideoDecodingError: the frame is of a kind that can't be converted, or comes too late for an MP4.
+        """
+        name = self._reader.file.name
+        if number + count >= _MAX_NUMBER:
+            raise VideoDecodingError(f"{name}: it lasts over {_MAX_NUMBER // FPS} s, more than an MP4 can")
         if self._container is None:
             self._open(frame)
         try:
             rgb = self._reformatter.reformat(
                 frame, *self._size, format="rgb24", interpolation=_SCALING, threads=1
             ).to_ndarray()
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(self._turned(rgb)), format="rgb24")
+            picture = av.VideoFrame.from_ndarray(self._orientation.apply(rgb), format="rgb24")
             picture = picture.reformat(
                 format="yuv420p",
                 dst_colorspace=Colorspace.ITU601,
@@ -189,38 +197,37 @@ class _Writer:
                 interpolation=_SCALING,
                 threads=1,
             )
-            picture.pts = self.num_frames
-            picture.time_base = _TIME_BASE
-            self._container.mux(self._stream.encode(picture))
+            picture.pts, picture.time_base = number, _TIME_BASE
+            self._counts[number] = count
+            self._mux(self._stream.encode(picture))
         except av.FFmpegError as error:
-            raise VideoDecodingError(f"{self._name}: its {frame.format.name} frames can't be re-encoded") from error
-        self.num_frames += 1
+            raise VideoDecodingError(f"{name}: its {frame.format.name} frames can't be re-encoded") from error
 
     def finish(self) -> bytes:
         """The file, to which nothing can be added any more."""
-        self._container.mux(self._stream.encode())
+        self._mux(self._stream.encode())
         self._container.close()
         return self._file.getvalue()
 
+    def _mux(self, packets: list[av.Packet]) -> None:
+        for packet in packets:
+            packet.duration = self._counts.pop(packet.pts)  # the encoder drops it
+            self._container.mux(packet)
+
     def _open(self, frame: av.VideoFrame) -> None:
-        self._size = _small(frame.width, frame.height)
-        self._orientation = _orientation(frame)
-        self._container = av.open(self._file, "w", format="mp4")
-        self._stream = self._container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=_ENCODER_OPTIONS)
+        self._size = _small(*self._reader.shown_size)
+        self._orientation = orientation(frame)
+        # Ticks as long as the moments: in finer ones, hours without a new picture would be too many for 32 bits.
+        self._container = av.open(self._file, "w", format="mp4", options={"video_track_timescale": str(FPS)})
+        self._stream = self._container.add_stream("libx264", rate=FPS, options=_ENCODER_OPTIONS)
         width, height = self._size
-        transpose = self._orientation[0]
-        self._stream.width, self._stream.height = (height, width) if transpose else (width, height)
+        turned = (height, width) if self._orientation.transpose else (width, height)
+        self._stream.width, self._stream.height = turned
         self._stream.pix_fmt = "yuv420p"
         encoder = self._stream.codec_context
         encoder.time_base = _TIME_BASE
         encoder.thread_count = 1  # each process encodes one video, and the bytes depend on the number of threads
         encoder.colorspace, encoder.color_range = int(Colorspace.SMPTE170M), int(ColorRange.MPEG)
-
-    def _turned(self, rgb: np.ndarray) -> np.ndarray:
-        transpose, flip_rows, flip_columns = self._orientation
-        if transpose:
-            rgb = rgb.transpose(1, 0, 2)
-        return rgb[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
 
 
 def _small(width: int, height: int) -> tuple[int, int]:

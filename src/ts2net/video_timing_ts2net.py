@@ -1,0 +1,117 @@
+"""When each frame of a video is on screen, in seconds from the start of its file."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+EPSILON = 1e-6  # seconds; times are sums of fractions, and a frame at 2.9999999 s is on screen at 3 s
+DEFAULT_FPS = 25.0  # where a file states neither times nor a rate; FFmpeg's choice as well
+# A clock that may jump (MPEG-TS, MPEG-PS, FLV, Ogg) has jumped where it goes on by more than the first or goes back by
+# more than the second: the limits of the ffmpeg command. Seconds.
+_MAX_STEP, _MAX_STEP_BACK = 10.0, 0.1
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When each frame comes on screen, and the frame rate as a whole.
+
+    Attributes:
+        times: seconds from the start of the file, `(frames,)` float64, ascending. The first is above 0 where the video
+            starts later than its file, as after a sound that starts alone.
+        fps: frames a second; the average where the rate varies.
+        duration: seconds from the start of the file to the end of the last frame.
+        constant: whether each frame starts within half a frame of its place on an even grid.
+    """
+
+    times: np.ndarray
+    fps: float
+    duration: float
+    constant: bool
+
+    @staticmethod
+    def of(times: np.ndarray, declared_fps: float, last_duration: float) -> "Timeline":
+        """Derives rate and duration from times.
+
+        Args:
+            times: seconds at which frames come on screen, ascending.
+            declared_fps: the rate that the file declares, 0 if none.
+            last_duration: seconds that the last frame is on screen, 0 if unknown.
+        """
+        since_first = times - times[0]
+        last = len(times) - 1
+        period = since_first[-1] / last if last else last_duration or 1 / (declared_fps or 1)
+        constant = bool(np.abs(since_first - np.arange(last + 1) * period).max() < period / 2)
+        lasts = last_duration or period
+        duration = round(float(times[-1] + lasts), 6)
+        if not constant:
+            return Timeline(times, float((last + 1) / (since_first[-1] + lasts)), duration, False)
+        # Times may be rounded (Matroska's to a millisecond): the declared rate is better, as long as it keeps step.
+        # Otherwise four digits are as many as such times bear out, and 24.9998 must not count as 24 a second.
+        keeps_step = declared_fps > 0 and abs(since_first[-1] * declared_fps - last) < 0.5
+        return Timeline(times, declared_fps if keeps_step else float(f"{1 / period:.4g}"), duration, True)
+
+    @staticmethod
+    def even(num_frames: int, fps: float) -> "Timeline":
+        """The timeline of frames at a constant rate."""
+        return Timeline(np.arange(num_frames) / fps, fps, num_frames / fps, True)
+
+    def on_screen(self, seconds: float | list[float] | np.ndarray) -> np.ndarray:
+        """The index of the frame on screen at each moment; the first one before the video starts."""
+        moments = np.asarray(seconds, dtype=np.float64) + EPSILON
+        return np.maximum(np.searchsorted(self.times, moments, side="right") - 1, 0)
+
+
+class NoTimesError(Exception):
+    """Frames have no times, or their times go backwards: only the frame rate is left to go by."""
+
+
+class FrameClock:
+    """Turns the timestamps of frames, which come in the order of presentation, into seconds from the file's start."""
+
+    def __init__(self, time_base: float, start: float | None, may_jump: bool, fps: float) -> None:
+        """Sets the clock.
+
+        Args:
+            time_base: seconds of a tick.
+            start: seconds at which the file starts by its own clock; None means with the first frame.
+            may_jump: whether the clock of such files may jump. Then frames go on after a jump as if there were none.
+            fps: frames a second, for the frame before a jump.
+        """
+        self._time_base = time_base
+        self._start = start
+        self._may_jump = may_jump
+        self._period = 1 / fps
+        self._last: float | None = None
+
+    def seconds(self, pts: int | None) -> float:
+        """When the next frame comes on screen.
+
+        Raises:
+            NoTimesError: it has no time, or none after the one before.
+        """
+        if pts is None:
+            raise NoTimesError
+        time = pts * self._time_base
+        if self._last is None:
+            self._start = first_second(time, self._start, self._may_jump)
+            self._last = time - self._start
+            return self._last
+        step = time - self._start - self._last  # type: ignore[operator]  # set with the first frame
+        if self._may_jump and not -_MAX_STEP_BACK <= step <= _MAX_STEP:
+            self._start = time - self._last - self._period
+            step = self._period
+        if step <= 0:
+            raise NoTimesError
+        self._last += step
+        return self._last
+
+
+def first_second(time: float, start: float | None, may_jump: bool) -> float:
+    """Where the seconds of a file start by its own clock, given the time of the first frame.
+
+    That is the file's stated start, unless it lies after the first frame, too far before it for a clock that may jump,
+    or so little before it that only rounding lies between.
+    """
+    if start is None or time - start < 2 * EPSILON or (may_jump and time - start > _MAX_STEP):
+        return time
+    return start
