@@ -25,12 +25,15 @@ class TS2NetProcessor(ProcessorMixin):
     Args:
         tokenizer: CLIP's tokenizer.
         video_processor: What turns videos into frames.
+        max_words: Tokens of a text that the model was trained with, at most, the start and the end token included. It
+            is saved with the processor, and an evaluation cuts its texts to it. `None`: not known.
     """
 
     _auto_class = "AutoProcessor"
 
-    def __init__(self, tokenizer: Any, video_processor: TS2NetVideoProcessor) -> None:
+    def __init__(self, tokenizer: Any, video_processor: TS2NetVideoProcessor, max_words: int | None = None) -> None:
         super().__init__(tokenizer, video_processor)
+        self.max_words = max_words
 
     def __call__(self, text: str | list[str] | None = None, videos: Any = None, **kwargs: Any) -> BatchFeature:
         """Process texts, videos or both.

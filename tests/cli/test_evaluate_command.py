@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -92,7 +93,7 @@ def test_prints_a_table_and_writes_the_file(run: Run, model: Path, videos: Path,
     written = json.loads(file.read_text())
     assert {name: written[name] for name in expected} == expected
     about = {"model": str(model), "benchmark": "folder", "path": str(videos), "split": "test"}
-    sizes = {"num_frames": 6, "max_words": 16, "num_left_out_by_prepare": 0}
+    sizes = {"num_frames": 6, "max_words": 16}
     assert {name: written[name] for name in written if name not in expected} == about | sizes
     assert f"{NUM_TEXTS} texts, {NUM_VIDEOS} videos" in done.out
     names = [f"text-to-video {figure}" for figure in ("R@1", "R@5", "R@10", "R@50", "MdR", "MnR")]
@@ -142,6 +143,90 @@ def test_a_prepared_folder_is_read_where_it_lies(
     assert not list((tmp_path / "cache").rglob("*.arrow"))
 
 
+@pytest.fixture(scope="module")
+def prepared(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The split "cut", of which one video is broken, and another that has none of video 2's file, prepared."""
+    (videos / "gone.csv").write_text((videos / "cut.csv").read_text().replace("video2.mp4", "gone.mp4"))
+    out = tmp_path_factory.mktemp("prepared") / "data"
+    prepare("folder", out, videos=videos, splits=["cut", "gone"], workers=0)
+    return out
+
+
+@pytest.mark.parametrize("split", ["cut", "gone"])
+def test_videos_that_prepare_left_out_count_as_missed(
+    run: Run, model: Path, videos: Path, prepared: Path, split: str, tmp_path: Path
+):
+    """As in the folder before it was prepared; else the figures would rise with every video that is lost."""
+    written = {}
+    for name, path in {"before": videos, "after": prepared}.items():
+        file = tmp_path / f"{name}.json"
+        done = run("evaluate", model, "folder", path, "--split", split, "--workers", 0, "--json", file)
+        assert done.code == 0, done.err
+        written[name] = json.loads(file.read_text())
+    for figures in ("metrics", "dual_softmax"):
+        assert written["after"][figures] == pytest.approx(written["before"][figures])
+    missing = {"cut": ["cut.mp4"], "gone": ["cut.mp4", "gone.mp4"]}[split]
+    counts = {"num_texts": NUM_TEXTS, "num_videos": NUM_VIDEOS, "num_missing": len(missing), "num_left_out": 0}
+    assert {name: written["after"][name] for name in counts} == counts
+    assert sorted(video["video_id"] for video in written["after"]["broken"]) == missing
+    assert f"{NUM_VIDEOS} videos, of which {len(missing)} missing" in done.out
+    if split == "gone":
+        assert "  gone.mp4: no such file\n" in done.err
+
+
+def test_missing_videos_are_left_out_on_request(run: Run, model: Path, prepared: Path, tmp_path: Path):
+    """The figures of a smaller split, and the result says so."""
+    file = tmp_path / "result.json"
+    options = ["--split", "gone", "--workers", 0, "--json", file, "--leave-out-missing", "--update-card"]
+    done = run("evaluate", model, "folder", prepared, *options)
+    assert done.code == 0, done.err
+    written = json.loads(file.read_text())
+    kept = [row for row in split() if row["id"] not in ("video2", "video6")]
+    found = evaluate_retrieval(
+        tiny_model(), Dataset.from_list(kept, features=split().features).remove_columns("group"), tiny_processor()
+    )
+    assert written["metrics"] == pytest.approx(found.metrics)
+    assert (written["num_videos"], written["num_missing"], written["num_left_out"]) == (NUM_VIDEOS - 2, 0, 2)
+    assert "2 more left out" in done.out
+    assert "Left out |" in (model / "README.md").read_text()
+
+
+def test_a_manifest_without_captions_says_what_it_cannot_count(run: Run, model: Path, prepared: Path, tmp_path: Path):
+    """Those of earlier versions name what is missing, but not its queries."""
+    old = tmp_path / "old"
+    shutil.copytree(prepared, old)
+    manifest = json.loads((old / "cut.json").read_text())
+    for remark in manifest["broken"]:
+        del remark["captions"]
+    (old / "cut.json").write_text(json.dumps(manifest))
+    file = tmp_path / "result.json"
+    done = run("evaluate", model, "folder", old, "--split", "cut", "--workers", 0, "--json", file)
+    assert "warning: 1 videos were missing or broken when an earlier version of ts2net prepared the split" in done.err
+    written = json.loads(file.read_text())
+    assert (written["num_videos"], written["num_missing"], written["num_left_out"]) == (NUM_VIDEOS - 1, 0, 1)
+
+
+def test_the_models_own_training_decides_frames_and_words(run: Run, tmp_path: Path):
+    """Not the benchmark's recipe, for which the model may not have been made; and the command line before both."""
+    prepare("motion_shapes", tmp_path / "shapes", splits=["test"], num_clips=4, workers=0)
+    processor = tiny_processor()
+    processor.video_processor.num_frames, processor.max_words = 3, 5
+    trained = save_hub_folder(tiny_model(), processor, tmp_path / "trained")
+    processor.max_words = None
+    untold = save_hub_folder(tiny_model(), processor, tmp_path / "untold")
+    file = tmp_path / "result.json"
+    for folder, options, lengths in [
+        (trained, [], (3, 5)),
+        (trained, ["--num-frames", 2, "--max-words", 4], (2, 4)),
+        (untold, [], (3, 16)),  # the recipe's 26 words, as far as the tokenizer goes
+    ]:
+        done = run("evaluate", folder, "motion_shapes", tmp_path / "shapes", "--workers", 0, "--json", file, *options)
+        assert done.code == 0, done.err
+        written = json.loads(file.read_text())
+        assert (written["num_frames"], written["max_words"]) == lengths
+        assert f"{lengths[0]} frames, {lengths[1]} words" in done.out
+
+
 def test_any_dataset_with_its_own_column_names(run: Run, model: Path, expected: dict, tmp_path: Path):
     features = Features({"name": Value("string"), "clip": Video(decode=False), "says": List(Value("string"))})
     rows = [{"name": row["id"], "clip": row["video"], "says": row["captions"]} for row in split()]
@@ -162,8 +247,9 @@ def test_updates_the_card_of_a_folder(run: Run, model: Path, videos: Path, expec
         done = run("evaluate", model, "folder", videos, "--split", "test", "--workers", 0, "--update-card")
         assert done.code == 0, done.err
     text = card.read_text()
-    value = expected["metrics"]["text-to-video R@1"]
-    assert text.count(f"| {videos.name} | test | text-to-video R@1 | {value} |") == 1
+    value = round(expected["metrics"]["text-to-video R@1"], 2)
+    beside = f"6 | 16 | {NUM_VIDEOS} | {NUM_TEXTS} | 0 |"  # frames, words, videos, queries, missing
+    assert text.count(f"| {videos.name} | test | text-to-video R@1 | {value} | {beside}") == 1
     assert "text-to-video R@1 with dual softmax" in text
     assert "model-index:" in text
     assert text.endswith("Written by hand.\n")
@@ -189,7 +275,7 @@ def test_updates_the_card_on_the_hub(
     after = hub.repositories[REPO].at("main")
     assert after.message == f"Add the figures on {videos.name}, test"
     assert [name for name in after.files if after.files[name] != before.files.get(name)] == ["README.md"]
-    value = expected["metrics"]["text-to-video R@1"]
+    value = round(expected["metrics"]["text-to-video R@1"], 2)
     assert f"text-to-video R@1 | {value} |" in after.files["README.md"].content.decode()
 
 
@@ -243,7 +329,11 @@ def refused(done: Result, code: int, *words: str) -> None:
         (["folder", "{videos}", "--split", "dev"], 1, ["no split 'dev'", "dev.csv"]),
         (["msrvtt", "{videos}"], 1, ["no split"]),
         (["msrvtt", "{videos}/none"], 1, ["{videos}/none"]),
-        (["folder", "{videos}", "--data", "video_column=x"], 2, ["one of captions, got 'video_column=x'"]),
+        (
+            ["folder", "{videos}", "--data", "video_column=x"],
+            2,
+            ["one of captions, follow_links, skip_empty_captions, got 'video_column=x'"],
+        ),
         (["msrvtt", "{videos}", "--data", "config=x"], 2, ["none for msrvtt, got 'config=x'"]),
         (["folder", "{videos}", "--json", "{videos}"], 1, ["{videos} is a folder"]),
         (["folder", "{videos}", "--json", "{videos}/no/r.json"], 1, ["there is no folder {videos}/no"]),

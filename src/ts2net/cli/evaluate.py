@@ -4,6 +4,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import __version__
-from ..benchmarks import BENCHMARKS
+from ..benchmarks import BENCHMARKS, Benchmark
 from ..errors import one_line
 from ..files import write_whole
 from .app import app, hush_loading
@@ -24,15 +25,22 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
     from ..configuration_ts2net import TS2NetConfig
+    from ..data.manifest import Manifest
     from ..evaluation.retrieval import RetrievalResult
+    from ..hub import Evaluation
+    from ..processing_ts2net import TS2NetProcessor
 
 _DIRECTIONS = ("text-to-video", "video-to-text")
 _FIGURES = ("R@1", "R@5", "R@10", "R@50", "MdR", "MnR")
 _MOST_LISTED = 10
 _DATA_SETTINGS = {
-    "folder": ("captions",),
-    "dataset": ("config", "video_column", "caption_column", "id_column", "start_column", "end_column"),
+    "folder": ("captions", "follow_links", "skip_empty_captions"),
+    "dataset": (
+        *("config", "video_column", "caption_column", "id_column", "start_column", "end_column"),
+        "skip_empty_captions",
+    ),
 }
+_SWITCHES = {"true": True, "false": False}
 
 
 @app.command()
@@ -62,13 +70,22 @@ def evaluate(
     batch_size: BatchSize = 16,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode, for each process that encodes.")] = 2,
     num_frames: Annotated[
-        int | None,
-        typer.Option(min=1, help="The most frames of a video.", show_default="the benchmark's, or else the model's"),
+        int | None, typer.Option(min=1, help="The most frames of a video.", show_default="the model's own")
     ] = None,
     max_words: Annotated[
         int | None,
-        typer.Option(min=2, help="The most tokens of a text.", show_default="the benchmark's, or else the model's"),
+        typer.Option(
+            min=2, help="The most tokens of a text.", show_default="those of its training, or else the benchmark's"
+        ),
     ] = None,
+    leave_out_missing: Annotated[
+        bool,
+        typer.Option(
+            "--leave-out-missing",
+            help="Leave out videos that are missing or broken, as the released loaders do, instead of counting their "
+            "queries as missed.",
+        ),
+    ] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the results to this file.")
     ] = None,
@@ -89,9 +106,9 @@ def evaluate(
     """Search a benchmark's videos with its captions, and its captions with its videos.
 
     Gives recalls and ranks in both directions, plain and with the dual softmax. Every video is decoded and encoded
-    once, and processes share the work: the figures are the same for any number of them. A video that cannot be used
-    is reported, and its queries count as missed. Scores of more than 1 GiB are kept in a temporary file: where /tmp is
-    memory, let TMPDIR name a folder on a disk.
+    once, and processes share the work: the figures are the same for any number of them. A video that is missing or
+    cannot be used is reported, and its queries count as missed, also if it was so when the data was prepared. Scores
+    of more than 1 GiB are kept in a temporary file: where /tmp is in memory, let TMPDIR name a folder on a disk.
 
     **Examples**
 
@@ -105,14 +122,16 @@ def evaluate(
 
     **Your own data**
 
-    For a *folder* of videos, `--data captions=FILE` names the file with their captions. For any *dataset* on the Hub
-    or on disk there are `config`, `video_column`, `caption_column`, `id_column`, `start_column` and `end_column`.
+    For a *folder* of videos, `--data captions=FILE` names the file with their captions, and `follow_links=true`
+    follows links out of it. For any *dataset* on the Hub or on disk there are `config`, `video_column`,
+    `caption_column`, `id_column`, `start_column` and `end_column`. For both, `skip_empty_captions=true` leaves out
+    empty captions.
 
     **JSON**
 
         {
           "model": str, "benchmark": str, "path": str, "split": str, "num_frames": int, "max_words": int,
-          "num_left_out_by_prepare": int, "num_texts": int, "num_videos": int, "num_groups": int,
+          "num_texts": int, "num_videos": int, "num_missing": int, "num_left_out": int, "num_groups": int,
           "metrics": {"text-to-video R@1": float, ...}, "dual_softmax": {"text-to-video R@1": float, ...},
           "broken": [{"video_id": str, "reason": str}]
         }
@@ -120,7 +139,7 @@ def evaluate(
     user_data = _parse_data(benchmark, data)
     if json_file is not None:
         check_output("--json", json_file, "a file for the results")
-    recipe = BENCHMARKS.get(benchmark)
+    known = BENCHMARKS.get(benchmark)
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
         from ..data.loading import NAMES, load_benchmark, read_manifest
         from ..evaluation.retrieval import evaluate_retrieval
@@ -129,17 +148,17 @@ def evaluate(
 
         if benchmark not in NAMES:
             raise typer.BadParameter(f"there is no {benchmark!r}, only {', '.join(NAMES)}", param_hint="BENCHMARK")
-        split = split or (recipe.evaluation_split if recipe else "test")
+        split = split or (known.evaluation_split if known else "test")
         hush_loading()
         manifest = None if benchmark == "dataset" else read_manifest(path, split)
         # Rows of an unprepared folder hold paths, so that nothing is copied when they are not streamed.
         streaming = manifest is not None or benchmark != "folder"
-        dataset = load_benchmark(benchmark, path, split, streaming, **user_data)
+        dataset = load_benchmark(benchmark, path, split, streaming, with_missing=True, **user_data)
         with _processes(device) as state:
             device = str(state.device) if state.num_processes > 1 else device
             loaded, processor = load_model(model, revision=revision, dtype=dtype, device=device)
-            num_frames = num_frames or (recipe.num_frames if recipe else processor.video_processor.num_frames)
-            max_words = max_words or (recipe.max_words if recipe else processor.tokenizer.model_max_length)
+            num_frames = num_frames or processor.video_processor.num_frames
+            max_words = max_words or _max_words(processor, known)
             try:
                 result = evaluate_retrieval(
                     loaded,
@@ -149,7 +168,8 @@ def evaluate(
                     max_words=max_words,
                     batch_size=batch_size,
                     num_workers=workers,
-                    num_videos=None if manifest is None else manifest.videos,
+                    num_videos=None if manifest is None else manifest.videos + len(manifest.left_out),
+                    leave_out_missing=leave_out_missing,
                     progress=True,
                 )
             except MainProcessError:  # which says why itself
@@ -157,26 +177,58 @@ def evaluate(
     if not state.is_main_process:
         return
 
-    title = recipe.title if recipe else Path(path).name or path
-    left_out = 0 if manifest is None else len(manifest.missing) + len(manifest.broken)
-    if left_out:
-        print(
-            f"warning: {left_out} videos of the split were missing or broken when it was prepared: these are the "
-            "figures without them",
-            file=sys.stderr,
-        )
+    if manifest is not None:
+        result = _with_manifest(result, manifest)
+    title = known.title if known else Path(path).name or path
     _report_broken(result)
-    Console(highlight=False).print(_table(f"{title}, {split}", result))
+    Console(highlight=False).print(_table(f"{title}, {split}", result, num_frames, max_words))
     if json_file is not None:
         about: dict[str, Any] = {"model": model, "benchmark": benchmark, "path": path, "split": split}
-        about |= {"num_frames": num_frames, "max_words": max_words, "num_left_out_by_prepare": left_out}
+        about |= {"num_frames": num_frames, "max_words": max_words}
         write_whole(json_file, json.dumps(about | result.to_dict(), indent=2) + "\n")
     if update_card:
+        from ..hub import Evaluation
+
         dataset_type = path if benchmark == "dataset" and not Path(path).exists() else benchmark
+        dual_softmax = {f"{name} with dual softmax": value for name, value in result.dual_softmax.items()}
+        evaluation = Evaluation(
+            title,
+            dataset_type,
+            split,
+            result.metrics | dual_softmax,
+            num_frames=num_frames,
+            max_words=max_words,
+            num_videos=result.num_videos,
+            num_queries=result.num_texts,
+            num_missing=result.num_missing,
+            num_left_out=result.num_left_out,
+        )
         try:
-            _update_card(model, revision, loaded.config, title, dataset_type, split, result)
+            _update_card(model, revision, loaded.config, evaluation)
         except Exception as error:
             raise RuntimeError(f"the card of {model!r} stays as it was: {one_line(error)}") from error
+
+
+def _max_words(processor: "TS2NetProcessor", benchmark: Benchmark | None) -> int:
+    """The tokens of the model's own training, or else of the benchmark's recipe as far as the tokenizer allows."""
+    longest: int = processor.tokenizer.model_max_length
+    if processor.max_words is not None:
+        return processor.max_words
+    return longest if benchmark is None else min(benchmark.max_words, longest)
+
+
+def _with_manifest(result: "RetrievalResult", manifest: "Manifest") -> "RetrievalResult":
+    """Add what only the manifest knows: why videos are missing, and those whose captions it doesn't have."""
+    reasons = {remark.video_id: remark.reason for remark in manifest.left_out}
+    broken = [replace(video, reason=reasons.get(video.video_id, video.reason)) for video in result.broken]
+    if manifest.num_uncounted:
+        print(
+            f"warning: {manifest.num_uncounted} videos were missing or broken when an earlier version of ts2net "
+            "prepared the split, and are left out, because their captions were not kept; the same `ts2net prepare` "
+            "once more adds them",
+            file=sys.stderr,
+        )
+    return replace(result, broken=broken, num_left_out=result.num_left_out + manifest.num_uncounted)
 
 
 def _parse_data(benchmark: str, data: list[str] | None) -> dict[str, Any]:
@@ -187,6 +239,10 @@ def _parse_data(benchmark: str, data: list[str] | None) -> dict[str, Any]:
     for name, value in values.items():
         if name not in names:
             raise typer.BadParameter(f"expected {form}, got {f'{name}={value}'!r}", param_hint="--data")
+        if name in ("follow_links", "skip_empty_captions"):
+            if value not in _SWITCHES:
+                raise typer.BadParameter(f"expected {name}=true or {name}=false, got {value!r}", param_hint="--data")
+            values[name] = _SWITCHES[value]
     return values
 
 
@@ -223,9 +279,14 @@ def _report_broken(result: "RetrievalResult") -> None:
         print(f"  and {len(result.broken) - _MOST_LISTED} more, all of which --json lists", file=sys.stderr)
 
 
-def _table(title: str, result: "RetrievalResult") -> Table:
-    """One line a direction and way of ranking."""
+def _table(title: str, result: "RetrievalResult", num_frames: int, max_words: int) -> Table:
+    """One line for each direction and way of ranking."""
     counts = f"{result.num_texts} texts, {result.num_videos} videos"
+    if result.num_missing:
+        counts += f", of which {result.num_missing} missing"
+    if result.num_left_out:
+        counts += f"; {result.num_left_out} more left out"
+    counts += f"; {num_frames} frames, {max_words} words"
     table = Table(
         box=box.SIMPLE_HEAD, show_edge=False, title=Text(f"{title}: {counts}", style="bold"), title_justify="left"
     )
@@ -241,23 +302,13 @@ def _table(title: str, result: "RetrievalResult") -> Table:
     return table
 
 
-def _update_card(
-    model: str,
-    revision: str | None,
-    config: "TS2NetConfig",
-    title: str,
-    dataset_type: str,
-    split: str,
-    result: "RetrievalResult",
-) -> None:
+def _update_card(model: str, revision: str | None, config: "TS2NetConfig", evaluation: "Evaluation") -> None:
     """Add the figures to the model's card, which is made if there is none, in its folder or by a commit on the Hub."""
     from huggingface_hub import HfApi, ModelCard
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
-    from ..hub import Evaluation, add_evaluation, make_model_card
+    from ..hub import add_evaluation, make_model_card
 
-    dual_softmax = {f"{name} with dual softmax": value for name, value in result.dual_softmax.items()}
-    evaluation = Evaluation(title, dataset_type, split, result.metrics | dual_softmax)
     if Path(model).is_dir():
         file = Path(model) / "README.md"
         card = ModelCard.load(file) if file.exists() else make_model_card(config)
@@ -276,5 +327,5 @@ def _update_card(
         repo_id=model,
         revision=revision,
         parent_commit=commit,
-        commit_message=f"Add the figures on {title}, {split}",
+        commit_message=f"Add the figures on {evaluation.dataset_name}, {evaluation.dataset_split}",
     )

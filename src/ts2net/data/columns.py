@@ -6,7 +6,7 @@
 | `captions` | list of strings | at least one |
 | `start`, `end` | float64 or null | the moment, in seconds of the video; null is the start or the end of the video |
 | `group` | string or null | clips of one group are ranked among themselves only; null is among all |
-| `video` | `{"bytes", "path"}` | the video's file, not decoded; both null if there is none |
+| `video` | `{"bytes", "path"}` or null | the video's file, not decoded; null if there is none |
 """
 
 from collections.abc import Iterable
@@ -40,4 +40,5 @@ def standard_row(row: Row, *, video: bytes | None = None, path: str | None = Non
 
 def rows_without_videos(rows: Iterable[Row]) -> datasets.Dataset:
     """A dataset of rows whose videos can't be had."""
-    return datasets.Dataset.from_list([standard_row(row) for row in rows], features=standard_features())
+    columns = [row.to_columns() | {"video": None} for row in rows]
+    return datasets.Dataset.from_list(columns, features=standard_features())

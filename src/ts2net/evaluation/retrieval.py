@@ -1,16 +1,15 @@
 """How well a model retrieves on one split, from the videos to the figures of the paper's tables.
 
-Notable here:
-- A video that can't be decoded stays in the split: it scores below every other, so it is in nobody's way, and its own
-  queries are misses in both directions. What a run reaches can't rise because videos broke.
+- A video that is missing or can't be decoded stays in the split: it scores below every other, so it hides none, and
+  its own queries are missed in both directions. Figures can't rise because videos are missing.
 - Scores are matched a block at a time. Where they are many they are kept in a temporary file rather than in memory, in
-  the folder that `TMPDIR` names; where /tmp is itself memory, it has to name another.
+  the folder that `TMPDIR` names; where /tmp is in memory, let it name another.
 - Processes share the encoding; the main one ranks, and all return its result. So the figures are those of one process.
 """
 
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -31,22 +30,23 @@ if TYPE_CHECKING:
 _BLOCK_COSINES = 2**20  # texts x videos x frames that are matched at a time
 _TEXTS_A_BLOCK = 256
 _MOST_BYTES_IN_MEMORY = 2**30
-_BELOW_ALL = -1e30  # what a broken video scores; finite, as metrics ask for, in float32
+_BELOW_ALL = -1e30  # score of a missing video; finite, as metrics ask for, in float32
 
 
 @dataclass(frozen=True)
 class RetrievalResult:
-    """What a model reaches on a split.
+    """The figures of a model on a split.
 
     Attributes:
         metrics: As [`retrieval_metrics`] names them. Where videos have groups, also `"text-to-video group R@1"` and
             `"video-to-text group R@1"`: found first among the candidates of its own group, in percent.
         dual_softmax: The same with the dual softmax, which looks at all test texts at once; without groups.
         num_texts: Queries of text-to-video.
-        num_videos: Queries of video-to-text, broken ones included.
+        num_videos: Queries of video-to-text, missing videos included.
         num_groups: Groups of at least two candidates.
-        broken: The videos that can't be used. Each of their queries, in both directions, counts as missed, and in the
-            median and mean rank as ranked last.
+        broken: The videos that are missing or can't be used. Each of their queries, in both directions, counts as
+            missed, and in the median and mean rank as ranked last.
+        num_left_out: Videos of the split that are in none of these figures.
     """
 
     metrics: dict[str, float]
@@ -55,10 +55,18 @@ class RetrievalResult:
     num_videos: int
     num_groups: int
     broken: list[BrokenVideo]
+    num_left_out: int = 0
+
+    @property
+    def num_missing(self) -> int:
+        """Videos that are missing or can't be used, and whose queries count as missed."""
+        return len(self.broken)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, for JSON."""
-        return asdict(self)
+        """All figures, for JSON."""
+        fields = asdict(self) | {"num_missing": self.num_missing}
+        fields["broken"] = [{"video_id": video.video_id, "reason": video.reason} for video in self.broken]
+        return fields
 
 
 def evaluate_retrieval(
@@ -71,36 +79,40 @@ def evaluate_retrieval(
     batch_size: int = 16,
     num_workers: int = 0,
     num_videos: int | None = None,
+    leave_out_missing: bool = False,
     progress: bool = False,
 ) -> RetrievalResult:
     """Search a split with its own captions, in both directions.
 
     In a distributed run every process has to call it, with the whole split and with the whole model (unwrapped); they
-    share the work. The batch size, the workers and the processes don't change the figures, but for what the last bits
-    of an embedding may.
+    share the work. The batch size, the workers and the processes don't change the figures, except that the last bits
+    of an embedding may depend on them.
 
     Args:
         model: The model, on its device. It is put back into the mode that it was in.
-        dataset: The split with the standard columns, such as `load_benchmark` gives.
+        dataset: The split with the standard columns, such as `load_benchmark(..., with_missing=True)` gives.
         processor: The model's processor.
-        num_frames: The most frames of a video; the processor's own if not given.
-        max_words: The most tokens of a text; what the tokenizer allows if not given.
+        num_frames: The most frames of a video. `None`: the processor's, which are those of the model's training.
+        max_words: The most tokens of a text. `None`: those of the model's training if the processor knows them, or
+            else as many as the tokenizer allows.
         batch_size: Videos a batch, of each process.
         num_workers: Processes that decode for each process.
         num_videos: How many videos the split has, if it is known, for the time left in the progress bar.
+        leave_out_missing: Leave out videos that are missing or can't be used, with their queries, as the released
+            loaders do. The figures rise, and are those of a smaller split.
         progress: Show a progress bar where standard error is a terminal.
 
     Returns:
         The result, the same on every process.
 
     Raises:
-        TypeError: If `dataset` is no data set.
+        TypeError: If `dataset` is no dataset.
         ValueError: If a column or a video's captions are missing, a number is out of range, no video can be used, or
             an embedding is not finite.
         MainProcessError: On the other processes, if the main one had to stop after the encoding.
     """
     num_frames = processor.video_processor.num_frames if num_frames is None else num_frames
-    max_words = processor.tokenizer.model_max_length if max_words is None else max_words
+    max_words = max_words or processor.max_words or processor.tokenizer.model_max_length
     check_sizes(processor, num_frames, max_words)
     with cpu_group() as group:
         videos = EvaluationVideos(
@@ -115,38 +127,62 @@ def evaluate_retrieval(
         encoded = encode_split(
             model, processor, videos, max_words=max_words, group=group, num_videos=num_videos, progress=progress
         )
-        return on_main_process(lambda: rank_split(model, cast(EncodedSplit, encoded)), group)
+        return on_main_process(
+            lambda: rank_split(model, cast(EncodedSplit, encoded), leave_out_missing=leave_out_missing), group
+        )
 
 
-def rank_split(model: TS2NetModel, encoded: EncodedSplit) -> RetrievalResult:
+def rank_split(model: TS2NetModel, encoded: EncodedSplit, *, leave_out_missing: bool = False) -> RetrievalResult:
     """Match the embeddings of a split and rank them.
 
     Raises:
         ValueError: If no video can be used, one has no caption, or an embedding is not finite.
     """
     encoded.check()
+    num_left_out = len(encoded.broken) if leave_out_missing else 0
+    if num_left_out:
+        encoded = _without_broken(encoded)
     is_broken = torch.zeros(len(encoded.rows), dtype=torch.bool)
     is_broken[list(encoded.broken)] = True
     scores = _scores(model, encoded, is_broken)
-    videos = encoded.text_places
-    missed = {"text-to-video": is_broken[videos], "video-to-text": is_broken}
+    video_of_text = encoded.text_places
+    missed = {"text-to-video": is_broken[video_of_text], "video-to-text": is_broken}
 
     def figures(dual_softmax: bool) -> dict[str, float]:
-        ranks = retrieval_ranks(scores, videos, dual_softmax=dual_softmax)
+        ranks = retrieval_ranks(scores, video_of_text, dual_softmax=dual_softmax)
         return {
             f"{direction} {name}": value
-            for direction, found in ranks.items()
-            for name, value in _statistics(found, missed[direction]).items()
+            for direction, ranks_of_direction in ranks.items()
+            for name, value in _statistics(ranks_of_direction, missed[direction]).items()
         }
 
     groups = _groups(encoded.rows)
     return RetrievalResult(
-        metrics=figures(dual_softmax=False) | _group_figures(scores, videos, is_broken, groups),
+        metrics=figures(dual_softmax=False) | _group_figures(scores, video_of_text, is_broken, groups),
         dual_softmax=figures(dual_softmax=True),
-        num_texts=len(videos),
+        num_texts=len(video_of_text),
         num_videos=len(encoded.rows),
         num_groups=len(groups),
         broken=list(encoded.broken.values()),
+        num_left_out=num_left_out,
+    )
+
+
+def _without_broken(encoded: EncodedSplit) -> EncodedSplit:
+    """The split of the other videos and their texts."""
+    kept = torch.tensor([index for index in range(len(encoded.rows)) if index not in encoded.broken])
+    new_index = torch.full((len(encoded.rows),), -1)
+    new_index[kept] = torch.arange(len(kept))
+    text_indices = new_index[encoded.text_places]
+    texts = text_indices >= 0
+    return replace(
+        encoded,
+        rows=[encoded.rows[index] for index in kept.tolist()],
+        text_embeds=encoded.text_embeds[texts],
+        text_places=text_indices[texts],
+        video_embeds=encoded.video_embeds[kept],
+        padding_mask=encoded.padding_mask[kept],
+        broken={},
     )
 
 
@@ -170,7 +206,7 @@ def _scores(model: TS2NetModel, encoded: EncodedSplit, is_broken: torch.Tensor) 
 
 
 def _room_for(num_texts: int, num_videos: int) -> np.ndarray:
-    """An array for the scores: in memory, or if they are many in a temporary file that nobody else sees."""
+    """An array for the scores: in memory, or if they are many in a temporary file without a name."""
     shape = (num_texts, num_videos)
     num_bytes = 4 * num_texts * num_videos
     if num_bytes <= _MOST_BYTES_IN_MEMORY:
@@ -182,39 +218,39 @@ def _room_for(num_texts: int, num_videos: int) -> np.ndarray:
 
 
 def _statistics(ranks: torch.Tensor, missed: torch.Tensor) -> dict[str, float]:
-    """Recalls and ranks, where no recall counts a missed query, however few there are to choose from."""
+    """Recalls and ranks, where a missed query counts in no recall, however few candidates there are."""
     ranked = rank_statistics(ranks)
     recalls = rank_statistics(ranks.masked_fill(missed, torch.iinfo(ranks.dtype).max))
     return {name: (recalls if name.startswith("R@") else ranked)[name] for name in ranked}
 
 
 def _groups(rows: list[EvaluationRow]) -> list[list[int]]:
-    """The places of the videos of each group. In a group of one there is nothing to find."""
-    places: dict[str, list[int]] = {}
-    for place, row in enumerate(rows):
+    """The indices of the videos of each group. In a group of one there is nothing to find."""
+    indices: dict[str, list[int]] = {}
+    for index, row in enumerate(rows):
         if row.group is not None:
-            places.setdefault(row.group, []).append(place)
-    return [group for group in places.values() if len(group) > 1]
+            indices.setdefault(row.group, []).append(index)
+    return [group for group in indices.values() if len(group) > 1]
 
 
 def _group_figures(
-    scores: np.ndarray, videos: torch.Tensor, is_broken: torch.Tensor, groups: list[list[int]]
+    scores: np.ndarray, video_of_text: torch.Tensor, is_broken: torch.Tensor, groups: list[list[int]]
 ) -> dict[str, float]:
     """R@1 of the queries that have a group, among its candidates."""
     if not groups:
         return {}
     texts_of: list[list[int]] = [[] for _ in is_broken]
-    for text, place in enumerate(videos.tolist()):
-        texts_of[place].append(text)
+    for text, video in enumerate(video_of_text.tolist()):
+        texts_of[video].append(text)
     ranks: dict[str, list[torch.Tensor]] = {"text-to-video": [], "video-to-text": []}
     missed: dict[str, list[torch.Tensor]] = {"text-to-video": [], "video-to-text": []}
-    for places in groups:
-        texts = [text for place in places for text in texts_of[place]]
-        column_of_text = [column for column, place in enumerate(places) for _ in texts_of[place]]
-        for direction, found in retrieval_ranks(scores[np.ix_(texts, places)], column_of_text).items():
-            ranks[direction].append(found)
-        missed["text-to-video"].append(is_broken[videos[texts]])
-        missed["video-to-text"].append(is_broken[places])
+    for videos in groups:
+        texts = [text for video in videos for text in texts_of[video]]
+        column_of_text = [column for column, video in enumerate(videos) for _ in texts_of[video]]
+        for direction, ranks_in_group in retrieval_ranks(scores[np.ix_(texts, videos)], column_of_text).items():
+            ranks[direction].append(ranks_in_group)
+        missed["text-to-video"].append(is_broken[video_of_text[texts]])
+        missed["video-to-text"].append(is_broken[videos])
     return {
         f"{direction} group R@1": _statistics(torch.cat(ranks[direction]), torch.cat(missed[direction]))["R@1"]
         for direction in ranks

@@ -16,6 +16,16 @@ from .repositories import check_repo_id
 
 TAGS = ("ts2net", "text-video-retrieval", "video-retrieval", "video", "clip", "custom_code")
 
+_CIRCUMSTANCES = {
+    "num_frames": "Frames",
+    "max_words": "Words",
+    "num_videos": "Videos",
+    "num_queries": "Queries",
+    "num_missing": "Missing",
+    "num_left_out": "Left out",
+}
+"""What stands beside each figure, with the heading of its column in the table."""
+
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -30,6 +40,12 @@ class Evaluation:
         metrics: Values by name, such as `{"text-to-video R@1": 47.0}`.
         dataset_config: The dataset's configuration, if it has several.
         dataset_revision: The commit of the dataset.
+        num_frames: The most frames that were read of a video.
+        max_words: The most tokens that were read of a text.
+        num_videos: Videos that were searched, missing ones included.
+        num_queries: Texts that were searched with.
+        num_missing: Videos that were missing or could not be read, whose queries count as missed.
+        num_left_out: Videos of the split that the figures leave out.
 
     Raises:
         ValueError: If there is no metric, or one of them is not a finite number.
@@ -41,6 +57,12 @@ class Evaluation:
     metrics: Mapping[str, float]
     dataset_config: str | None = None
     dataset_revision: str | None = None
+    num_frames: int | None = None
+    max_words: int | None = None
+    num_videos: int | None = None
+    num_queries: int | None = None
+    num_missing: int | None = None
+    num_left_out: int | None = None
 
     def __post_init__(self) -> None:
         if not self.metrics:
@@ -51,6 +73,8 @@ class Evaluation:
 
     def to_eval_results(self) -> list[EvalResult]:
         """The metrics as huggingface_hub keeps them in a card's `model-index`, one result a metric."""
+        values = {name: getattr(self, name) for name in _CIRCUMSTANCES} | {"num_left_out": self.num_left_out or None}
+        circumstances = {name: value for name, value in values.items() if value is not None}
         return [
             EvalResult(
                 task_type="text-video-retrieval",
@@ -62,7 +86,8 @@ class Evaluation:
                 dataset_revision=self.dataset_revision,
                 metric_type=re.sub(r"[^a-z0-9@]+", "_", name.lower()).strip("_"),
                 metric_name=name,
-                metric_value=value,
+                metric_value=round(value, 2),
+                metric_args=dict(circumstances) or None,
             )
             for name, value in self.metrics.items()
         ]
@@ -131,8 +156,8 @@ def make_model_card(
 def add_evaluation(card: ModelCard, evaluation: Evaluation) -> ModelCard:
     """Write results into a card that is already there, in its `model-index` and in its table.
 
-    A metric that the card already has for the same dataset, configuration, split and revision gets the new value;
-    everything else stays. The table is left alone in a card without the markers of `model_card.md`.
+    A metric that the card already has for the same dataset, configuration, split, revision, frames and words gets the
+    new value; everything else stays. The table is left alone in a card without the markers of `model_card.md`.
 
     ```python
     card = add_evaluation(ModelCard.load("me/my-ts2net"), Evaluation("MSR-VTT 1k-A", "msrvtt", "test", metrics))
@@ -147,8 +172,7 @@ def add_evaluation(card: ModelCard, evaluation: Evaluation) -> ModelCard:
         The same card.
     """
     new = evaluation.to_eval_results()
-    replaced = {(result.unique_identifier, result.metric_type) for result in new}
-    kept = [r for r in card.data.get("eval_results", []) if (r.unique_identifier, r.metric_type) not in replaced]
+    kept = [old for old in card.data.get("eval_results", []) if not any(_is_replaced(old, result) for result in new)]
     card.data["eval_results"] = kept + new
     card.data["model_name"] = card.data.get("model_name", "TS2-Net")
     card.text = re.sub(
@@ -169,11 +193,22 @@ def _template_path() -> Path:
 def _evaluation_table(eval_results: Sequence[EvalResult]) -> str:
     if not eval_results:
         return "It has not been evaluated yet."
-    rows = ["| Dataset | Split | Metric | Value |", "| --- | --- | --- | --- |"]
+    stated = [name for name in _CIRCUMSTANCES if any(name in (result.metric_args or {}) for result in eval_results)]
+    heading = ["Dataset", "Split", "Metric", "Value", *(_CIRCUMSTANCES[name] for name in stated)]
+    rows = ["| " + " | ".join(heading) + " |", "| " + " | ".join("---" for _ in heading) + " |"]
     for result in eval_results:
         cells = [result.dataset_name, result.dataset_split, result.metric_name, result.metric_value]
+        cells += [(result.metric_args or {}).get(name, "") for name in stated]
         rows.append("| " + " | ".join(_plain(cell) for cell in cells) + " |")
     return "\n".join(rows)
+
+
+def _is_replaced(old: EvalResult, new: EvalResult) -> bool:
+    """Whether a result of the same metric was reached with the same frames and words, or doesn't say with which."""
+    if (old.unique_identifier, old.metric_type) != (new.unique_identifier, new.metric_type):
+        return False
+    lengths = [[(result.metric_args or {}).get(name) for name in ("num_frames", "max_words")] for result in (old, new)]
+    return lengths[0] == lengths[1] or lengths[0] == [None, None]
 
 
 def _plain(value: object) -> str:
