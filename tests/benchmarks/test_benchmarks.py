@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import ts2net.benchmarks
 from ts2net.benchmarks import BENCHMARKS as ALL_BENCHMARKS
-from ts2net.benchmarks import AnnotatedBenchmark, Row
+from ts2net.benchmarks import AnnotatedBenchmark, CaptionReader, Row
 
 BENCHMARKS = {name: known for name, known in ALL_BENCHMARKS.items() if isinstance(known, AnnotatedBenchmark)}
 
@@ -219,6 +220,106 @@ def test_activitynet_videos_without_captions_are_left_out_and_logged(
     assert "1 of 2 videos have no captions in val_1.json and are left out: ['v_nocaptions1']" in record.getMessage()
 
 
+@pytest.mark.parametrize("name", ["train_list.npy", "trn_names.npy"])
+@pytest.mark.parametrize("dtype", ["U", "S"])
+def test_vatex_lists_may_be_numpy_arrays(name: str, dtype: str, annotations: Callable[..., Path]) -> None:
+    """As those who drew the split distribute them."""
+    folder = annotations("vatex")
+    (folder / "train_list.txt").unlink()
+    np.save(folder / name, np.array(["-abc_DEF123_000010_000020"], dtype=dtype))
+    assert list(BENCHMARKS["vatex"].rows(folder, "train")) == EXPECTED["vatex", "train"]
+
+
+def test_vatex_is_read_from_its_official_files(tmp_path: Path) -> None:
+    """All of the training file is the training split; which half of the validation file is the test, a list says."""
+    for split, file in [("train", "vatex_training_v1.0.json"), ("test", "vatex_validation_v1.0.json")]:
+        entries = [
+            {"videoID": row.video_id, "enCap": list(row.captions), "chCap": ["\u4e00"] * 10}
+            for row in EXPECTED["vatex", split]
+        ]
+        if split == "test":
+            write(tmp_path / "test_list.txt", f"{entries[0]['videoID']}\n")
+            entries.append({"videoID": "other_half__000000_000010", "enCap": ["Not in the test."], "chCap": []})
+        write(tmp_path / file, entries)
+        assert list(BENCHMARKS["vatex"].rows(tmp_path, split)) == EXPECTED["vatex", split]
+
+
+class Hostile:
+    """Unpickled, it would write a file."""
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (Path("hostile"),)
+
+
+HUGE = b"\x93NUMPY\x01\x00\x46\x00" + b"{'descr': '<U26', 'fortran_order': False, 'shape': (1000000000000,)}".ljust(69)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (np.array([Hostile()], dtype=object), "holds Python objects, which are not read, because reading them could"),
+        (np.zeros(3), "expected a row of strings, found float64 (3,)"),
+        (np.array([["a"]]), "expected a row of strings, found <U1 (1, 1)"),
+        (np.array([b"\xff"]), "not UTF-8"),
+        (b"\x93NUMPY", "not a NumPy array"),
+        (b"a\nb\n", "not a NumPy array"),
+        (HUGE + b"\n", "not a NumPy array"),
+    ],
+    ids=["objects", "numbers", "table", "latin", "cut", "text", "too long"],
+)
+def test_an_array_that_is_no_list_is_refused(
+    content: Any, message: str, annotations: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing in it is run, and no memory is taken for what it only claims to hold."""
+    folder = annotations("vatex")
+    monkeypatch.chdir(folder)
+    (folder / "train_list.txt").unlink()
+    if isinstance(content, bytes):
+        (folder / "train_list.npy").write_bytes(content)
+    else:
+        np.save(folder / "train_list.npy", content, allow_pickle=True)
+    assert message in the_error(folder, "vatex", "train")
+    assert not (folder / "hostile").exists()
+
+
+def test_didemo_ids_that_end_in_a_dot_are_ids(annotations: Callable[..., Path]) -> None:
+    """193 of the dataset's ids do."""
+    moments = [{"video": "1234@N00_567_abc.", "description": "a cat"}]
+    folder = annotations("didemo", {"test_list.txt": "1234@N00_567_abc.\n", "test_data.json": moments})
+    assert list(BENCHMARKS["didemo"].rows(folder, "test")) == [Row("1234@N00_567_abc.", ("a cat",), 0.0, 31.0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "replaced", "left", "skipped"),
+    [
+        (
+            *("msrvtt", "test", {"MSRVTT_JSFUSION_test.csv": "video_id,sentence\na,one\nb, \n"}),
+            [Row("a", ("one",))],
+            ["MSRVTT_JSFUSION_test.csv:3"],
+        ),
+        (
+            *("lsmdc", "train", {"LSMDC16_annos_training.csv": lsmdc_line(FILM, "One.") + lsmdc_line(FILM, " ")}),
+            [Row(FILM, ("One.",))],
+            ["LSMDC16_annos_training.csv:2"],
+        ),
+        (
+            *("vatex", "test", {"ref_captions.json": {"Qf3ch_x4Y-0_000179_000189": ["", "two"]}}),
+            [Row("Qf3ch_x4Y-0_000179_000189", ("two",))],
+            ["ref_captions.json: Qf3ch_x4Y-0_000179_000189[0]"],
+        ),
+    ],
+)
+def test_empty_captions_are_left_out_on_request(
+    name: str, split: str, replaced: dict, left: list[Row], skipped: list[str], annotations: Callable[..., Path]
+) -> None:
+    """With the place of each, and a video that has no other is no row."""
+    captions = CaptionReader(skip_empty=True)
+    folder = annotations(name, replaced)
+    assert list(BENCHMARKS[name].rows(folder, split, captions)) == left
+    assert [location.removeprefix(f"{folder}/") for location in captions.skipped] == skipped
+    assert captions.videos_without == (["b"] if name == "msrvtt" else [])
+
+
 # Files that are not what they should be
 
 
@@ -309,6 +410,16 @@ def test_an_id_that_stands_twice_is_refused(listed: str, annotations: Callable[.
         ("msrvtt", "train", "MSRVTT_train.9k.csv", "", ":1: expected a column 'video_id', found []"),
         ("msrvtt", "train", "MSRVTT_train.9k.csv", "video_id\nvideo9\n", ":2: video 'video9' has no caption in"),
         ("msrvtt", "test", "MSRVTT_JSFUSION_test.csv", "video_id\nv\n", ":1: expected a column 'sentence'"),
+        (
+            "msrvtt",
+            "test",
+            "MSRVTT_JSFUSION_test.csv",
+            "video_id,sentence\n",
+            ": expected at least one video, found none",
+        ),
+        ("msrvtt", "train", "MSRVTT_train.9k.csv", "video_id\n", ": expected at least one video, found none"),
+        ("activitynet", "val", "val_ids.json", [], ": expected at least one video, found none"),
+        ("lsmdc", "val", "LSMDC16_annos_val.csv", "", ": expected at least one video, found none"),
         ("msrvtt", "test", "MSRVTT_JSFUSION_test.csv", "video_id,sentence\nv,a,b\n", ":2: expected 2 fields"),
         ("msrvtt", "test", "MSRVTT_JSFUSION_test.csv", "video_id,sentence\n\nv\n", ":3: expected 2 fields"),
         (

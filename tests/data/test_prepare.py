@@ -33,6 +33,7 @@ from ts2net.data.dataset_card import push_prepared
 from ts2net.data.manifest import Manifest
 from ts2net.data.prepare import prepare
 from ts2net.data.shards import assign_to_shards, default_num_shards
+from ts2net.errors import one_line
 from ts2net.parallel.pool import Died, run_in_order
 from ts2net.video_decoding_ts2net import decode_video
 from ts2net.video_sampling_ts2net import FrameSampling
@@ -121,6 +122,9 @@ def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("didemo", "12@N02_34_ef.mov", "12@N02_34_ef.mov"),
         ("didemo", "12@N02_34_ef.mov", "12@N02_34_ef.mov.mp4"),
         ("didemo", "12@N02_34_ef.mov", "12@N02_34_ef.mp4"),
+        ("didemo", "12@N02_34_ef.", "12@N02_34_ef."),
+        ("didemo", "12@N02_34_ef.", "12@N02_34_ef..mp4"),
+        ("didemo", "12@N02_34_ef.", "12@N02_34_ef.mp4"),
     ],
 )
 def test_a_video_is_found_under_its_usual_names(tmp_path: Path, benchmark: str, video_id: str, file: str) -> None:
@@ -149,6 +153,66 @@ def test_two_files_for_one_video_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "small" / "video0.webm").touch()
     with pytest.raises(ValueError, match=r"'video0': .*video0\.mp4 and .*small/video0\.webm; keep one"):
         match_files(["video0"], VideoFiles(tmp_path), BENCHMARKS["msrvtt"].file_names)
+
+
+def test_a_file_is_one_videos_only(tmp_path: Path) -> None:
+    """What one id names exactly is not another's converted file; what may be either's is for a person to decide."""
+    (tmp_path / "a.mov").touch()
+    files, names = VideoFiles(tmp_path), BENCHMARKS["didemo"].file_names
+    assert match_files(["a.avi", "a.mov"], files, names).files == {"a.avi": None, "a.mov": tmp_path / "a.mov"}
+    (tmp_path / "a.mov").rename(tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match=r"a\.mp4: may be the video of 'a\.avi' or of 'a\.mov'"):
+        match_files(["a.avi", "a.mov"], VideoFiles(tmp_path), names)
+
+
+def test_a_preferred_extension_decides_between_files(tmp_path: Path) -> None:
+    """Only where there are several, the first that any of them has; and two of that kind stay an error."""
+    for name in ("video0.mp4", "video0.webm", "video0.mkv", "video1.avi"):
+        (tmp_path / name).touch()
+    files, names = VideoFiles(tmp_path), BENCHMARKS["msrvtt"].file_names
+    found = match_files(["video0", "video1"], files, names, prefer=["MOV", ".webm", "mp4"])
+    assert found.files == {"video0": tmp_path / "video0.webm", "video1": tmp_path / "video1.avi"}
+    assert found.preferred == {"video0": [tmp_path / "video0.mkv", tmp_path / "video0.mp4"]}
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small" / "video0.webm").touch()
+    with pytest.raises(ValueError, match=r"1 videos have several files.*--prefer"):
+        match_files(["video0"], VideoFiles(tmp_path), names, prefer=["webm"])
+
+
+def test_links_are_followed_on_request(tmp_path: Path) -> None:
+    """Archives are often kept elsewhere and linked; a loop of links ends."""
+    (tmp_path / "archive" / "deep").mkdir(parents=True)
+    (tmp_path / "archive" / "deep" / "video0.mp4").touch()
+    (tmp_path / "one.mp4").touch()
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    (videos / "linked").symlink_to(tmp_path / "archive")
+    (tmp_path / "archive" / "back").symlink_to(videos)
+    (videos / "video1.mp4").symlink_to(tmp_path / "one.mp4")
+    names = BENCHMARKS["msrvtt"].file_names
+    found = match_files(["video0", "video1"], VideoFiles(videos, follow_links=True), names).files
+    assert found == {"video0": videos / "linked" / "deep" / "video0.mp4", "video1": videos / "video1.mp4"}
+    with pytest.raises(ValueError, match=r"none of the 1 videos is there, such as 'video1': its file is a link that"):
+        match_files(["video1"], VideoFiles(videos), names)
+    with pytest.raises(
+        ValueError, match=r"'video0': the folder has 1 links to folders, such as linked; --follow-links"
+    ):
+        match_files(["video0"], VideoFiles(videos), names)
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ([], "there is no file in the folder"),
+        (["list.txt"], "none of the 1 files in the folder is a video, such as list.txt"),
+        (["x.mp4", "y.avi"], "the folder has 2 videos of other names, such as x.mp4; expected a name like video7.mp4"),
+    ],
+)
+def test_a_wrong_folder_is_told_from_a_wrong_name(tmp_path: Path, files: list[str], why: str) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match=f"none of the 2 videos is there, such as 'video7': {why}"):
+        match_files(["video7", "video8"], VideoFiles(tmp_path), BENCHMARKS["msrvtt"].file_names)
 
 
 def test_no_link_leads_out_of_the_folder(tmp_path: Path) -> None:
@@ -285,6 +349,7 @@ RUN = """
 import sys
 from ts2net.data.manifest import Manifest
 from ts2net.data.prepare import prepare
+from ts2net.errors import one_line
 source, out, workers = sys.argv[1:]
 prepare("lsmdc", out, annotations=f"{source}/annotations", videos=f"{source}/videos", splits=["test"], num_shards=6,
         workers=int(workers), reencode=True)
@@ -386,6 +451,44 @@ def test_a_repeated_run_tries_again_what_may_have_passed(
     prepare_lsmdc(source, out)
     assert contents(out) == contents(prepared)
     assert len([name for name, made in times.items() if (out / name).stat().st_mtime_ns != made]) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_told_with_the_shard(source: Path, tmp_path: Path) -> None:
+    """The partial file is one that nothing can be written to."""
+    (tmp_path / ".test-00000.tar.part").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        prepare_lsmdc(source, tmp_path)
+    assert one_line(caught.value) == f"{tmp_path}/test-00000.tar: No space left on device"
+
+
+def test_empty_captions_and_doubled_files_are_choices_that_are_counted(tmp_path: Path, capsys) -> None:
+    """One bad line in 180,000 must not cost the preparation, and none may vanish without a word."""
+    (tmp_path / "videos").mkdir()
+    sentences = [("video0", "a bar"), ("video0", " "), ("video1", ""), ("video2", "another bar")]
+    data = {"sentences": [{"video_id": video_id, "caption": caption} for video_id, caption in sentences]}
+    (tmp_path / "MSRVTT_data.json").write_text(json.dumps(data))
+    (tmp_path / "MSRVTT_train.9k.csv").write_text("video_id\nvideo0\nvideo1\nvideo2\n")
+    for name in ("video0.mp4", "video1.mp4", "video2.mp4", "video2.webm"):
+        (tmp_path / "videos" / name).write_bytes(encoded(container="mp4"))
+    arguments = ["--annotations", tmp_path, "--videos", tmp_path / "videos", "--split", "train", "--workers", 0]
+    assert run_cli("prepare", "msrvtt", *arguments, "--out", tmp_path / "out") == 1
+    assert "MSRVTT_data.json: sentences[1]: expected a caption, found ' '" in capsys.readouterr().err
+    options = ["--skip-empty-captions", "--prefer", "webm", "mp4"]
+    assert run_cli("prepare", "msrvtt", *arguments, *options, "--out", tmp_path / "out") == 0
+    report = capsys.readouterr().out
+    assert "preferred: video2: video2.webm rather than video2.mp4" in report
+    assert "empty caption left out: MSRVTT_data.json: sentences[1]" in report
+    assert "left out, all captions empty: video1" in report
+    assert "list 3 videos instead of 9,000 and 4 captions instead of 180,000" in report
+    text = (tmp_path / "out" / "train.json").read_text()
+    manifest = Manifest.from_json(text, "train.json")
+    assert (manifest.videos, manifest.captions, manifest.num_listed) == (2, 2, (3, 4))
+    assert str(tmp_path) not in text
+    assert run_cli(
+        "prepare", "msrvtt", *arguments, "--skip-empty-captions", "--prefer", "mp4", "--out", tmp_path / "out"
+    )
+    assert "prepared with prefer=['webm', 'mp4'], not ['mp4']" in capsys.readouterr().err
 
 
 def test_other_settings_need_overwrite(source: Path, prepared: Path, tmp_path: Path) -> None:
@@ -622,6 +725,8 @@ def test_the_command_prepares_and_reports(source: Path, prepared: Path, tmp_path
         (["folder", "--videos", ".", "--push-to-hub", "a/b/c"], "'a/b/c' is not the id of a repository"),
         (["folder", "--videos", ".", "--clips", "3"], "can be chosen for motion_shapes only"),
         (["motion_shapes", "--videos", "."], "it takes no annotations and no videos"),
+        (["motion_shapes", "--follow-links"], "it takes no annotations and no videos"),
+        (["folder", "--videos", ".", "--prefer", "mp4"], "--prefer is for benchmarks"),
     ],
 )
 def test_a_wrong_command_line_is_told_so(

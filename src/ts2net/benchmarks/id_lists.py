@@ -28,17 +28,16 @@ def _strings(path: Path) -> list[str]:
 
     try:
         # Mapped, so that the size that the file claims is held against the size that it has.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError, OSError) as error:
-        if "allow_pickle" in str(error) or "Python objects" in str(error):
+        if "Python objects" in str(error):
             raise ValueError(
                 f"{path}: holds Python objects, which are not read, because reading them could run a stranger's code; "
                 f"save it as a text file {path.stem}.txt with an id a line, or as an array of strings"
             ) from error
         raise ValueError(f"{path}: not a NumPy array: {error}") from error
-    if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "US":
-        shape = getattr(array, "shape", None)
-        raise ValueError(f"{path}: expected a row of strings, found {getattr(array, 'dtype', 'an archive')} {shape}")
+    if array.ndim != 1 or array.dtype.kind not in "US":
+        raise ValueError(f"{path}: expected a row of strings, found {array.dtype} {array.shape}")
     if array.dtype.kind == "U":
         return [str(value) for value in array]
     try:

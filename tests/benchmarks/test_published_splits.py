@@ -1,0 +1,137 @@
+"""The sizes and the protocol of the released loaders, with files of full size in the true formats.
+
+The ids and sentences are made up; how many there are, and what a file has beside those that count, is not.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ts2net.benchmarks import BENCHMARKS, AnnotatedBenchmark, Row
+
+ANNOTATED = {name: known for name, known in BENCHMARKS.items() if isinstance(known, AnnotatedBenchmark)}
+
+
+def write_msrvtt(folder: Path) -> None:
+    """10,000 videos of 20 sentences in one file; who is in which split, other files say."""
+    sentences = [
+        {"sen_id": number, "video_id": f"video{number // 20}", "caption": f"caption {number}"}
+        for number in range(200_000)
+    ]
+    (folder / "MSRVTT_data.json").write_text(json.dumps({"info": {}, "videos": [], "sentences": sentences}))
+    for name, count in [("9k", 9_000), ("7k", 7_010)]:
+        ids = [f"video{number}" for number in range(count)]
+        (folder / f"MSRVTT_train.{name}.csv").write_text("\n".join(["video_id", *ids]) + "\n")
+    pairs = [f"ret{n},msr{n},video{9_000 + n},a sentence" for n in range(1_000)]
+    text = "\n".join(["key,vid_key,video_id,sentence", *pairs]) + "\n"
+    (folder / "MSRVTT_JSFUSION_test.csv").write_text(text)
+
+
+def write_vatex(folder: Path) -> None:
+    """The lists of Chen et al. leave out half of the validation split, whose captions are in the same file."""
+    ids = [f"{number:011d}_000010_000020" for number in range(25_991 + 3_000)]
+    captions = {video_id: [f"caption {n} of {video_id}" for n in range(10)] for video_id in ids}
+    (folder / "ref_captions.json").write_text(json.dumps(captions))
+    (folder / "train_list.txt").write_text("\n".join(ids[:25_991]))
+    (folder / "test_list.txt").write_text("\n".join(ids[-1_500:]))
+
+
+def write_lsmdc(folder: Path) -> None:
+    """33 clips of the training split have a second line."""
+
+    def lines(numbers: Iterator[int]) -> str:
+        return "".join(f"{1000 + n % 200}_Film_{n:06d}\t0\t1\t0\t1\tSOMEONE does {n}.\n" for n in numbers)
+
+    (folder / "LSMDC16_annos_training.csv").write_text(lines(itertools.chain(range(101_046), range(33))))
+    (folder / "LSMDC16_annos_val.csv").write_text(lines(iter(range(7_408))))
+    (folder / "LSMDC16_challenge_1000_publictect.csv").write_text(lines(iter(range(1_000))))
+
+
+def write_activitynet(folder: Path) -> None:
+    """The list of validation videos is longer than the first set of their captions."""
+    for ids_file, captions_file, listed, described in [
+        ("train_ids.json", "train.json", 10_009, 10_009),
+        ("val_ids.json", "val_1.json", 4_926, 4_917),
+    ]:
+        ids = [f"v_{number:011d}" for number in range(listed)]
+        events = {"duration": 60.0, "timestamps": [[0, 30], [30, 60]], "sentences": ["One.", " Two."]}
+        (folder / ids_file).write_text(json.dumps(ids))
+        (folder / captions_file).write_text(json.dumps(dict.fromkeys(ids[:described], events)))
+
+
+def write_didemo(folder: Path) -> None:
+    """Three to five descriptions a video; some ids end in a dot."""
+    for split, count in [("train", 8_395), ("val", 1_065), ("test", 1_004)]:
+        ids = [f"{n}@N00_{n:010d}_abc.{'' if n % 54 == 0 else 'mov'}" for n in range(count)]
+        moments = [
+            {"video": video_id, "description": f"moment {k}", "times": [[k, k]]}
+            for n, video_id in enumerate(ids)
+            for k in range(3 + n % 3)
+        ]
+        (folder / f"{split}_list.txt").write_text("\n".join(ids) + "\n")
+        (folder / f"{split}_data.json").write_text(json.dumps(moments))
+
+
+WRITERS = {
+    "msrvtt": write_msrvtt,
+    "vatex": write_vatex,
+    "lsmdc": write_lsmdc,
+    "activitynet": write_activitynet,
+    "didemo": write_didemo,
+}
+
+# Videos and captions of each split, as the released loaders count them.
+PUBLISHED = {
+    ("msrvtt", "train"): (9_000, 180_000),
+    ("msrvtt", "train_7k"): (7_010, 140_200),
+    ("msrvtt", "test"): (1_000, 1_000),
+    ("vatex", "train"): (25_991, 259_910),
+    ("vatex", "test"): (1_500, 15_000),
+    ("lsmdc", "train"): (101_046, 101_079),
+    ("lsmdc", "val"): (7_408, 7_408),
+    ("lsmdc", "test"): (1_000, 1_000),
+    ("activitynet", "train"): (10_009, 10_009),
+    ("activitynet", "val"): (4_917, 4_917),
+    ("didemo", "train"): (8_395, 8_395),
+    ("didemo", "val"): (1_065, 1_065),
+    ("didemo", "test"): (1_004, 1_004),
+}
+
+
+@pytest.fixture(scope="module", params=ANNOTATED)
+def splits(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
+    """A benchmark's name and the rows of all its splits."""
+    folder = tmp_path_factory.mktemp(request.param)
+    WRITERS[request.param](folder)
+    benchmark = ANNOTATED[request.param]
+    return request.param, {split: list(benchmark.rows(folder, split)) for split in benchmark.splits}
+
+
+def test_splits_have_the_published_size(splits: tuple[str, dict[str, list[Row]]]) -> None:
+    """The registry holds annotation files against these numbers, too."""
+    name, rows_of = splits
+    for split, rows in rows_of.items():
+        counts = (len(rows), sum(len(row.captions) for row in rows))
+        assert counts == PUBLISHED[name, split]
+        published = ANNOTATED[name].splits[split]
+        assert published.num_videos in (counts[0], None)
+        assert published.num_captions == counts[1]
+
+
+def test_splits_follow_the_published_protocol(splits: tuple[str, dict[str, list[Row]]]) -> None:
+    """One caption a video or all of them, sentence or paragraph, and which part of the video."""
+    name, rows_of = splits
+    row = rows_of[ANNOTATED[name].evaluation_split][0]
+    captions = {
+        "msrvtt": ("a sentence",),
+        "vatex": tuple(f"caption {n} of {row.video_id}" for n in range(10)),
+        "lsmdc": ("SOMEONE does 0.",),
+        "activitynet": ("One. Two.",),
+        "didemo": ("moment 0 moment 1 moment 2",),
+    }
+    assert row.captions == captions[name]
+    assert (row.start, row.end) == ((0.0, 31.0) if name == "didemo" else (None, None))
+    assert row.group is None
