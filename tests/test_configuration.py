@@ -111,3 +111,12 @@ def test_old_clip_configurations_get_the_right_end_of_text():
     """They name token 2, which only works as long as the end of text is the highest id."""
     config = TS2NetConfig.from_clip_config(CLIPConfig(text_config={"eos_token_id": 2}))
     assert config.text_config.eos_token_id == 49407
+
+
+def test_a_pipeline_of_code_beside_it_is_not_saved_with_a_configuration_alone(tmp_path):
+    """Whoever saves a configuration or a model saves no pipeline, and the configuration in memory stays as it is."""
+    config = tiny_config()
+    config.custom_pipelines = {"text-video-scoring": {"impl": "pipeline_ts2net.TextVideoScoringPipeline"}}
+    config.save_pretrained(tmp_path)
+    assert "custom_pipelines" not in (tmp_path / "config.json").read_text()
+    assert "text-video-scoring" in config.custom_pipelines

@@ -1,5 +1,8 @@
 """The pipeline: its answers are the model's, in every form of input and output."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset, Video
@@ -36,19 +39,27 @@ def logits(scorer, clips):
         return scorer.model(**scorer.processor(text=TEXTS, videos=clips)).logits_per_text
 
 
-def ranking(scores, name, entries):
+def ranking(scores, texts=TEXTS):
     order = scores.argsort(descending=True).tolist()
-    return [{name: entries[place], "score": pytest.approx(scores[place].item(), abs=1e-4)} for place in order]
+    return [{"text": texts[index], "score": pytest.approx(scores[index].item(), abs=1e-4)} for index in order]
+
+
+def video_ranking(scores, names):
+    order = scores.argsort(descending=True).tolist()
+    return [
+        {"index": index, "video": names[index], "score": pytest.approx(scores[index].item(), abs=1e-4)}
+        for index in order
+    ]
 
 
 def test_one_video(scorer, clips, logits):
-    assert scorer(clips[1], text=TEXTS) == ranking(logits[:, 1], "text", TEXTS)
+    assert scorer(clips[1], text=TEXTS) == ranking(logits[:, 1])
     assert scorer(clips[1], text="rain") == [{"text": "rain", "score": pytest.approx(logits[2, 1].item(), abs=1e-4)}]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_many_videos_in_batches(scorer, clips, logits, batch_size):
-    expected = [ranking(logits[:, video], "text", TEXTS) for video in range(3)]
+    expected = [ranking(logits[:, video]) for video in range(3)]
     assert scorer(clips, text=TEXTS, batch_size=batch_size) == expected
 
 
@@ -62,27 +73,34 @@ def test_streams_without_reading_ahead(scorer, clips, logits):
             yield clip
 
     answers = scorer(videos(), text=TEXTS)
-    assert next(iter(answers)) == ranking(logits[:, 0], "text", TEXTS)
+    assert next(iter(answers)) == ranking(logits[:, 0])
     assert asked == clips[:1]
 
 
 def test_datasets(scorer, clips, logits):
     dataset = Dataset.from_dict({"video": clips}).cast_column("video", Video(decode=False))
-    expected = [ranking(logits[:, video], "text", TEXTS) for video in range(3)]
+    expected = [ranking(logits[:, video]) for video in range(3)]
     assert list(scorer(KeyDataset(dataset, "video"), text=TEXTS, batch_size=2)) == expected
     assert list(scorer(dataset["video"], text=TEXTS)) == expected
 
 
 def test_decodes_in_worker_processes(scorer, clips, logits):
-    expected = [ranking(logits[:, video], "text", TEXTS) for video in range(3)]
+    expected = [ranking(logits[:, video]) for video in range(3)]
     assert scorer(clips, text=TEXTS, num_workers=1, batch_size=2) == expected
 
 
 def test_each_texts_videos(scorer, clips, logits):
-    expected = [ranking(row, "video", [0, 1, 2]) for row in logits]
+    expected = [video_ranking(row, clips) for row in logits]
     assert scorer(clips, text=TEXTS, group_by="text") == expected
     assert scorer(clips, text=TEXTS[0], group_by="text") == expected[0]
-    assert scorer((clip for clip in clips), text=TEXTS, group_by="text", top_k=1) == [row[:1] for row in expected]
+    assert scorer((clip for clip in clips), text=TEXTS, group_by="text", top_k=np.int64(1)) == [
+        row[:1] for row in expected
+    ]
+    with open(clips[0], "rb") as file:
+        files = [file, Path(clips[1]), {"path": clips[2], "bytes": None}]
+        assert scorer(files, text=TEXTS, group_by="text") == expected
+    nameless = Path(clips[0]).read_bytes()
+    assert scorer(nameless, text="rain", group_by="text")[0]["video"] is None
 
 
 def test_the_whole_matrix(scorer, clips, logits):
@@ -114,6 +132,82 @@ def test_moments_of_many_videos(scorer, clips):
         scorer(clips[1:], text=TEXTS, start=[1], end=[2, 3])
 
 
+def test_settings_of_the_constructor_are_defaults_of_each_call(scorer, clips, logits):
+    settled = TextVideoScoringPipeline(
+        model=scorer.model, processor=scorer.processor, device="cpu", text=TEXTS, top_k=2, best_second=True
+    )
+    expected = ranking(logits[:, 1])[:2]
+    rows = settled(clips[1])
+    assert [{name: row[name] for name in ("text", "score")} for row in rows] == expected
+    assert set(rows[0]) == {"text", "score", "second"}
+    assert len(settled(clips[1], top_k=3)) == 3
+    assert set(settled(clips[1], "rain", best_second=False)[0]) == {"text", "score"}
+    for wrong in ({"top_k": 0}, {"group_by": "frame"}, {"on_error": "ignore"}, {"text": []}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            TextVideoScoringPipeline(model=scorer.model, processor=scorer.processor, device="cpu", **wrong)
+
+
+def test_rows_with_texts_of_their_own(scorer, clips, logits):
+    rows = [{"video": clips[0], "text": TEXTS[:2]}, {"video": clips[2], "text": "rain"}]
+    expected = [ranking(logits[:2, 0]), ranking(logits[2:, 2], ["rain"])]
+    assert scorer(rows) == expected
+    assert scorer(rows, batch_size=2) == expected
+    assert list(scorer(row for row in rows)) == expected
+    assert scorer(rows[1]) == expected[1]
+    assert scorer(rows[1], text=TEXTS) == ranking(logits[:, 2])
+    moment = {"video": clips[1], "text": TEXTS, "start": 2.0, "end": None}
+    assert scorer(moment) == scorer(clips[1], text=TEXTS, start=2)
+
+
+def test_a_whole_dataset(scorer, clips, logits):
+    rows = {"id": ["a", "b", "c"], "video": clips, "text": TEXTS}
+    dataset = Dataset.from_dict(rows).cast_column("video", Video(decode=False))
+    expected = [ranking(logits[:, video]) for video in range(3)]
+    own = [ranking(logits[video : video + 1, video], TEXTS[video : video + 1]) for video in range(3)]
+    for videos in (dataset, dataset.to_iterable_dataset()):
+        assert list(scorer(videos, text=TEXTS)) == expected
+        assert list(scorer(videos)) == own
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_a_broken_video_costs_only_itself(scorer, clips, logits, tmp_path, batch_size):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"not a video")
+    videos = [str(broken), clips[0], str(tmp_path / "missing.mp4"), clips[1]]
+    settings = {"text": TEXTS, "on_error": "skip", "batch_size": batch_size}
+    for answers in (scorer(videos, **settings), list(scorer(iter(videos), **settings))):
+        assert [answers[1], answers[3]] == [ranking(logits[:, 0]), ranking(logits[:, 1])]
+        assert "broken.mp4" in answers[0]["error"]
+        assert "missing.mp4" in answers[2]["error"]
+
+    matrix = scorer(videos, **settings, group_by="matrix", best_second=True)
+    torch.testing.assert_close(matrix["scores"][:, [1, 3]], logits[:, :2], atol=1e-4, rtol=1e-4)
+    assert matrix["scores"][:, [0, 2]].isnan().all()
+    assert matrix["seconds"].isnan().any(dim=0).tolist() == [True, False, True, False]
+    assert set(matrix["errors"]) == {0, 2}
+    by_text = scorer(videos, **settings, group_by="text")
+    assert [sorted(row["index"] for row in rows) for rows in by_text] == [[1, 3]] * 3
+    assert scorer([str(broken)], **settings) == [answers[0]]
+
+    for videos_in in (videos, iter(videos)):
+        with pytest.raises(ValueError, match=r"broken\.mp4"):
+            list(scorer(videos_in, text=TEXTS, batch_size=batch_size))
+
+
+def test_errors_reach_from_worker_processes(scorer, clips, tmp_path):
+    answers = scorer([clips[0], str(tmp_path / "gone.mp4")], text=TEXTS, on_error="skip", num_workers=1)
+    assert "gone.mp4" in answers[1]["error"]
+
+
+def test_scores_that_are_no_numbers_are_an_error(clips):
+    model = tiny_model()
+    model.logit_scale.data.fill_(torch.nan)
+    broken = TextVideoScoringPipeline(model=model, processor=tiny_processor(), device="cpu")
+    with pytest.raises(ValueError, match=r"0\.mp4: the model's scores are not finite numbers"):
+        broken(clips[0], text=TEXTS)
+    assert "not finite" in broken(clips, text=TEXTS, on_error="skip")[2]["error"]
+
+
 def test_a_model_fresh_from_training_scores_without_noise(clips):
     fresh = TextVideoScoringPipeline(model=tiny_model().train(), processor=tiny_processor(), device="cpu")
     assert fresh(clips[0], text=TEXTS) == fresh(clips[0], text=TEXTS)
@@ -141,7 +235,10 @@ def test_loads_by_task_and_in_half_precision(tmp_path, scorer, clips, logits):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, ValueError, "text must be"),
+        ({}, ValueError, "text is missing: give text, or rows"),
+        ({"group_by": "text"}, ValueError, "compares videos by the same texts: give text"),
+        ({"text": "a", "on_error": "ignore"}, ValueError, "on_error must be 'raise' or 'skip', got 'ignore'"),
+        ({"text": "a", "top_k": True}, ValueError, "top_k"),
         ({"text": []}, ValueError, "text must be"),
         ({"text": 3}, ValueError, "text must be"),
         ({"text": ["a", 2]}, ValueError, "text must be"),

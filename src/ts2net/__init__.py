@@ -16,6 +16,7 @@ _HOMES = {
     "TS2NetProcessor": "processing_ts2net",
     "TS2NetVideoProcessor": "video_processing_ts2net",
     "TextVideoScoringPipeline": "pipeline_ts2net",
+    "TextVideoScorer": "scoring",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -249,7 +249,7 @@ class TS2NetConfig(PreTrainedConfig):
                 whose new layers are random, so it is refused with the way that does work.
         """
         if __package__ == "ts2net":
-            # The installed pipeline is used. Naming the repository's own would ask for trust_remote_code.
+            # The installed pipeline is used. The repository's own would need trust_remote_code.
             config_dict = {name: value for name, value in config_dict.items() if name != "custom_pipelines"}
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
@@ -263,6 +263,14 @@ class TS2NetConfig(PreTrainedConfig):
         config.validate()
         config.vision_config.validate()
         return loaded
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary, without `custom_pipelines`.
+
+        That entry of a `config.json` names the code of a pipeline beside it, which is not there when a model or a
+        configuration alone is saved. The pipeline writes it where it saves its code.
+        """
+        return {name: value for name, value in super().to_dict().items() if name != "custom_pipelines"}
 
     def validate_selection(self) -> None:
         """The number of tokens fits the kind of selection and the grid."""

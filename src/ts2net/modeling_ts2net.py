@@ -590,15 +590,6 @@ class TS2NetModel(TS2NetPreTrainedModel):
         model.load_state_dict(state, strict=False)
         return model.eval()
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
-        """Save weights, configuration and the model's code, as every model of transformers.
-
-        The pipeline's code is not among it, so the configuration does not name it either. A folder for `pipeline` is
-        what the pipeline's own `save_pretrained` makes, and `ts2net.hub.save_hub_folder`.
-        """
-        self.config.__dict__.pop("custom_pipelines", None)
-        super().save_pretrained(save_directory, *args, **kwargs)
-
     def initialize_weights(self) -> None:
         """Initialise what no checkpoint has filled; CLIP's text model in its own way."""
         self.text_model.initialize_weights()
@@ -782,33 +773,33 @@ class TS2NetModel(TS2NetPreTrainedModel):
         Returns:
             Similarities of shape `(Q, B)`, times `exp(logit_scale)`, in float32 (float64 stays).
         """
-        texts, videos, counted = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
+        texts, videos, frame_mask = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
         scale = (self._exp_logit_scale() if logit_scale is None else logit_scale).to(texts.device, texts.dtype)
         num_texts, (num_videos, num_frames) = len(texts), videos.shape[:2]
         if num_texts * num_videos * num_frames <= _CHUNK_ELEMENTS:
-            return scale * match(texts, videos, counted, self._temperature)
+            return scale * match(texts, videos, frame_mask, self._temperature)
 
         videos_a_chunk = max(1, min(num_videos, _CHUNK_ELEMENTS // (num_frames * min(num_texts, 1024))))
         texts_a_chunk = max(1, _CHUNK_ELEMENTS // (num_frames * videos_a_chunk))
-        columns = zip(videos.split(videos_a_chunk), counted.split(videos_a_chunk), strict=True)
+        columns = zip(videos.split(videos_a_chunk), frame_mask.split(videos_a_chunk), strict=True)
         blocks = [
             torch.cat([match(chunk, video, mask, self._temperature) for chunk in texts.split(texts_a_chunk)])
             for video, mask in columns
         ]
         return scale * torch.cat(blocks, dim=1)
 
-    def frame_cosines(
+    def best_frames(
         self,
         text_embeds: torch.Tensor,
         video_embeds: torch.Tensor,
         padding_mask_videos: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Cosine of each text and frame: `(Q, B, T)`, and -1 for frames that don't count.
+        """Find the frame of each video with the highest cosine to each text: its index from 0, of shape `(Q, B)`.
 
-        Takes what [`TS2NetModel.similarity`] takes; the best frame of a video is the argmax over the last axis.
+        The arguments are those of [`TS2NetModel.similarity`].
         """
-        texts, videos, counted = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
-        return frame_cosines(texts, videos, counted).masked_fill(~counted, -1.0)
+        texts, videos, frame_mask = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
+        return frame_cosines(texts, videos, frame_mask).masked_fill(~frame_mask, -torch.inf).argmax(dim=-1)
 
     def frame_weights(
         self,
@@ -816,12 +807,12 @@ class TS2NetModel(TS2NetPreTrainedModel):
         video_embeds: torch.Tensor,
         padding_mask_videos: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """How much each frame weighs in each score: `(Q, B, T)`, summing to 1 over frames.
+        """Compute how much each frame weighs in each score: `(Q, B, T)`, summing to 1 over frames.
 
-        Takes what [`TS2NetModel.similarity`] takes.
+        The arguments are those of [`TS2NetModel.similarity`].
         """
-        texts, videos, counted = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
-        return frame_weights(frame_cosines(texts, videos, counted), counted, self._temperature)
+        texts, videos, frame_mask = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
+        return frame_weights(frame_cosines(texts, videos, frame_mask), frame_mask, self._temperature)
 
     def _exp_logit_scale(self) -> torch.Tensor:
         return self.logit_scale.to(torch.promote_types(self.logit_scale.dtype, torch.float32)).exp()

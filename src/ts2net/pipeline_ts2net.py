@@ -1,18 +1,20 @@
-"""`pipeline("text-video-scoring")`: which text says what a video shows, and which video shows what a text says.
+"""`pipeline("text-video-scoring")`: scores of texts and videos, as rankings or as a matrix.
 
-Notable here: texts are encoded once a call and videos one after another, so a generator of a million videos streams
-through; only where the answer needs all videos at once are their scores, never their frames, kept.
+Texts are encoded once per call and videos one after another, so a generator of a million videos streams through.
+Rankings of videos and matrices need all videos: their scores are kept, their frames never.
 """
 
 import json
+import math
+import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 from transformers import AutoModel, Pipeline
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines import PIPELINE_REGISTRY
@@ -20,23 +22,37 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .video_processing_ts2net import TS2NetVideosKwargs, as_videos, is_one_video
 
 TASK = "text-video-scoring"
-# What a config.json says of this pipeline, for `pipeline` to find it in the file beside the weights.
-CUSTOM_PIPELINES = {
-    TASK: {"impl": "pipeline_ts2net.TextVideoScoringPipeline", "pt": ["AutoModel"], "type": "multimodal"}
-}
 
-_TEXTS_A_BATCH = 256
-_ONE_A_VIDEO = ("start", "end", "video_metadata")
+_TEXTS_PER_BATCH = 256
+_PER_VIDEO = ("start", "end", "video_metadata")
+
+
+@dataclass(frozen=True)
+class VideoScores:
+    """The scores of one video.
+
+    Args:
+        video: Path or address of the video; `None` if it has none, such as an array.
+        texts: The texts.
+        scores: The score of each text, as the model's `logits_per_text`. Empty if the video cannot be scored.
+        seconds: For each text, the second of the video that fits it best.
+        error: Why the video cannot be scored, with `on_error="skip"`.
+    """
+
+    video: str | None
+    texts: list[str]
+    scores: list[float]
+    seconds: list[float]
+    error: Exception | None = None
 
 
 @dataclass
-class _Moment:
-    """A part of a video, in seconds."""
+class _Item:
+    """A video with what belongs to it alone: its texts, if it comes with some, and its own settings."""
 
     video: Any
-    start: float | None
-    end: float | None
-    video_metadata: Any
+    texts: list[str] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 class TextVideoScoringPipeline(Pipeline):
@@ -50,7 +66,19 @@ class TextVideoScoringPipeline(Pipeline):
     # [{'text': 'a dog catches a frisbee', 'score': 24.1}, {'text': 'a man slices bread', 'score': 11.7}]
     ```
 
-    The usual arguments of a pipeline (`device`, `dtype`, `batch_size`, `num_workers`, ...) have their usual meaning.
+    The arguments of every pipeline (`device`, `dtype`, `batch_size`, `num_workers`, ...) have their usual meaning.
+
+    Args:
+        text: Default texts of each call.
+        group_by: Default of each call.
+        top_k: Default of each call.
+        best_second: Default of each call.
+        on_error: Default of each call.
+        kwargs: Arguments of every pipeline, and defaults for settings of the video processor (`num_frames`, ...).
+
+    Raises:
+        ValueError: If there is no processor, or a default is out of range.
+        TypeError: If an argument is unknown.
     """
 
     _load_processor = True
@@ -59,175 +87,352 @@ class TextVideoScoringPipeline(Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        text: str | Sequence[str] | None = None,
+        group_by: str = "video",
+        top_k: int | None = None,
+        best_second: bool = False,
+        on_error: str = "raise",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         if self.processor is None:
             raise ValueError("the text-video-scoring pipeline needs a processor=, to read texts and videos")
+        _check_choice("group_by", group_by, ("video", "text", "matrix"))
+        _check_choice("on_error", on_error, ("raise", "skip"))
+        self._text = None if text is None else _checked_texts(text)
+        self._one_text = isinstance(text, str)
+        self._group_by = group_by
+        self._top_k = _checked_top_k(top_k)
+        self._best_second = best_second
+        self._on_error = on_error
         self.model.eval()  # a model fresh from training would still choose its patches with noise
 
     def __call__(
         self,
         videos: Any,
-        text: str | list[str] | None = None,
+        text: str | Sequence[str] | None = None,
         *,
-        group_by: str = "video",
+        group_by: str | None = None,
         top_k: int | None = None,
-        best_second: bool = False,
+        best_second: bool | None = None,
+        on_error: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Score.
+        """Score texts against videos.
 
         Args:
-            videos: One video, a list of them, or what yields them one by one: a generator, a datasets column, or
-                `KeyDataset(dataset, "video")`. Each is of any kind that the video processor takes.
-            text: A text or a list of them.
-            group_by: `"video"` (each video's texts, best first), `"text"` (each text's videos, best first) or
-                `"matrix"` (all scores).
-            top_k: Keep only so many of each ranking.
-            best_second: Also say at which second each video fits each text best.
-            kwargs: `batch_size` (videos a forward pass), `num_workers` (processes that decode), and settings of the
+            videos: One video, a list of them, or what yields them one by one: a generator, a datasets column,
+                `KeyDataset(dataset, "video")`, or a whole dataset with a column `video`. A video is of any kind that
+                the video processor takes, or a row `{"video": ...}` with optional fields `text` (a text or a list),
+                `start` and `end`.
+            text: A text or a list of them. `None`: the texts of the constructor, or else those of the rows.
+            group_by: `"video"` (the texts of each video, best first), `"text"` (the videos of each text, best first)
+                or `"matrix"` (all scores).
+            top_k: Return only the first entries of each ranking.
+            best_second: Also return the second at which each video fits each text best.
+            on_error: `"raise"`, or `"skip"` to go on when a video cannot be read or scored.
+            kwargs: `batch_size` (videos per forward pass), `num_workers` (processes that decode), and settings of the
                 video processor for this call: `num_frames`, `fps`, ... `start`, `end` and `video_metadata` may be
-                lists with one for each of a list of videos.
+                lists with one entry for each of a list of videos.
 
         Returns:
-            By `"video"`: a list of `{"text", "score"}` for one video; a list of those for a list of videos; an
-            iterator over them for what yields videos. By `"text"`: a list of `{"video", "score"}` for one text, with
-            the video's place in the input from 0; a list of those for a list of texts. By `"matrix"`: `{"scores"}`, a
-            tensor of shape `(texts, videos)`. With `best_second` each entry also has `"second"`, and the matrix
-            `"seconds"` of the same shape. Scores are the model's `logits_per_text`.
+            With `"video"`: a list of `{"text", "score"}` for one video; a list of such lists for a list of videos; an
+            iterator over such lists for a stream. A skipped video has `{"error": message}` in place of its list.
+
+            With `"text"`: a list of `{"index", "video", "score"}` for one text; a list of such lists for a list of
+            texts. `index` is the video's position in the input, from 0, and `video` its path or address, if it has
+            one. Skipped videos are left out.
+
+            With `"matrix"`: `{"scores"}`, a tensor of shape `(texts, videos)`. Skipped videos have NaN, and `"errors"`
+            has their messages by index.
+
+            With `best_second`, entries also have `"second"`, and the matrix has `"seconds"` of the same shape. Scores
+            are the model's `logits_per_text`.
 
         Raises:
-            ValueError: If there is no text, an argument is out of range, or a video can't be decoded.
+            ValueError: If there is no text, an argument is out of range, or a video cannot be read or scored.
+            OSError: If a video cannot be opened.
+            TypeError: If an argument is unknown or a video is of an unknown kind.
         """
-        texts = [text] if isinstance(text, str) else list(text) if isinstance(text, Iterable) else []
-        if not texts or not all(isinstance(entry, str) for entry in texts):
-            raise ValueError(f"text must be a string or a list of at least one, got {text!r}")
-        if group_by not in ("video", "text", "matrix"):
-            raise ValueError(f"group_by must be 'video', 'text' or 'matrix', got {group_by!r}")
-        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
-            raise ValueError(f"top_k must be a whole number from 1, got {top_k!r}")
+        group_by = self._group_by if group_by is None else group_by
+        _check_choice("group_by", group_by, ("video", "text", "matrix"))
+        top_k = self._top_k if top_k is None else _checked_top_k(top_k)
+        best_second = self._best_second if best_second is None else best_second
+        one_text = self._one_text if text is None else isinstance(text, str)
+        if text is None and self._text is None and group_by != "video":
+            raise ValueError(f"group_by={group_by!r} compares videos by the same texts: give text")
 
-        streams = _is_stream(videos)
-        one = not streams and is_one_video(videos)
-        if streams and any(isinstance(kwargs.get(name), (list, tuple)) for name in _ONE_A_VIDEO):
-            raise ValueError(f"a list for one of {', '.join(_ONE_A_VIDEO)} needs a list of videos, not a stream")
-        if streams and not isinstance(videos, Dataset):
-            videos = (video for video in videos)
-        elif not streams:
-            videos = _moments(as_videos(videos), kwargs)
-        scored = super().__call__(videos, text_embeds=self._encode(texts), **kwargs)
-
+        scored = self.stream(videos, text, on_error=on_error, **kwargs)
         if group_by == "video":
-            rankings = (self._ranking("text", texts, scores, top_k, best_second) for scores in scored)
-            return rankings if streams else next(rankings) if one else list(rankings)
-        scored = list(scored)
-        if not scored:
+            rankings = (self._texts_of(video, top_k, best_second) for video in scored)
+            if _is_stream(videos):
+                return rankings
+            return next(rankings) if _is_one(videos) else list(rankings)
+
+        rows = list(scored)
+        if not rows:
             raise ValueError("there is no video to score: expected at least one")
-        scores, seconds = (torch.stack(rows, dim=1) for rows in zip(*scored, strict=True))  # (texts, videos)
+        texts = range(len(rows[0].texts))
         if group_by == "matrix":
-            return {"scores": scores, "seconds": seconds} if best_second else {"scores": scores}
-        places = list(range(scores.shape[1]))
-        by_text = [
-            self._ranking("video", places, row, top_k, best_second) for row in zip(scores, seconds, strict=True)
-        ]
-        return by_text[0] if isinstance(text, str) else by_text
+            return self._matrix(rows, best_second)
+        by_text = [self._videos_of(index, rows, top_k, best_second) for index in texts]
+        return by_text[0] if one_text else by_text
+
+    def stream(
+        self, videos: Any, text: str | Sequence[str] | None = None, *, on_error: str | None = None, **kwargs: Any
+    ) -> Iterator[VideoScores]:
+        """Score videos one by one, in their order. Nothing is kept.
+
+        Args:
+            videos: As in a call of the pipeline.
+            text: As in a call of the pipeline.
+            on_error: `"raise"`, or `"skip"` to yield the error of a video that cannot be read or scored.
+            kwargs: As in a call of the pipeline.
+
+        Returns:
+            An iterator over the scores of each video.
+
+        Raises:
+            ValueError: If there is no text, an argument is out of range, or a video cannot be read or scored.
+            OSError: If a video cannot be opened.
+            TypeError: If an argument is unknown or a video is of an unknown kind.
+        """
+        on_error = self._on_error if on_error is None else on_error
+        _check_choice("on_error", on_error, ("raise", "skip"))
+        texts = self._text if text is None else _checked_texts(text)
+        items = _items(videos, texts is None, kwargs)
+        if texts is not None:
+            kwargs |= {"texts": texts, "text_embeds": self._encode(texts)}
+        return iter(super().__call__(items, on_error=on_error, **kwargs))
 
     def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Save the model, the processor and this pipeline's code in a folder that `pipeline` loads."""
         self.model.save_pretrained(save_directory, **kwargs)
         self.processor.save_pretrained(save_directory)
         custom_object_save(self, save_directory)
-        path = Path(save_directory) / "config.json"
-        config = json.loads(path.read_text(encoding="utf-8"))
-        config["custom_pipelines"] = CUSTOM_PIPELINES
-        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        register_in_folder(save_directory)
 
-    @staticmethod
-    def _ranking(
-        name: str, entries: list[Any], scored: tuple[torch.Tensor, torch.Tensor], top_k: int | None, best_second: bool
-    ) -> list[dict[str, Any]]:
-        scores, seconds = scored
-        order = scores.argsort(descending=True, stable=True).tolist()[:top_k]
-        ranking = [{name: entries[place], "score": scores[place].item()} for place in order]
-        if best_second:
-            for row, place in zip(ranking, order, strict=True):
-                row["second"] = seconds[place].item()
-        return ranking
+    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        settings = {name: kwargs.pop(name) for name in list(kwargs) if name in TS2NetVideosKwargs.__annotations__}
+        scoring: dict[str, Any] = {n: kwargs.pop(n) for n in ("texts", "text_embeds") if n in kwargs}
+        if "on_error" in kwargs:
+            settings["on_error"] = scoring["on_error"] = kwargs.pop("on_error")
+        if kwargs:
+            raise TypeError(f"unknown argument {sorted(kwargs)[0]!r} of the text-video-scoring pipeline")
+        return settings, {}, scoring
+
+    def preprocess(self, input_: Any, on_error: str = "raise", **settings: Any) -> dict[str, Any]:
+        """Decode and process one video."""
+        settings |= input_.settings | {"return_metadata": True, "return_tensors": "pt", "do_pad": True}
+        error = None
+        try:
+            inputs = self.processor.video_processor([input_.video], **settings)
+            pixels, mask = inputs["pixel_values_videos"], inputs["padding_mask_videos"]
+            timestamps = inputs["video_metadata"][0].timestamps
+        except (ValueError, OSError) as caught:
+            if on_error == "raise":
+                raise
+            error = caught.with_traceback(None)  # which would keep the frames in memory
+            crop = self.processor.video_processor.crop_size
+            pixels = torch.zeros(1, 1, 3, crop["height"], crop["width"])  # padding, so that batches can be made
+            mask = torch.zeros(1, 1, dtype=torch.bool)
+            timestamps = []
+        times = torch.zeros(mask.shape)  # (1, T)
+        times[0, : len(timestamps)] = torch.tensor(timestamps)
+        return {
+            "pixel_values_videos": pixels,
+            "padding_mask_videos": mask,
+            "frame_times": times,
+            "video": _name(input_.video),
+            "texts": input_.texts,
+            "error": error,
+        }
+
+    def _forward(self, input_tensors: dict[str, Any], **forward_parameters: Any) -> dict[str, Any]:
+        pixels, mask = input_tensors.pop("pixel_values_videos"), input_tensors["padding_mask_videos"]
+        readable = mask.any(dim=1)
+        embeds = torch.zeros(*mask.shape, self.model.config.projection_dim, device=pixels.device)  # (B, T, D)
+        if bool(readable.any()):
+            embeds[readable] = self.model.get_video_features(pixels[readable], mask[readable]).pooler_output.float()
+        return {"video_embeds": embeds, **input_tensors}
+
+    def postprocess(
+        self,
+        model_outputs: dict[str, Any],
+        texts: list[str] | None = None,
+        text_embeds: torch.Tensor | None = None,
+        on_error: str = "raise",
+    ) -> VideoScores:
+        """Match one video with its texts."""
+        name, error = model_outputs["video"], model_outputs["error"]
+        if texts is None or text_embeds is None:
+            texts = list(model_outputs["texts"])
+            text_embeds = self._encode(texts) if error is None else None
+        if error is not None or text_embeds is None:
+            return VideoScores(name, texts, [], [], error)
+        embeds = (text_embeds, model_outputs["video_embeds"], model_outputs["padding_mask_videos"])
+        with torch.no_grad():
+            scores = self.model.similarity(*embeds)[:, 0].tolist()
+            best_frames = self.model.best_frames(*embeds)[:, 0]
+        if not all(map(math.isfinite, scores)):
+            error = ValueError(f"{name or 'a video'}: the model's scores are not finite numbers; try another dtype")
+            if on_error == "raise":
+                raise error
+            return VideoScores(name, texts, [], [], error)
+        return VideoScores(name, texts, scores, model_outputs["frame_times"][0, best_frames].tolist())
 
     def _encode(self, texts: list[str]) -> torch.Tensor:
         """Text embeddings of shape `(texts, D)`, on the CPU."""
         embeds = []
-        for first in range(0, len(texts), _TEXTS_A_BATCH):
-            inputs = self.processor(text=texts[first : first + _TEXTS_A_BATCH])
+        for first in range(0, len(texts), _TEXTS_PER_BATCH):
+            inputs = self.processor(text=texts[first : first + _TEXTS_PER_BATCH])
             with self.device_placement(), self.get_inference_context()():
                 inputs = self._ensure_tensor_on_device(dict(inputs), device=self.device)
                 embeds.append(self.model.get_text_features(**inputs).pooler_output.cpu())
         return torch.cat(embeds)
 
-    def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        settings = {name: kwargs.pop(name) for name in list(kwargs) if name in TS2NetVideosKwargs.__annotations__}
-        scoring = {"text_embeds": kwargs.pop("text_embeds")} if "text_embeds" in kwargs else {}
-        if kwargs:
-            raise TypeError(f"unknown argument {sorted(kwargs)[0]!r} of the text-video-scoring pipeline")
-        return settings, {}, scoring
+    @staticmethod
+    def _texts_of(video: VideoScores, top_k: int | None, best_second: bool) -> Any:
+        if video.error is not None:
+            return {"error": str(video.error)}
+        return [
+            {"text": video.texts[index], "score": video.scores[index]}
+            | ({"second": video.seconds[index]} if best_second else {})
+            for index in _best_first(video.scores)[:top_k]
+        ]
 
-    def preprocess(self, input_: Any, **settings: Any) -> dict[str, torch.Tensor]:
-        """Decode and process one video; its frames' times, in seconds, go with it."""
-        if isinstance(input_, _Moment):
-            own = {"start": input_.start, "end": input_.end, "video_metadata": input_.video_metadata}
-            settings = settings | own
-            input_ = input_.video
-        settings = settings | {"return_metadata": True, "return_tensors": "pt", "do_pad": True}
-        inputs = self.processor.video_processor([input_], **settings)
-        times = torch.zeros(inputs["padding_mask_videos"].shape)  # (1, T)
-        timestamps = inputs["video_metadata"][0].timestamps
-        times[0, : len(timestamps)] = torch.tensor(timestamps)
-        return {
-            "pixel_values_videos": inputs["pixel_values_videos"],
-            "padding_mask_videos": inputs["padding_mask_videos"],
-            "frame_times": times,
-        }
+    @staticmethod
+    def _videos_of(text: int, videos: list[VideoScores], top_k: int | None, best_second: bool) -> list[dict[str, Any]]:
+        readable = [index for index, video in enumerate(videos) if video.error is None]
+        order = _best_first([videos[index].scores[text] for index in readable])
+        return [
+            {"index": index, "video": videos[index].video, "score": videos[index].scores[text]}
+            | ({"second": videos[index].seconds[text]} if best_second else {})
+            for index in (readable[rank] for rank in order[:top_k])
+        ]
 
-    def _forward(self, input_tensors: dict[str, torch.Tensor], **forward_parameters: Any) -> dict[str, torch.Tensor]:
-        video_embeds = self.model.get_video_features(
-            input_tensors["pixel_values_videos"], input_tensors["padding_mask_videos"]
-        ).pooler_output
-        return {
-            "video_embeds": video_embeds,
-            "padding_mask_videos": input_tensors["padding_mask_videos"],
-            "frame_times": input_tensors["frame_times"],
-        }
+    @staticmethod
+    def _matrix(videos: list[VideoScores], best_second: bool) -> dict[str, Any]:
+        nothing = [math.nan] * len(videos[0].texts)
+        matrix: dict[str, Any] = {"scores": torch.tensor([video.scores or nothing for video in videos]).t()}
+        if best_second:
+            matrix["seconds"] = torch.tensor([video.seconds or nothing for video in videos]).t()
+        errors = {index: str(video.error) for index, video in enumerate(videos) if video.error is not None}
+        return matrix | ({"errors": errors} if errors else {})
 
-    def postprocess(
-        self, model_outputs: dict[str, torch.Tensor], text_embeds: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Scores of one video for each text, and the second at which it fits each best."""
-        embeds = (text_embeds, model_outputs["video_embeds"], model_outputs["padding_mask_videos"])
-        with torch.no_grad():
-            scores = self.model.similarity(*embeds)[:, 0]
-            best_frames = self.model.frame_cosines(*embeds)[:, 0].argmax(dim=-1)
-        return scores, model_outputs["frame_times"][0, best_frames]
+
+def register_in_folder(folder: str | os.PathLike) -> None:
+    """Write into a folder's `config.json` that `pipeline` finds this pipeline in the file beside it."""
+    path = Path(folder) / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    implementation = f"pipeline_ts2net.{TextVideoScoringPipeline.__name__}"
+    config["custom_pipelines"] = {TASK: {"impl": implementation, "pt": ["AutoModel"], "type": "multimodal"}}
+    path.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+class _Items(Dataset):
+    """The items of a list, a column or a map-style dataset, each read when it is asked for."""
+
+    def __init__(self, videos: Any, needs_texts: bool, columns: list[dict[str, Any]] | None = None) -> None:
+        self._videos = videos
+        self._needs_texts = needs_texts
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def __getitem__(self, index: int) -> _Item:
+        item = _item(self._videos[index], self._needs_texts)
+        if self._columns is not None:
+            item.settings |= self._columns[index]
+        return item
+
+
+def _items(videos: Any, needs_texts: bool, kwargs: dict[str, Any]) -> Any:
+    """The videos as items, each with its own settings, which are taken out of the arguments."""
+    per_video = [name for name in _PER_VIDEO if isinstance(kwargs.get(name), (list, tuple))]
+    if not _is_stream(videos):
+        videos = [videos] if _is_row(videos) else as_videos(videos)
+        for name in per_video:
+            if len(kwargs[name]) != len(videos):
+                raise ValueError(f"{name} has {len(kwargs[name])} entries for {len(videos)} videos")
+        columns = {name: kwargs.pop(name) for name in per_video}
+        own = [{name: column[index] for name, column in columns.items()} for index in range(len(videos))]
+        return _Items(videos, needs_texts, own)
+    if per_video:
+        raise ValueError(f"a list for one of {', '.join(_PER_VIDEO)} needs a list of videos, not a stream")
+    if hasattr(videos, "__len__") and hasattr(videos, "__getitem__"):
+        return _Items(videos, needs_texts)
+    return (_item(video, needs_texts) for video in videos)
+
+
+def _item(value: Any, needs_texts: bool) -> _Item:
+    row = value if _is_row(value) else {"video": value}
+    texts = None
+    if needs_texts:
+        if row.get("text") is None:
+            raise ValueError("text is missing: give text, or rows {'video': ..., 'text': ...}")
+        texts = _checked_texts(row["text"])
+    settings = {name: row[name] for name in ("start", "end") if row.get(name) is not None}
+    return _Item(row["video"], texts, settings)
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, dict) and "video" in value
+
+
+def _is_one(videos: Any) -> bool:
+    return _is_row(videos) or is_one_video(videos)
 
 
 def _is_stream(videos: Any) -> bool:
     """Whether these are videos that come one by one rather than a video or a list of them."""
     if isinstance(videos, (list, tuple, str, bytes, bytearray, memoryview)) or hasattr(videos, "read"):
         return False
-    return isinstance(videos, (Dataset, Iterator, Sequence))
+    # What has column names is a dataset of the datasets library, which is none of the other classes.
+    return isinstance(videos, (Dataset, IterableDataset, Iterator, Sequence)) or hasattr(videos, "column_names")
 
 
-def _moments(videos: list[Any], kwargs: dict[str, Any]) -> list[Any]:
-    """Join each video with its own settings, taken out of the arguments if one of them is a list."""
-    if not any(isinstance(kwargs.get(name), (list, tuple)) for name in _ONE_A_VIDEO):
-        return videos
-    columns = []
-    for name in _ONE_A_VIDEO:
-        value = kwargs.pop(name, None)
-        column = list(value) if isinstance(value, (list, tuple)) else [value] * len(videos)
-        if len(column) != len(videos):
-            raise ValueError(f"{name} has {len(column)} entries for {len(videos)} videos")
-        columns.append(column)
-    return [_Moment(*settings) for settings in zip(videos, *columns, strict=True)]
+def _name(video: Any) -> str | None:
+    """Path or address of a video, if it has one."""
+    video = getattr(video, "_hf_encoded", video)  # a decoder of the datasets library remembers its file
+    if isinstance(video, dict):
+        video = video.get("path")
+    video = getattr(video, "name", video) if hasattr(video, "read") else video
+    return os.fsdecode(video) if isinstance(video, (str, os.PathLike)) else None
+
+
+def _checked_texts(text: Any) -> list[str]:
+    texts = [text] if isinstance(text, str) else list(text) if isinstance(text, Iterable) else []
+    if not texts or not all(isinstance(entry, str) for entry in texts):
+        raise ValueError(f"text must be a string or a list of at least one, got {text!r}")
+    return texts
+
+
+def _checked_top_k(top_k: Any) -> int | None:
+    if top_k is None:
+        return None
+    try:
+        count = 0 if isinstance(top_k, bool) else operator.index(top_k)
+    except TypeError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"top_k must be a whole number from 1, got {top_k!r}")
+    return count
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        expected = f"{', '.join(map(repr, choices[:-1]))} or {choices[-1]!r}"
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
+
+
+def _best_first(scores: list[float]) -> list[int]:
+    """Indices of the scores from the highest to the lowest; equal ones in their order."""
+    return sorted(range(len(scores)), key=lambda index: -scores[index])
 
 
 if __package__ == "ts2net":  # the installed package needs no trust_remote_code; a copy beside a checkpoint does
@@ -235,4 +440,4 @@ if __package__ == "ts2net":  # the installed package needs no trust_remote_code;
         TASK, pipeline_class=TextVideoScoringPipeline, pt_model=AutoModel, type="multimodal"
     )
 
-__all__ = ["TextVideoScoringPipeline"]
+__all__ = ["TextVideoScoringPipeline", "VideoScores"]

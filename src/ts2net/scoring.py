@@ -1,58 +1,91 @@
-"""A few texts against videos, one video at a time."""
+"""Score texts against videos in three lines of Python."""
 
-import math
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
+from .hub.loading import load_model
 from .modeling_ts2net import TS2NetModel
+from .pipeline_ts2net import TextVideoScoringPipeline, VideoScores
 from .processing_ts2net import TS2NetProcessor
 
 
-@dataclass(frozen=True)
-class TextScores:
-    """What one video scores.
+class TextVideoScorer:
+    """A model that is ready to score texts against videos.
+
+    ```python
+    from ts2net import TextVideoScorer
+
+    scorer = TextVideoScorer("me/my-ts2net")
+    for video in scorer.score(["dog.mp4", "bread.mp4"], ["a dog catches a frisbee", "a man slices bread"]):
+        print(video.video, video.scores, video.seconds)
+    ```
+
+    It is [`TextVideoScoringPipeline`] with the installed classes: code beside the weights never runs.
 
     Args:
-        scores: One a text.
-        seconds: For each text, the second of the video that it fits best.
+        model: A folder, a repository on the Hub, or a loaded model, which stays on its device.
+        processor: The processor of a loaded model.
+        revision: Branch, tag or commit of the repository. `None` is `main`.
+        dtype: Type of the weights. `"auto"` is the checkpoint's own.
+        device: Such as `"cpu"` or `"cuda:1"`. `None` is a GPU if there is one.
+
+    Raises:
+        ts2net.hub.ModelLoadingError: If the model cannot be loaded.
+        ValueError: If there is no such device, or a loaded model comes without its processor or with options of
+            loading.
     """
 
-    scores: list[float]
-    seconds: list[float]
-
-
-class Scorer:
-    """A loaded model with a few encoded texts, to hold against one video after another.
-
-    Args:
-        model: The model.
-        processor: Its processor.
-        texts: The texts.
-    """
-
-    def __init__(self, model: TS2NetModel, processor: TS2NetProcessor, texts: list[str]) -> None:
-        self.model = model.eval()
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | TS2NetModel,
+        processor: TS2NetProcessor | None = None,
+        *,
+        revision: str | None = None,
+        dtype: str | torch.dtype = "auto",
+        device: str | None = None,
+    ) -> None:
+        if isinstance(model, TS2NetModel):
+            if processor is None:
+                raise ValueError("a loaded model needs its processor: give processor")
+            if (revision, dtype, device) != (None, "auto", None):
+                raise ValueError("revision, dtype and device say how to load a model, but this one is loaded")
+        elif processor is not None:
+            raise ValueError(
+                f"the processor of {os.fspath(model)} is loaded with it: give processor with a loaded model"
+            )
+        else:
+            model, processor = load_model(model, revision=revision, dtype=dtype, device=device)
+        self.model = model
         self.processor = processor
-        with torch.no_grad():
-            self.text_embeds = model.get_text_features(**processor(text=texts).to(model.device)).pooler_output
+        self._pipeline = TextVideoScoringPipeline(model=model, processor=processor, device=model.device)
 
-    @torch.no_grad()
-    def score(self, video: Any) -> TextScores:
-        """Score every text against one video, of any kind that the processor takes.
+    def score(
+        self, videos: Any, texts: str | Sequence[str], *, on_error: str = "raise", **settings: Any
+    ) -> list[VideoScores]:
+        """Score every text against every video.
+
+        Args:
+            videos: A video, or a list or stream of them, of any kind that the processor takes.
+            texts: A text or a list of them.
+            on_error: `"raise"`, or `"skip"` to go on when a video cannot be read or scored. Its result has the error.
+            settings: Settings of the video processor (`num_frames`, `start`, `end`, ...), and `batch_size` and
+                `num_workers` of the pipeline.
+
+        Returns:
+            The result of each video, in their order.
 
         Raises:
-            ValueError: If the video can't be decoded, or the model gives something that is no number.
-            OSError: If the video can't be opened.
+            ValueError: If there is no text, or a video cannot be read or scored.
+            OSError: If a video cannot be opened.
+            TypeError: If a setting is unknown or a video is of an unknown kind.
         """
-        inputs = self.processor(videos=[video], return_metadata=True)
-        frame_times = inputs.pop("video_metadata")[0].timestamps
-        inputs = inputs.to(self.model.device)
-        frames = self.model.get_video_features(**inputs).pooler_output  # (1, T, D)
-        embeds = (self.text_embeds, frames, inputs["padding_mask_videos"])
-        scores = self.model.similarity(*embeds)[:, 0].tolist()
-        if not all(map(math.isfinite, scores)):
-            raise ValueError(f"{video}: the model's scores are not finite numbers; try another dtype")
-        best_frames = self.model.frame_cosines(*embeds)[:, 0].argmax(dim=-1).tolist()
-        return TextScores(scores, [frame_times[frame] for frame in best_frames])
+        return list(self.stream(videos, texts, on_error=on_error, **settings))
+
+    def stream(
+        self, videos: Any, texts: str | Sequence[str], *, on_error: str = "raise", **settings: Any
+    ) -> Iterator[VideoScores]:
+        """Score videos one by one, as [`TextVideoScorer.score`] does, and keep nothing."""
+        return self._pipeline.stream(videos, texts, on_error=on_error, **settings)

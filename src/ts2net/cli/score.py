@@ -2,7 +2,8 @@
 
 import contextlib
 import sys
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +14,9 @@ from ..tables import best_first, rankings, score_matrix
 from .app import ManyValuesCommand, app, hush_loading
 from .options import Device, Json, Model, Revision, Texts, WeightType
 from .output import print_json
+
+if TYPE_CHECKING:
+    from ..pipeline_ts2net import VideoScores
 
 
 @app.command(cls=ManyValuesCommand)
@@ -34,10 +38,10 @@ def score(
     dtype: WeightType = "auto",
     revision: Revision = None,
 ) -> None:
-    """Score texts against videos: the higher, the better they fit.
+    """Score texts against videos: a higher score is a better match.
 
-    A video that cannot be read is reported, the others are scored, and the exit code is 1. Code that comes with a
-    model is never run.
+    A video that cannot be read is reported and left out; the others are scored, and the exit code is 1. Code beside a
+    model's weights never runs.
 
     **Examples**
 
@@ -55,37 +59,35 @@ def score(
           "errors": [{"video": str, "error": str}]
         }
 
-    There is one result a text, in the order given, and its videos come best first. "second" is there with
-    --best-second.
+    There is one result per text, in their order, with its videos best first. "second" is there with --best-second.
     """
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
-        from ..hub.loading import load_model
-        from ..scoring import Scorer
+        from ..scoring import TextVideoScorer
 
         hush_loading()
-        scorer = Scorer(*load_model(model, revision=revision, dtype=dtype, device=device), texts)
-
+        scorer = TextVideoScorer(model, revision=revision, dtype=dtype, device=device)
         scored, errors = [], []
-        for video in _with_progress(videos):
-            try:
-                scored.append((video, scorer.score(video)))
-            except (ValueError, OSError) as error:
-                errors.append({"video": video, "error": one_line(error)})
+        results = scorer.stream(videos, texts, on_error="skip")
+        for video, result in zip(videos, _with_progress(results, len(videos)), strict=True):
+            if result.error is None:
+                scored.append((video, result))
+            else:
+                errors.append({"video": video, "error": one_line(result.error)})
                 report_error(errors[-1]["error"])
 
     names = [video for video, _ in scored]
-    scores = [[row.scores[place] for _, row in scored] for place in range(len(texts))]  # one row a text
-    seconds = [[row.seconds[place] for _, row in scored] for place in range(len(texts))] if best_second else None
+    scores = [[result.scores[index] for _, result in scored] for index in range(len(texts))]  # one row per text
+    seconds = [[result.seconds[index] for _, result in scored] for index in range(len(texts))] if best_second else None
     if as_json:
-        results = []
-        for place, text in enumerate(texts):
+        texts_as_json = []
+        for index, text in enumerate(texts):
             ranking = [
-                {"video": names[column], "score": scores[place][column]}
-                | ({} if seconds is None else {"second": seconds[place][column]})
-                for column in best_first(scores[place])[:top_k]
+                {"video": names[column], "score": scores[index][column]}
+                | ({} if seconds is None else {"second": seconds[index][column]})
+                for column in best_first(scores[index])[:top_k]
             ]
-            results.append({"text": text, "videos": ranking})
-        print_json({"model": model, "results": results, "errors": errors})
+            texts_as_json.append({"text": text, "videos": ranking})
+        print_json({"model": model, "results": texts_as_json, "errors": errors})
     elif scored:
         console = Console(highlight=False)
         if top_k is None and not best_second:
@@ -96,7 +98,7 @@ def score(
         raise typer.Exit(1)
 
 
-def _with_progress(videos: list[str]) -> Any:
+def _with_progress(results: "Iterator[VideoScores]", count: int) -> "Iterable[VideoScores]":
     console = Console(stderr=True)
-    hidden = len(videos) == 1 or not console.is_terminal
-    return track(videos, "scoring", console=console, transient=True, disable=hidden)
+    hidden = count == 1 or not console.is_terminal
+    return track(results, "scoring", count, console=console, transient=True, disable=hidden)

@@ -1,9 +1,8 @@
-"""Score texts against videos with a model's own code, as on a computer where ts2net was never installed.
+"""Score texts against videos with a model's own code, as on a computer without ts2net.
 
-Notable here: this is a script for a process of its own, in which nothing of ts2net has been imported. It reads
-`{"model", "texts", "videos"}` as JSON from standard input and writes `{"model_class", "videos"}` to standard output:
-for each video its `scores`, one a text, or the `error` that kept it from being read. If the model itself can't be
-used, it writes `{"error"}`.
+This script runs in a process of its own, which never imports ts2net. It reads `{"model", "texts", "videos"}` as JSON
+from standard input and writes `{"model_class", "videos"}` to standard output: for each video its `scores`, one per
+text, or the `error` that made it unreadable. If the model itself cannot be loaded, it writes `{"error"}`.
 """
 
 import contextlib
@@ -15,40 +14,33 @@ from typing import Any
 def main() -> None:
     """Read the task, load the model with the code beside its weights, score, write the answer."""
     task = json.load(sys.stdin)
-    with contextlib.redirect_stdout(sys.stderr):  # standard output carries the answer and nothing else
+    with contextlib.redirect_stdout(sys.stderr):  # standard output has the answer and nothing else
         try:
             answer = score(**task)
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0]  # the rest of a long explanation is advice
+            reason = str(error).strip().partition("\n")[0]  # the rest of a long message is advice
             answer = {"error": f"cannot load the model {task['model']!r}: {reason or type(error).__name__}"}
     json.dump(answer, sys.stdout)
 
 
 def score(model: str, texts: list[str], videos: list[str]) -> dict[str, Any]:
-    """Score every text against every video, one video at a time."""
-    import torch
-    from transformers import AutoModel, AutoProcessor
+    """Score every text against every video."""
+    from transformers import pipeline
 
-    processor = AutoProcessor.from_pretrained(model, trust_remote_code=True)
-    network = AutoModel.from_pretrained(model, trust_remote_code=True).eval()
-    home = type(network).__module__
-    if not home.startswith("transformers_modules.") or "ts2net" in sys.modules:
-        raise RuntimeError(f"its class comes from {home}, not from code beside the weights")
-
+    scorer = pipeline("text-video-scoring", model=model, trust_remote_code=True)
+    model_class = type(scorer.model)
+    if not model_class.__module__.startswith("transformers_modules.") or "ts2net" in sys.modules:
+        raise RuntimeError(f"its class comes from {model_class.__module__}, not from code beside the weights")
     answers: list[dict[str, Any]] = []
-    for video in videos:
-        try:
-            inputs = processor(text=texts, videos=[video], return_tensors="pt")
-        except OSError as error:
-            answers.append({"error": f"{error.filename}: {error.strerror}" if error.filename else str(error)})
-            continue
-        except ValueError as error:
+    for result in scorer.stream(videos, texts, on_error="skip"):
+        error = result.error
+        if isinstance(error, OSError) and error.filename:
+            answers.append({"error": f"{error.filename}: {error.strerror}"})
+        elif error is not None:
             answers.append({"error": str(error)})
-            continue
-        with torch.no_grad():
-            logits_per_text = network(**inputs).logits_per_text  # (texts, 1)
-        answers.append({"scores": logits_per_text[:, 0].tolist()})
-    return {"model_class": f"{home}.{type(network).__name__}", "videos": answers}
+        else:
+            answers.append({"scores": result.scores})
+    return {"model_class": f"{model_class.__module__}.{model_class.__name__}", "videos": answers}
 
 
 if __name__ == "__main__":

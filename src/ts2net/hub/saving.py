@@ -24,7 +24,7 @@ from huggingface_hub import (
 
 from .. import __version__
 from ..modeling_ts2net import TS2NetModel
-from ..pipeline_ts2net import CUSTOM_PIPELINES
+from ..pipeline_ts2net import register_in_folder
 from ..processing_ts2net import TS2NetProcessor
 from .card import make_model_card
 from .repositories import check_repo_id
@@ -169,7 +169,8 @@ def _write_all_but_card(
         (folder / name).write_bytes((_PACKAGE / name).read_bytes())
     # Written here once more, and not left to the objects: what they carry from where they were loaded, such as another
     # repository's name before `--`, must not reach the folder.
-    _update_json(folder / "config.json", {"auto_map": _MODEL_AUTO_MAP, "custom_pipelines": CUSTOM_PIPELINES})
+    _update_json(folder / "config.json", {"auto_map": _MODEL_AUTO_MAP})
+    register_in_folder(folder)
     _update_json(folder / "processor_config.json", {"auto_map": _PROCESSOR_AUTO_MAP}, {"auto_map": _VIDEO_AUTO_MAP})
     _update_json(folder / "tokenizer_config.json", {"auto_map": _PROCESSOR_AUTO_MAP})
 
