@@ -26,7 +26,7 @@ from models import ROWS, SETTINGS, make_clip
 from tables import plot, tables
 
 from ts2net.demo.checkpoint import start_from_clip
-from ts2net.parallel.pool import end_with_parent
+from ts2net.parallel.isolated import end_with_parent
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ import tarfile
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import av
@@ -23,7 +22,6 @@ from huggingface_hub.utils import WeakFileLock
 
 from support.loopback_hub import LoopbackHub
 from support.video_files import decode_from_start, encoded, write_streams, write_video
-from support.worker_jobs import square
 from ts2net.benchmarks import BENCHMARKS, Row, activitynet, didemo, motion_shapes
 from ts2net.cli import main
 from ts2net.cli import prepare as _registers_the_command  # noqa: F401
@@ -34,7 +32,7 @@ from ts2net.data.manifest import Manifest
 from ts2net.data.prepare import prepare
 from ts2net.data.shards import assign_to_shards, default_num_shards
 from ts2net.errors import one_line
-from ts2net.parallel.pool import Died, run_in_order
+from ts2net.parallel.pool import Died
 from ts2net.video_decoding_ts2net import decode_video
 from ts2net.video_sampling_ts2net import FrameSampling
 from ts2net.videos.finding import VideoFiles, match_files
@@ -519,24 +517,6 @@ def test_a_folder_holds_one_benchmark(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a bar\n")
     with pytest.raises(FileExistsError, match="holds lsmdc; folder needs a folder of its own"):
         prepare("folder", prepared, videos=tmp_path, workers=0)
-
-
-# ----------------------------------------------------------------------------------------------------------------
-# Workers
-# ----------------------------------------------------------------------------------------------------------------
-
-
-def test_a_job_that_ends_its_process_ends_no_other() -> None:
-    results = list(run_in_order([partial(square, number) for number in range(8)], workers=2))
-    assert isinstance(results.pop(5), Died)
-    assert results == [number * number for number in range(8) if number != 5]
-
-
-def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text("from ts2net.parallel.pool import run_in_order\nlist(run_in_order([print], workers=1))\n")
-    result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
-    assert "RuntimeError: no worker process could be started; a script has to keep" in result.stderr
 
 
 # ----------------------------------------------------------------------------------------------------------------

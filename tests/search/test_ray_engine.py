@@ -1,6 +1,8 @@
 """An index made on a cluster: the rows of the local engine, whatever becomes of the cluster meanwhile."""
 
 import os
+import threading
+import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ from ts2net.search.store import Store
 os.environ.setdefault("RAY_worker_niceness", "0")  # read when a node starts
 ray_engine = pytest.importorskip("ts2net.search.engines.ray")
 
-from ray.cluster_utils import Cluster  # noqa: E402  once Ray has its settings
+import ray  # noqa: E402  once it has its settings
+import ray.util.state  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402
 
 SHORT = WindowSettings(length=2.0, step=1.0, fps=2.0)
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
@@ -65,6 +69,27 @@ def test_a_machine_is_killed_and_the_index_is_that_of_one_machine(tmp_path, monk
         for name in other.keys() - {"frames", "mean"}:
             assert row[name] == other[name], name
         np.testing.assert_allclose(np.array(row["frames"]), np.array(other["frames"]), atol=2e-3)
+
+
+def sleep_for_ever(block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    time.sleep(3600)
+    return block
+
+
+def test_a_stream_of_which_nothing_comes_can_be_ended():
+    """By a private method of Ray: this tells when it is another."""
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        dataset = ray.data.range(1).map_batches(sleep_for_ever)
+        reader = threading.Thread(target=lambda: list(dataset.iter_batches()), daemon=True)
+        reader.start()
+        while not ray.util.state.list_tasks(filters=[("state", "=", "RUNNING")]):
+            time.sleep(0.2)
+        ray_engine.end_stream(dataset)
+        reader.join(timeout=60)
+        assert not reader.is_alive()
+    finally:
+        ray.shutdown()
 
 
 def test_options_of_the_other_engine_are_refused(tmp_path):

@@ -1,24 +1,18 @@
-"""Videos decoded by processes of their own: what a hostile one does to the libraries that read it happens there.
+"""Videos decoded by processes of their own, one for each video: a hostile one can harm nothing else."""
 
-Notable here: a process lives for one video and is copied from one that has imported all it needs, so that it costs
-little and nothing stays behind. It may take so much memory and no more. What it sends back are numbers.
-"""
-
-import contextlib
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..errors import one_line
+from ..parallel.isolated import CrashError, TimeLimitError
 from ..parallel.pool import available_cores
 from ..search import WindowSettings
-from ..search.decoding_workers import process_context
+from ..search.decoding_workers import ISOLATION
 from ..search.sources import VideoFile
 from ..search.streaming import DecodedWindow, decode_windows
 from ..video_decoding_ts2net import decode_video
@@ -28,9 +22,9 @@ from ..videos.broken import BrokenVideo
 from .uploads import UploadError, UploadLimits, without_folders
 
 _PATIENCE = 300.0  # seconds that a video may take
-_LONGEST_STOP = 5.0  # seconds
 _MAX_PIXELS = 4096 * 2304  # of an upload's frame: whatever is called 4K
 _MAX_MEMORY = 4 * 2**30  # bytes, beside the libraries: twice 64 frames in 4K, and what their decoder holds
+_ISOLATION = replace(ISOLATION, memory=_MAX_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -61,7 +55,7 @@ def clip_inputs(path: str, processor: TS2NetVideoProcessor, limits: UploadLimits
         UploadError: If it is no video, has frames that are too large, is too long, takes too long or too much memory,
             or ends the process that decodes it.
     """
-    arrays = _apart(path, path, _inputs, processor, limits)
+    arrays = _isolated(path, path, _inputs, processor, limits)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
@@ -77,8 +71,8 @@ def check_video(path: str, processor: TS2NetVideoProcessor, settings: WindowSett
     Raises:
         UploadError: As in [`clip_inputs`]. One that takes too long is slower than it plays.
     """
-    patience = max(_PATIENCE, limits.seconds)
-    _apart(path, path, _check_windows, processor, settings, limits, patience=patience)
+    seconds = max(_PATIENCE, limits.seconds)
+    _isolated(path, path, _check_windows, processor, settings, limits, seconds=seconds)
 
 
 def window_frames(file: VideoFile, settings: WindowSettings, processor: TS2NetVideoProcessor) -> SeenWindow:
@@ -92,7 +86,7 @@ def window_frames(file: VideoFile, settings: WindowSettings, processor: TS2NetVi
     Raises:
         UploadError: If it can't be decoded, takes too long or too much memory, or ends the process that decodes it.
     """
-    return _apart(file.video_id, file.path, _window_frames, file, settings, processor)
+    return _isolated(file.video_id, file.path, _window_frames, file, settings, processor)
 
 
 def _inputs(path: str, processor: TS2NetVideoProcessor, limits: UploadLimits) -> dict[str, Any]:
@@ -128,62 +122,36 @@ def _window_frames(_: str, file: VideoFile, settings: WindowSettings, processor:
     raise UploadError(f"can't be decoded: {first.reason if isinstance(first, BrokenVideo) else 'it has no frames'}.")
 
 
-def _apart(name: str, path: str, read: Callable[..., Any], *args: Any, patience: float = _PATIENCE) -> Any:
-    """What `read(path, *args)` returns in a process of its own, or an error that says why not.
+def _isolated(name: str, path: str, read: Callable[..., Any], *args: Any, seconds: float = _PATIENCE) -> Any:
+    """Return `read(path, *args)`, called in a process of its own.
 
     Args:
-        name: The video's, of which visitors are told the end.
-        path: Its file.
-        read: Reads it.
-        args: What else it takes.
-        patience: Seconds that it may take.
+        name: Name of the video. Visitors are shown its last part.
+        path: Path of its file.
+        read: Reads the file.
+        args: Its other arguments.
+        seconds: How long it may take.
+
+    Raises:
+        UploadError: If it fails, with a sentence for visitors.
     """
-    context = process_context()
-    pipe, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, read, path, *args), daemon=True)
-    process.start()
-    theirs.close()
     name = name.replace("\\", "/").rpartition("/")[2]
     try:
-        if not pipe.poll(patience):
-            raise UploadError(f"{name} takes too long to decode: more than {patience:,.0f} seconds.")
-        try:
-            said, value = pipe.recv()
-        except EOFError:
-            process.join(_LONGEST_STOP)
-            raise UploadError(f"{name} can't be read as a video: the process that decoded it crashed.") from None
-    finally:
-        pipe.close()
-        process.kill()  # it holds nothing that has to be put in order
-        process.join()
-    if said is not None:
-        raise UploadError(f"{name} {said}")
-    return value
+        return _ISOLATION.run(_on_one_core, read, path, *args, seconds=seconds)
+    except UploadError as error:
+        reason = str(error)
+    except TimeLimitError:
+        reason = f"takes too long to decode: more than {seconds:,.0f} seconds."
+    except CrashError:
+        reason = "can't be read as a video: the process that decoded it crashed."
+    except MemoryError:
+        reason = f"takes too much memory to decode: more than {_MAX_MEMORY / 2**30:g} GiB."
+    except Exception as error:  # of whatever library reads it
+        message = one_line(error).removeprefix(f"{path}: ")
+        reason = f"can't be read as a video: {without_folders(message, path)}."
+    raise UploadError(f"{name} {reason}")
 
 
-def _answer(pipe: Connection, read: Callable[..., Any], path: str, *args: Any) -> None:
-    """Send what is wrong with a video, and what was read of it."""
+def _on_one_core(read: Callable[..., Any], path: str, *args: Any) -> Any:
     torch.set_num_threads(1)
-    _limit_memory()
-    with contextlib.suppress(OSError):  # nobody waits for it any more
-        answer: tuple[str | None, Any]
-        try:
-            answer = None, read(path, *args)
-        except UploadError as error:
-            answer = str(error), None
-        except MemoryError:
-            answer = f"takes too much memory to decode: more than {_MAX_MEMORY / 2**30:g} GiB.", None
-        except (ValueError, OSError, RuntimeError) as error:  # torch's is a RuntimeError
-            said = one_line(error).removeprefix(f"{path}: ")
-            answer = f"can't be read as a video: {without_folders(said, path)}.", None
-        pipe.send(answer)
-
-
-def _limit_memory() -> None:
-    """Refuse this process what a video would have it take beyond reason, where the system can."""
-    with contextlib.suppress(ImportError, OSError, ValueError):
-        import resource
-
-        pages = int(Path("/proc/self/statm").read_text().split()[0])  # that the libraries have by now
-        most = pages * resource.getpagesize() + _MAX_MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    return read(path, *args)

@@ -20,7 +20,7 @@ from ..errors import one_line
 from ..explanation import Explanation, explain_frames
 from ..hub.loading import load_model
 from ..search import Hit, VideoIndex, index_videos
-from ..search.decoding_workers import get_ready
+from ..search.decoding_workers import ISOLATION
 from ..search.store import Store
 from .decoding import check_video, clip_inputs, window_frames
 from .uploads import UploadError, UploadLimits, check_room, check_upload, copy_whole, kept_path, without_folders
@@ -79,7 +79,7 @@ class Library:
         self.limits = limits
         self.uploads = uploads
         self._path = os.fspath(path)
-        get_ready()  # for the first upload, while the model is loaded
+        ISOLATION.start_server()  # for the first upload, while the model is loaded
         about = Store.open(path).about
         name, revision = (about.model, about.revision) if model is None else (model, None)
         self._model, self._processor = load_model(name, revision=revision, dtype=about.dtype, device=device)

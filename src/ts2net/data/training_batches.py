@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +117,7 @@ class TrainingBatches:
         """
         return {str(lane): list(position) for lane, position in self._positions.items()}
 
-    def batches(self, count: int) -> Iterator[dict[str, Any]]:
+    def batches(self, count: int) -> Generator[dict[str, Any], None, None]:
         """Yield the next batches. Workers end with the last of them, or when the iterator is closed.
 
         Each call reads from the start of the pass up to its position, so few long calls are better than many short

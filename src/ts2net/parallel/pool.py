@@ -1,44 +1,45 @@
-"""Jobs done side by side, their results in order, and no job able to end the others.
+"""Jobs run side by side, their results in order, no job able to end the others.
 
-Notable here: a hostile or damaged video may crash the library that reads it, and with it the whole process. The jobs
-of a pool that broke are therefore run once more, each in a process of its own, and the one that ends its process again
-is told apart from its innocent neighbours. A worker whose parent is killed ends too, instead of waiting for ever.
+A hostile or damaged video may crash the library that reads it, and the process with it. A crash breaks the whole
+pool, so its unfinished jobs run once more, each in a process of its own: the one that crashes again is told apart from
+the others. Workers end when their parent is killed.
 """
 
 import multiprocessing
 import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Generic, TypeVar
 
+from .isolated import CrashError, Isolation, end_with_parent
+
 T = TypeVar("T")
 
 
 class Died(Generic[T]):
-    """Stands for the result of a job that ended its process."""
+    """Takes the place of the result of a job that crashed its process, twice."""
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_in_order(jobs: Iterable[Callable[[], T]], workers: int) -> Generator[T | Died[T], None, None]:
-    """Runs jobs, a few ahead of the one whose result is taken.
+    """Run jobs in worker processes, a few ahead of the one whose result is taken.
 
     Args:
-        jobs: functions without arguments that can be pickled. What they raise is raised here.
-        workers: how many processes; 0 runs the jobs in this one.
+        jobs: Picklable functions without arguments. What they raise is raised here.
+        workers: Number of processes; 0 runs the jobs in this one.
 
     Yields:
         The results, in the order of the jobs.
 
     Raises:
-        RuntimeError: no worker could be started.
+        RuntimeError: If no worker can be started.
     """
     if workers == 0:
         for job in jobs:
@@ -64,7 +65,7 @@ def run_in_order(jobs: Iterable[Callable[[], T]], workers: int) -> Generator[T |
 
 
 def _start(workers: int) -> ProcessPoolExecutor:
-    # Spawned, for a forked process inherits the locks of threads it doesn't have, PyTorch's and FFmpeg's among them.
+    # Spawned: a forked process inherits the locks of threads that it doesn't have, PyTorch's and FFmpeg's among them.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_prepare_worker)
     try:
         pool.submit(os.getpid).result()
@@ -78,18 +79,6 @@ def _start(workers: int) -> ProcessPoolExecutor:
 def _prepare_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal: the parent decides
     end_with_parent()
-
-
-def end_with_parent() -> None:
-    """Let this process end when its parent does, also when that is killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 def _submit(pool: ProcessPoolExecutor, job: Callable[[], T]) -> "Future[T | Died[T]]":
@@ -108,18 +97,19 @@ def _broke(future: "Future[T | Died[T]]") -> bool:
 def _each_alone(
     waiting: "deque[tuple[Callable[[], T], Future[T | Died[T]]]]", workers: int
 ) -> "deque[tuple[Callable[[], T], Future[T | Died[T]]]]":
-    """Runs those jobs again that a pool was lost with, so that only their own process can end with them."""
+    """Run the jobs that a broken pool left unfinished again, each in a process that nothing else can crash."""
 
     def run(job: Callable[[], T], future: "Future[T | Died[T]]") -> "Future[T | Died[T]]":
         if not _broke(future):
             return future
-        with _start(1) as pool:
-            again = _submit(pool, job)
-            if not _broke(again):
-                return again
-        died: Future[T | Died[T]] = Future()
-        died.set_result(Died())
-        return died
+        again: Future[T | Died[T]] = Future()
+        try:
+            again.set_result(Isolation().run(job))
+        except CrashError:
+            again.set_result(Died())
+        except Exception as error:
+            again.set_exception(error)
+        return again
 
     with ThreadPoolExecutor(workers) as threads:
         futures = list(threads.map(run, *zip(*waiting, strict=True)))

@@ -21,7 +21,7 @@ from ..modeling_ts2net import TS2NetModel
 from ..parallel.pool import available_cores
 from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
-from .decoding_workers import get_ready
+from .decoding_workers import ISOLATION
 from .encoding import WindowEncoder
 from .engines import assembling, local
 from .fingerprint import fingerprint
@@ -132,7 +132,7 @@ def index_videos(
     if engine == "ray":
         device = "cpu"  # of this process, which only hands the model on
     elif workers != 0:
-        get_ready()  # while the model is loaded
+        ISOLATION.start_server()  # while the model is loaded
 
     store = Store.open(out) if Store.exists(out) else None
     if store is None and not found.videos and not found.broken:

@@ -1,13 +1,12 @@
 """The steps of a run as the loader that Trainer walks through, epoch by epoch.
 
-Notable here: Trainer takes up a run in the middle of an epoch by skipping the numbers of the steps that were done. So
-the loader's data set is those numbers, and the batches come, one a number, from readers that began at their saved
-positions: nothing is decoded to be thrown away. Readers run on from one epoch to the next.
+Trainer resumes in the middle of an epoch by skipping the numbers of the steps that were done. So the loader's data set
+is those numbers, and each comes with the next batch of readers that began at their saved positions: nothing is decoded
+to be thrown away. The readers run on from one epoch to the next.
 """
 
-import queue
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -17,17 +16,17 @@ Batch = dict[str, Any]
 
 
 class EpochSteps(Dataset):
-    """The numbers of the steps of an epoch; each comes with the next batch of the run.
+    """The steps of an epoch by number; each item is the next batch of the run, whatever its number.
 
     Args:
-        steps_per_epoch: How many.
-        open_batches: Opens the batches of the rest of the run. It is called when the first one is wanted.
+        steps_per_epoch: Number of steps.
+        open_batches: Called once, when the first batch is taken. Returns a generator of the batches that are left.
     """
 
-    def __init__(self, steps_per_epoch: int, open_batches: Callable[[], Iterator[Batch]]) -> None:
+    def __init__(self, steps_per_epoch: int, open_batches: Callable[[], Generator[Batch, None, None]]) -> None:
         self._steps_per_epoch = steps_per_epoch
         self._open_batches = open_batches
-        self._batches: Iterator[Batch] | None = None
+        self._batches: Generator[Batch, None, None] | None = None
 
     def __len__(self) -> int:
         return self._steps_per_epoch
@@ -40,7 +39,7 @@ class EpochSteps(Dataset):
     def close(self) -> None:
         """End the readers."""
         if self._batches is not None:
-            self._batches.close()  # type: ignore[attr-defined]
+            self._batches.close()
             self._batches = None
 
 
@@ -55,50 +54,13 @@ def step_loader(steps: EpochSteps) -> DataLoader:
     )
 
 
-def read_ahead(batches: Iterator[Batch], prepare: Callable[[Batch], Batch]) -> Iterator[Batch]:
-    """Have the next batch ready: joined from its workers' parts, and prepared, while the device works on this one.
-
-    Args:
-        batches: To read from, in a thread of its own.
-        prepare: Called on each batch in that thread.
-
-    Yields:
-        The prepared batches. An exception of the thread is raised where its batch would have come.
-    """
-    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(maxsize=1)
-    stopped = threading.Event()
-
-    def put(item: Batch | BaseException | None) -> bool:
-        while not stopped.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def read() -> None:
-        try:
-            for batch in batches:
-                if not put(prepare(batch)):
-                    break
-            else:
-                put(None)
-        except BaseException as error:
-            put(error)
-        finally:
-            batches.close()  # type: ignore[attr-defined]
-
-    thread = threading.Thread(target=read, name="read-ahead", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        thread.join()
+def prepare_each(
+    batches: Generator[Batch, None, None], prepare: Callable[[Batch], Batch]
+) -> Generator[Batch, None, None]:
+    """Yield each batch as `prepare` returns it, and close `batches` at the end."""
+    with closing(batches):
+        for batch in batches:
+            yield prepare(batch)
 
 
 def _only(batches: list[Batch]) -> Batch:

@@ -8,7 +8,7 @@ Notable here:
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from ..data.training_batches import TrainingBatches
 from ..evaluation.retrieval import evaluate_retrieval
 from ..hub import push_to_hub, save_hub_folder
 from ..modeling_ts2net import TS2NetModel
+from ..parallel.read_ahead import read_ahead
 from ..processing_ts2net import TS2NetProcessor
 from .arguments import TS2NetTrainingArguments
 from .card import CardDetails, training_card
@@ -62,7 +63,7 @@ from .monitoring import (
     too_many_broken,
 )
 from .optimisation import LogitScaleLimit, freeze_lower_layers, split_off_clip, without_scales
-from .steps import Batch, EpochSteps, read_ahead, step_loader
+from .steps import Batch, EpochSteps, prepare_each, step_loader
 
 if TYPE_CHECKING:
     import datasets
@@ -195,8 +196,10 @@ class TS2NetTrainer(Trainer):
         self._positions = self._batches.positions
         batches = self._batches
 
-        def open_batches() -> Iterator[Batch]:
-            return read_ahead(batches.batches(run_steps - self.state.global_step), self._to_device_early)
+        def open_batches() -> Generator[Batch, None, None]:
+            # The next batch is joined from its workers' parts and prepared while the device works on this one.
+            batches_left = batches.batches(run_steps - self.state.global_step)
+            return read_ahead(prepare_each(batches_left, self._to_device_early), capacity=1)
 
         self._steps = EpochSteps(steps_per_epoch, open_batches)
         return step_loader(self._steps)

@@ -4,17 +4,17 @@ Notable here: an engine is a function from files to videos, and knows nothing of
 loop, another may do on a cluster: the stages are `decode_windows`, `WindowEncoder.encode` and `Assembler`.
 """
 
-import queue
 import threading
 from collections import defaultdict
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from functools import partial
 
-from ..decoding_workers import Decode, decode_all
+from ...parallel.read_ahead import read_ahead
+from ..decoding_workers import decode_all
 from ..encoding import WindowEncoder
 from ..sources import VideoFile
-from ..streaming import Decoded, DecodedWindow, EndOfVideo, decode_windows
+from ..streaming import DecodedWindow, EndOfVideo, decode_windows
 from ..windows import WindowSettings
 from .assembling import Assembler, Outcome, Progress
 
@@ -56,7 +56,11 @@ def encode_videos(
     if workers == 0:
         stream = (decoded for file in files for decoded in decode(file))
     else:
-        stream = _ahead(files, decode, workers, 2 * batch_size)
+        stop = threading.Event()
+        # A worker that is starting can't be stopped; it ends by itself.
+        stream = read_ahead(
+            decode_all(files, decode, workers, stop), 2 * batch_size, interrupt=stop.set, join_seconds=1.0
+        )
     with closing(stream):
         for decoded in stream:
             if isinstance(decoded, DecodedWindow):
@@ -78,36 +82,3 @@ def encode_videos(
     for windows in waiting.values():
         if windows:
             yield from encode(windows)
-
-
-def _ahead(files: Sequence[VideoFile], decode: Decode, workers: int, count: int) -> Generator[Decoded, None, None]:
-    """What the workers decode, read by a thread up to `count` items ahead of the one that is taken."""
-    items: queue.Queue[Decoded | Exception | None] = queue.Queue(count)
-    stop = threading.Event()
-
-    def put(item: Decoded | Exception | None) -> None:
-        while not stop.is_set():
-            try:
-                return items.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def read() -> None:
-        try:
-            with closing(decode_all(files, decode, workers, stop)) as stream:
-                for item in stream:
-                    put(item)
-            put(None)
-        except Exception as error:  # raised where the items are taken
-            put(error)
-
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    try:
-        while (item := items.get()) is not None:
-            if isinstance(item, Exception):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join(timeout=1)  # not for longer: it may be waiting for the first worker to start, and ends by itself

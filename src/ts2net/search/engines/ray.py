@@ -15,9 +15,7 @@ import math
 import os
 import pickle
 import platform
-import queue
 import threading
-import time
 from collections import defaultdict, deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -31,8 +29,9 @@ import torch
 
 from ...errors import one_line
 from ...parallel.pool import available_cores
+from ...parallel.read_ahead import read_ahead
 from ...videos.broken import BrokenVideo
-from ..decoding_workers import Decode, decode_all, get_ready
+from ..decoding_workers import ISOLATION, Decode, decode_all
 from ..encoding import WindowEncoder
 from ..sources import VideoFile
 from ..streaming import Decoded, DecodedWindow, EndOfVideo, decode_windows
@@ -128,7 +127,7 @@ class _Decoder:
         self._decode = decode
         self._files: deque[VideoFile] = deque()
         self._decoded: Generator[Decoded, None, None] | None = None
-        get_ready()  # before there is a file
+        ISOLATION.start_server()  # before there is a file
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         for file in _unpack(block):
@@ -226,60 +225,38 @@ def _connected(address: str | None) -> Iterator[None]:
 def _stream(
     files: list[VideoFile], settings: WindowSettings, encoder: WindowEncoder, batch_size: int
 ) -> Generator[Any, None, None]:
-    """What comes from the cluster, read by a thread, so that it is seen when nothing does.
+    """Yield what comes from the cluster, read by a thread, to notice when nothing comes.
 
     Raises:
         _StalledError: If a machine was lost, and nothing has come for a while.
         ray.exceptions.RayError: If Ray fails.
     """
     dataset = _dataset(files, settings, encoder, batch_size)
-    items: queue.Queue[Any] = queue.Queue(4 * batch_size)
-    stop = threading.Event()
-
-    def put(item: Any) -> None:
-        while not stop.is_set():
-            try:
-                return items.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def read() -> None:
-        try:
-            for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-                for item in _unpack(block):
-                    put(item)
-                if stop.is_set():
-                    return
-            put(None)
-        except Exception as error:  # raised where the items are taken
-            put(error)
-
     machines = _machines()
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    try:
-        last = time.monotonic()
-        while True:
-            try:
-                item = items.get(timeout=1.0)
-            except queue.Empty:
-                lost = machines.keys() - _machines().keys()
-                if lost and time.monotonic() - last > _PATIENCE:
-                    raise _StalledError(f"nothing comes since {len(lost)} of its machines are lost") from None
-                continue
-            if item is None:
-                return
-            if isinstance(item, Exception):
-                raise item
-            yield item
-            last = time.monotonic()
-    finally:
-        stop.set()
-        # Ray's own thread has to be out of Ray before the connection goes, or it may take this process with it. There
-        # is no public way to end a stream of which nothing comes. What fails here adds nothing to what has failed.
-        with suppress(Exception):
-            dataset._synchronize_progress_bar()
-        reader.join(timeout=10)
+
+    def check_machines(idle_seconds: float) -> None:
+        lost = machines.keys() - _machines().keys()
+        if lost and idle_seconds > _PATIENCE:
+            raise _StalledError(f"nothing comes since {len(lost)} of its machines are lost")
+
+    items = (
+        item for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow") for item in _unpack(block)
+    )
+    # Ray's own thread must be out of Ray before the connection goes, or it may crash this process.
+    return read_ahead(
+        items,
+        4 * batch_size,
+        interrupt=partial(end_stream, dataset),
+        on_idle=check_machines,
+        join_seconds=10.0,
+    )
+
+
+def end_stream(dataset: Any) -> None:
+    """End the stream of a dataset, also if nothing comes of it. Ray has no public way."""
+    shut_down_executor = dataset._synchronize_progress_bar
+    with suppress(Exception):  # it adds nothing to what has failed before
+        shut_down_executor()
 
 
 def _dataset(files: list[VideoFile], settings: WindowSettings, encoder: WindowEncoder, batch_size: int) -> Any:
