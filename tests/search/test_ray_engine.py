@@ -21,7 +21,6 @@ os.environ.setdefault("RAY_worker_niceness", "0")  # read when a node starts
 ray_engine = pytest.importorskip("ts2net.search.engines.ray")
 
 import ray  # noqa: E402  once it has its settings
-import ray.util.state  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
 SHORT = WindowSettings(length=2.0, step=1.0, fps=2.0)
@@ -71,20 +70,27 @@ def test_a_machine_is_killed_and_the_index_is_that_of_one_machine(tmp_path, monk
         np.testing.assert_allclose(np.array(row["frames"]), np.array(other["frames"]), atol=2e-3)
 
 
-def sleep_for_ever(block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    time.sleep(3600)
-    return block
-
-
-def test_a_stream_of_which_nothing_comes_can_be_ended():
+def test_a_stream_of_which_nothing_comes_any_more_can_be_ended():
     """By a private method of Ray: this tells when it is another."""
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+
+    def sleep_at_the_last(block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:  # a closure is sent by value
+        if block["id"][0] == 7:
+            time.sleep(3600)
+        return block
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
-        dataset = ray.data.range(1).map_batches(sleep_for_ever)
-        reader = threading.Thread(target=lambda: list(dataset.iter_batches()), daemon=True)
+        dataset = ray.data.range(8, override_num_blocks=8).map_batches(sleep_at_the_last)
+        first_came = threading.Event()
+
+        def read() -> None:
+            for _ in dataset.iter_batches(batch_size=None):
+                first_came.set()
+
+        reader = threading.Thread(target=read, daemon=True)
         reader.start()
-        while not ray.util.state.list_tasks(filters=[("state", "=", "RUNNING")]):
-            time.sleep(0.2)
+        assert first_came.wait(timeout=120)
+        assert reader.is_alive()
         ray_engine.end_stream(dataset)
         reader.join(timeout=60)
         assert not reader.is_alive()

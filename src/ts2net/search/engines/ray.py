@@ -95,7 +95,7 @@ def encode_videos(
             with _connected(address), closing(_stream(list(left.values()), settings, encoder, batch_size)) as stream:
                 for item in stream:
                     window, frames = item if isinstance(item, tuple) else (item, None)
-                    if window.name not in left:
+                    if window.video_id not in left:
                         continue  # what was lost with a machine may come again with what wasn't
                     outcome: Outcome | None
                     if isinstance(window, DecodedWindow):
@@ -104,10 +104,10 @@ def encode_videos(
                     elif isinstance(window, EndOfVideo):
                         outcome = assembler.add_end(window)
                     else:
-                        assembler.forget(window.name)
+                        assembler.forget(window.video_id)
                         outcome = window
                     if outcome is not None:
-                        del left[window.name]
+                        del left[window.video_id]
                         yield outcome
         except (ray.exceptions.RayError, _StalledError) as error:
             reason = one_line(error)
@@ -253,7 +253,10 @@ def _stream(
 
 
 def end_stream(dataset: Any) -> None:
-    """End the stream of a dataset, also if nothing comes of it. Ray has no public way."""
+    """End the stream of a dataset, also while nothing comes of it, once its first block has come.
+
+    Ray has no public way.
+    """
     shut_down_executor = dataset._synchronize_progress_bar
     with suppress(Exception):  # it adds nothing to what has failed before
         shut_down_executor()
