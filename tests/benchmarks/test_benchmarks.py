@@ -3,8 +3,10 @@
 import ast
 import json
 import logging
+import pickle
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,11 @@ EVENTS = {
         "sentences": ["A young woman is seen in a room.", " She dances around."],
     },
     "v_ehGHCYKzyZ8": {"duration": 61.7, "timestamps": [[0, 61.7]], "sentences": ["The man mows."]},
+}
+MSVD_CAPTIONS = {
+    "-4wsuPCjDBc_5_15": [["a", "squirrel", "is", "eating", "a", "peanut"], ["a", "squirrel", "eats"]],
+    "-7KMZQEsJW4_205_208": [["bathing", "a", "dog"]],
+    "-8y1Q0rA3n8_108_115": [["a", "man", "runs"], ["a", "man", "runs"]],
 }
 DIDEMO_MOMENTS = [
     {"annotation_id": 1, "video": "12@N02_34_ef.mov", "description": "the dog jumps", "times": [[0, 0], [0, 1]]}
@@ -96,6 +103,12 @@ GENUINE: dict[str, dict[str, Any]] = {
         "test_list.txt": "56@N00_78_ab.avi\n",
         "test_data.json": DIDEMO_MOMENTS,
     },
+    "msvd": {
+        "train_list.txt": "-4wsuPCjDBc_5_15\n",
+        "val_list.txt": "-7KMZQEsJW4_205_208",
+        "test_list.txt": "-8y1Q0rA3n8_108_115\n",
+        "raw-captions.pkl": pickle.dumps(MSVD_CAPTIONS),
+    },
 }
 
 EXPECTED: dict[tuple[str, str], list[Row]] = {
@@ -128,6 +141,9 @@ EXPECTED: dict[tuple[str, str], list[Row]] = {
     ],
     ("didemo", "val"): [Row("12@N02_34_ef.mov", ("the dog jumps it runs away",), 0.0, 31.0)],
     ("didemo", "test"): [Row("56@N00_78_ab.avi", ("first time we see the sea",), 0.0, 31.0)],
+    ("msvd", "train"): [Row("-4wsuPCjDBc_5_15", ("a squirrel is eating a peanut", "a squirrel eats"))],
+    ("msvd", "val"): [Row("-7KMZQEsJW4_205_208", ("bathing a dog",))],
+    ("msvd", "test"): [Row("-8y1Q0rA3n8_108_115", ("a man runs", "a man runs"))],
 }
 
 
@@ -192,6 +208,7 @@ def test_a_split_needs_its_own_files_only(name: str, split: str, tmp_path: Path)
         ("lsmdc", 12, 32, "test"),
         ("activitynet", 64, 64, "val"),
         ("didemo", 64, 64, "test"),
+        ("msvd", 12, 32, "test"),
         ("motion_shapes", 4, 26, "test"),
     ],
 )
@@ -200,6 +217,7 @@ def test_defaults_are_those_of_the_recipe(name: str, frames: int, words: int, ev
     benchmark = ALL_BENCHMARKS[name]
     assert (benchmark.num_frames, benchmark.max_words, benchmark.fps) == (frames, words, 1.0)
     assert benchmark.evaluation_split == evaluation
+    assert benchmark.clock == ("seconds" if name == "motion_shapes" else "released")
     assert benchmark.name == name
 
 
@@ -279,6 +297,47 @@ def test_an_array_that_is_no_list_is_refused(
     else:
         np.save(folder / "train_list.npy", content, allow_pickle=True)
     assert message in the_error(folder, "vatex", "train")
+    assert not (folder / "hostile").exists()
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_msvd_captions_are_read_from_any_kind_of_pickle(protocol: int, annotations: Callable[..., Path]) -> None:
+    """And from JSON, with words or whole sentences."""
+    folder = annotations("msvd", {"raw-captions.pkl": pickle.dumps(MSVD_CAPTIONS, protocol)})
+    assert list(BENCHMARKS["msvd"].rows(folder, "train")) == EXPECTED["msvd", "train"]
+    (folder / "raw-captions.pkl").unlink()
+    sentences = {video_id: [" ".join(words) for words in captions] for video_id, captions in MSVD_CAPTIONS.items()}
+    write(folder / "raw-captions.json", sentences | {"-7KMZQEsJW4_205_208": [["bathing", "a", "dog"]]})
+    for split in ("train", "val", "test"):
+        assert list(BENCHMARKS["msvd"].rows(folder, split)) == EXPECTED["msvd", split]
+
+
+SHARED = ["word"] * 1000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (pickle.dumps({"a": [Hostile()]}), "holds more than dictionaries, lists and texts (opcode "),
+        (pickle.dumps({"a": defaultdict(list)}), "save it as JSON, raw-captions.json"),
+        (pickle.dumps({"a": [SHARED] * 1000}), "not a pickle: a list or a dictionary stands in several places"),
+        (pickle.dumps(MSVD_CAPTIONS)[:-20], "not a pickle: "),
+        (b"\x80\x04\x8d\xff\xff\xff\xff\xff\x00\x00\x00a.", "not a pickle: "),
+        (b"r\xff\xff\xff\xff.", "not a pickle: "),
+        (b"]]e.", "not a pickle: "),
+        (b"no pickle", "not a pickle: "),
+        (b"", "not a pickle: "),
+        (pickle.dumps([]), ": expected an object, found []"),
+        (pickle.dumps({"-4wsuPCjDBc_5_15": [["a", None]]}), "[0]: expected a string, found None"),
+    ],
+)
+def test_a_pickle_is_never_run(
+    content: bytes, message: str, annotations: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it take more memory than the file, whatever it claims to need."""
+    folder = annotations("msvd", {"raw-captions.pkl": content})
+    monkeypatch.chdir(folder)
+    assert message in the_error(folder, "msvd", "train")
     assert not (folder / "hostile").exists()
 
 
@@ -364,10 +423,11 @@ def with_id(name: str, video_id: str) -> tuple[str, dict[str, Any], str]:
         return "test", {file: lsmdc_line(FILM, "He runs.") + lsmdc_line(video_id, "Rain.")}, f"{file}:2"
     if name == "activitynet":
         return "train", {"train_ids.json": ["v_ehGHCYKzyZ8", video_id]}, "train_ids.json: [1]"
-    return "train", {"train_list.txt": f"12@N02_34_ef.mov\n{video_id}\n"}, "train_list.txt:2"
+    first = {"didemo": "12@N02_34_ef.mov", "msvd": "-4wsuPCjDBc_5_15"}[name]
+    return "train", {"train_list.txt": f"{first}\n{video_id}\n"}, "train_list.txt:2"
 
 
-LISTS = ("msrvtt", "msrvtt test", "vatex", "lsmdc", "lsmdc test", "activitynet", "didemo")
+LISTS = ("msrvtt", "msrvtt test", "vatex", "lsmdc", "lsmdc test", "activitynet", "didemo", "msvd")
 
 
 @pytest.mark.parametrize(
@@ -394,6 +454,7 @@ def test_an_id_that_stands_twice_is_refused(listed: str, annotations: Callable[.
         "lsmdc test": FILM,
         "activitynet": "v_ehGHCYKzyZ8",
         "didemo": "12@N02_34_ef.mov",
+        "msvd": "-4wsuPCjDBc_5_15",
     }[listed]
     split, files, where = with_id(listed, first)
     name = listed.split()[0]

@@ -5,6 +5,7 @@ The ids and sentences are made up; how many there are, and what a file has besid
 
 import itertools
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,15 +76,25 @@ def write_didemo(folder: Path) -> None:
         (folder / f"{split}_data.json").write_text(json.dumps(moments))
 
 
+def write_msvd(folder: Path) -> None:
+    """One file of captions, as words; how many a video has differs."""
+    ids = [f"{number:011d}_0_10" for number in range(1_970)]
+    captions = {video_id: [["a", "man", str(k)] for k in range(18 + n % 63)] for n, video_id in enumerate(ids)}
+    (folder / "raw-captions.pkl").write_bytes(pickle.dumps(captions))
+    for split, start, end in [("train", 0, 1_200), ("val", 1_200, 1_300), ("test", 1_300, 1_970)]:
+        (folder / f"{split}_list.txt").write_text("\n".join(ids[start:end]) + "\n")
+
+
 WRITERS = {
     "msrvtt": write_msrvtt,
     "vatex": write_vatex,
     "lsmdc": write_lsmdc,
     "activitynet": write_activitynet,
     "didemo": write_didemo,
+    "msvd": write_msvd,
 }
 
-# Videos and captions of each split, as the released loaders count them.
+# Videos and captions of each split, as the released loaders count them; None is not published.
 PUBLISHED = {
     ("msrvtt", "train"): (9_000, 180_000),
     ("msrvtt", "train_7k"): (7_010, 140_200),
@@ -98,6 +109,9 @@ PUBLISHED = {
     ("didemo", "train"): (8_395, 8_395),
     ("didemo", "val"): (1_065, 1_065),
     ("didemo", "test"): (1_004, 1_004),
+    ("msvd", "train"): (1_200, None),
+    ("msvd", "val"): (100, None),
+    ("msvd", "test"): (670, None),
 }
 
 
@@ -114,11 +128,12 @@ def test_splits_have_the_published_size(splits: tuple[str, dict[str, list[Row]]]
     """The registry holds annotation files against these numbers, too."""
     name, rows_of = splits
     for split, rows in rows_of.items():
-        counts = (len(rows), sum(len(row.captions) for row in rows))
-        assert counts == PUBLISHED[name, split]
+        num_videos, num_captions = PUBLISHED[name, split]
+        assert len(rows) == num_videos
+        assert num_captions in (sum(len(row.captions) for row in rows), None)
         published = ANNOTATED[name].splits[split]
-        assert published.num_videos in (counts[0], None)
-        assert published.num_captions == counts[1]
+        assert published.num_videos in (num_videos, None)
+        assert published.num_captions == num_captions
 
 
 def test_splits_follow_the_published_protocol(splits: tuple[str, dict[str, list[Row]]]) -> None:
@@ -130,6 +145,7 @@ def test_splits_follow_the_published_protocol(splits: tuple[str, dict[str, list[
         "vatex": tuple(f"caption {n} of {row.video_id}" for n in range(10)),
         "lsmdc": ("SOMEONE does 0.",),
         "activitynet": ("One. Two.",),
+        "msvd": tuple(f"a man {k}" for k in range(18 + 1_300 % 63)),
         "didemo": ("moment 0 moment 1 moment 2",),
     }
     assert row.captions == captions[name]

@@ -1,4 +1,4 @@
-"""The benchmarks of the TS2-Net paper and a synthetic one: rows of video and captions, and how they are reported.
+"""The benchmarks of the TS2-Net paper, MSVD and a synthetic one: rows of videos and captions, and their protocols.
 
 Importing this needs nothing but the standard library, so that annotation files can be read anywhere.
 """
@@ -9,6 +9,7 @@ from .captions import CaptionReader
 from .didemo import DIDEMO
 from .lsmdc import LSMDC
 from .msrvtt import MSRVTT
+from .msvd import MSVD
 from .rows import COLUMN_TYPES, Row
 from .vatex import VATEX
 
@@ -22,7 +23,7 @@ MOTION_SHAPES = RenderedBenchmark(
 )
 
 BENCHMARKS: dict[str, Benchmark] = {
-    benchmark.name: benchmark for benchmark in (MSRVTT, VATEX, LSMDC, ACTIVITYNET, DIDEMO, MOTION_SHAPES)
+    benchmark.name: benchmark for benchmark in (MSRVTT, VATEX, LSMDC, ACTIVITYNET, DIDEMO, MSVD, MOTION_SHAPES)
 }
 """All benchmarks by name."""
 

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .captions import CaptionReader
 from .rows import Row
@@ -24,6 +24,7 @@ class Benchmark:
         num_frames: The most frames of a video.
         max_words: The most tokens of a text, the start and the end token included.
         fps: Frames a second that those of a video are chosen from.
+        clock: What a second is, as in [`FrameSampling`]: `"seconds"`, or `"released"`, which published figures use.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Benchmark:
     num_frames: int
     max_words: int
     fps: float = 1.0
+    clock: Literal["seconds", "released"] = "seconds"
 
     @property
     def split_names(self) -> tuple[str, ...]:
@@ -94,6 +96,7 @@ class AnnotatedBenchmark(Benchmark):
             usual one first.
     """
 
+    clock: Literal["seconds", "released"] = "released"
     splits: Mapping[str, Split]
     file_names: Callable[[str], Sequence[str]] = _id_alone
 
