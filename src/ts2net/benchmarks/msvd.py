@@ -25,10 +25,10 @@ def read(videos_file: Path, captions_file: Path, captions: CaptionReader) -> Ite
             raise ValueError(f"{location}: video {video_id!r} has no caption in {captions_file}")
         entry = f"{captions_file}: {video_id}"
         sentences = field(words_of, video_id, list, str(captions_file))
-        texts = [
-            captions.read(_sentence(value, f"{entry}[{n}]"), f"{entry}[{n}]") for n, value in enumerate(sentences)
-        ]
-        yield Row(video_id, tuple(itertools.chain.from_iterable(texts)))
+        texts: list[str] = []
+        for number, value in enumerate(sentences):
+            texts += captions.read(_sentence(value, f"{entry}[{number}]"), f"{entry}[{number}]")
+        yield Row(video_id, tuple(texts))
 
 
 def _sentence(value: object, location: str) -> str:
