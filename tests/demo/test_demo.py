@@ -77,13 +77,13 @@ def test_demo_goes_the_whole_way(demo: tuple[Path, str]) -> None:
     scores = model(**processor(text=[test[0].caption], videos=videos)).logits_per_text[0]
     page = (out / "index.html").read_text()
     first_answer = page.split("<h2>")[1]
-    shown = re.findall(r'class="score">(-?[\d.]+)</span>\s*<span class="dim">([\w-]+)<', first_answer)
+    shown = re.findall(r'class="ts-number">(-?[\d.]+)</b>\s*<span class="ts-quiet ts-small">([\w-]+)<', first_answer)
     best = scores.argsort(descending=True)[:3].tolist()
     assert [name for _, name in shown] == [test[place].video_id for place in best]
     assert [float(score) for score, _ in shown] == pytest.approx(scores[best].tolist(), abs=0.0051)
     assert page.count("<h2>") == 6
     assert page.count("<video") == 18
-    assert page.count("<figure") == 18 * 4
+    assert page.count("<li><img") == 18 * 4
 
 
 def test_another_query_is_answered_without_training_again(demo: tuple[Path, str]) -> None:

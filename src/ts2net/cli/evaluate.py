@@ -16,7 +16,7 @@ from rich.text import Text
 
 from .. import __version__
 from ..benchmarks import BENCHMARKS, Benchmark
-from ..errors import one_line
+from ..errors import needs_extra, one_line
 from ..files import write_whole
 from .app import app, hush_loading
 from .options import BatchSize, Device, Revision, WeightType, check_output, named_values
@@ -141,10 +141,13 @@ def evaluate(
         check_output("--json", json_file, "a file for the results")
     known = BENCHMARKS.get(benchmark)
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
-        from ..data.loading import NAMES, load_benchmark, read_manifest
-        from ..evaluation.retrieval import evaluate_retrieval
-        from ..hub.loading import load_model
-        from ..parallel.distributed import MainProcessError
+        with needs_extra("train", "evaluation"):
+            import accelerate  # noqa: F401  the processes need it later
+
+            from ..data.loading import NAMES, load_benchmark, read_manifest
+            from ..evaluation.retrieval import evaluate_retrieval
+            from ..hub.loading import load_model
+            from ..parallel.distributed import MainProcessError
 
         if benchmark not in NAMES:
             raise typer.BadParameter(f"there is no {benchmark!r}, only {', '.join(NAMES)}", param_hint="BENCHMARK")
@@ -249,11 +252,8 @@ def _parse_data(benchmark: str, data: list[str] | None) -> dict[str, Any]:
 @contextlib.contextmanager
 def _processes(device: str | None) -> Iterator["PartialState"]:
     """The processes that a launcher started, or this one."""
-    try:
-        from accelerate import PartialState
-    except ImportError:
-        raise ImportError("evaluation needs the library accelerate: pip install 'ts2net[train]'") from None
     import torch
+    from accelerate import PartialState
 
     # Accelerate joins processes without a GPU only if it is told that they have none.
     has_gpu = torch.accelerator.current_accelerator(check_available=True) is not None

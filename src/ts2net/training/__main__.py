@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ..errors import one_line, report_error
+from ..errors import needs_extra, one_line, report_error
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -22,13 +22,15 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 if it failed, 2 if the command line or the recipe is wrong.
     """
     try:
-        from datasets.exceptions import DatasetsError
-        from safetensors import SafetensorError
+        with needs_extra("train", "training"):
+            import accelerate  # noqa: F401  without it transformers would fail later, in words of its own
+            from datasets.exceptions import DatasetsError
+            from safetensors import SafetensorError
 
-        from .command_line import parse
-        from .trainer import TS2NetTrainer
+            from .command_line import parse
+            from .trainer import TS2NetTrainer
     except ImportError as error:
-        return _fail(f"{error.name} is missing: pip install 'ts2net[train]'")
+        return _fail(str(error))
     from ..data.lanes import DataLoadingError
     from ..parallel.distributed import MainProcessError
     from .monitoring import EvaluationError, NonFiniteError, TooManyBrokenVideosError
