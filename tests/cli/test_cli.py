@@ -346,6 +346,7 @@ def test_convert_clip_makes_a_folder_that_scores(run: Run, workshop: Workshop, t
     model = TS2NetModel.from_pretrained(tmp_path / "out")
     assert (model.config.num_frames, model.config.vision_config.shift_layers) == (3, [1, 2])
     assert model.config.matching_kind == "mean"
+    assert TS2NetProcessor.from_pretrained(tmp_path / "out").video_processor.clock == "seconds"
     state = model.state_dict()
     assert all(
         torch.equal(state[name], tensor)
@@ -374,7 +375,9 @@ def test_convert_original_takes_the_tokenizer_from_elsewhere(run: Run, tmp_path:
     assert not (tmp_path / "out").exists()
     assert run(*args, tmp_path / "right").code == 0
     assert TS2NetModel.from_pretrained(tmp_path / "out").config.padding_mode == "released"
-    assert TS2NetProcessor.from_pretrained(tmp_path / "out").tokenizer.model_max_length == 77
+    processor = TS2NetProcessor.from_pretrained(tmp_path / "out")
+    assert processor.tokenizer.model_max_length == 77
+    assert processor.video_processor.clock == "released"  # it was trained with such seconds
 
 
 @pytest.mark.parametrize(

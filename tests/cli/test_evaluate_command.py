@@ -1,6 +1,7 @@
 """The command `ts2net evaluate`: the table, the file, the card, and what it refuses before any work."""
 
 import csv
+import dataclasses
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ from huggingface_hub import HfApi
 from support.evaluation_split import CAPTIONS, NUM_TEXTS, NUM_VIDEOS, clip, split
 from support.loopback_hub import LoopbackHub
 from support.tiny_models import tiny_model, tiny_processor
+from ts2net import TS2NetProcessor
+from ts2net.benchmarks import BENCHMARKS
 from ts2net.cli import evaluate, main  # noqa: F401  the command is there once its file is imported
 from ts2net.data.prepare import prepare
 from ts2net.evaluation.retrieval import evaluate_retrieval
@@ -225,6 +228,23 @@ def test_the_models_own_training_decides_frames_and_words(run: Run, tmp_path: Pa
         written = json.loads(file.read_text())
         assert (written["num_frames"], written["max_words"]) == lengths
         assert f"{lengths[0]} frames, {lengths[1]} words" in done.out
+
+
+def test_a_benchmark_is_evaluated_by_its_own_clock(run: Run, model: Path, tmp_path: Path, monkeypatch):
+    """Published figures come from frames that are counted, not timed; other data keep the model's own seconds."""
+    prepare("motion_shapes", tmp_path / "shapes", splits=["test"], num_clips=4, workers=0)
+    clocks = []
+
+    def note_clock(_model: object, _dataset: object, processor: TS2NetProcessor, **_: object) -> None:
+        clocks.append(processor.video_processor.clock)
+        raise ValueError("noted")
+
+    monkeypatch.setattr("ts2net.evaluation.retrieval.evaluate_retrieval", note_clock)
+    for clock in ("seconds", "released"):
+        benchmark = dataclasses.replace(BENCHMARKS["motion_shapes"], clock=clock)
+        monkeypatch.setitem(BENCHMARKS, "motion_shapes", benchmark)
+        assert "noted" in run("evaluate", model, "motion_shapes", tmp_path / "shapes").err
+    assert clocks == ["seconds", "released"]
 
 
 def test_any_dataset_with_its_own_column_names(run: Run, model: Path, expected: dict, tmp_path: Path):

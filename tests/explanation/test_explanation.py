@@ -1,6 +1,7 @@
 """Where a model looked: what is shown is what the model was given, weighed and chose."""
 
 import io
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,16 @@ def test_a_moment_of_a_video(video: bytes) -> None:
     model = tiny_model()
     moment = explain(model, tiny_processor(model.config), video, TEXTS, start=1, end=2)
     assert moment.seconds == (1, 2)
+
+
+def test_the_seconds_of_a_moment_are_those_of_a_player() -> None:
+    """Also for a model that was trained with the seconds of the released code, of 11 frames here."""
+    model = tiny_model()
+    processor = tiny_processor(model.config)
+    processor.video_processor.clock = "released"
+    video = encoded(frames=48, fps=Fraction(12000, 1001), size=(64, 48), container="mp4")
+    assert explain(model, processor, video, TEXTS, start=3, end=3).seconds == pytest.approx([35 * 1001 / 12000])
+    assert explain(model, processor, video, TEXTS).seconds[1] == pytest.approx(11 * 1001 / 12000)
 
 
 def test_frames_that_were_chosen_elsewhere(video: bytes) -> None:

@@ -99,6 +99,17 @@ def test_a_recipe_agrees_with_its_benchmark(name: str, tmp_path: Path):
     assert settings.training.metric_for_best_model == "text_to_video_R@1"
 
 
+def test_a_recipe_takes_the_seconds_of_its_benchmark(tmp_path: Path):
+    """The paper's benchmarks count frames as the released code does; a clock on the command line has the last word."""
+    for name in recipe_names():
+        clock = "seconds" if name == "motion_shapes" else "released"
+        line = ["--recipe", name, *REQUIRED, "--output_dir", str(tmp_path)]
+        assert parse(line).training.clock == clock
+        assert parse([*line, "--clock", "seconds"]).training.clock == "seconds"
+    with pytest.raises(ValueError, match="clock must be 'seconds' or 'released', got 'frames'"):
+        arguments(tmp_path, clock="frames")
+
+
 def test_help_names_every_recipe(capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit) as exit_:
         parse(["--help"])

@@ -15,6 +15,7 @@ from transformers import AutoModel
 from support.spread_training import assert_same_weights
 from support.streamed_data import clip
 from support.tiny_models import tiny_clip, tiny_tokenizer
+from ts2net import TS2NetProcessor
 from ts2net.training.__main__ import main
 from ts2net.training.command_line import parse
 from ts2net.training.preparation import prepare_run
@@ -22,6 +23,7 @@ from ts2net.training.preparation import prepare_run
 RECIPE = """
 benchmark: folder
 num_frames: 6
+clock: released
 max_words: 16
 global_batch_size: 4
 num_train_epochs: 2
@@ -79,6 +81,7 @@ def test_a_run_from_a_clip_to_a_hub_folder(line: list[str], clip_folder: Path, t
     run = tmp_path / "run"
     model = AutoModel.from_pretrained(run)
     assert (model.config.num_frames, model.config.vision_config.shift_stride) == (6, 5)
+    assert TS2NetProcessor.from_pretrained(run).video_processor.clock == "released"  # as it was trained
     steps = [entry for entry in history(run) if "loss" in entry]
     assert [entry["step"] for entry in steps] == [*range(1, 2 * (24 // 4) + 1)]
     card = ModelCard.load(run / "README.md")

@@ -91,7 +91,7 @@ def window_frames(file: VideoFile, settings: WindowSettings, processor: TS2NetVi
 
 def _inputs(path: str, processor: TS2NetVideoProcessor, limits: UploadLimits) -> dict[str, Any]:
     _check_frame(path, limits)
-    inputs = processor([path])
+    inputs = processor([path], clock="seconds")  # as the windows of an index have it
     return {name: inputs[name].numpy() for name in ("pixel_values_videos", "padding_mask_videos")}
 
 

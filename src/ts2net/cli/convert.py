@@ -55,7 +55,7 @@ def convert_original(
     from ..conversion import convert_original_checkpoint
 
     hush_loading()
-    _save(convert_original_checkpoint(source, **overrides), tokenizer, destination)
+    _save(convert_original_checkpoint(source, **overrides), tokenizer, destination, clock="released")
 
 
 @convert_app.command("clip")
@@ -118,7 +118,7 @@ def _check_destination(folder: Path, overwrite: bool) -> None:
         raise FileExistsError(f"the folder {folder} is not empty: give another, or --overwrite to replace its model")
 
 
-def _save(model: Any, tokenizer: str, folder: Path, base_model: str | None = None) -> None:
+def _save(model: Any, tokenizer: str, folder: Path, base_model: str | None = None, clock: str = "seconds") -> None:
     from ..hub import make_model_card, save_hub_folder
     from ..processing_ts2net import TS2NetProcessor
 
@@ -126,6 +126,7 @@ def _save(model: Any, tokenizer: str, folder: Path, base_model: str | None = Non
         processor = TS2NetProcessor.from_clip(tokenizer, model.config, trust_remote_code=False)
     except Exception as error:
         raise ValueError(f"cannot load the tokenizer {tokenizer!r}: {one_line(error)}") from error
+    processor.video_processor.clock = clock
     end_of_text = model.config.text_config.eos_token_id
     # 2 stands in old configurations of CLIP, where the end of a text is the token with the highest id.
     if end_of_text not in (2, processor.tokenizer.eos_token_id):

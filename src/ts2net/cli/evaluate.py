@@ -160,6 +160,8 @@ def evaluate(
         with _processes(device) as state:
             device = str(state.device) if state.num_processes > 1 else device
             loaded, processor = load_model(model, revision=revision, dtype=dtype, device=device)
+            if known:
+                processor.video_processor.clock = known.clock
             num_frames = num_frames or processor.video_processor.num_frames
             max_words = max_words or _max_words(processor, known)
             try:

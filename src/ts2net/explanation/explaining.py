@@ -81,14 +81,16 @@ def explain(
         processor: Its processor.
         video: A video of any kind that the processor takes.
         texts: At least one.
-        start: Seconds at which a moment of the video begins.
+        start: Seconds at which a moment of the video begins, by the clock of a player.
         end: Seconds at which it ends.
 
     Raises:
         ValueError: If there is no text, the video can't be decoded, or the scores are not finite.
         OSError: If the video can't be opened.
     """
-    inputs = processor.video_processor([video], start=start, end=end, return_metadata=True)
+    # A moment is one that a player or an index shows, whatever seconds the model was trained with.
+    clock = None if start is None and end is None else "seconds"
+    inputs = processor.video_processor([video], start=start, end=end, clock=clock, return_metadata=True)
     seconds = inputs.pop("video_metadata")[0].timestamps
     name = os.fspath(video) if isinstance(video, (str, os.PathLike)) else "the video"  # which may be megabytes
     return _explain_inputs(model, processor, inputs, seconds, texts, name)

@@ -208,7 +208,7 @@ class VideoIndex:
         _check_k(k)
         _, processor = self._encoder
         moment: dict[str, Any] = {name: value for name, value in (("start", start), ("end", end)) if value is not None}
-        inputs = processor(videos=[video], **moment)
+        inputs = processor(videos=[video], clock="seconds", **moment)  # as the windows of an index have it
         return self.search_inputs(inputs, k, exact=exact, path=path, metadata=metadata)
 
     @torch.inference_mode()

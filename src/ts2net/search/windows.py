@@ -1,7 +1,8 @@
 """Where a long video is cut: overlapping windows, so that what is found is a moment and not a film.
 
-Notable here: a window's frames lie on its own grid, which begins at its start. They are the very frames that
-`processor(video, start=..., end=...)` takes of the moment.
+Notable here: a window's frames lie on its own grid, which begins at its start: those on screen at `start`,
+`start + 1 / fps`, ... before its end, by the seconds of a player. The processor takes the same by its clock
+`"seconds"`, and one more where the grid meets the end of a moment, which it includes.
 """
 
 import math

@@ -35,6 +35,8 @@ class TS2NetTrainingArguments(TrainingArguments):
         gradient_cache_chunk_size: Pairs that a process encodes at a time. The gradient is that of the whole batch, in
             the memory of a chunk and the time of one more forward pass. `None` encodes the batch at once.
         num_frames: Frames of a video, at most; shorter ones are padded. `None` takes the model's.
+        clock: What a second of a video is, `"seconds"` or `"released"`; the trained model's processor keeps it. `None`
+            takes the benchmark's, or else the processor's.
         max_words: Tokens of a text, at most, the start and the end token included; shorter ones are padded.
         shuffle_buffer: Encoded videos that are held in memory for shuffling, over all processes. The batch is read in
             lanes, at most 64, and each shuffles its own share of the buffer: of 4096 a lane's next video is drawn
@@ -79,6 +81,13 @@ class TS2NetTrainingArguments(TrainingArguments):
     )
     num_frames: int | None = field(
         default=None, metadata={"help": "Frames of a video, at most; not given, the model's number."}
+    )
+    clock: str | None = field(
+        default=None,
+        metadata={
+            "help": "What a second of a video is: seconds, or released, as in the released code; not given, the "
+            "benchmark's."
+        },
     )
     max_words: int = field(default=32, metadata={"help": "Tokens of a text, at most, start and end included."})
     shuffle_buffer: int = field(
@@ -155,6 +164,8 @@ class TS2NetTrainingArguments(TrainingArguments):
                 raise ValueError(f"{name} must be at least {least}, got {value}")
         if not 0 <= self.max_broken_share <= 1:
             raise ValueError(f"max_broken_share must lie between 0 and 1, got {self.max_broken_share}")
+        if self.clock not in (None, "seconds", "released"):
+            raise ValueError(f"clock must be 'seconds' or 'released', got {self.clock!r}")
         if self.clip_learning_rate < 0:
             raise ValueError(f"clip_learning_rate must be 0 or more, got {self.clip_learning_rate}")
         if self.gradient_accumulation_steps != 1:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import yaml
 from transformers import HfArgumentParser
 
+from ..benchmarks import BENCHMARKS
 from ..named_values import json_or_text, parse_named_values
 from .arguments import TS2NetTrainingArguments
 
@@ -137,6 +138,8 @@ def parse(args: Sequence[str]) -> Settings:
     ]:
         if not value:
             raise ValueError(f"--{name} is missing: {actions[name].help}")
+    if training.clock is None and data.benchmark in BENCHMARKS:
+        training.clock = BENCHMARKS[data.benchmark].clock
     return Settings(
         model,
         data,

@@ -120,6 +120,8 @@ class TS2NetTrainer(Trainer):
         ]:
             if not isinstance(thing, kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, got a {type(thing).__name__}")
+        if args.clock is not None:
+            processing_class.video_processor.clock = args.clock  # type: ignore[union-attr]  # checked above
         if args.num_frames is None:
             args.num_frames = model.config.num_frames
         if args.num_frames > model.config.num_frames:
