@@ -10,11 +10,14 @@ from PIL import Image
 
 from support.tiny_models import tiny_model, tiny_processor
 from support.video_files import write_video
+from ts2net.app.explaining import explain_window
 from ts2net.cli import main
 from ts2net.cli.explain import _file_name
 from ts2net.explanation import explain
 from ts2net.explanation.figure import draw_explanation
 from ts2net.hub import save_hub_folder
+from ts2net.hub.loading import load_model
+from ts2net.search import VideoIndex, WindowSettings, index_videos
 
 TEXTS = ["a dog", "a cat on a mat"]
 
@@ -189,3 +192,38 @@ def test_a_picture_does_not_show_where_the_video_was() -> None:
     assert _file_name("https://user:secret@host/folder/clip.mp4?token=secret#t=3") == "clip.mp4"
     assert _file_name("https://host") == "https"
     assert _file_name("what?.mp4") == "what?.mp4"
+
+
+def test_a_moment_of_an_index_is_explained_from_the_frames_that_were_indexed(
+    run: Run, model: Path, video: Path, tmp_path: Path
+) -> None:
+    index_videos(video, model, tmp_path / "index", settings=WindowSettings(2, 1, 2), workers=0, device="cpu")
+    network, processor = load_model(model, device="cpu")
+    opened = VideoIndex.open(tmp_path / "index", model=network, processor=processor)
+    hit = opened.search(TEXTS[0], 1)[0]
+    video_id, explanation = explain_window(opened, hit.window, TEXTS, network, processor)
+    assert video_id == hit.video_id
+    assert explanation.scores[0] == pytest.approx(hit.score, rel=1e-2)  # the index keeps half the digits
+    assert explanation.seconds == pytest.approx([hit.start + number / 2 for number in range(4)])
+    args = ["--index", tmp_path / "index", "-t", *TEXTS, "-o"]
+    assert run(*args, tmp_path / "index.png", "--window", hit.window).code == 0
+    assert read(tmp_path / "index.png") == draw_explanation(explanation, title=video.name).tobytes()
+    failed = run(*args, tmp_path / "no.png", "--window", "none")
+    assert (failed.code, failed.err.count("\n")) == (1, 1)
+    assert "there is no window 'none'" in failed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--index", "x"], "with both --index and --window"),
+        (["--window", "x"], "with both --index and --window"),
+        (["--model", "x"], "name --model and --video, or --index and --window"),
+        (["--index", "x", "--window", "y", "--video", "z"], "leave out --video, --start and --end"),
+        (["--index", "x", "--window", "y", "--start", "1"], "leave out --video, --start and --end"),
+    ],
+)
+def test_either_a_video_or_a_moment_of_an_index_is_explained(run: Run, arguments: list[str], words: str) -> None:
+    failed = run("-t", "a dog", "-o", "why.png", *arguments)
+    assert failed.code == 2
+    assert words in " ".join(failed.err.replace("│", " ").split())

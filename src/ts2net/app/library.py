@@ -10,19 +10,20 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import one_line
-from ..explanation import Explanation, explain_frames
+from ..explanation import Explanation
 from ..hub.loading import load_model
 from ..search import Hit, VideoIndex, index_videos
 from ..search.decoding_workers import ISOLATION
 from ..search.store import Store
-from .decoding import check_video, clip_inputs, window_frames
+from .decoding import check_video, clip_inputs
+from .explaining import explain_window
 from .uploads import UploadError, UploadLimits, check_room, check_upload, copy_whole, kept_path, without_folders
 
 _MOST_LOOKED_THROUGH = 4096  # moments, for some of videos whose names fit
@@ -127,10 +128,7 @@ class Library:
         except LookupError:
             raise ValueError("This moment is no longer in the index: search again.") from None
         with self._without_folders(found.video_id):
-            file = replace(self._index.open_video(found.video_id), start=found.start, end=found.end)
-            seen = window_frames(file, self._index.about.windows, self._processor.video_processor)
-            with self._computing:
-                return found.video_id, explain_frames(self._model, self._processor, seen.frames, seen.seconds, [text])
+            return explain_window(self._index, window, [text], self._model, self._processor, self._computing)
 
     def add(self, upload: str | None) -> str:
         """Add an uploaded video to the index.

@@ -10,17 +10,26 @@ import typer
 
 from ..files import whole_file
 from .app import ManyValuesCommand, app, hush_loading
-from .options import Device, Model, Revision, Texts, WeightType, check_output, time_option
+from .options import Device, OptionalWeightType, Revision, Texts, check_output, time_option
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @app.command(cls=ManyValuesCommand)
 def explain(
-    model: Model,
-    video: Annotated[str, typer.Option("--video", "-v", help="Path or address of the video.")],
     texts: Texts,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="PNG", help="The picture to make.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="A model's folder, or a repository on the Hub.", show_default="the index's own"
+        ),
+    ] = None,
+    video: Annotated[str | None, typer.Option("--video", "-v", help="Path or address of the video.")] = None,
+    index: Annotated[str | None, typer.Option("--index", help="Explain a moment of this index, not a video.")] = None,
+    window: Annotated[
+        str | None, typer.Option("--window", help='The moment: "window" in the JSON of ts2net search.')
+    ] = None,
     start: Annotated[float | None, time_option("Where a moment of the video begins, in seconds or as 20:08.")] = None,
     end: Annotated[float | None, time_option("Where it ends.")] = None,
     shifted: Annotated[
@@ -33,7 +42,7 @@ def explain(
         ),
     ] = None,
     device: Device = None,
-    dtype: WeightType = "auto",
+    dtype: OptionalWeightType = None,
     revision: Revision = None,
 ) -> None:
     """Draw where the model looked in a video for some texts.
@@ -46,7 +55,10 @@ def explain(
         ts2net explain --model demo/model --video a.mp4 --text "a dog catches a frisbee" --out why.png
 
         ts2net explain -m me/my-ts2net -v a.mp4 -t "rain" --start 20:08 --end 20:20 --shifted -o why.png
+
+        ts2net explain --index my-index --window 5e1c0f6a9b3d2784-000006 --text "rain" --out why.png
     """
+    _check_source(model, video, index, window, start is not None or end is not None)
     _check_out(out)
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints
         from ..explanation import explain as explain_video
@@ -56,11 +68,37 @@ def explain(
         if font is not None:
             read_font(font)
         hush_loading()
-        network, processor = load_model(model, revision=revision, dtype=dtype, device=device)
-        explanation = explain_video(network, processor, video, texts, start=start, end=end)
+        if index is not None and window is not None:
+            from ..app.explaining import explain_window
+            from ..search.index import VideoIndex
+
+            about = VideoIndex.open(index).about
+            if model is None:
+                model, revision = about.model, about.revision
+            network, processor = load_model(model, revision=revision, dtype=dtype or about.dtype, device=device)
+            opened = VideoIndex.open(index, model=network, processor=processor)
+            video, explanation = explain_window(opened, window, texts, network, processor)
+        else:
+            assert model is not None
+            assert video is not None
+            network, processor = load_model(model, revision=revision, dtype=dtype or "auto", device=device)
+            explanation = explain_video(network, processor, video, texts, start=start, end=end)
         picture = draw_explanation(explanation, title=_file_name(video), shifted=shifted, font=font)
     with whole_file(out) as partial:
         picture.save(partial, "PNG")
+
+
+def _check_source(model: str | None, video: str | None, index: str | None, window: str | None, times: bool) -> None:
+    """Check that either a model and a video are named, or an index and one of its windows."""
+    if (index is None) != (window is None):
+        raise typer.BadParameter("name a moment of an index with both --index and --window", param_hint="--index")
+    if index is None and (model is None or video is None):
+        raise typer.BadParameter("name --model and --video, or --index and --window", param_hint="--video")
+    if index is not None and (video is not None or times):
+        raise typer.BadParameter(
+            "a window of an index has its own video, start and end: leave out --video, --start and --end",
+            param_hint="--index",
+        )
 
 
 def _file_name(video: str) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ..errors import report_error
 from .app import app, hush_loading
-from .options import BatchSize, Device, DType, Json, Revision, Workers
+from .options import BatchSize, Device, Json, OptionalWeightType, Revision, Workers
 from .output import print_json
 
 if TYPE_CHECKING:
@@ -68,12 +68,7 @@ def index(
     workers: Workers = None,
     batch_size: BatchSize = 16,
     device: Device = None,
-    dtype: Annotated[
-        DType | None,
-        typer.Option(
-            help="Type of the weights; auto is the checkpoint's own.", show_default="the index's, or else auto"
-        ),
-    ] = None,
+    dtype: OptionalWeightType = None,
     revision: Revision = None,
     engine: Annotated[
         Literal["local", "ray"],

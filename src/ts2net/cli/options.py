@@ -24,6 +24,12 @@ Device = Annotated[
 ]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 WeightType = Annotated[DType, typer.Option("--dtype", help="Type of the weights; auto is the checkpoint's own.")]
+OptionalWeightType = Annotated[
+    DType | None,
+    typer.Option(
+        "--dtype", help="Type of the weights; auto is the checkpoint's own.", show_default="the index's, or else auto"
+    ),
+]
 Revision = Annotated[
     str | None, typer.Option(help="Branch, tag or commit of the model's repository.", show_default="main")
 ]

@@ -51,7 +51,7 @@ def drawn_frames(explanation: Explanation, text: int = 0, format: Literal["JPEG"
 
 
 def draw_frame(explanation: Explanation, frame: int, text: int = 0, min_side: int = 160) -> Image.Image:
-    """Draw a frame with its selected patches outlined, and below it a bar for its weight.
+    """Draw a frame with its selected patches outlined, and a bar for its weight below it.
 
     Args:
         explanation: Of the video.

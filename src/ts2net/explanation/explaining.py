@@ -1,8 +1,8 @@
-"""Where a model looked: the frames it saw of a video, how much each weighed for a text, which patches it kept, and
-which it took from the frame before or after.
+"""Where a model looked: the frames it saw of a video, the weight of each for a text, and the patches that it selected
+or shifted.
 
-Notable here: the frames are what the model was given, after resizing and cropping, so that an outlined patch is the
-patch it chose. Every number comes from the model's own forward pass and matching; nothing is estimated afterwards.
+The frames are the model's input, after resizing and cropping, so an outlined patch is the very patch that was
+selected. Every number comes from the model's own forward pass and matching; nothing is estimated afterwards.
 """
 
 import math
@@ -19,7 +19,7 @@ from ..processing_ts2net import TS2NetProcessor
 from ..video_processing_ts2net import TS2NetVideoProcessor
 
 Box = tuple[int, int, int, int]
-"""Left, top, right and bottom in pixels; the last two are just outside."""
+"""Left, top, right and bottom in pixels; right and bottom are exclusive."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,16 +28,16 @@ class Explanation:
 
     Args:
         texts: The texts.
-        scores: What the video scores for each: the model's `logits_per_text`.
+        scores: The video's score for each text: the model's `logits_per_text`.
         frames: The sampled frames as the model saw them, `(T, H, W, 3)`, uint8 RGB.
-        seconds: When each is shown, from the start of the video.
-        weights: How much each frame weighs in each score, `(Q, T)`. They sum to 1 over the frames. (With
-            `padding_mode="released"` and fewer frames than the model's, padding frames may have a part of it.)
-        selected_tokens: The patches of each frame that went on to the temporal encoder beside [CLS], `(T, K)`, counted
-            from 1 along the rows. `K` is 0 for a model without selection.
+        seconds: Time of each frame from the start of the video.
+        weights: Weight of each frame in each score, `(Q, T)`. They sum to 1 over the frames. (With
+            `padding_mode="released"` and fewer frames than the model takes, padding frames may have a part of it.)
+        selected_tokens: The patches of each frame that the temporal encoder reads beside [CLS], `(T, K)`, counted
+            from 1 row by row. `K` is 0 for a model without selection.
         patch_size: Side of a patch in pixels.
-        shifts: Where the `N` patches of each frame come from in the layers that shift, `(T, N)`: -1 is the frame
-            before, 1 the frame after, 0 the frame itself. `None` for a model that shifts no whole tokens.
+        shifts: Source of the `N` patches of each frame in the layers that shift, `(T, N)`: -1 for the frame before, 1
+            for the frame after, 0 for the frame itself. `None` for a model that shifts no whole tokens.
     """
 
     texts: tuple[str, ...]
@@ -50,11 +50,11 @@ class Explanation:
     shifts: np.ndarray | None = None
 
     def selected_boxes(self, frame: int) -> list[Box]:
-        """Where the selected patches of a frame are."""
+        """The boxes of the selected patches of a frame."""
         return patch_boxes(self.selected_tokens[frame].tolist(), self.frames.shape[2], self.patch_size)
 
     def shifted_boxes(self, frame: int, source: int) -> list[Box]:
-        """Where the patches are that a frame takes from the one before it, for `source=-1`, or after it, for 1.
+        """The boxes of the patches that a frame takes from the frame before it (`source=-1`) or after it (`source=1`).
 
         Raises:
             ValueError: If the model shifts no whole tokens.
@@ -74,15 +74,15 @@ def explain(
     start: float | None = None,
     end: float | None = None,
 ) -> Explanation:
-    """Score texts against one video, and keep what the scores are made of.
+    """Score texts against one video, and keep what the scores consist of.
 
     Args:
-        model: The model. It is put into evaluation mode, in which nothing is random.
+        model: The model. It is set to evaluation mode, in which nothing is random.
         processor: Its processor.
         video: A video of any kind that the processor takes.
-        texts: At least one.
-        start: Seconds at which a moment of the video begins, by the clock of a player.
-        end: Seconds at which it ends.
+        texts: At least one text.
+        start: Seconds at which a moment of the video begins, as a player shows them.
+        end: Seconds at which the moment ends.
 
     Raises:
         ValueError: If there is no text, the video can't be decoded, or the scores are not finite.
@@ -103,14 +103,14 @@ def explain_frames(
     seconds: Sequence[float],
     texts: Sequence[str],
 ) -> Explanation:
-    """Do what [`explain`] does with frames that were chosen and made small elsewhere, such as those of an index.
+    """Explain frames that were sampled and resized before, such as those of an index. See [`explain`].
 
     Args:
-        model: As in [`explain`], as are the next and `texts`.
-        processor: Its processor. It only scales and normalises.
-        frames: At the size that the model takes, uint8 of shape `(T, 3, H, W)`.
-        seconds: When each comes on screen.
-        texts: At least one.
+        model: The model. It is set to evaluation mode.
+        processor: Its processor, which only scales and normalises here.
+        frames: uint8 of shape `(T, 3, H, W)`, at the size that the model takes.
+        seconds: Time of each frame.
+        texts: At least one text.
 
     Raises:
         ValueError: If there is no text, there are no frames or not as many as seconds, or the scores are not finite.
@@ -136,7 +136,7 @@ def _explain_inputs(
     texts: Sequence[str],
     name: str,
 ) -> Explanation:
-    """Explain a video that is ready for the model."""
+    """Explain a video that the processor has prepared."""
     model.eval()
     tokens = processor(text=list(texts)).to(model.device)
     pixels, mask = inputs["pixel_values_videos"].to(model.device), inputs["padding_mask_videos"].to(model.device)
@@ -159,11 +159,11 @@ def _explain_inputs(
 
 
 def patch_boxes(tokens: Sequence[int], frame_width: int, patch_size: int) -> list[Box]:
-    """Where tokens are on a frame.
+    """The boxes of tokens on a frame.
 
     Args:
-        tokens: Places of patches in a frame's tokens: [CLS] is 0, and patches follow row by row.
-        frame_width: Of the frame that the model sees, in pixels.
+        tokens: Indices of patches in a frame's tokens: [CLS] is 0, and patches follow row by row.
+        frame_width: Width of the frame that the model sees, in pixels.
         patch_size: Side of a patch in pixels.
     """
     columns = frame_width // patch_size
@@ -176,7 +176,7 @@ def _shifts(model: TS2NetModel, mask: torch.Tensor) -> np.ndarray | None:
     config = model.config.vision_config
     if config.shift_kind != "token" or not config.shift_layers:
         return None
-    # Let the model's own shift move, in place of tokens, the numbers of the frames that they are in.
+    # Instead of tokens, let the model's own shift move the number of the frame that each token belongs to.
     numbers = torch.arange(mask.shape[1], device=mask.device)[None, :, None, None]
     numbers = numbers.expand(1, -1, config.num_patches + 1, 1)  # (1, T with padding, N + 1, 1)
     moved = TS2NetShift(config)(numbers, mask if model.config.padding_mode == "masked" else None)

@@ -1,9 +1,8 @@
-"""An explanation as one picture: the frames in rows, and under each how much it weighs for every text.
+"""An explanation as one picture: the frames in rows, and below each its weight for every text.
 
-Notable here: it is made of pictures that stand beside or below each other, so that each part is drawn without knowing
-where it will stand. Frames and outlines are the same for all texts, so they are drawn once, and the texts' bars stand
-under them, all on one scale. Colours never speak alone: texts are numbered, and shifted patches have arrows. Letters
-are those of Pillow's own font; for a text with others, a font is looked for on the machine.
+The picture is put together from smaller ones, side by side or one below the other, so each part is drawn without
+knowing its position. Nothing is told by colour alone: texts are numbered, and shifted patches have arrows. Texts are
+written in Pillow's own font, or in an installed font if that has more of their characters.
 """
 
 import contextlib
@@ -21,23 +20,23 @@ from .explaining import Box, Explanation
 Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont
 
-_FRAME_SIDE = 224  # pixels of the longer side of a frame that is shown, or somewhat less
-_MIN_PATCH_SIDE = 8  # of a patch that is shown, so that an outline leaves something of it to see
+_FRAME_SIDE = 224  # pixels of the longer side of a drawn frame, at most
+_MIN_PATCH_SIDE = 8  # of a drawn patch, so that an outline leaves some of it visible
 _MIN_TILE_WIDTH = 150
-_MIN_COLUMNS, _MAX_COLUMNS = 6, 8  # of a picture that has frames for more rows than one
-_MIN_CONTENT_WIDTH = 760  # else a text over a few frames would be a column of words
+_MIN_COLUMNS, _MAX_COLUMNS = 6, 8  # of a picture with more than one row
+_MIN_CONTENT_WIDTH = 760  # room for the texts above only a few frames
 _MARGIN, _GAP, _NEAR = 28, 16, 8
 _LARGE, _MIDDLE, _SMALL = 20, 16, 14  # sizes of letters
 _CHIP = 26  # side of the square with a text's number
 _BAR_HEIGHT, _PERCENT_WIDTH = 10, 52
 
 _PAPER, _INK, _FADED, _TRACK = (255, 255, 255), (27, 27, 32), (98, 98, 108), (232, 232, 236)
-# Okabe and Ito's colours, which every kind of eye tells apart, without those that are too light for white digits.
+# The colours of Okabe and Ito, which colour-blind people can tell apart, without those too light for white digits.
 _TEXT_COLORS: tuple[Color, ...] = ((0, 114, 178), (213, 94, 0), (0, 140, 100), (170, 80, 140), (90, 90, 90))
 _BEFORE_COLOR, _AFTER_COLOR = (0, 200, 255), (255, 60, 220)
 _TINT = 0.35  # of its colour on a shifted patch
 
-# Fonts with many letters, as systems name their files. No one has all, so the one that has most of a text draws it.
+# Fonts with many characters, by the file names of common systems. A text is drawn with the one that has most of it.
 _FONT_FILES = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -53,7 +52,7 @@ _FONT_FILES = (
     "Nirmala.ttc",
     "LeelawUI.ttf",
 )
-_NO_CHARACTER = "\U0010ffff"  # so a font draws it as it draws all that it lacks
+_NO_CHARACTER = "\U0010ffff"  # drawn as a font draws every character that it lacks
 
 
 def draw_explanation(
@@ -63,21 +62,21 @@ def draw_explanation(
     shifted: bool = False,
     font: str | os.PathLike[str] | None = None,
 ) -> Image.Image:
-    """Draw what a model saw of a video, and what each frame weighed for each text.
+    """Draw what a model saw of a video, and the weight of each frame for each text.
 
-    The frames come with their times and with the selected patches outlined. Under a frame every text has a bar, whose
-    length is the frame's weight over the largest in the picture. The heaviest frame of a text has a darker bar.
+    Each frame has its time below it, and its selected patches are outlined. Below a frame every text has a bar, whose
+    length is the frame's weight relative to the largest weight in the picture. The frame with the largest weight for a
+    text has a darker bar.
 
     Args:
         explanation: Of the video and the texts.
-        title: A line above them, such as the video's name.
-        shifted: Also mark the patches that come from the frame before and from the frame after, in the layers that
-            shift.
-        font: A font file for the title and the texts, or the name of an installed one. Otherwise one is taken that
-            has their letters; a letter that no font here has is drawn as a box.
+        title: A line above the texts, such as the video's name.
+        shifted: Also mark the patches that layers with token shift take from the frame before or after.
+        font: A font file for the title and the texts, or the name of an installed font. By default an installed font
+            that has their characters; a character that no font has is drawn as a box.
 
     Returns:
-        The picture, RGB: up to 8 frames wide, about 2000 pixels, and as high as it takes.
+        The picture, RGB: up to 8 frames or about 2000 pixels wide, and as high as needed.
 
     Raises:
         ValueError: If `shifted` is asked for and the model shifts no whole tokens, or `font` is no font.
@@ -97,8 +96,8 @@ def read_font(file: str | os.PathLike[str], size: int = _LARGE) -> Font:
     """Read a font file.
 
     Args:
-        file: Its path, or the name alone of one that is installed.
-        size: Of the letters, in pixels.
+        file: Its path, or the file name of an installed font.
+        size: Of the characters, in pixels.
 
     Raises:
         ValueError: If there is no such font.
@@ -131,9 +130,9 @@ def _texts(explanation: Explanation, fonts: "_Fonts", width: int) -> Image.Image
 
 
 def _frames(explanation: Explanation, shifted: bool) -> Image.Image:
-    """All frames, in rows as even as they can be."""
+    """All frames, in rows of nearly equal length."""
     tiles = [_tile(explanation, frame, shifted) for frame in range(len(explanation.frames))]
-    # Once a strip of many frames fits a page, it is illegible.
+    # A single row of many frames would be too small to see.
     most = min(max(math.ceil(math.sqrt(3 * len(tiles))), _MIN_COLUMNS), _MAX_COLUMNS)
     rows = math.ceil(len(tiles) / most)
     columns = math.ceil(len(tiles) / rows)
@@ -141,7 +140,7 @@ def _frames(explanation: Explanation, shifted: bool) -> Image.Image:
 
 
 def _tile(explanation: Explanation, frame: int, shifted: bool) -> Image.Image:
-    """A frame, its time, and a bar a text."""
+    """A frame with its time and one bar for each text."""
     picture = _frame(explanation, frame, shifted)
     longest = float(explanation.weights.max())
     lines = [_label(clock(explanation.seconds[frame]), _SMALL, _INK)]
@@ -150,17 +149,17 @@ def _tile(explanation: Explanation, frame: int, shifted: bool) -> Image.Image:
         before = [_label(str(number + 1), _SMALL, _color(number))] if len(explanation.weights) > 1 else []
         after = _label(f"{100 * weight:.1f} %", _SMALL, _INK if is_heaviest else _FADED, width=_PERCENT_WIDTH)
         room = max(picture.width, _MIN_TILE_WIDTH) - sum(label.width + _NEAR for label in [*before, after])
-        share = weight / longest if longest > 0 else 0.0  # a model may give all weight to padding
+        share = weight / longest if longest > 0 else 0.0  # all weight may be on padding
         bar = _bar(room, after.height, share, _color(number) if is_heaviest else _light(_color(number)))
         lines.append(_beside([*before, bar, after], _NEAR))
     return _below([picture, _below(lines, 0)], 4)
 
 
 def _frame(explanation: Explanation, frame: int, shifted: bool) -> Image.Image:
-    """A frame at the size it is shown, with its patches marked."""
+    """A frame at its size in the picture, with its patches marked."""
     picture = Image.fromarray(explanation.frames[frame])
     scale = max(_FRAME_SIDE / max(picture.size), _MIN_PATCH_SIDE / explanation.patch_size)
-    if scale > 1:  # whole pixels, so that a frame looks as coarse as it was for the model
+    if scale > 1:  # by a whole number, so that a frame looks as coarse as the model sees it
         scale = int(scale)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     picture = picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
@@ -179,7 +178,7 @@ def _frame(explanation: Explanation, frame: int, shifted: bool) -> Image.Image:
 
 
 def _mark_shifted(picture: Image.Image, box: Box, source: int, color: Color) -> None:
-    """Tint a patch, and draw on it an arrow that points to the frame it comes from."""
+    """Tint a patch and draw an arrow on it that points towards its source frame."""
     patch = picture.crop(box)
     picture.paste(Image.blend(patch, Image.new("RGB", patch.size, color), _TINT), box)
     left, top, right, bottom = box
@@ -190,7 +189,7 @@ def _mark_shifted(picture: Image.Image, box: Box, source: int, color: Color) -> 
 
 
 def _legend(explanation: Explanation, shifted: bool, width: int) -> Image.Image:
-    """What the marks stand for."""
+    """The meaning of the marks."""
     side = _CHIP
     entries = [(_bar(2 * side, side, 0.6, _FADED), "weight in the score, dark for the heaviest frame")]
     if explanation.selected_tokens.shape[1]:
@@ -220,7 +219,7 @@ def _chip(number: int) -> Image.Image:
 
 
 def _bar(width: int, height: int, share: float, color: Color) -> Image.Image:
-    """A bar in the middle of a given height, filled for its share."""
+    """A horizontal bar, centred vertically, filled for its share."""
     picture = Image.new("RGB", (width, height), _PAPER)
     top, bottom = (height - _BAR_HEIGHT) // 2, (height + _BAR_HEIGHT) // 2
     picture.paste(_TRACK, (0, top, width, bottom))
@@ -229,7 +228,7 @@ def _bar(width: int, height: int, share: float, color: Color) -> Image.Image:
 
 
 def _label(words: str, size: int, color: Color, *, width: int | None = None, height: int | None = None) -> Image.Image:
-    """Words of our own in one line; at the right of a given width, in the middle of a given height."""
+    """Words of the figure itself in one line, aligned to the right and centred vertically."""
     font = _own_font(size)
     own_width = math.ceil(font.getlength(words))
     picture = Image.new("RGB", (max(own_width, width or 0), height or round(1.4 * size)), _PAPER)
@@ -238,7 +237,7 @@ def _label(words: str, size: int, color: Color, *, width: int | None = None, hei
 
 
 def _paragraph(text: str, font: Font, width: int, color: Color) -> Image.Image:
-    """Anyone's words, in as many lines as they need."""
+    """A user's text, in as many lines as needed."""
     lines = _wrapped(text, font, width)
     line_height = max(sum(font.getmetrics()), _CHIP)
     picture = Image.new("RGB", (width, line_height * len(lines)), _PAPER)
@@ -249,7 +248,7 @@ def _paragraph(text: str, font: Font, width: int, color: Color) -> Image.Image:
 
 
 def _wrapped(text: str, font: Font, width: int) -> list[str]:
-    """Break a text into lines: between words, and inside of one that fills a line or more."""
+    """Break a text into lines between words, and inside a word that is wider than a line."""
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines[-1] else word
@@ -266,14 +265,14 @@ def _wrapped(text: str, font: Font, width: int) -> list[str]:
 
 
 class _Fonts:
-    """The fonts that a picture is written with, looked for once."""
+    """The fonts of a picture, searched for once."""
 
     def __init__(self, file: str | os.PathLike[str] | None) -> None:
         self._file = file
         self._found: dict[int, list[Font]] = {}
 
     def for_text(self, text: str, size: int) -> Font:
-        """The font that has most of a text's letters."""
+        """The font that has most characters of a text."""
         if self._file is not None:
             return read_font(self._file, size)
         own = _own_font(size)
@@ -285,7 +284,7 @@ class _Fonts:
 
 
 def _own_font(size: int) -> Font:
-    """Pillow's, which needs no file and has the letters of English."""
+    """Pillow's own font, which needs no file and has the characters of English."""
     return cast(Font, ImageFont.load_default(size))  # given a size, it is always of this kind
 
 
@@ -298,7 +297,7 @@ def _installed_fonts(size: int) -> list[Font]:
 
 
 def _lacks(font: Font, text: str) -> int:
-    """How many of a text's letters a font does not have."""
+    """How many characters of a text a font lacks."""
     box = bytes(font.getmask(_NO_CHARACTER))
     return sum(bytes(font.getmask(character)) == box for character in set(text) if not character.isspace())
 
