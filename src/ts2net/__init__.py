@@ -1,14 +1,35 @@
 """TS2-Net text-video retrieval on Hugging Face transformers.
 
-Public names are loaded when they are first used, so that `import ts2net` costs next to nothing.
+Public names are imported at their first use, so that `import ts2net` costs next to nothing.
 """
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .lazy import import_public_name
+
+if TYPE_CHECKING:
+    from .configuration_ts2net import TS2NetConfig, TS2NetVisionConfig
+    from .modeling_ts2net import TS2NetModel, TS2NetOutput
+    from .pipeline_ts2net import TextVideoScoringPipeline
+    from .processing_ts2net import TS2NetProcessor
+    from .scoring import TextVideoScorer
+    from .video_processing_ts2net import TS2NetVideoProcessor
 
 __version__ = "0.1.0"
 
-_HOMES = {
+__all__ = [
+    "TS2NetConfig",
+    "TS2NetModel",
+    "TS2NetOutput",
+    "TS2NetProcessor",
+    "TS2NetVideoProcessor",
+    "TS2NetVisionConfig",
+    "TextVideoScorer",
+    "TextVideoScoringPipeline",
+    "__version__",
+]
+
+_MODULES = {
     "TS2NetConfig": "configuration_ts2net",
     "TS2NetVisionConfig": "configuration_ts2net",
     "TS2NetModel": "modeling_ts2net",
@@ -19,15 +40,14 @@ _HOMES = {
     "TextVideoScorer": "scoring",
 }
 
-__all__ = ["__version__", *_HOMES]
+if not TYPE_CHECKING:  # type checkers see the imports above, and report names that do not exist
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # All of them, because each registers its classes with transformers' Auto classes, which work together.
-    homes = {home: import_module(f".{home}", __name__) for home in _HOMES.values()}
-    return getattr(homes[_HOMES[name]], name)
+    def __getattr__(name: str) -> Any:
+        found = import_public_name(__name__, _MODULES, name)
+        # Each module registers its classes with transformers' Auto classes, which work together.
+        for other in _MODULES:
+            import_public_name(__name__, _MODULES, other)
+        return found
 
 
 def __dir__() -> list[str]:

@@ -1,31 +1,35 @@
-"""What an error says, in one line for a person, and whether it would be in vain to try again."""
+"""One line of an error for a person, and whether another try may succeed."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from .lazy import missing_library
+
 
 def one_line(error: BaseException) -> str:
-    """Say what an error says in one line: its first sentence, without the advice that follows."""
+    """Return the message of an error in one line: its first sentence, without the advice that follows."""
     if type(error).__name__.startswith("StrictDataclass") and error.__cause__ is not None:
-        return one_line(error.__cause__)  # a configuration's check, without the name of the function that checked
+        return one_line(error.__cause__)  # a check of a configuration, without the name of its function
+    if isinstance(error, ModuleNotFoundError):
+        return missing_library(error) or str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = ""
     for line in lines:
         message = f"{message} {line}".strip()
-        if not message.endswith(":"):  # else what it announces stands in the next line
+        if not message.endswith(":"):  # else the next line has what this one announces
             break
-    # The message of most errors makes sense alone; a KeyError's is a bare key.
+    # Most messages make sense alone, but that of a KeyError is a bare key.
     return message if message and not isinstance(error, LookupError) else f"{type(error).__name__} {message}".strip()
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether what failed with a video is memory, rights or a network, so that another try may go well."""
-    import av  # only where something failed
+    """Whether a video failed because of memory, rights or a network, so that another try may succeed."""
+    import av  # takes time, and is only needed after a failure
 
-    # FFmpeg's own errors are about the video, of whatever kind they are besides.
+    # FFmpeg's errors are about the video, although some are also OSErrors.
     return not isinstance(error, (ValueError, av.FFmpegError))
 
 

@@ -646,7 +646,7 @@ def test_the_command_says_what_to_install(tmp_path):
     code = "import sys; sys.modules['gradio'] = None; from ts2net.cli import main; main(['app', 'my-index'])"
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 1
-    assert ended.stderr == "error: the web page needs the library gradio: pip install 'ts2net[app]'\n"
+    assert ended.stderr == "error: the library gradio is not installed: pip install 'ts2net[app]'\n"
 
 
 def test_the_command_says_that_a_port_is_taken(capsys):

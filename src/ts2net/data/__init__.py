@@ -1,24 +1,32 @@
 """From rows of a benchmark to streamed batches: shards are prepared once, and read by any number of processes.
 
-Public names are loaded on first use: the libraries that they need come with `pip install 'ts2net[train]'`.
+Public names are imported at their first use: the libraries that they need come with `pip install 'ts2net[train]'`.
 """
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOMES = {
+from ..lazy import import_public_name
+
+if TYPE_CHECKING:
+    from .loading import load_benchmark, read_manifest
+    from .manifest import Manifest
+
+__all__ = [
+    "Manifest",
+    "load_benchmark",
+    "read_manifest",
+]
+
+_MODULES = {
     "Manifest": "manifest",
     "load_benchmark": "loading",
     "read_manifest": "loading",
 }
 
-__all__ = list(_HOMES)
+if not TYPE_CHECKING:  # type checkers see the imports above, and report names that do not exist
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    def __getattr__(name: str) -> Any:
+        return import_public_name(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

@@ -1,16 +1,40 @@
 """How well a model retrieves: encode a split, match it, rank it, and the figures of published tables.
 
-Names are loaded when they are first used. `evaluate.load(METRIC_PATH)` gives the metrics as one of the library
+Public names are imported at their first use. `evaluate.load(METRIC_PATH)` gives the metrics as one of the library
 `evaluate`.
 """
 
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ..lazy import import_public_name
+
+if TYPE_CHECKING:
+    from .metrics import (
+        Querybank,
+        rank_statistics,
+        retrieval_metrics,
+        retrieval_ranks,
+        text_to_video_ranks,
+        video_to_text_ranks,
+    )
+    from .retrieval import RetrievalResult, evaluate_retrieval
 
 METRIC_PATH = str(Path(__file__).parent / "text_video_retrieval")
 
-_HOMES = {
+__all__ = [
+    "METRIC_PATH",
+    "Querybank",
+    "RetrievalResult",
+    "evaluate_retrieval",
+    "rank_statistics",
+    "retrieval_metrics",
+    "retrieval_ranks",
+    "text_to_video_ranks",
+    "video_to_text_ranks",
+]
+
+_MODULES = {
     "Querybank": "metrics",
     "rank_statistics": "metrics",
     "retrieval_metrics": "metrics",
@@ -21,13 +45,10 @@ _HOMES = {
     "evaluate_retrieval": "retrieval",
 }
 
-__all__ = ["METRIC_PATH", *_HOMES]
+if not TYPE_CHECKING:  # type checkers see the imports above, and report names that do not exist
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    def __getattr__(name: str) -> Any:
+        return import_public_name(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

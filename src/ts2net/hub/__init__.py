@@ -3,21 +3,28 @@
 Public names are imported at their first use, so that a part that needs no model does not import torch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from .card import TAGS as TAGS
-    from .card import Evaluation as Evaluation
-    from .card import add_evaluation as add_evaluation
-    from .card import make_model_card as make_model_card
-    from .loading import ModelLoadingError as ModelLoadingError
-    from .loading import load_model as load_model
-    from .saving import HUB_FILES as HUB_FILES
-    from .saving import push_to_hub as push_to_hub
-    from .saving import save_hub_folder as save_hub_folder
+from ..lazy import import_public_name
 
-_HOMES = {
+if TYPE_CHECKING:
+    from .card import TAGS, Evaluation, add_evaluation, make_model_card
+    from .loading import ModelLoadingError, load_model
+    from .saving import HUB_FILES, push_to_hub, save_hub_folder
+
+__all__ = [
+    "HUB_FILES",
+    "TAGS",
+    "Evaluation",
+    "ModelLoadingError",
+    "add_evaluation",
+    "load_model",
+    "make_model_card",
+    "push_to_hub",
+    "save_hub_folder",
+]
+
+_MODULES = {
     "TAGS": "card",
     "Evaluation": "card",
     "add_evaluation": "card",
@@ -29,13 +36,10 @@ _HOMES = {
     "save_hub_folder": "saving",
 }
 
-__all__ = [*_HOMES]
+if not TYPE_CHECKING:  # type checkers see the imports above, and report names that do not exist
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    def __getattr__(name: str) -> Any:
+        return import_public_name(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

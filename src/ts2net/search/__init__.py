@@ -1,12 +1,26 @@
 """From videos to moments: an index of windows that is made once, and searched by sentences.
 
-Public names are loaded when they are first used: the libraries behind them come with `pip install 'ts2net[search]'`.
+Public names are imported at their first use: the libraries behind them come with `pip install 'ts2net[search]'`.
 """
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOMES = {
+from ..lazy import import_public_name
+
+if TYPE_CHECKING:
+    from .index import Hit, VideoIndex
+    from .indexing import IndexReport, index_videos
+    from .windows import WindowSettings
+
+__all__ = [
+    "Hit",
+    "IndexReport",
+    "VideoIndex",
+    "WindowSettings",
+    "index_videos",
+]
+
+_MODULES = {
     "Hit": "index",
     "IndexReport": "indexing",
     "VideoIndex": "index",
@@ -14,13 +28,10 @@ _HOMES = {
     "index_videos": "indexing",
 }
 
-__all__ = list(_HOMES)
+if not TYPE_CHECKING:  # type checkers see the imports above, and report names that do not exist
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    def __getattr__(name: str) -> Any:
+        return import_public_name(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

@@ -1,13 +1,33 @@
 """Training: the loss over all processes, the gradient cache, the trainer and its arguments.
 
-Notable here: names are loaded when they are first used. Training needs more than the rest of the package,
+Public names are imported at their first use. Training needs more than the rest of the package,
 `pip install 'ts2net[train]'`.
 """
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_HOMES = {
+from ..lazy import import_public_name
+
+if TYPE_CHECKING:
+    from .arguments import TS2NetTrainingArguments
+    from .card import CardDetails
+    from .contrastive import ContrastiveLoss, contrastive_loss_over_processes
+    from .gradient_cache import GradientCache
+    from .monitoring import NonFiniteError, TooManyBrokenVideosError
+    from .trainer import TS2NetTrainer
+
+__all__ = [
+    "CardDetails",
+    "ContrastiveLoss",
+    "GradientCache",
+    "NonFiniteError",
+    "TS2NetTrainer",
+    "TS2NetTrainingArguments",
+    "TooManyBrokenVideosError",
+    "contrastive_loss_over_processes",
+]
+
+_MODULES = {
     "ContrastiveLoss": "contrastive",
     "contrastive_loss_over_processes": "contrastive",
     "GradientCache": "gradient_cache",
@@ -18,13 +38,10 @@ _HOMES = {
     "TS2NetTrainingArguments": "arguments",
 }
 
-__all__ = [*_HOMES]
+if not TYPE_CHECKING:  # type checkers see the imports above, and report names that do not exist
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    def __getattr__(name: str) -> Any:
+        return import_public_name(__name__, _MODULES, name)
 
 
 def __dir__() -> list[str]:

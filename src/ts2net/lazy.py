@@ -1,0 +1,51 @@
+"""Public names that are imported at their first use, and what to install when a library for them is missing."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+# The extra of this package that brings each optional library, by the name under which it is imported.
+EXTRAS = {
+    "accelerate": "train",
+    "datasets": "train",
+    "evaluate": "train",
+    "yaml": "train",
+    "peft": "peft",
+    "lancedb": "search",
+    "pyarrow": "search",
+    "ray": "ray",
+    "fastapi": "app",
+    "gradio": "app",
+    "uvicorn": "app",
+}
+
+
+def import_public_name(package: str, modules: Mapping[str, str], name: str) -> Any:
+    """Import a public name of a package.
+
+    Args:
+        package: The package, such as `"ts2net.search"`.
+        modules: The module of each public name, such as `{"VideoIndex": "index"}`.
+        name: The name.
+
+    Raises:
+        AttributeError: If the package has no such public name.
+        ImportError: If an optional library is missing. The message says which extra to install.
+    """
+    if name not in modules:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(f".{modules[name]}", package), name)
+    except ModuleNotFoundError as error:
+        advice = missing_library(error)
+        if advice is None:
+            raise
+        raise ImportError(advice) from error
+
+
+def missing_library(error: ModuleNotFoundError) -> str | None:
+    """Return which extra to install for a missing library, and `None` if no extra brings it."""
+    library = (error.name or "").partition(".")[0]
+    if library not in EXTRAS:
+        return None
+    return f"the library {library} is not installed: pip install 'ts2net[{EXTRAS[library]}]'"
