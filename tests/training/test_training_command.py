@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from support.spread_training import assert_same_weights
 from support.streamed_data import clip
 from support.tiny_models import tiny_clip, tiny_tokenizer
 from ts2net import TS2NetProcessor
+from ts2net.data.prepare import prepare
 from ts2net.training.__main__ import main
 from ts2net.training.command_line import parse
 from ts2net.training.preparation import prepare_run
@@ -75,6 +77,21 @@ def history(run: Path) -> list[dict[str, float]]:
     return json.loads((last / "trainer_state.json").read_text())["log_history"]
 
 
+def test_evaluation_sees_the_videos_that_prepare_found_missing(line: list[str], videos: Path, tmp_path: Path):
+    """Their queries count as missed; there is nothing to train on in them."""
+    source = tmp_path / "source"
+    shutil.copytree(videos, source)
+    for split in ("train", "test"):
+        (source / split / "cut.mp4").write_bytes(clip(1)[:100])
+        (source / split / "cut.txt").write_text("a clip that was cut off\n")
+    prepare("folder", tmp_path / "prepared", videos=source, splits=["train", "test"], workers=0)
+    trainer = prepare_run(parse([*line, "--train_data", str(tmp_path / "prepared")]))
+    assert len(list(trainer.train_dataset)) == 12
+    *others, cut = list(trainer.eval_dataset)
+    assert len(others) == 6
+    assert (cut["id"], cut["captions"], cut["video"]) == ("cut.mp4", ["a clip that was cut off"], None)
+
+
 def test_a_run_from_a_clip_to_a_hub_folder(line: list[str], clip_folder: Path, tmp_path: Path, capsys):
     """The recipe trains, evaluates, keeps the best and saves a folder that says so; a second run goes on from it."""
     assert main(line) == 0
@@ -86,6 +103,10 @@ def test_a_run_from_a_clip_to_a_hub_folder(line: list[str], clip_folder: Path, t
     assert [entry["step"] for entry in steps] == [*range(1, 2 * (24 // 4) + 1)]
     card = ModelCard.load(run / "README.md")
     assert {result.dataset_name for result in card.data.eval_results} == {"folder"}
+    beside = {"num_frames": 6, "max_words": 16, "num_videos": 6, "num_queries": 12, "num_missing": 0}
+    assert all(result.metric_args == beside for result in card.data.eval_results)
+    processor = TS2NetProcessor.from_pretrained(run)
+    assert (processor.video_processor.num_frames, processor.max_words) == (6, 16)
     assert "text-to-video R@1" in card.text
 
     capsys.readouterr()

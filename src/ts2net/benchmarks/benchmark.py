@@ -23,7 +23,6 @@ class Benchmark:
         evaluation_split: The split whose recalls are reported.
         num_frames: The most frames of a video.
         max_words: The most tokens of a text, the start and the end token included.
-        fps: Frames a second that those of a video are chosen from.
         clock: What a second is, as in [`FrameSampling`]: `"seconds"`, or `"released"`, which published figures use.
     """
 
@@ -32,7 +31,6 @@ class Benchmark:
     evaluation_split: str
     num_frames: int
     max_words: int
-    fps: float = 1.0
     clock: Literal["seconds", "released"] = "seconds"
 
     @property

@@ -49,6 +49,13 @@ def figures_of_step(state: TrainerState, step: int, prefix: str = "eval_") -> di
     }
 
 
+def _counts_of_step(state: TrainerState, step: int, prefix: str) -> dict[str, Any]:
+    """How many videos and texts were searched for the figures of a step, and how many videos were missing."""
+    names = {"num_videos": "videos", "num_queries": "queries", "num_missing": "broken_videos"}
+    logged = [entry for entry in state.log_history if entry["step"] == step and f"{prefix}videos" in entry]
+    return {argument: int(logged[-1][f"{prefix}{name}"]) for argument, name in names.items()} if logged else {}
+
+
 def training_card(
     config: TS2NetConfig,
     details: CardDetails,
@@ -71,12 +78,20 @@ def training_card(
         eval_names: Names of the evaluation sets, where there are several.
     """
     found = {
-        (details.evaluation_name, details.evaluation_type): figures_of_step(state, step),
-        **{(name, name): figures_of_step(state, step, f"eval_{name}_") for name in eval_names},
+        (details.evaluation_name, details.evaluation_type, "eval_"): figures_of_step(state, step),
+        **{(name, name, f"eval_{name}_"): figures_of_step(state, step, f"eval_{name}_") for name in eval_names},
     }
     evaluations = [
-        Evaluation(name, short_name, details.evaluation_split, figures)
-        for (name, short_name), figures in found.items()
+        Evaluation(
+            name,
+            short_name,
+            details.evaluation_split,
+            figures,
+            num_frames=args.num_frames,
+            max_words=args.max_words,
+            **_counts_of_step(state, step, prefix),
+        )
+        for (name, short_name, prefix), figures in found.items()
         if figures
     ]
     return make_model_card(

@@ -12,7 +12,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
@@ -64,6 +64,7 @@ from .monitoring import (
 )
 from .optimisation import LogitScaleLimit, freeze_lower_layers, split_off_clip, without_scales
 from .steps import Batch, EpochSteps, prepare_each, step_loader
+from .trained_processor import processor_of_run
 
 if TYPE_CHECKING:
     import datasets
@@ -120,8 +121,6 @@ class TS2NetTrainer(Trainer):
         ]:
             if not isinstance(thing, kind):
                 raise TypeError(f"{name} must be a {kind.__name__}, got a {type(thing).__name__}")
-        if args.clock is not None:
-            processing_class.video_processor.clock = args.clock  # type: ignore[union-attr]  # checked above
         if args.num_frames is None:
             args.num_frames = model.config.num_frames
         if args.num_frames > model.config.num_frames:
@@ -135,7 +134,7 @@ class TS2NetTrainer(Trainer):
             model=model,
             args=args,
             eval_dataset=eval_dataset,
-            processing_class=processing_class,
+            processing_class=processor_of_run(cast(TS2NetProcessor, processing_class), args),
             callbacks=[LogitScaleLimit(), *(callbacks or [])],
             optimizers=optimizers,
         )
@@ -547,7 +546,9 @@ class TS2NetTrainer(Trainer):
             f"{metric_key_prefix}_{name.replace('-', '_').replace(' ', '_')}": value
             for name, value in result.metrics.items()
         }
-        metrics[f"{metric_key_prefix}_broken_videos"] = len(result.broken)
+        metrics[f"{metric_key_prefix}_videos"] = result.num_videos
+        metrics[f"{metric_key_prefix}_queries"] = result.num_texts
+        metrics[f"{metric_key_prefix}_broken_videos"] = result.num_missing
         metrics |= speed_metrics(metric_key_prefix, start_time, num_samples=result.num_videos)
         self.log(metrics)
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
