@@ -1,5 +1,21 @@
-"""`python -m ts2net` is the command `ts2net`."""
+"""`ts2net` and `python -m ts2net`: the command line, which Ctrl-C ends quietly even while its libraries load."""
 
-from .cli import main
+import sys
 
-main()
+
+def run() -> None:
+    """Run the command line.
+
+    Raises:
+        SystemExit: Always, with the exit code.
+    """
+    try:
+        from .cli import main
+
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    run()

@@ -7,14 +7,28 @@ import warnings
 from typing import Annotated, Any, TextIO
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from .. import __version__
 
+# The commands in the order in which a new user needs them.
+_ORDER = ("demo", "score", "index", "search", "explain", "app", "prepare", "evaluate", "convert")
+
+
+class _OrderedCommands(TyperGroup):
+    """Lists commands in the order of use; one that isn't in it comes last."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = super().list_commands(ctx)
+        return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
+
+
+# In Markdown, stars of a pattern in a help text stay only between backticks or in an indented block.
 app = typer.Typer(
+    cls=_OrderedCommands,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Text-video retrieval with TS2-Net: which text says what a video shows.",
 )

@@ -42,7 +42,7 @@ def search(
     ] = None,
     path: Annotated[
         str | None,
-        typer.Option(metavar="GLOB", help="Only videos whose path fits, such as '*/holidays/*'.", show_default=False),
+        typer.Option(metavar="GLOB", help="Only videos whose path fits, such as `*/holidays/*`.", show_default=False),
     ] = None,
     where: Annotated[
         list[str] | None,
