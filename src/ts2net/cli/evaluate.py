@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -78,6 +78,13 @@ def evaluate(
             min=2, help="The most tokens of a text.", show_default="those of its training, or else the benchmark's"
         ),
     ] = None,
+    clock: Annotated[
+        Literal["seconds", "released"] | None,
+        typer.Option(
+            help="What a second of a video is: as players have it, or as in the released code.",
+            show_default="that of its training, or else the benchmark's",
+        ),
+    ] = None,
     leave_out_missing: Annotated[
         bool,
         typer.Option(
@@ -131,6 +138,7 @@ def evaluate(
 
         {
           "model": str, "benchmark": str, "path": str, "split": str, "num_frames": int, "max_words": int,
+          "clock": str,
           "num_texts": int, "num_videos": int, "num_missing": int, "num_left_out": int, "num_groups": int,
           "metrics": {"text-to-video R@1": float, ...}, "dual_softmax": {"text-to-video R@1": float, ...},
           "broken": [{"video_id": str, "reason": str}]
@@ -160,7 +168,9 @@ def evaluate(
         with _processes(device) as state:
             device = str(state.device) if state.num_processes > 1 else device
             loaded, processor = load_model(model, revision=revision, dtype=dtype, device=device)
-            if known:
+            if clock is not None:
+                processor.video_processor.clock = clock
+            elif known and processor.max_words is None:  # not trained by this package, so it has no clock of its own
                 processor.video_processor.clock = known.clock
             num_frames = num_frames or processor.video_processor.num_frames
             max_words = max_words or _max_words(processor, known)
@@ -189,7 +199,7 @@ def evaluate(
     Console(highlight=False).print(_table(f"{title}, {split}", result, num_frames, max_words))
     if json_file is not None:
         about: dict[str, Any] = {"model": model, "benchmark": benchmark, "path": path, "split": split}
-        about |= {"num_frames": num_frames, "max_words": max_words}
+        about |= {"num_frames": num_frames, "max_words": max_words, "clock": processor.video_processor.clock}
         write_whole(json_file, json.dumps(about | result.to_dict(), indent=2) + "\n")
     if update_card:
         from ..hub import Evaluation
