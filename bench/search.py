@@ -23,6 +23,10 @@ that all queries share, which has a cosine of 0.2 with that of the frames; 0.05 
 without what all frames have in common; and 0.55 is noise. Its cosine with its own window's frames is about 0.20, and
 with others 0.05 with a deviation of 0.05 or so.
 
+Filters: each film has a `league`, one of 100 (one film in a hundred fits), and a `half`, one of two; its path has a
+`year`, one of 20. The filtered rows search the films of one league, of one half, or of the paths `*/year-7/*`, and
+`of unfiltered` is their median time beside that of the same search without a filter.
+
 Everything is seeded. Windows are made film by film and streamed into the index in commits of 3,000, and to a plain
 file that brute force and FAISS read. Each way searches in a process of its own, one query at a time, after a few
 queries to warm up; the approximate search before those that read all frames, and so push its files out of the
@@ -46,19 +50,25 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import lancedb
 import numpy as np
 import torch
 
-from ts2net.search.index import VideoIndex
+from ts2net.search.about import About
+from ts2net.search.index import VideoIndex, best_windows
+from ts2net.search.matching import Matching
+from ts2net.search.options import SearchOptions
 from ts2net.search.records import IndexedVideo, IndexedWindow
-from ts2net.search.store import About, Store
-from ts2net.search.vector_index import has_vector_index, update_vector_index
+from ts2net.search.store import Store
 from ts2net.search.windows import WindowSettings
 
 WIDTH, FRAMES, STEP, FILM, SCENE_SECONDS, TOPICS, SCALE = 512, 12, 6, 300, 48, 256, 100.0
 WARM_UP = 5
+LEAGUES, YEARS = 100, 20
 SPECTRUM = (1 + np.arange(WIDTH, dtype=np.float32)) ** -0.25
 SPECTRUM /= np.linalg.norm(SPECTRUM)
 
@@ -116,11 +126,13 @@ def make_queries(frames: np.ndarray, count: int, seed: int) -> np.ndarray:
 def as_video(number: int, frames: np.ndarray) -> IndexedVideo:
     picture = bytes(1000)
     windows = []
-    for place, window in enumerate(frames):
-        start = float(STEP * place)
+    for window_number, window in enumerate(frames):
+        start = float(STEP * window_number)
         times = [start + second for second in range(FRAMES)]
         windows.append(IndexedWindow(start, start + FRAMES, times, window, picture))
-    return IndexedVideo(f"/films/{number:06d}.mp4", "1", windows[-1].end, {}, windows)
+    metadata = {"league": f"league {number % LEAGUES}", "half": str(number % 2)}
+    video_id = f"/data/archive/year-{number % YEARS}/films of the family/{number:06d}.mp4"
+    return IndexedVideo(video_id, "1", windows[-1].end, metadata, windows)
 
 
 def prepare(folder: Path, windows: int, queries: int, seed: int) -> None:
@@ -138,9 +150,8 @@ def prepare(folder: Path, windows: int, queries: int, seed: int) -> None:
         logit_scale=SCALE,
     )
     plain = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.float16, (windows, FRAMES, WIDTH))
-    store = Store.create(folder / "index", about)
     writing, first, waiting = 0.0, 0, []
-    with store.writer():
+    with Store.write(folder / "index", about) as store:
         for number, frames in enumerate(films(windows, seed)):
             plain[first : first + len(frames)] = frames
             first += len(frames)
@@ -154,11 +165,12 @@ def prepare(folder: Path, windows: int, queries: int, seed: int) -> None:
         store.compact()
         writing += time.perf_counter() - begun
         warnings.simplefilter("ignore")  # nobody else reads the old versions, which would stay for ten minutes
-        store.table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+        table = lancedb.connect(folder / "index").open_table("windows")
+        table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
         begun = time.perf_counter()
-        update_vector_index(store)
+        store.update_indexes()
         indexing = time.perf_counter() - begun
-        has_index = has_vector_index(store.snapshot())
+        has_index = store.snapshot().has_vector_index()
     np.save(folder / "queries.npy", make_queries(plain, queries + WARM_UP, seed))
     size = sum(file.stat().st_size for file in (folder / "index").rglob("*") if file.is_file())
     print(json.dumps({"writing": writing, "indexing": indexing, "has_index": has_index, "bytes": size}))
@@ -182,24 +194,27 @@ class Way:
     moments: Callable[[np.ndarray], Places] | None = None
 
 
-def ours(folder: Path, exact: bool) -> Way:
+def ours(folder: Path, options: SearchOptions) -> Way:
+    store = Store.open(folder / "index")
     index = VideoIndex.open(folder / "index")
 
     def best(queries: np.ndarray) -> tuple[Places, float]:
+        snapshot = store.snapshot()
+        condition = snapshot.condition(options.path, options.metadata)
         # Thirty windows are what ten hits are made of, by default.
-        top = index.top(queries, 30, exact=exact)
-        return [[place(row.video_id, row.start) for row in rows[:10]] for rows in top.windows], top.in_full / top.seen
+        top = best_windows(snapshot, queries, 30, Matching.of(store.about), options.exact, condition)
+        places = [[place(row.video_id, row.start) for row in rows[:10]] for rows in top.windows]
+        return places, top.scored_in_full / top.pairs
 
     def moments(queries: np.ndarray) -> Places:
-        found = index.search_embeds(queries, 10, exact=exact)
-        return [[place(hit.video_id, hit.start) for hit in hits] for hits in found]
+        return [[place(hit.video_id, hit.start) for hit in hits] for hits in index.search_embeds(queries, options)]
 
-    return Way(lambda query: index.search_embeds(query[None], 10, exact=exact), best, moments)
+    return Way(lambda query: index.search_embeds(query[None], options), best, moments)
 
 
-def place(video: str, start: float) -> int:
-    """Of a window among all."""
-    return FILM * int(video[7:13]) + int(start) // STEP
+def place(video_id: str, start: float) -> int:
+    """Number of a window among all."""
+    return FILM * int(Path(video_id).stem) + int(start) // STEP
 
 
 def brute_force(folder: Path) -> Way:
@@ -248,9 +263,18 @@ def build_faiss(folder: Path) -> None:
     print(json.dumps({"indexing": seconds, "bytes": (folder / "faiss").stat().st_size}))
 
 
+FILTERS: dict[str, dict[str, Any]] = {
+    "league": {"metadata": {"league": "league 7"}},
+    "half": {"metadata": {"half": "1"}},
+    "path": {"path": "*/year-7/*"},
+}
+OPTIONS = {
+    **{"approximate": SearchOptions(exact=False), "exact": SearchOptions(exact=True)},
+    **{f"approximate, {name}": SearchOptions(exact=False, **options) for name, options in FILTERS.items()},
+    **{f"exact, {name}": SearchOptions(exact=True, **options) for name, options in FILTERS.items()},
+}
 WAYS: dict[str, Callable[[Path], Way]] = {
-    "approximate": lambda folder: ours(folder, False),
-    "exact": lambda folder: ours(folder, True),
+    **{name: partial(ours, options=options) for name, options in sorted(OPTIONS.items())},
     "brute force": brute_force,
     "FAISS means": faiss_means,
 }
@@ -286,35 +310,36 @@ def report(windows: int, folder: Path, args: argparse.Namespace) -> None:
     means = in_process("faiss", folder)
     gigabytes = 2**30
     built = {
-        "exact": (made["writing"], made["bytes"]),
-        "approximate": (made["writing"] + made["indexing"], made["bytes"]),
+        **{way: (made["writing"] + made["indexing"] * (not OPTIONS[way].exact), made["bytes"]) for way in OPTIONS},
         "brute force": (math.nan, (folder / "frames.npy").stat().st_size),
         "FAISS means": (means["indexing"], means["bytes"]),
     }
     slow_queries = max(10, min(20, args.queries, 200_000 // windows))  # to look at every frame takes long
-    ways = [way for way in WAYS if way != "approximate" or made["has_index"]]  # small indexes have none
+    ways = [way for way in WAYS if made["has_index"] or not way.startswith("approximate")]  # small indexes have none
     runs = {}
     for way in ways:
         runs[way] = in_process(
-            "measure", way, folder, slow_queries if way in ("exact", "brute force") else args.queries
+            "measure", way, folder, slow_queries if way.startswith(("exact", "brute")) else args.queries
         )
     base = np.median(runs["brute force"]["seconds"])
     print(
         f"\n{windows} windows of {FRAMES} frames, {os.cpu_count()} cores, {torch.get_num_threads()} threads in torch"
     )
     print(
-        f"{'':12}{'build s':>9}{'disk GiB':>10}{'memory MiB':>12}{'median ms':>11}{'p95 ms':>9}{'recall@10':>11}"
-        f"{'of moments':>12}{'in full':>10}{'of brute force':>16}{'queries':>9}"
+        f"{'':20}{'build s':>9}{'disk GiB':>10}{'memory MiB':>12}{'median ms':>11}{'p95 ms':>9}{'recall@10':>11}"
+        f"{'of moments':>12}{'in full':>10}{'of brute force':>16}{'of unfiltered':>15}{'queries':>9}"
     )
     for way, run in runs.items():
         median, late = np.percentile(run["seconds"], [50, 95])
-        found = recall(run["found"], runs["exact"]["found"])
-        moments = recall(run["moments"], runs["exact"]["moments"]) if run["moments"] else math.nan
+        exact = runs[way.replace("approximate", "exact") if way in OPTIONS else "exact"]
+        found = recall(run["found"], exact["found"])
+        moments = recall(run["moments"], exact["moments"]) if run["moments"] else math.nan
+        unfiltered = median / np.median(runs[way.partition(",")[0]]["seconds"])
         seconds, size = built[way]
         print(
-            f"{way:12}{seconds:9.1f}{size / gigabytes:10.2f}{run['peak'] / 2**20:12.0f}{1000 * median:11.1f}"
+            f"{way:20}{seconds:9.1f}{size / gigabytes:10.2f}{run['peak'] / 2**20:12.0f}{1000 * median:11.1f}"
             f"{1000 * late:9.1f}{found:11.3f}{moments:12.3f}{run['share']:10.3%}{median / base:16.3f}"
-            f"{len(run['seconds']):9}",
+            f"{unfiltered:15.2f}{len(run['seconds']):9}",
             flush=True,
         )
 
@@ -325,7 +350,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--work", type=Path, help="Folder for 28 KiB a window, emptied after; a temporary one if not given."
+        "--work", type=Path, help="Folder for 28 KiB a window, made if it does not exist; a temporary one by default."
     )
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -338,6 +363,8 @@ def main() -> None:
         else:
             measure(rest[0], Path(rest[1]), int(rest[2]))
         return
+    if args.work is not None:
+        args.work.mkdir(parents=True, exist_ok=True)
     for windows in args.windows:
         folder = Path(tempfile.mkdtemp(dir=args.work))
         try:

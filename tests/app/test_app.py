@@ -325,7 +325,7 @@ def test_a_clip_is_searched_for_as_the_index_does_it(folder):
     """Decoded apart or here, it finds the same with the same scores."""
     index, clip = folder / "index", str(folder / "clip.mp4")
     found = Library(index, model=None, device="cpu", uploads=None, limits=LIMITS).search_clip(clip, 5)
-    assert found == VideoIndex.open(index, device="cpu").search_video(clip, 5)
+    assert found == VideoIndex.open(index, device="cpu").search_video(clip, k=5)
 
 
 def test_visitors_add_no_more_than_is_allowed(folder, tmp_path):

@@ -33,7 +33,7 @@ def run(*args: object) -> int:
 def test_json_is_what_the_library_gives(index, capsys):
     assert run(index, "a dog", "rain", "-k", 2, "--json", "--device", "cpu") == 0
     answer = json.loads(capsys.readouterr().out)
-    expected = VideoIndex.open(index, device="cpu").search(["a dog", "rain"], 2)
+    expected = VideoIndex.open(index, device="cpu").search(["a dog", "rain"], k=2)
     assert [result["text"] for result in answer["results"]] == ["a dog", "rain"]
     for result, hits in zip(answer["results"], expected, strict=True):
         assert [(row["video"], row["start"], row["end"], row["second"], row["window"]) for row in result["hits"]] == [

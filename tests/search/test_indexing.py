@@ -29,7 +29,7 @@ from support.index_processes import (
     run_process,
     start_process,
 )
-from support.search_indexes import clustered_videos, make_index
+from support.search_indexes import clustered_videos, make_index, rows_of, windows_table
 from support.tiny_models import tiny_model, tiny_processor
 from support.video_files import encoded, write_video
 from ts2net import TS2NetModel, TS2NetProcessor
@@ -73,11 +73,6 @@ def make(tmp_path: Path, loaded: tuple[TS2NetModel, TS2NetProcessor]) -> Any:
         return index_videos(list(videos), loaded[0], tmp_path / "index", **options)
 
     return index
-
-
-def rows_of(index: Path) -> list[dict[str, Any]]:
-    """All windows in order."""
-    return sorted(Store.open(index).table.to_arrow().to_pylist(), key=lambda row: row["window"])
 
 
 def windows_of_each(index: Path) -> Counter[str]:
@@ -248,19 +243,19 @@ def test_only_what_changed_is_touched(tmp_path: Path, make: Any, clip: bytes):
     assert names(second.missing) == ["deleted.mp4"]
     assert second.dropped == []
     store = Store.open(tmp_path / "index")
-    assert names(store.videos()) == ["changed.mp4", "deleted.mp4", "mends.mp4", "new.mp4", "same.mp4"]
+    assert names(store.snapshot().video_ids()) == ["changed.mp4", "deleted.mp4", "mends.mp4", "new.mp4", "same.mp4"]
     after = {row["window"]: row for row in rows_of(tmp_path / "index")}
     for window, row in before.items():
         if row["video"].endswith(("same.mp4", "deleted.mp4")):
             assert after[window] == row
 
-    version = Store.open(tmp_path / "index").table.version
+    version = windows_table(tmp_path / "index").version
     third = make(folder, drop_missing=True)
     assert names(third.dropped) == ["deleted.mp4"]
     assert (third.indexed, third.replaced, len(third.unchanged)) == ([], [], 4)
-    assert Store.open(tmp_path / "index").table.version == version + 1
+    assert windows_table(tmp_path / "index").version == version + 1
     assert names([video.video_id for video in make(folder).broken]) == ["breaks.mp4"]
-    assert Store.open(tmp_path / "index").table.version == version + 1
+    assert windows_table(tmp_path / "index").version == version + 1
 
 
 def test_what_is_given_once_more_drops_nothing_of_another_folder(tmp_path: Path, make: Any, clip: bytes):
@@ -270,7 +265,7 @@ def test_what_is_given_once_more_drops_nothing_of_another_folder(tmp_path: Path,
         (tmp_path / name / "clip.mp4").write_bytes(clip)
     make(tmp_path / "a")
     assert make(tmp_path / "b", drop_missing=True).dropped == []
-    assert len(Store.open(tmp_path / "index").videos()) == 2
+    assert len(Store.open(tmp_path / "index").snapshot().video_ids()) == 2
 
 
 def test_metadata_is_searched_by_and_changed_without_decoding(tmp_path: Path, make: Any, clip: bytes):
@@ -282,7 +277,7 @@ def test_metadata_is_searched_by_and_changed_without_decoding(tmp_path: Path, ma
     table.write_text(f'file,kind\n{tmp_path / "a.mp4"},"wolf, grey"\nb.mp4,cat\n')
     report = make(tmp_path / "a.mp4", tmp_path / "b.mp4", metadata=table)
     assert (report.hours, names(report.relabelled)) == (0, ["a.mp4", "b.mp4"])
-    labels = {row["video"][-5:]: json.loads(row["metadata"]) for row in rows_of(tmp_path / "index")}
+    labels = {row["video"][-5:]: row["metadata"] for row in rows_of(tmp_path / "index")}
     assert labels == {"a.mp4": {"kind": "wolf, grey"}, "b.mp4": {"kind": "cat"}}
     assert make(tmp_path / "a.mp4").relabelled == []
 
@@ -298,7 +293,7 @@ def test_a_row_adds_to_what_is_known_and_touches_no_other_video(tmp_path: Path, 
     table.write_text("file,kind,place\na.mp4,wolf,here\nc.mp4,bull,there\n")
     report = make(*videos, metadata=table)
     assert (names(report.relabelled), names(report.replaced)) == (["a.mp4"], ["c.mp4"])
-    labels = {row["video"][-5:]: json.loads(row["metadata"]) for row in rows_of(tmp_path / "index")}
+    labels = {row["video"][-5:]: row["metadata"] for row in rows_of(tmp_path / "index")}
     assert labels == {
         "a.mp4": {"kind": "wolf", "year": "1999", "place": "here"},
         "b.mp4": {"kind": "cat", "year": "2001"},
@@ -364,7 +359,7 @@ def test_no_room_for_the_vector_index_leaves_all_videos_in_and_the_same_call_mak
     run_process(index_with_a_vector_index, *arguments, True)
     said = (tmp_path / "answer").read_text()
     assert "the index can't be written: File too large. The videos are all in; the same command" in said
-    assert len(Store.open(tmp_path / "index").videos()) == 21
+    assert len(Store.open(tmp_path / "index").snapshot().video_ids()) == 21
     run_process(index_with_a_vector_index, *arguments, False)
     assert (tmp_path / "answer").read_text() == "[] indexed, 1 unchanged, vector index: True"
 
@@ -375,7 +370,7 @@ def test_no_room_for_the_vector_index_leaves_all_videos_in_and_the_same_call_mak
         ("name,kind\na.mp4,dog\n", "a column 'file'"),
         ("file,kind\na.mp4\n", "line 2: expected 2 values"),
         ("file,kind\na.mp4,x\na.mp4,y\n", "line 3: 'a.mp4' is there twice"),
-        ("file,kind\nc.mp4,x\n", "of none of the 1 videos, 'c.mp4' for one"),
+        ("file,kind\nc.mp4,x\n", "no row is about one of the 1 videos; 'c.mp4' is not there"),
     ],
 )
 def test_metadata_that_fits_nothing_is_refused(tmp_path: Path, make: Any, clip: bytes, text: str, message: str):
@@ -460,7 +455,7 @@ def test_shards_of_a_benchmark_are_read_where_they_lie(tmp_path: Path, make: Any
     assert len(report.indexed) == 4
     assert report.broken == []
     for row in rows_of(tmp_path / "index"):
-        about = json.loads(row["metadata"])
+        about = row["metadata"]
         assert row["video"] == f"{tmp_path}/shards/test-00000.tar#{about['id']}"
         assert (about["benchmark"], about["split"]) == ("motion_shapes", "test")
         file = locate(row["video"])
@@ -610,7 +605,7 @@ def test_a_playlist_that_calls_itself_a_video_reaches_nothing(tmp_path: Path, ma
     report = make(tmp_path / "playlist.mp4")
     assert report.indexed == []
     assert names([video.video_id for video in report.broken]) == ["playlist.mp4"]
-    assert len(Store.open(tmp_path / "index")) == 0
+    assert len(Store.open(tmp_path / "index").snapshot()) == 0
 
 
 def test_a_folder_is_searched_for_videos_and_for_nothing_else(tmp_path: Path, clip: bytes):
@@ -638,7 +633,7 @@ def test_a_folder_is_searched_for_videos_and_for_nothing_else(tmp_path: Path, cl
     assert (fitting.videos, names([video.video_id for video in fitting.broken])) == ([], ["out.mp4"])
     assert names(find_videos([str(folder / "notes.txt")]).videos) == ["notes.txt"]  # it was asked for by name
     for nothing in (folder / "none.mp4", f"{folder}/*.webm"):
-        with pytest.raises(FileNotFoundError, match=r"no such file or folder|no file fits this pattern"):
+        with pytest.raises(FileNotFoundError, match=r"no such file or folder|no file matches this pattern"):
             find_videos([nothing])
     with pytest.raises(ValueError, match="nothing to index"):
         find_videos([])
@@ -656,7 +651,7 @@ def test_hostile_file_names_are_only_names(tmp_path: Path, make: Any, clip: byte
     again = make(folder)
     assert sorted(names(again.unchanged)) == sorted(hostile)
     assert names([video.video_id for video in Store.open(tmp_path / "index").broken()]) == ["broken-\udcff.mp4"]
-    for name in Store.open(tmp_path / "index").videos():
+    for name in Store.open(tmp_path / "index").snapshot().video_ids():
         file = locate(name)
         assert file is not None
         with file.open() as video:

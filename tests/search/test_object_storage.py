@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from support.search_indexes import rows_of
 from support.tiny_models import tiny_model, tiny_processor
 from support.video_files import write_video
 from ts2net.cli import main
 from ts2net.search import VideoIndex, WindowSettings, index_videos
-from ts2net.search.store import Store
 
 SERVER = Path(sys.prefix) / "object-storage"  # of libraries that the package doesn't need
 
@@ -69,7 +69,7 @@ def test_an_index_in_a_bucket_is_that_of_a_folder(tmp_path):
     query = np.ones(model.config.projection_dim, np.float32)[None] / model.config.projection_dim**0.5
 
     def found(place: str | Path) -> list[tuple[str, float, float, float]]:
-        (hits,) = VideoIndex.open(place).search_embeds(query, 5)
+        (hits,) = VideoIndex.open(place).search_embeds(query, k=5)
         return [(hit.video_id, hit.start, hit.end, hit.score) for hit in hits]
 
     for place in places:
@@ -83,9 +83,7 @@ def test_an_index_in_a_bucket_is_that_of_a_folder(tmp_path):
         assert [Path(name).name for name in report.indexed] == ["3.mp4"]
         assert [Path(name).name for name in report.dropped] == ["0.mp4"]
         assert len(report.unchanged) == 2
-    rows, others = (
-        sorted(Store.open(place).table.to_arrow().to_pylist(), key=lambda row: row["window"]) for place in places
-    )
+    rows, others = map(rows_of, places)
     assert rows == others
     assert found(places[0]) == found(places[1])
 

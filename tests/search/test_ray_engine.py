@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support.search_indexes import rows_of
 from support.tiny_models import tiny_model, tiny_processor
 from support.video_files import write_video
 from ts2net.search import WindowSettings, index_videos
 from ts2net.search.engines.assembling import Encoded, Outcome
 from ts2net.search.sources import VideoFile
-from ts2net.search.store import Store
 
 os.environ.setdefault("RAY_worker_niceness", "0")  # read when a node starts
 ray_engine = pytest.importorskip("ts2net.search.engines.ray")
@@ -25,10 +25,6 @@ from ray.cluster_utils import Cluster  # noqa: E402
 
 SHORT = WindowSettings(length=2.0, step=1.0, fps=2.0)
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-
-
-def rows_of(index: Path) -> list[dict[str, Any]]:
-    return sorted(Store.open(index).table.to_arrow().to_pylist(), key=lambda row: row["window"])
 
 
 def test_a_machine_is_killed_and_the_index_is_that_of_one_machine(tmp_path, monkeypatch):

@@ -1,23 +1,21 @@
 """Searching an index: true to brute force with the model, to the filters, and to what is committed."""
 
 import json
+from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
-from support.search_indexes import WIDTH, clustered_videos, make_index, random_video, unit
+from support.search_indexes import WIDTH, clustered_videos, make_index, random_video
 from support.tiny_models import tiny_model, tiny_processor
 from ts2net import TS2NetModel, TS2NetProcessor
 from ts2net.search import VideoIndex
 from ts2net.search.fingerprint import fingerprint
-from ts2net.search.matching import Matching, ScoredWindow, exact_scores, top_windows
-from ts2net.search.moments import merge, windows_for
+from ts2net.search.index import best_windows
+from ts2net.search.matching import Matching, ScoredWindow, Top
 from ts2net.search.records import IndexedVideo
 from ts2net.search.store import Store
-from ts2net.search.vector_index import update_vector_index
-from ts2net.search.windows import WindowSettings
 
 
 def brute_force(
@@ -39,25 +37,9 @@ def found(windows: list[ScoredWindow]) -> list[tuple[float, str, float]]:
     return [(window.score, window.video_id, window.start) for window in windows]
 
 
-def frames_column(frames: list[np.ndarray]) -> pa.ListArray:
-    flat = np.concatenate(frames)
-    values = pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), flat.shape[1])
-    return pa.ListArray.from_arrays(pa.array(np.cumsum([0, *map(len, frames)]), pa.int32()), values)
-
-
-def batches_of(frames: list[np.ndarray], sizes: list[int]) -> list[pa.RecordBatch]:
-    """Windows of one video each, in batches of the given sizes."""
-    table = pa.table(
-        {
-            "video": [f"v{number:04d}" for number in range(len(frames))],
-            "start": [0.0] * len(frames),
-            "end": [1.0] * len(frames),
-            "frames": frames_column(frames),
-            "_rowid": list(range(len(frames))),
-        }
-    ).combine_chunks()
-    firsts = np.cumsum([0, *sizes[:-1]])
-    return [table.slice(first, size).to_batches()[0] for first, size in zip(firsts, sizes, strict=True)]
+def best_of(path: str | Path, queries: np.ndarray, count: int, exact: bool | None = None) -> Top:
+    store = Store.open(path)
+    return best_windows(store.snapshot(), queries, count, Matching.of(store.about), exact)
 
 
 @pytest.fixture(scope="module")
@@ -90,62 +72,25 @@ def queries(videos: list[IndexedVideo]) -> np.ndarray:
 def test_exact_search_equals_brute_force(tmp_path, videos, queries, kind):
     """Every score and every place, ties included, whatever the matching and however many are asked for."""
     model = tiny_model(matching_kind=kind)
-    index = make_index(tmp_path / "index", model, videos)
+    make_index(tmp_path / "index", model, videos)
     expected = brute_force(model, videos, queries)
     for count in (1, 10, 100, 10_000):
-        top = index.top(queries, count, exact=True)
+        top = best_of(tmp_path / "index", queries, count, exact=True)
         assert [found(windows) for windows in top.windows] == [rows[:count] for rows in expected]
 
 
-def test_ties_go_by_video_and_start(index, queries):
+def test_ties_go_by_video_and_start(tmp_path, model, videos, queries):
     """Three copies of a video score alike, and come in the order of their names."""
-    best = index.top(queries[-1:], 3, exact=True).windows[0]
+    make_index(tmp_path / "index", model, videos)
+    best = best_of(tmp_path / "index", queries[-1:], 3, exact=True).windows[0]
     assert len({window.score for window in best}) == 1
     assert [window.video_id for window in best] == ["/a/7.mp4", "/clips/07.mp4", "/other/7b.mp4"]
-
-
-def test_few_windows_are_scored_in_full():
-    """Bounds leave out most windows of which the frames are alike, and nothing of the result."""
-    random = np.random.default_rng(0)
-    frames = [unit(random.normal(size=WIDTH) + 0.2 * random.normal(size=(6, WIDTH))) for _ in range(4000)]
-    queries = random.normal(size=(3, WIDTH)).astype(np.float32)
-    matching = Matching(4.0, 100.0)
-    pruned = top_windows(batches_of(frames, [1000] * 4), queries, 10, matching)
-    whole = top_windows(batches_of(frames, [1000] * 4), queries, 10, matching, prune=False)
-    assert pruned.windows == whole.windows
-    assert whole.in_full == whole.seen == pruned.seen == 3 * 4000
-    assert pruned.in_full < 0.05 * pruned.seen
-
-
-def test_scores_do_not_depend_on_the_batch():
-    """Bit for bit the same one by one, in batches of any size, and beside windows of other lengths."""
-    random = np.random.default_rng(1)
-    frames = [unit(random.normal(size=(length, WIDTH))) for length in random.integers(1, 20, 60)]
-    query = random.normal(size=(1, WIDTH)).astype(np.float32)
-    matching = Matching(4.0, 100.0)
-    alone = {row: exact_scores(f[None], query[0], matching)[0][0] for row, f in enumerate(frames)}
-    for sizes in ([60], [1] * 60, [7, 40, 13]):
-        top = top_windows(batches_of(frames, sizes), query, 60, matching)
-        assert {window.row: window.score for window in top.windows[0]} == alone
-
-
-def test_bounds_hold_for_negative_and_opposed_cosines():
-    """A window between the mean and the best, wherever its cosines lie, also where one frame stands out."""
-    random = np.random.default_rng(2)
-    frames = unit(random.normal(size=(500, 5, WIDTH)) + 3 * random.normal(size=(500, 5, 1)))
-    query = random.normal(size=WIDTH)
-    scores, best = exact_scores(frames, query, Matching(4.0, 1.0))
-    wide = frames.astype(np.float64)
-    cosines = wide @ query / np.linalg.norm(query) / np.linalg.norm(wide, axis=-1)
-    assert (scores >= cosines.mean(axis=1) - 1e-6).all()
-    assert (scores <= cosines.max(axis=1) + 1e-6).all()
-    assert (best == cosines.argmax(axis=1)).all()
 
 
 def test_hits_are_moments(index, model, queries, videos):
     """k hits, none overlapping another of its video, each the best window around, with all that is known of it."""
     expected = brute_force(model, videos, queries)
-    for rows, hits in zip(expected, index.search_embeds(queries, 10, exact=True), strict=True):
+    for rows, hits in zip(expected, index.search_embeds(queries, k=10, exact=True), strict=True):
         kept: list[tuple[float, str, float]] = []
         for score, name, start in rows:
             if not any(name == other and abs(start - at) < 4 for _, other, at in kept):
@@ -160,36 +105,20 @@ def test_hits_are_moments(index, model, queries, videos):
             assert index.window(hit.window).start == hit.start
 
 
-@pytest.mark.parametrize(("length", "step", "most"), [(12, 6, 3), (12, 12, 1), (12, 5, 5), (0.3, 0.1, 5)])
-def test_windows_asked_for_are_enough(length, step, most):
-    """Of `windows_for(k)` windows there are k that don't overlap, even if neighbours all come together."""
-    settings = WindowSettings(length, step, 30)
-    assert windows_for(1, settings) == most
-    rows = [ScoredWindow(-1.0, "v", n * step, n * step + length, n, 0) for n in range(200)]
-    for order in (sorted(rows), sorted(rows, key=lambda row: (row.row // most, abs(row.row % most - most // 2)))):
-        assert len(merge(order[: windows_for(4, settings)], 4)) == 4
-
-
-def test_a_better_window_takes_in_its_neighbours_only():
-    """A window that was left out leaves out no other."""
-    rows = [ScoredWindow(-score, "v", start, start + 12, 0, 0) for score, start in [(3, 6.0), (2, 12.0), (1, 18.0)]]
-    assert [window.start for window in merge(rows, 10)] == [6.0, 18.0]
-
-
 def test_texts_and_their_order(index, model):
     """A text gives one list, several give one each, and none depends on what it is asked with."""
     texts = ["a dog catches a frisbee", "rain", "a dog catches a frisbee and runs"]
-    together = index.search(texts, 5)
-    assert [index.search(text, 5) for text in texts] == together
+    together = index.search(texts, k=5)
+    assert [index.search(text, k=5) for text in texts] == together
     processor = tiny_processor(model.config)
     with torch.no_grad():
         embeds = [model.get_text_features(**processor(text=text)).pooler_output for text in texts]
-    assert index.search_embeds(torch.cat(embeds), 5) == together
+    assert index.search_embeds(torch.cat(embeds), k=5) == together
 
 
 def test_filters(index, queries):
     """By a pattern of paths, from any folder on, and by what is known; together both must fit."""
-    everything = index.search_embeds(queries[:1], 1000)[0]
+    everything = index.search_embeds(queries[:1], k=1000)[0]
     for settings, fits in [
         ({"path": "/clips/*"}, lambda hit: hit.video_id.startswith("/clips/")),
         ({"path": "clips/1?.mp4"}, lambda hit: hit.video_id.startswith("/clips/1")),
@@ -200,18 +129,20 @@ def test_filters(index, queries):
             lambda hit: hit.video_id[7] == "0" and int(hit.video_id[8]) % 2 == 0,
         ),
     ]:
-        assert index.search_embeds(queries[:1], 1000, **settings)[0] == [hit for hit in everything if fits(hit)] != []
+        assert (
+            index.search_embeds(queries[:1], k=1000, **settings)[0] == [hit for hit in everything if fits(hit)] != []
+        )
 
 
 @pytest.mark.parametrize("settings", [{"path": "nowhere/*"}, {"metadata": {"kind": "' OR 1=1 --"}}, {"path": ""}])
 def test_a_filter_that_fits_nothing_finds_nothing(index, queries, settings):
-    assert index.search_embeds(queries[:2], 3, **settings) == [[], []]
+    assert index.search_embeds(queries[:2], k=3, **settings) == [[], []]
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda index: index.search("dog", 0), "k must be a whole number of at least 1, got 0"),
+        (lambda index: index.search("dog", k=0), "k must be a whole number of at least 1, got 0"),
         (lambda index: index.search([]), "texts is an empty list"),
         (lambda index: index.search(["dog", " "]), "expected texts with words in them, got ' '"),
         (lambda index: index.search("dog", exact=False), "no vector index"),
@@ -278,8 +209,8 @@ def test_the_model_is_loaded_from_where_the_index_says(tmp_path, model, videos):
     model.save_pretrained(tmp_path / "model")
     tiny_processor(model.config).save_pretrained(tmp_path / "model")
     given = make_index(tmp_path / "index", model, videos, kept_in=str(tmp_path / "model"))
-    hits = VideoIndex.open(tmp_path / "index", device="cpu").search("a dog", 3)
-    expected = given.search("a dog", 3)
+    hits = VideoIndex.open(tmp_path / "index", device="cpu").search("a dog", k=3)
+    expected = given.search("a dog", k=3)
     assert [hit.window for hit in hits] == [hit.window for hit in expected]
     # Where its weights lie in memory shows in the last bit of a text's embedding.
     assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], rel=1e-5)
@@ -289,12 +220,11 @@ def test_a_search_sees_the_latest_commit(tmp_path, model, videos, queries):
     """An index that is open finds what is added later, and no longer what is dropped."""
     index = make_index(tmp_path / "index", model, videos[:2])
     assert index.videos() == [video.video_id for video in videos[:2]]
-    store = Store.open(tmp_path / "index")
-    with store.writer():
+    with Store.write(tmp_path / "index") as store:
         store.add(videos[7:8])
-        store.drop([index.search_embeds(queries, 1)[0][0].window[:16]])
+        store.drop([index.search_embeds(queries, k=1)[0][0].video_id])
     assert len(index.videos()) == 2
-    assert index.search_embeds(queries[-1:], 1)[0][0].video == videos[7].name
+    assert index.search_embeds(queries[-1:], k=1)[0][0].video_id == videos[7].video_id
 
 
 @pytest.mark.parametrize("name", ["", "x", "' OR 1=1 --", "0123456789abcdef-000000", "0123456789abcdef-' OR ''='"])
@@ -320,47 +250,47 @@ def large(tmp_path_factory: pytest.TempPathFactory, model: TS2NetModel) -> Video
     """An index with a vector index: 3,000 windows in it, and 200 that came later."""
     folder = tmp_path_factory.mktemp("large") / "index"
     index = make_index(folder, model, clustered_videos(150))
-    store = Store.open(folder)
-    with store.writer():
-        assert not update_vector_index(store)  # by itself only a large index gets one
-        assert update_vector_index(store, fewest_windows=1000)
+    with Store.write(folder) as store:
+        assert not store.update_indexes()  # by default only a large index gets one
+        assert store.update_indexes(min_windows=1000)
         store.add(clustered_videos(10, first=150))
-        assert not update_vector_index(store, fewest_windows=1000)  # a few new rows need no new one
+        assert not store.update_indexes(min_windows=1000)  # a few new rows need no new one
     return index
 
 
 def test_approximate_search_finds_what_exact_search_finds(large):
     """Recall@10 of at least 0.99 by default, of the moments that are given, with the very scores."""
     queries = np.random.default_rng(5).normal(size=(50, WIDTH)).astype(np.float32)
-    exact, picked = (large.search_embeds(queries, 10, exact=exact) for exact in (True, None))
+    exact, picked = (large.search_embeds(queries, k=10, exact=exact) for exact in (True, None))
     pairs = [
         ({(hit.window, hit.score) for hit in some}, {(hit.window, hit.score) for hit in others})
         for some, others in zip(exact, picked, strict=True)
     ]
     assert sum(len(some & others) for some, others in pairs) >= 0.99 * 500
-    assert large.top(queries, 30).in_full < large.top(queries, 30, exact=True).seen
+    top = best_of(large.path, queries, 30)
+    assert top.scored_in_full < top.pairs == 50 * len(large)
 
 
 def test_new_rows_are_found_before_they_are_in_the_vector_index(large):
     for video in clustered_videos(10, first=150):
         query = video.windows[3].frames.astype(np.float32).mean(axis=0, keepdims=True)
-        assert large.search_embeds(query, 1, exact=False)[0][0].video == video.video_id
+        assert large.search_embeds(query, k=1, exact=False)[0][0].video_id == video.video_id
 
 
 def test_approximate_search_keeps_to_filters(large):
     """Candidates are picked among the videos that fit, not thrown away after."""
     queries = np.random.default_rng(6).normal(size=(3, WIDTH)).astype(np.float32)
     settings = {"path": "/large/0001*.mp4"}
-    assert large.search_embeds(queries, 20, exact=False, **settings) == large.search_embeds(
-        queries, 20, exact=True, **settings
+    assert large.search_embeds(queries, k=20, exact=False, **settings) == large.search_embeds(
+        queries, k=20, exact=True, **settings
     )
-    assert large.search_embeds(queries[:1], 20, exact=False, path="nothing") == [[]]
+    assert large.search_embeds(queries[:1], k=20, exact=False, path="nothing") == [[]]
 
 
 def test_metadata_is_what_was_stored(tmp_path, model):
     """Any text, as it was given."""
     metadata = {"title": 'a "quoted" \\ name', "ö": "雨"}
     index = make_index(tmp_path / "index", model, [random_video("/x.mp4", 0, metadata=metadata)])
-    hit = index.search("rain", 1, metadata=metadata)[0]
+    hit = index.search("rain", k=1, metadata=metadata)[0]
     assert hit.metadata == metadata
     assert json.loads(json.dumps(hit.metadata)) == metadata

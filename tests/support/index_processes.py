@@ -3,18 +3,17 @@
 import multiprocessing
 import signal
 from collections.abc import Callable
-from functools import partial
+from functools import partialmethod
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from ts2net import TS2NetVideoProcessor
-from ts2net.search import WindowSettings, indexing
+from ts2net.search import WindowSettings, index_videos, index_writing
 from ts2net.search.records import IndexedVideo
 from ts2net.search.sources import find_videos
 from ts2net.search.store import Store
 from ts2net.search.streaming import DecodedWindow, decode_windows
-from ts2net.search.vector_index import has_vector_index
 
 
 def start_process(work: Callable[..., Any], *arguments: Any) -> BaseProcess:
@@ -33,10 +32,9 @@ def run_process(work: Callable[..., Any], *arguments: Any) -> None:
 
 
 def read_and_write(path: str, answer: Path) -> None:
-    store = Store.open(path)
-    lines = [str(store.videos())]
+    lines = [str(Store.open(path).snapshot().video_ids())]
     try:
-        with store.writer():
+        with Store.write(path):
             lines.append("wrote")
     except BlockingIOError as error:
         lines.append(str(error))
@@ -67,24 +65,23 @@ def count_windows(path: Path, settings: WindowSettings, processor: TS2NetVideoPr
 
 
 def index_with_many_commits(videos: Path, model: Path, out: Path) -> None:
-    indexing._COMMIT_SECONDS = 0.0  # after each video: more moments at which a kill may do harm
+    index_writing._COMMIT_SECONDS = 0.0  # after each video: more moments at which a kill may do harm
     settings = WindowSettings(length=2.0, step=1.0, fps=2.0)
-    indexing.index_videos(videos, model, out, workers=0, batch_size=2, settings=settings)
+    index_videos(videos, model, out, workers=0, batch_size=2, settings=settings)
 
 
 def index_with_a_vector_index(videos: Path, model: Path, out: Path, answer: Path, has_little_room: bool) -> None:
     """Indexes where 300 windows are enough for a vector index, and no file may be larger than 20 kB or any may."""
     import resource
 
-    update = partial(indexing.update_vector_index, fewest_windows=300)
-    indexing.update_vector_index = update
+    Store.update_indexes = partialmethod(Store.update_indexes, 300)
     if has_little_room:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
     try:
-        report = indexing.index_videos(videos, model, out, workers=0)
+        report = index_videos(videos, model, out, workers=0)
     except OSError as error:
         answer.write_text(str(error))
         return
-    has_index = has_vector_index(Store.open(out).table)
+    has_index = Store.open(out).snapshot().has_vector_index()
     answer.write_text(f"{report.indexed} indexed, {len(report.unchanged)} unchanged, vector index: {has_index}")

@@ -1,15 +1,19 @@
 """Small indexes of videos whose embeddings are random, made without decoding or encoding anything."""
 
 from pathlib import Path
+from typing import Any
 
+import lancedb
 import numpy as np
 
 from support.tiny_models import tiny_processor
 from ts2net import TS2NetModel
 from ts2net.search import VideoIndex
+from ts2net.search.about import About
+from ts2net.search.columns import id_from_text, metadata_rows
 from ts2net.search.fingerprint import fingerprint
 from ts2net.search.records import IndexedVideo, IndexedWindow
-from ts2net.search.store import About, Store
+from ts2net.search.store import Store
 from ts2net.search.windows import WindowSettings
 
 WIDTH = 32
@@ -52,10 +56,25 @@ def random_video(
 
 
 def make_index(folder: Path, model: TS2NetModel, videos: list[IndexedVideo], kept_in: str = "tiny") -> VideoIndex:
-    store = Store.create(folder, about_of(model, kept_in))
-    with store.writer():
+    with Store.write(folder, about_of(model, kept_in)) as store:
         store.add(videos)
     return VideoIndex.open(folder, model=model, processor=tiny_processor(model.config))
+
+
+def windows_table(index: str | Path) -> Any:
+    """The table itself, to be looked at without the package."""
+    return lancedb.connect(str(index)).open_table("windows")
+
+
+def rows_of(index: str | Path) -> list[dict[str, Any]]:
+    """All windows in order, with the ids and the metadata of their videos as they were given."""
+    table = windows_table(index).to_arrow().sort_by("window")
+    rows = table.to_pylist()
+    return [
+        {name: value for name, value in row.items() if not name.startswith("meta_")}
+        | {"video": id_from_text(row["video"]), "metadata": metadata}
+        for row, metadata in zip(rows, metadata_rows(table), strict=True)
+    ]
 
 
 def clustered_videos(count: int, first: int = 0) -> list[IndexedVideo]:

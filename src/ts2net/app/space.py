@@ -5,10 +5,10 @@ folders than this computer, so it is the videos that travel and not the index: t
 """
 
 import csv
-import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -17,8 +17,9 @@ from packaging.requirements import Requirement
 
 from ..files import write_whole
 from ..pages.rendering import render
+from ..search.columns import video_key
 from ..search.sources import locate
-from ..search.store import Store, name_from_text
+from ..search.store import Store
 from ..videos.finding import VIDEO_SUFFIXES
 from .uploads import UploadLimits, safe_name
 
@@ -101,20 +102,20 @@ def write_space(
 
 def _copy_videos(store: Store, folder: Path) -> WrittenSpace:
     """Copy the videos of an index, members of tar files too, under names that any system takes."""
-    copied: dict[str, dict[str, str]] = {}
+    copied: dict[str, Mapping[str, str]] = {}
     gone = []
-    for row in store.first_windows("video", "key", "signature", "metadata").to_pylist():
-        name = name_from_text(row["video"])
-        file = locate(name)
-        if file is None or file.signature != row["signature"]:
-            gone.append(name)
+    for video in store.snapshot().videos():
+        file = locate(video.video_id)
+        if file is None or file.signature != video.signature:
+            gone.append(video.video_id)
             continue
-        plain = safe_name(os.path.basename(file.path) if file.member is None else file.member, row["key"])
+        name = os.path.basename(file.path) if file.member is None else file.member
+        plain = safe_name(name, video_key(video.video_id))
         if Path(plain).suffix not in VIDEO_SUFFIXES:
             plain += ".mp4"
         with file.open() as source, open(folder / plain, "wb") as copy:
             shutil.copyfileobj(source, copy, 2**20)
-        copied[plain] = json.loads(row["metadata"])
+        copied[plain] = video.metadata
 
     columns = sorted({column for metadata in copied.values() for column in metadata})
     with open(folder / "metadata.csv", "w", encoding="utf-8", newline="", errors="backslashreplace") as table:

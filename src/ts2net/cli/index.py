@@ -19,27 +19,26 @@ from .output import print_json
 
 if TYPE_CHECKING:
     from ..search.indexing import IndexReport
-    from ..search.windows import WindowSettings
 
 _MOST_LISTED = 10
 
 
 @app.command()
 def index(
-    videos: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="VIDEOS...",
-            help="Files, folders, patterns in quotes, or shards that ts2net prepare made.",
-            show_default=False,
-        ),
-    ],
     out: Annotated[
         str,
         typer.Option(
             "--out", "-o", help="The index: a folder, or an address such as s3://me/index.", show_default=False
         ),
     ],
+    videos: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="VIDEOS...",
+            help="Files, folders, patterns in quotes, or shards that ts2net prepare made.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -47,7 +46,10 @@ def index(
         ),
     ] = None,
     window: Annotated[
-        float | None, typer.Option(help="Seconds that a window is long.", show_default="the index's, or else 12")
+        float | None,
+        typer.Option(
+            help="Seconds of a window.", show_default="the index's, or else 12 or what the model's frames cover"
+        ),
     ] = None,
     step: Annotated[
         float | None,
@@ -58,12 +60,12 @@ def index(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="CSV file with a column file and others to search by; a row adds to what is known of its video.",
+            help="CSV file with a column file and others to filter by; a row adds to its video's metadata.",
             show_default=False,
         ),
     ] = None,
     drop_missing: Annotated[
-        bool, typer.Option("--drop-missing", help="Take videos out of the index whose files are gone.")
+        bool, typer.Option("--drop-missing", help="Remove videos from the index whose files are gone.")
     ] = False,
     workers: Workers = None,
     batch_size: BatchSize = 16,
@@ -82,13 +84,13 @@ def index(
 ) -> None:
     """Make an index of videos, or bring one up to date.
 
-    Long videos are cut into windows that overlap, so that what is found later is a moment. Repeat the command when
-    there are new videos or changed ones, and only they are indexed. Stop it whenever you like: the same command goes
-    on where it was, and the index never holds half a video, or one twice.
+    Long videos are cut into windows that overlap, so that a result is a moment. Repeat the command when there are new
+    or changed videos, and only they are indexed. Stop it whenever you like: the same command goes on where it was, and
+    the index never holds half a video, or one twice. Without VIDEOS, an index of an older format is converted.
 
-    A video that cannot be used is listed with the reason, and the others are indexed. It is tried again once its file
-    has changed, or at once if what failed may pass, such as that it could not be opened. Code that comes with a model
-    is never run.
+    A video that cannot be used is listed with the reason, the others are indexed, and the exit code is 1. It is tried
+    again when its file has changed, or at once if the cause may have passed, for instance if it could not be opened.
+    Code that comes with a model is never run.
 
     **Examples**
 
@@ -107,25 +109,23 @@ def index(
         {
           "index": str, "indexed": [str], "replaced": [str], "relabelled": [str], "unchanged": [str],
           "dropped": [str], "missing": [str],
-          "broken": [{"video": str, "reason": str}], "damaged": {str: str},
+          "broken": [{"video": str, "reason": str}], "damaged": {str: str}, "unmatched_metadata": [str],
           "hours": float, "seconds": float
         }
 
-    Every video is there by its name, where the table has its number; "hours" were decoded, and "seconds" taken.
+    The lists have the paths of videos, where the table has their numbers; "hours" were decoded, and "seconds" taken.
     """
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
         from ..search.indexing import index_videos
-        from ..search.store import Store
+        from ..search.windows import WindowChoice
 
         hush_loading()
-        known = Store.open(out).about.windows if Store.exists(out) else None
-        settings = _settings(window, step, fps, known)
         try:
             report = index_videos(
-                videos,
+                videos or [],
                 model,
                 out,
-                settings=settings,
+                settings=WindowChoice(window, step, fps),
                 metadata=metadata,
                 drop_missing=drop_missing,
                 workers=workers,
@@ -144,25 +144,17 @@ def index(
         _print_json(out, report)
     else:
         _print_report(report)
-    if not (report.indexed or report.replaced or report.unchanged or report.broken):
+    for name in report.unmatched_metadata[:_MOST_LISTED]:
+        print(f"warning: {metadata}: {_printable(name)} is none of the videos", file=sys.stderr)
+    if len(report.unmatched_metadata) > _MOST_LISTED:
+        more = len(report.unmatched_metadata) - _MOST_LISTED
+        print(f"warning: {metadata}: {more:,} more rows are about none of the videos", file=sys.stderr)
+    if videos and not (report.indexed or report.replaced or report.unchanged or report.broken):
         print(f"warning: there is no video in {', '.join(videos)}", file=sys.stderr)
-    if report.broken and not (report.indexed or report.replaced or report.unchanged):
-        report_error("not one of the videos can be used")
+    if report.broken:
+        if not (report.indexed or report.replaced or report.unchanged):
+            report_error("not one of the videos can be used")
         raise typer.Exit(1)
-
-
-def _settings(
-    length: float | None, step: float | None, fps: float | None, known: "WindowSettings | None"
-) -> "WindowSettings | None":
-    """How videos are cut: as is asked for, or else as the index has it, or else as usual."""
-    from ..search.windows import WindowSettings
-
-    if length is None and step is None and fps is None:
-        return known
-    usual = known or WindowSettings()
-    if step is None:
-        step = usual.step if length in (None, usual.length) else length / 2
-    return WindowSettings(usual.length if length is None else length, step, usual.fps if fps is None else fps)
 
 
 def _print_json(out: str, report: "IndexReport") -> None:
@@ -176,7 +168,7 @@ def _print_report(report: "IndexReport") -> None:
     _list(console, "broken", [(video.video_id, video.reason) for video in report.broken])
     _list(console, "damaged", list(report.damaged.items()))
     if report.missing:
-        console.print(f"{len(report.missing):,} of its videos are gone; --drop-missing takes them out")
+        console.print(f"{len(report.missing):,} of its videos are gone; --drop-missing removes them")
 
 
 def _table(report: "IndexReport") -> Table:

@@ -19,7 +19,7 @@ from .options import Device, IndexModel, Json, check_output, named_values
 from .output import print_json
 
 if TYPE_CHECKING:
-    from ..search.index import Hit
+    from ..search.hits import Hit
 
 
 @app.command()
@@ -85,11 +85,16 @@ def search(
     if html is not None:
         check_output("--html", html, "a file for the page")
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
+        from ..search.store import Store
+
+        Store.open(index).snapshot().condition(
+            path, metadata
+        )  # mistakes that need no model are told before torch loads
         from ..search.index import VideoIndex
 
         hush_loading()
         opened = VideoIndex.open(index, model=model, device=device)
-        results = opened.search(texts, k, exact=exact, path=path, metadata=metadata)
+        results = opened.search(texts, k=k, exact=exact, path=path, metadata=metadata)
         if not any(results):
             narrowed = path is not None or metadata
             reason = "no video of it fits --path and --where" if narrowed and len(opened) else "the index is empty"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .rendering import render_page
 
 if TYPE_CHECKING:
-    from ..search.index import Hit
+    from ..search.hits import Hit
 
 
 @dataclass(frozen=True)

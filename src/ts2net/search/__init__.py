@@ -8,22 +8,28 @@ from typing import TYPE_CHECKING, Any
 from ..lazy import import_public_name
 
 if TYPE_CHECKING:
-    from .index import Hit, VideoIndex
+    from .hits import Hit
+    from .index import VideoIndex
     from .indexing import IndexReport, index_videos
-    from .windows import WindowSettings
+    from .options import SearchOptions
+    from .windows import WindowChoice, WindowSettings
 
 __all__ = [
     "Hit",
     "IndexReport",
+    "SearchOptions",
     "VideoIndex",
+    "WindowChoice",
     "WindowSettings",
     "index_videos",
 ]
 
 _MODULES = {
-    "Hit": "index",
+    "Hit": "hits",
     "IndexReport": "indexing",
+    "SearchOptions": "options",
     "VideoIndex": "index",
+    "WindowChoice": "windows",
     "WindowSettings": "windows",
     "index_videos": "indexing",
 }

@@ -1,84 +1,49 @@
 """Searching an index: a sentence or a clip in, moments of videos out.
 
 Notable here:
-- Every score is the model's own matching over all frames of a window, computed from what the index holds, whether the
-  windows were all looked at (`exact`) or picked by the vector index.
-- A search reads one snapshot from beginning to end, the latest commit when it began. So an index can be searched by
-  many at a time, and while it is written.
-- Texts and clips are encoded one by one, so that nothing depends on what is asked with them.
+- Every score is the model's own matching over all frames of a window, computed from what the index holds, whether all
+  windows are scored (`exact`) or those that the vector index picks.
+- A search reads one snapshot from beginning to end, the latest commit when it began. So many can search an index at
+  once, and while it is written.
+- Texts and clips are encoded one by one, so that no result depends on the other queries of a call.
 """
 
-import fnmatch
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from ..hub.loading import load_model
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
+from .about import About
 from .fingerprint import fingerprint
-from .matching import COLUMNS, Matching, ScoredWindow, Top, top_windows
+from .hits import Hit, Hits
+from .matching import Matching, ScoredWindow, Top, top_windows
 from .moments import merge, windows_for
+from .options import SearchKeywords, SearchOptions
+from .records import IndexedMoment, WindowDetails
+from .snapshot import Condition, Snapshot
 from .sources import VideoFile, locate
-from .store import About, Store, name_from_text, video_key
-from .vector_index import candidates, has_vector_index
+from .store import Store
 
-_WINDOWS_A_BATCH = 1024  # 12 MiB of 12 frames in float16, 24 of them in float32
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 _CANDIDATES, _CANDIDATES_A_WINDOW = 40, 3
 
 
-@dataclass(frozen=True)
-class Hit:
-    """A moment that was found.
-
-    Args:
-        video_id: Path of the video; for a member of a tar file that path, `#` and the id of the clip.
-        start: Second of the video at which the moment begins.
-        end: Second at which it ends.
-        second: Where in it the best frame is, in seconds from the start of the video.
-        score: The model's similarity, as `TS2NetModel.similarity` gives it.
-        metadata: What else is known of the video.
-        window: Name of the window in the index.
-        thumbnail: A small JPEG.
-    """
-
-    video_id: str
-    start: float
-    end: float
-    second: float
-    score: float
-    metadata: Mapping[str, str]
-    window: str
-    thumbnail: bytes
-
-
-@dataclass(frozen=True)
-class IndexedMoment:
-    """A window of the index, as it was when its video was indexed.
-
-    Args:
-        video_id: Path of the video.
-        signature: Of its file.
-        start: Seconds, as is `end`.
-        end: Where it ends.
-    """
-
-    video_id: str
-    signature: str
-    start: float
-    end: float
-
-
 class VideoIndex:
-    """An index of videos, to be searched. Use [`VideoIndex.open`]."""
+    """An index of videos, to be searched. Use [`VideoIndex.open`].
+
+    Every search takes [`SearchOptions`], as they are or as keywords: `index.search("a dog", k=5, path="*/2024/*")`.
+    """
 
     def __init__(
         self,
@@ -88,8 +53,8 @@ class VideoIndex:
         device: str | None,
     ) -> None:
         self._store = store
-        self._given = model
-        self._given_processor = processor
+        self._model = model
+        self._processor = processor
         self._device = device
         self._matching = Matching.of(store.about)
 
@@ -108,17 +73,22 @@ class VideoIndex:
             path: A folder, or an address that LanceDB takes, such as `s3://bucket/index`.
             model: What encodes texts and clips: a model, or the folder or repository of one. `None` loads the one that
                 the index was made with, once it is needed.
-            processor: That of a model which is loaded already.
+            processor: The processor of a loaded model.
             device: Where to load the model, such as `"cuda:1"`. `None` is a GPU if there is one.
 
         Raises:
             FileNotFoundError: If there is no index.
-            ValueError: If it is of another format, or the model isn't the one that it was made with.
+            ValueError: If it is of another format, or was made with another model.
         """
         index = cls(Store.open(path), model, processor, device)
         if isinstance(model, TS2NetModel):
             _ = index._encoder  # to refuse another model at once
         return index
+
+    @property
+    def path(self) -> str:
+        """Where the index is."""
+        return self._store.path
 
     @property
     def about(self) -> About:
@@ -127,138 +97,143 @@ class VideoIndex:
 
     def __len__(self) -> int:
         """How many windows there are."""
-        return int(self._store.snapshot().count_rows())
+        return len(self._store.snapshot())
+
+    def __repr__(self) -> str:
+        """Location and model; counting windows would read the index."""
+        return f"VideoIndex({self.path!r}, model={self.about.model!r})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: what the index holds."""
+        snapshot = self._store.snapshot()
+        facts = {
+            "index": self.path,
+            "model": self.about.model,
+            "videos": f"{len(snapshot.video_ids()):,}",
+            "windows": f"{len(snapshot):,}, of {self.about.windows}",
+            "metadata": ", ".join(snapshot.metadata_names()) or "none",
+        }
+        rows = (f"<tr><th>{name}</th><td>{escape(_printable(fact))}</td></tr>" for name, fact in facts.items())
+        return f"<table>{''.join(rows)}</table>"
 
     def videos(self) -> list[str]:
-        """The names of all videos that are indexed."""
-        rows = _all_rows(self._store.snapshot().search().where("number = 0").select(["video"]))
-        return sorted(map(name_from_text, rows["video"].to_pylist()))
+        """The ids of all indexed videos."""
+        return self._store.snapshot().video_ids()
 
     def broken(self) -> list[BrokenVideo]:
-        """The videos that couldn't be indexed, and why."""
+        """The videos that couldn't be indexed, with reasons."""
         return self._store.broken()
+
+    @overload  # a str is a sequence of str too, but type checkers take the first that matches
+    def search(  # type: ignore[overload-overlap]
+        self, texts: str, options: SearchOptions | None = None, **keywords: "Unpack[SearchKeywords]"
+    ) -> list[Hit]: ...
+
+    @overload
+    def search(
+        self, texts: Sequence[str], options: SearchOptions | None = None, **keywords: "Unpack[SearchKeywords]"
+    ) -> list[list[Hit]]: ...
 
     def search(
         self,
         texts: str | Sequence[str],
-        k: int = 10,
-        *,
-        exact: bool | None = None,
-        path: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-    ) -> Any:
+        options: SearchOptions | None = None,
+        **keywords: "Unpack[SearchKeywords]",
+    ) -> list[Hit] | list[list[Hit]]:
         """Find the moments that texts describe.
 
         Args:
             texts: A text, or several.
-            k: How many moments a text at most. There are fewer if the index, or what of it fits, has no more.
-            exact: Whether to look at every window, and give the very best. `False` looks only at those that the vector
-                index picks. `None` is `False` where there is a vector index, which large indexes have.
-            path: Only videos whose name fits this pattern, such as `"*/holidays/*.mp4"`. A star stands for slashes
-                too, and a pattern that doesn't begin with one may begin at any folder.
-            metadata: Only videos of which just this is known.
+            options: See [`SearchOptions`].
+            **keywords: Fields of the options.
 
         Returns:
-            A list of [`Hit`], best first, for a text; a list of such lists for several.
+            For a text its hits, best first; for several a list with the hits of each.
 
         Raises:
-            ValueError: If a text is empty, `k` is less than 1, `exact=False` and there is no vector index, or the
-                model can't be loaded or is another than the index was made with.
+            ValueError: If a text is empty, an option is out of range, no video has metadata of a name, `exact=False`
+                and there is no vector index, or the model can't be loaded or is not the index's.
         """
+        options = _options(options, keywords)
         several = [texts] if isinstance(texts, str) else list(texts)
         if not several:
             raise ValueError("texts is an empty list: expected at least one text")
         for text in several:
             if not isinstance(text, str) or not text.strip():
                 raise ValueError(f"expected texts with words in them, got {text!r}")
-        _check_k(k)
-        hits = self.search_embeds(self._encode_texts(several), k, exact=exact, path=path, metadata=metadata)
+        hits = self.search_embeds(self._encode_texts(several), options)
         return hits[0] if isinstance(texts, str) else hits
 
     def search_video(
         self,
         video: Any,
-        k: int = 10,
+        options: SearchOptions | None = None,
         *,
         start: float | None = None,
         end: float | None = None,
-        exact: bool | None = None,
-        path: str | None = None,
-        metadata: Mapping[str, str] | None = None,
+        **keywords: "Unpack[SearchKeywords]",
     ) -> list[Hit]:
         """Find moments like a clip.
 
-        The clip is encoded as a whole, and the mean of its frame embeddings, each of length 1, is held against the
-        index as a text's embedding would be. The model is trained to match texts with videos and not videos with each
-        other, so that the scores of the two kinds of search don't compare.
+        The clip is encoded as a whole, and the mean of its frame embeddings, each of length 1, is the query, as a
+        text's embedding would be. The model is trained to match texts with videos and not videos with each other, so
+        the scores of the two kinds of search don't compare.
 
         Args:
             video: A video of any kind that the processor takes.
-            k: How many moments at most.
-            start: Second of the clip's beginning, if only a part is meant.
-            end: Second of its end.
-            exact: As in [`VideoIndex.search`], as are `path` and `metadata`.
-            path: Pattern of names.
-            metadata: What is known of the videos.
+            options: See [`SearchOptions`].
+            start: Second of the clip at which to start, for a part of it.
+            end: Second at which to end.
+            **keywords: Fields of the options.
 
         Raises:
             ValueError: If the video can't be decoded, and as in [`VideoIndex.search`].
             OSError: If it can't be opened.
         """
-        _check_k(k)
+        options = _options(options, keywords)
         _, processor = self._encoder
         moment: dict[str, Any] = {name: value for name, value in (("start", start), ("end", end)) if value is not None}
         inputs = processor(videos=[video], clock="seconds", **moment)  # as the windows of an index have it
-        return self.search_inputs(inputs, k, exact=exact, path=path, metadata=metadata)
+        return self.search_inputs(inputs, options)
 
     @torch.inference_mode()
     def search_inputs(
         self,
         inputs: Mapping[str, torch.Tensor],
-        k: int = 10,
-        *,
-        exact: bool | None = None,
-        path: str | None = None,
-        metadata: Mapping[str, str] | None = None,
+        options: SearchOptions | None = None,
+        **keywords: "Unpack[SearchKeywords]",
     ) -> list[Hit]:
-        """Find moments like a clip, as [`VideoIndex.search_video`] does, once the clip is ready for the model.
+        """Find moments like a clip that is ready for the model, as [`VideoIndex.search_video`] does.
 
         Args:
             inputs: `pixel_values_videos` of shape `(1, T, 3, H, W)` and `padding_mask_videos` of shape `(1, T)`, as
                 the model's processor makes them.
-            k: As in [`VideoIndex.search`], as are the others.
-            exact: Whether to look at every window.
-            path: Pattern of names.
-            metadata: What is known of the videos.
+            options: See [`SearchOptions`].
+            **keywords: Fields of the options.
 
         Raises:
             ValueError: As in [`VideoIndex.search`].
         """
-        _check_k(k)
+        options = _options(options, keywords)
         model, _ = self._encoder
         on_device = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         mask = on_device["padding_mask_videos"][0].bool()
         frames = model.get_video_features(**on_device).pooler_output[0][mask]  # (T, D)
         query = torch.nn.functional.normalize(frames.float(), dim=-1).mean(dim=0, keepdim=True)
-        return self.search_embeds(query.cpu().numpy(), k, exact=exact, path=path, metadata=metadata)[0]
+        return self.search_embeds(query, options)[0]
 
     def search_embeds(
         self,
         embeds: np.ndarray | torch.Tensor,
-        k: int = 10,
-        *,
-        exact: bool | None = None,
-        path: str | None = None,
-        metadata: Mapping[str, str] | None = None,
+        options: SearchOptions | None = None,
+        **keywords: "Unpack[SearchKeywords]",
     ) -> list[list[Hit]]:
         """Find moments for embeddings of the index's own model.
 
         Args:
             embeds: Of shape `(Q, D)` and any length but 0.
-            k: As in [`VideoIndex.search`], as are the others.
-            exact: Whether to look at every window.
-            path: Pattern of names.
-            metadata: What is known of the videos.
+            options: See [`SearchOptions`].
+            **keywords: Fields of the options.
 
         Returns:
             One list of hits a query.
@@ -266,63 +241,39 @@ class VideoIndex:
         Raises:
             ValueError: If the embeddings are of another shape or aren't finite, and as in [`VideoIndex.search`].
         """
-        _check_k(k)
+        options = _options(options, keywords)
         queries = self._check_embeds(embeds)
-        table = self._store.snapshot()
-        where = _where(table, path, metadata)
-        count = windows_for(k, self.about.windows)
-        top = self._top(table, queries, count, exact, where)
-        moments = [merge(windows, k) for windows in top.windows]
-        return _hits(table, moments)
-
-    def top(
-        self, embeds: np.ndarray | torch.Tensor, count: int, *, exact: bool | None = None, prune: bool = True
-    ) -> Top:
-        """The best windows themselves, not merged to moments, and how many of them were scored in full.
-
-        Args:
-            embeds: As in [`VideoIndex.search_embeds`].
-            count: How many windows a query.
-            exact: As there.
-            prune: Whether an exact search leaves out what can't be among the best; the windows are the same.
-
-        Raises:
-            ValueError: As there.
-        """
-        return self._top(self._store.snapshot(), self._check_embeds(embeds), count, exact, None, prune)
+        snapshot = self._store.snapshot()
+        condition = snapshot.condition(options.path, options.metadata)
+        count = windows_for(options.k, self.about.windows)
+        top = best_windows(snapshot, queries, count, self._matching, options.exact, condition)
+        return _hits(snapshot, [merge(windows, options.k) for windows in top.windows])
 
     def window(self, window: str) -> IndexedMoment:
-        """Look up a window by its name, as [`Hit`] has it.
+        """Look up a window by its name, which [`Hit`] has.
 
         Raises:
             LookupError: If there is none of that name.
         """
-        key, _, number = window.partition("-")
-        # What isn't a window's name never becomes part of a condition.
-        is_name = len(key) == 16 and set(key) <= set("0123456789abcdef") and number.isascii() and number.isdigit()
-        rows = []
-        if is_name:
-            search = self._store.snapshot().search().where(f"window = '{window}'")
-            rows = _all_rows(search.select(["video", "signature", "start", "end"])).to_pylist()
-        if not rows:
-            raise LookupError(f"there is no window {window!r} in {self._store.path}")
-        return IndexedMoment(name_from_text(rows[0]["video"]), rows[0]["signature"], rows[0]["start"], rows[0]["end"])
+        moment = self._store.snapshot().window(window)
+        if moment is None:
+            raise LookupError(f"there is no window {window!r} in {self.path}")
+        return moment
 
-    def open_video(self, name: str) -> VideoFile:
-        """Find the file of a video that is indexed, and of no other; its `open()` gives the bytes.
+    def open_video(self, video_id: str) -> VideoFile:
+        """Find the file of an indexed video, and of no other; its `open()` gives the bytes.
 
         Raises:
             LookupError: If no such video is indexed.
-            FileNotFoundError: If it is gone, or another has taken its place.
+            FileNotFoundError: If the file is gone or has changed since.
         """
-        search = self._store.snapshot().search().where(f"number = 0 AND key = '{video_key(name)}'")
-        rows = _all_rows(search.select(["video", "signature"])).to_pylist()
-        if not rows or name_from_text(rows[0]["video"]) != name:
-            raise LookupError(f"{name} is not in {self._store.path}")
-        found = locate(name)
-        if found is None or found.signature != rows[0]["signature"]:
-            raise FileNotFoundError(f"{name} is gone or has changed since it was indexed")
-        return found
+        video = self._store.snapshot().video(video_id)
+        if video is None:
+            raise LookupError(f"{video_id} is not in {self.path}")
+        file = locate(video_id)
+        if file is None or file.signature != video.signature:
+            raise FileNotFoundError(f"{video_id} is gone or has changed since it was indexed")
+        return file
 
     def _check_embeds(self, embeds: np.ndarray | torch.Tensor) -> np.ndarray:
         values = embeds.detach().cpu().float().numpy() if isinstance(embeds, torch.Tensor) else np.asarray(embeds)
@@ -331,32 +282,6 @@ class VideoIndex:
         if not np.isfinite(values).all() or not values.any(axis=1).all():
             raise ValueError("embeds must be finite numbers, and not all of a query 0")
         return np.ascontiguousarray(values, dtype=np.float32)
-
-    def _top(
-        self, table: Any, queries: np.ndarray, count: int, exact: bool | None, where: str | None, prune: bool = True
-    ) -> Top:
-        if exact is None or not exact:
-            has_index = has_vector_index(table)
-            if exact is False and not has_index:
-                raise ValueError(
-                    f"{self._store.path} has no vector index, which only large indexes have: search it with exact=True"
-                )
-            exact = not has_index
-        if exact:
-            search = table.search().select([*COLUMNS]).with_row_id(True)
-            if where is not None:
-                search = search.where(where)
-            batches: Iterator[pa.RecordBatch] = search.limit(None).to_batches(batch_size=_WINDOWS_A_BATCH)
-            return top_windows(batches, queries, count, self._matching, prune=prune)
-        units = queries / np.linalg.norm(queries, axis=1, keepdims=True)
-        picked = _CANDIDATES + _CANDIDATES_A_WINDOW * count
-        tops = []
-        for place, unit in enumerate(units):
-            rows = candidates(table, unit, picked, where)
-            batches = _take(table, rows, [*COLUMNS]).to_batches()
-            tops.append(top_windows(batches, queries[place : place + 1], count, self._matching))
-        windows = [top.windows[0] for top in tops]
-        return Top(windows, len(queries) * int(table.count_rows()), sum(top.in_full for top in tops))
 
     @torch.inference_mode()
     def _encode_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -368,79 +293,91 @@ class VideoIndex:
     def _encoder(self) -> tuple[TS2NetModel, TS2NetProcessor]:
         """The model that the index was made with, and its processor."""
         about = self.about
-        if isinstance(self._given, TS2NetModel):
-            if self._given_processor is None:
-                raise ValueError("a model that is loaded has to come with its processor")
-            model, processor = self._given.eval(), self._given_processor
+        if isinstance(self._model, TS2NetModel):
+            if self._processor is None:
+                raise ValueError("a loaded model needs its processor: give processor as well")
+            model, processor = self._model.eval(), self._processor
             name = model.name_or_path or "the given model"
         else:
-            name = about.model if self._given is None else os.fspath(self._given)
-            revision = about.revision if self._given is None else None
+            name = about.model if self._model is None else os.fspath(self._model)
+            revision = about.revision if self._model is None else None
             model, processor = load_model(name, revision=revision, dtype=about.dtype, device=self._device)
         if fingerprint(model, processor) != about.fingerprint:
             at = f" at {about.revision}" if about.revision else ""
             raise ValueError(
-                f"{self._store.path} was made with {about.model}{at} in {about.dtype}, and {name} in "
+                f"{self.path} was made with {about.model}{at} in {about.dtype}, and {name} in "
                 f"{str(model.dtype).removeprefix('torch.')} is another model or has another processor: search with "
                 "that one, or index the videos again"
             )
         return model, processor
 
 
-def _check_k(k: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise ValueError(f"k must be a whole number of at least 1, got {k!r}")
+def best_windows(
+    snapshot: Snapshot,
+    queries: np.ndarray,
+    count: int,
+    matching: Matching,
+    exact: bool | None = None,
+    condition: Condition | None = None,
+) -> Top:
+    """Find the best windows of each query, overlapping ones included.
 
+    Args:
+        snapshot: The index.
+        queries: Query embeddings `(Q, D)` in float32.
+        count: How many windows a query.
+        matching: The index's matching.
+        exact: As in [`SearchOptions`].
+        condition: The videos to choose from.
 
-def _where(table: Any, path: str | None, metadata: Mapping[str, str] | None) -> str | None:
-    """A condition on rows that only those of fitting videos meet."""
-    if path is None and not metadata:
-        return None
-    rows = _all_rows(table.search().where("number = 0").select(["key", "video", "metadata"]))
-    keys = []
-    for key, video, text in zip(*(rows[name].to_pylist() for name in ("key", "video", "metadata")), strict=True):
-        known = json.loads(text) if metadata else {}
-        named = path is None or _fits(name_from_text(video), path)
-        if named and all(known.get(name) == value for name, value in (metadata or {}).items()):
-            keys.append(key)
-    if len(keys) == len(rows):
-        return None
-    return f"key IN ({', '.join(map(repr, keys))})" if keys else "false"
-
-
-def _fits(name: str, pattern: str) -> bool:
-    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"*/{pattern}")
-
-
-def _all_rows(search: Any) -> pa.Table:
-    return search.limit(None).to_arrow()
-
-
-def _take(table: Any, rows: Sequence[int], columns: list[str]) -> pa.Table:
-    """Some rows by their place, in any order: reading goes fastest in the one in which they lie."""
-    if not rows:
-        return pa.table({name: [] for name in [*columns, "_rowid"]})
-    return table.take_row_ids(sorted(rows)).select(columns).with_row_id().to_arrow()
-
-
-def _hits(table: Any, moments: Sequence[Sequence[ScoredWindow]]) -> list[list[Hit]]:
-    """Read what else is to be said of windows."""
-    rows = list({window.row for windows in moments for window in windows})
-    taken = _take(table, rows, ["window", "frame_times", "metadata", "thumbnail"])
-    known = {row["_rowid"]: row for row in taken.to_pylist()}
-    return [
-        [
-            Hit(
-                video_id=window.video_id,
-                start=window.start,
-                end=window.end,
-                second=known[window.row]["frame_times"][window.frame],
-                score=window.score,
-                metadata=json.loads(known[window.row]["metadata"]),
-                window=known[window.row]["window"],
-                thumbnail=known[window.row]["thumbnail"],
+    Raises:
+        ValueError: If `exact=False` and there is no vector index.
+    """
+    if not exact:
+        has_index = snapshot.has_vector_index()
+        if exact is False and not has_index:
+            raise ValueError(
+                f"{snapshot.path} has no vector index, which only large indexes have: search it with exact=True"
             )
-            for window in windows
-        ]
-        for windows in moments
-    ]
+        exact = not has_index
+    if exact:
+        return top_windows(snapshot.batches(condition), queries, count, matching)
+    units = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    tops = []
+    for number, unit in enumerate(units):
+        rows = snapshot.candidates(unit, _CANDIDATES + _CANDIDATES_A_WINDOW * count, condition)
+        tops.append(top_windows(snapshot.take(rows), queries[number : number + 1], count, matching))
+    scored_in_full = sum(top.scored_in_full for top in tops)
+    return Top([top.windows[0] for top in tops], len(queries) * len(snapshot), scored_in_full)
+
+
+def _options(options: SearchOptions | None, keywords: SearchKeywords) -> SearchOptions:
+    if not isinstance(options, SearchOptions | None):
+        raise TypeError(
+            f"options must be SearchOptions, got {options!r}; the number of hits is a keyword, k={options!r}"
+        )
+    return replace(options or SearchOptions(), **keywords)
+
+
+def _hits(snapshot: Snapshot, moments: Sequence[Sequence[ScoredWindow]]) -> list[list[Hit]]:
+    """Moments with what else is shown of them."""
+    details = snapshot.details(list({window.row for windows in moments for window in windows}))
+    return [Hits(_hit(window, details[window.row]) for window in windows) for windows in moments]
+
+
+def _hit(window: ScoredWindow, details: WindowDetails) -> Hit:
+    return Hit(
+        video_id=window.video_id,
+        start=window.start,
+        end=window.end,
+        second=details.frame_times[window.frame],
+        score=window.score,
+        metadata=details.metadata,
+        window=details.window,
+        thumbnail=details.thumbnail,
+    )
+
+
+def _printable(text: str) -> str:
+    """A text without halves of characters, which a byte of a file's name that is no UTF-8 is."""
+    return text.encode(errors="backslashreplace").decode()

@@ -11,13 +11,12 @@ Shapes: `Q` queries, `W` windows, `T` frames of a window, `D` width.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
-from .store import About, name_from_text
+from .about import About
+from .records import WindowBatch
 
 # More than rounding does to a cosine in float32, of any width in use (D * 2**-24 at the most), and to a score.
 _SLACK = 5e-4
@@ -42,41 +41,17 @@ class Matching:
         return cls(about.temperature if about.matching_kind == "weighted" else None, about.logit_scale)
 
 
-class WindowFrames:
-    """The frames of some windows, as they lie in the column `frames`, with nothing copied.
-
-    Args:
-        column: Of type `list<fixed_size_list<float16, D>>`; every window has a frame at least.
-    """
-
-    def __init__(self, column: pa.ListArray) -> None:
-        offsets = column.offsets.to_numpy()
-        self.starts: np.ndarray = offsets[:-1] - offsets[0]  # (W,)
-        self.lengths: np.ndarray = np.diff(offsets)  # (W,)
-        flat = column.flatten()  # honours where a slice begins
-        self.values = flat.flatten()
-        self.flat: np.ndarray = self.values.to_numpy().reshape(len(flat), flat.type.list_size)  # (all frames, D)
-
-    def __len__(self) -> int:
-        """How many windows there are."""
-        return len(self.lengths)
-
-    def of_length(self, length: int, places: np.ndarray) -> np.ndarray:
-        """The frames of windows that all have `length` of them: `(places, length, D)`."""
-        return self.flat[self.starts[places][:, None] + np.arange(length)]
-
-
 @dataclass(frozen=True, order=True)
 class ScoredWindow:
-    """A window with its score for one query. Sorted, they go from the best to the worst; ties by video, then start.
+    """A window with its score for one query. In sorted order the best comes first; ties go by video, then start.
 
     Args:
         negated_score: Minus the score, a float32.
-        video_id: Path of the video.
-        start: Seconds, as is `end`.
-        end: Where it ends.
+        video_id: See `sources.VideoFile`.
+        start: Second at which it starts.
+        end: Second at which it ends.
         row: Its row in the snapshot that was searched.
-        frame: Place of the best frame in the window.
+        frame: Number of the best frame in the window.
     """
 
     negated_score: float
@@ -92,22 +67,19 @@ class ScoredWindow:
         return -self.negated_score
 
 
-COLUMNS = ("video", "start", "end", "frames")  # what `top_windows` reads, beside the row
-
-
 @dataclass(frozen=True)
 class Top:
     """The best windows of each query.
 
     Args:
         windows: One list a query, best first.
-        seen: Pairs of a query and a window that there were.
-        in_full: How many of them were scored in full.
+        pairs: How many pairs of a query and a window there were.
+        scored_in_full: How many of these pairs were scored in full.
     """
 
     windows: list[list[ScoredWindow]]
-    seen: int
-    in_full: int
+    pairs: int
+    scored_in_full: int
 
 
 def exact_scores(frames: np.ndarray, query: np.ndarray, matching: Matching) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +91,7 @@ def exact_scores(frames: np.ndarray, query: np.ndarray, matching: Matching) -> t
         matching: How to match.
 
     Returns:
-        Scores `(W,)` in float32, and of each window the place of its best frame `(W,)`.
+        Scores `(W,)` in float32, and the number of each window's best frame `(W,)`.
     """
     # np.vecdot sums each pair on its own, where a matrix product would sum as its shape suggests.
     frames = np.ascontiguousarray(frames, dtype=np.float64)
@@ -137,72 +109,62 @@ def exact_scores(frames: np.ndarray, query: np.ndarray, matching: Matching) -> t
     return scores.astype(np.float32), cosines.argmax(axis=1)
 
 
-def top_windows(
-    batches: Iterable[pa.RecordBatch], queries: np.ndarray, count: int, matching: Matching, *, prune: bool = True
-) -> Top:
+def top_windows(batches: Iterable[WindowBatch], queries: np.ndarray, count: int, matching: Matching) -> Top:
     """Find the best windows of each query, reading every batch once.
 
     Args:
-        batches: Rows of the index with [`COLUMNS`] and `_rowid`.
+        batches: The windows to choose from.
         queries: Query embeddings `(Q, D)` in float32.
         count: How many windows a query.
         matching: How to match.
-        prune: Whether to leave out windows that their bounds rule out. The result is the same.
     """
     best: list[list[ScoredWindow]] = [[] for _ in queries]
-    seen = in_full = 0
+    pairs = scored_in_full = 0
     units = torch.nn.functional.normalize(torch.from_numpy(np.asarray(queries, dtype=np.float32)), dim=-1)
     for batch in batches:
-        if not batch.num_rows:
-            continue
-        frames = WindowFrames(batch.column("frames"))
-        seen += len(frames) * len(queries)
-        means, bests = _bounds(frames, units) if prune else (None, None)
-        for place, query in enumerate(queries):
-            if means is None or bests is None:
-                rows = np.arange(len(frames))
-            else:
-                floor = _floor(best[place], means[:, place], count, matching)
-                rows = np.flatnonzero(bests[:, place] >= floor)
-            in_full += len(rows)
-            best[place] = sorted([*best[place], *_score_rows(batch, frames, rows, query, matching)])[:count]
-    return Top(best, seen, in_full)
+        pairs += len(batch) * len(queries)
+        means, maxima = _bounds(batch, units)
+        for number, query in enumerate(queries):
+            threshold = _threshold(best[number], means[:, number], count, matching)
+            positions = np.flatnonzero(maxima[:, number] >= threshold)
+            scored_in_full += len(positions)
+            best[number] = sorted([*best[number], *_score(batch, positions, query, matching)])[:count]
+    return Top(best, pairs, scored_in_full)
 
 
-def _bounds(frames: WindowFrames, units: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(batch: WindowBatch, units: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The mean and the best cosine of each window and query, `(W, Q)` each, in float32."""
-    # Not by way of NumPy, of whose arrays torch would have to write to the memory.
-    flat = torch.from_dlpack(frames.values).view(frames.flat.shape).float()  # (all frames, D)
-    lengths = torch.linalg.vector_norm(flat, dim=-1, keepdim=True).clamp_min(_TINY)
-    cosines = (flat @ units.T / lengths).numpy()  # (all frames, Q)
-    sums = np.add.reduceat(cosines, frames.starts, axis=0)
-    return sums / frames.lengths[:, None], np.maximum.reduceat(cosines, frames.starts, axis=0)
+    frames = torch.from_dlpack(batch.frames).float()  # (all frames, D)
+    lengths = torch.linalg.vector_norm(frames, dim=-1, keepdim=True).clamp_min(_TINY)
+    cosines = (frames @ units.T / lengths).numpy()  # (all frames, Q)
+    starts = _starts(batch)
+    means = np.add.reduceat(cosines, starts, axis=0) / batch.lengths[:, None]
+    return means, np.maximum.reduceat(cosines, starts, axis=0)
 
 
-def _floor(best: list[ScoredWindow], means: np.ndarray, count: int, matching: Matching) -> float:
-    """What the best cosine of a window has to reach: no window below is among the `count` best so far."""
-    floor = -np.inf
+def _threshold(best: list[ScoredWindow], means: np.ndarray, count: int, matching: Matching) -> float:
+    """What a window's best cosine has to reach: no window below is among the `count` best so far."""
+    threshold = -np.inf
     if len(best) == count:
-        floor = best[-1].score / matching.scale
+        threshold = best[-1].score / matching.scale
     if len(means) >= count:  # as many windows score at least this much
-        floor = max(floor, float(np.partition(means, len(means) - count)[len(means) - count]))
-    return floor - 2 * _SLACK
+        threshold = max(threshold, float(np.partition(means, len(means) - count)[len(means) - count]))
+    return threshold - 2 * _SLACK
 
 
-def _score_rows(
-    batch: pa.RecordBatch, frames: WindowFrames, rows: np.ndarray, query: np.ndarray, matching: Matching
-) -> list[ScoredWindow]:
+def _score(batch: WindowBatch, positions: np.ndarray, query: np.ndarray, matching: Matching) -> list[ScoredWindow]:
+    """Some windows of a batch with their exact scores."""
     scored = []
-    for length in np.unique(frames.lengths[rows]):
-        places = rows[frames.lengths[rows] == length]
-        scores, best_frames = exact_scores(frames.of_length(length, places), query, matching)
-        columns: dict[str, list[Any]] = {
-            name: batch.column(name).take(pa.array(places)).to_pylist() for name in ("video", "start", "end", "_rowid")
-        }
-        scored += [
-            ScoredWindow(-score, name_from_text(video), start, end, row, frame)
-            for score, frame, video, start, end, row in zip(
-                scores.tolist(), best_frames.tolist(), *columns.values(), strict=True
-            )
-        ]
+    starts = _starts(batch)
+    for length in np.unique(batch.lengths[positions]):
+        some = positions[batch.lengths[positions] == length]
+        frames = batch.frames[starts[some][:, None] + np.arange(length)]  # (some, length, D)
+        scores, best_frames = exact_scores(frames, query, matching)
+        rows = zip(scores.tolist(), batch.moments(some), batch.rows[some].tolist(), best_frames.tolist(), strict=True)
+        scored += [ScoredWindow(-score, *moment, row, frame) for score, moment, row, frame in rows]
     return scored
+
+
+def _starts(batch: WindowBatch) -> np.ndarray:
+    """Where in the frames of a batch each window begins, `(W,)`."""
+    return np.cumsum(batch.lengths) - batch.lengths

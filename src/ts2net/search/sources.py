@@ -1,12 +1,11 @@
-"""Which videos are meant by files, folders, patterns and shards, and how each is opened.
+"""The videos of files, folders, patterns and shards, and how each is opened.
 
 Notable here:
-- A video's name is the absolute path of its file, exactly as the system has it; for a member of a tar file that path,
-  `#` and the clip's id. What a name says is only ever looked up, never run, unpacked or followed out of a folder.
-- A member of a tar file is read where it lies: nothing is extracted, so its own name leads nowhere.
+- A video's id is the absolute path of its file, exactly as the system has it; for a member of a tar file that path,
+  `#` and the clip's id. An id is only ever looked up, never run, unpacked or followed out of a folder.
+- A member of a tar file is read where it lies. Nothing is extracted, so its own name leads nowhere.
 """
 
-import csv
 import errno
 import glob
 import io
@@ -15,7 +14,7 @@ import os
 import re
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +27,6 @@ from ..videos.broken import BrokenVideo
 from ..videos.finding import VIDEO_SUFFIXES
 
 _MAX_JSON_BYTES = 2**20
-_FILE_COLUMN = "file"
 _LEADS_OUT = "a link that leads out of the folder"
 
 
@@ -40,12 +38,12 @@ class VideoFile:
         video_id: The path of its file; for a member of a tar file that path, `#` and the id of the clip.
         signature: Changes when the file does.
         path: The file.
-        offset: Where in it the video begins, for the next one in bytes.
-        size: Of the video.
+        offset: Byte of the file at which the video begins.
+        size: Bytes of the video.
         member: The clip's id, if it is a member of a tar file.
-        start: Seconds at which the moment begins that is meant, if not the whole video.
-        end: Seconds at which it ends.
-        metadata: What else is known of it.
+        start: Second at which the clip begins, if it is not the whole video.
+        end: Second at which it ends.
+        metadata: Names and values, to filter by.
     """
 
     video_id: str
@@ -100,61 +98,65 @@ class _Slice(io.RawIOBase):
 
 
 @dataclass(frozen=True)
-class Found:
-    """What there is: videos, and what looks like one and can't be used."""
+class FoundVideos:
+    """Videos, and what looks like one and can't be used."""
 
     videos: list[VideoFile]
     broken: list[BrokenVideo]
 
 
-def find_videos(sources: Iterable[str | os.PathLike[str]]) -> Found:
-    """Find the videos that are meant.
+def find_videos(sources: Iterable[str | os.PathLike[str]]) -> FoundVideos:
+    """Find videos.
 
     Args:
-        sources: Files, folders with all that is in them, patterns such as `clips/**/*.mp4`, and tar files such as
-            `ts2net prepare` makes. In a folder, videos and tar files are known by their extensions, and what is
-            hidden is passed over, as are links to other folders. What a pattern fits has to lie in the folder with
-            which it begins.
+        sources: Files, folders with their subfolders, patterns such as `clips/**/*.mp4`, and tar files such as
+            `ts2net prepare` makes. In a folder, videos and tar files are recognised by their extensions; hidden files
+            and links to other folders are left out. A pattern's files have to lie in the folder with which it begins.
 
     Returns:
-        Each video once, in the order of their names; and what can't be read, a folder among it.
+        Each video once, sorted by id; and what can't be read, folders included.
 
     Raises:
-        FileNotFoundError: If there is no such file or folder, or nothing fits a pattern.
-        ValueError: If no source is given.
+        FileNotFoundError: If there is no such file or folder, or no file matches a pattern.
+        ValueError: If there is no source.
     """
     videos: dict[str, VideoFile] = {}
     broken: dict[str, BrokenVideo] = {}
     source = None
     for source in sources:
-        for found in _in_source(os.fspath(source)):
-            if isinstance(found, VideoFile):
-                videos[found.video_id] = found
+        for video in _in_source(os.fspath(source)):
+            if isinstance(video, VideoFile):
+                videos[video.video_id] = video
             else:
-                broken[found.video_id] = found
+                broken[video.video_id] = video
     if source is None:
         raise ValueError("there is nothing to index: expected at least one file, folder or pattern")
-    return Found(
-        [videos[name] for name in sorted(videos)], [broken[name] for name in sorted(broken.keys() - videos.keys())]
+    return FoundVideos(
+        [videos[video_id] for video_id in sorted(videos)],
+        [broken[video_id] for video_id in sorted(broken.keys() - videos.keys())],
     )
 
 
-def locate(name: str) -> VideoFile | None:
-    """The video of a name that `find_videos` gave, `None` if it is no longer there."""
-    if os.path.isfile(name):
-        found: Iterable[VideoFile | BrokenVideo] = _in_file(name)
-        return next((video for video in found if isinstance(video, VideoFile)), None)
-    video = _members_of(_archive_of(name)).get(name)
+def locate(video_id: str) -> VideoFile | None:
+    """The video of an id from `find_videos`, `None` if it is gone."""
+    if os.path.isfile(video_id):
+        videos: Iterable[VideoFile | BrokenVideo] = _in_file(video_id)
+        return next((video for video in videos if isinstance(video, VideoFile)), None)
+    video = _members_of(_archive_of(video_id)).get(video_id)
     return video if isinstance(video, VideoFile) else None
 
 
-def missing_names(names: Iterable[str]) -> list[str]:
-    """Those of some names whose video is no longer there, in order. What only can't be reached is not missing."""
-    return [name for name in sorted(names) if _is_gone(name) and name not in _members_of(_archive_of(name))]
+def missing_videos(video_ids: Iterable[str]) -> list[str]:
+    """Those of some videos that are gone, sorted. What only can't be reached is not missing."""
+    return [
+        video_id
+        for video_id in sorted(video_ids)
+        if _is_gone(video_id) and video_id not in _members_of(_archive_of(video_id))
+    ]
 
 
 def holds_videos(path: str) -> bool:
-    """Whether that is a folder or an archive, and not a video."""
+    """Whether a path is a folder or an archive, and not a video."""
     return os.path.isdir(path) or path.lower().endswith(".tar")
 
 
@@ -168,14 +170,14 @@ def _is_gone(path: str) -> bool:
     return False
 
 
-def _archive_of(name: str) -> str | None:
-    """The tar file that a name is a member of, if it is there. A clip's id may itself have `.tar#` in it."""
-    ends = (found.end() - 1 for found in re.finditer(r"\.tar#", name, re.IGNORECASE))
-    return next((name[:end] for end in ends if os.path.isfile(name[:end])), None)
+def _archive_of(video_id: str) -> str | None:
+    """The tar file of which a video is a member, if it exists. A clip's id may itself have `.tar#` in it."""
+    ends = (match.end() - 1 for match in re.finditer(r"\.tar#", video_id, re.IGNORECASE))
+    return next((video_id[:end] for end in ends if os.path.isfile(video_id[:end])), None)
 
 
 def _members_of(archive: str | None) -> Mapping[str, VideoFile | BrokenVideo]:
-    """What is in a tar file, by name. It is read again when it has changed."""
+    """The videos of a tar file, by id. The file is read again when it has changed."""
     if archive is None:
         return {}
     try:
@@ -187,82 +189,11 @@ def _members_of(archive: str | None) -> Mapping[str, VideoFile | BrokenVideo]:
 
 @lru_cache(maxsize=16)  # a page asks for many parts of each video that it plays
 def _list_members(archive: str, modified: int, size: int) -> Mapping[str, VideoFile | BrokenVideo]:
-    return {found.video_id: found for found in _in_tar(archive)}
-
-
-def read_metadata(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
-    """Read what else is known of videos.
-
-    Args:
-        path: A CSV file with a column `file` and any others.
-
-    Returns:
-        The other columns of each file.
-
-    Raises:
-        ValueError: If it is no such file, or a file is in it twice.
-        OSError: If it can't be read.
-    """
-    path = os.fspath(path)
-    rows: dict[str, dict[str, str]] = {}
-    try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = list(reader.fieldnames or [])
-            if _FILE_COLUMN not in columns or len(set(columns)) < len(columns):
-                raise ValueError(
-                    f"{path}: expected a CSV file with a column {_FILE_COLUMN!r} and others of different names, its "
-                    f"first line has {', '.join(map(repr, columns)) or 'nothing'}"
-                )
-            for row in reader:
-                name = row.pop(_FILE_COLUMN)
-                if None in row or None in row.values():
-                    raise ValueError(f"{path}, line {reader.line_num}: expected {len(columns)} values")
-                if name in rows:
-                    raise ValueError(f"{path}, line {reader.line_num}: {name!r} is there twice")
-                rows[name] = cast(dict[str, str], row)
-    except csv.Error as error:
-        raise ValueError(f"{path}: not a CSV file ({error})") from error
-    return rows
-
-
-def rows_of(
-    videos: Sequence[VideoFile], rows: Mapping[str, Mapping[str, str]], folder: str | os.PathLike[str]
-) -> dict[str, Mapping[str, str]]:
-    """Find the row of each video that has one.
-
-    Args:
-        videos: The videos.
-        rows: From `read_metadata`. A file is meant by its path, which may begin in `folder`, by its name alone, or by
-            the id of a clip in a tar file.
-        folder: That of the metadata.
-
-    Returns:
-        The rows by the names of the videos.
-
-    Raises:
-        ValueError: If there are rows and none is of these videos, or one may be of several.
-    """
-    by_path = {os.path.abspath(os.path.join(folder, name)): row for name, row in rows.items()}
-    namesakes: dict[str, str] = {}
-    found: dict[str, Mapping[str, str]] = {}
-    for video in videos:
-        row = by_path.get(video.video_id)
-        short = os.path.basename(video.path) if video.member is None else video.member
-        if row is None and short in rows:
-            other = namesakes.setdefault(short, video.video_id)
-            if other != video.video_id:
-                raise ValueError(f"the metadata of {short!r} may be of {other} or {video.video_id}: give its path")
-            row = rows[short]
-        if row is not None:
-            found[video.video_id] = row
-    if rows and not found:
-        raise ValueError(f"the metadata is of none of the {len(videos)} videos, {next(iter(rows))!r} for one is not")
-    return found
+    return {video.video_id: video for video in _in_tar(archive)}
 
 
 def _in_source(source: str) -> Iterator[VideoFile | BrokenVideo]:
-    """What a file, a folder or a pattern means: a shell doesn't expand what is quoted, nor does every shell."""
+    """The videos of a file, a folder or a pattern, which no shell expands if it is quoted."""
     if os.path.lexists(source):
         yield from _in_path(os.path.abspath(source))
         return
@@ -273,7 +204,7 @@ def _in_source(source: str) -> Iterator[VideoFile | BrokenVideo]:
     for path in sorted(glob.glob(source, recursive=True), key=lambda path: (len(path), path)):
         paths.setdefault(os.path.realpath(path), os.path.abspath(path))
     if not paths:
-        raise FileNotFoundError(f"{source}: no file fits this pattern")
+        raise FileNotFoundError(f"{source}: no file matches this pattern")
     folder = os.path.dirname(source)
     while glob.has_magic(folder):
         folder = os.path.dirname(folder)
@@ -323,10 +254,10 @@ def _in_file(path: str) -> Iterator[VideoFile | BrokenVideo]:
 
 
 def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
-    """The members of a tar file that are videos, each with what its JSON and the manifest beside the file say.
+    """The members of a tar file that are videos, with metadata from their JSON and the manifest beside the file.
 
-    Of one that is cut off, the members that are whole; and that it is. Of several of the same path the last, as tar
-    has it; of several of the same id the first, and that the others are there.
+    If the file is cut off, its whole members and an error. Of members with one path the last counts, as in tar; of
+    clips with one id the first, and the others are errors.
     """
     members: dict[str, tarfile.TarInfo] = {}
     notes: dict[str, dict[str, Any]] = {}
@@ -336,7 +267,7 @@ def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
             for member in tar:
                 key, extension = os.path.splitext(member.name)
                 if not member.isreg() or member.issparse() or member.offset_data + member.size > status.st_size:
-                    continue  # a link, a folder, a device: nothing of a video's; or one that was cut off
+                    continue  # a link, a folder or a device; or a member that is cut off
                 if extension.lower() in VIDEO_SUFFIXES:
                     members[member.name] = member
                 elif extension == ".json" and member.size <= _MAX_JSON_BYTES:
@@ -352,17 +283,17 @@ def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
     for path_in_tar, member in members.items():
         key = os.path.splitext(path_in_tar)[0]
         note = notes.get(key, {})
-        known = note.get("id")
-        clip = (known if isinstance(known, str) else unquote(key)).replace("\0", "")
-        own_signature = f"{signature}-{member.offset_data}-{member.size}"
+        note_id = note.get("id")
+        clip = (note_id if isinstance(note_id, str) else unquote(key)).replace("\0", "")
+        clip_signature = f"{signature}-{member.offset_data}-{member.size}"
         first = clips.setdefault(clip, path_in_tar)
         if first != path_in_tar:
             reason = f"{first} in the same archive has its id, {clip}"
-            yield BrokenVideo(f"{path}#{path_in_tar}", one_line(ValueError(reason)), own_signature)
+            yield BrokenVideo(f"{path}#{path_in_tar}", one_line(ValueError(reason)), clip_signature)
             continue
         yield VideoFile(
             video_id=f"{path}#{clip}",
-            signature=own_signature,
+            signature=clip_signature,
             path=path,
             offset=member.offset_data,
             size=member.size,
@@ -374,7 +305,7 @@ def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
 
 
 def _about_shard(path: Path) -> dict[str, str]:
-    """The benchmark and the split of a shard, if the manifest beside it tells."""
+    """The benchmark and the split of a shard, from the manifest beside it."""
     split = path.name.rpartition("-")[0]
     try:
         manifest = Manifest.from_json((path.parent / f"{split}.json").read_text(encoding="utf-8"), path.name)

@@ -1,154 +1,84 @@
 """The index on disk: one LanceDB table with a row for each window, in a folder or on object storage.
 
 Notable here:
-- What the index is made with stands in the schema of the table, so that there is no second file to disagree with it.
-- A video's rows come and go in one commit of the one table, so whoever reads, and whenever the writer was killed,
-  finds whole videos. A row more in the table of broken videos is a second commit; each order of the two that can be
-  seen is one from which the same command goes on.
-- Readers are never kept waiting. A second writer is refused, by a lock where the index is a folder; on object storage
-  there is no lock to take, and that only one process writes is for those who start them to see to.
-- Old versions stay for ten minutes, so that a search that began before a commit ends well.
+- A video's rows are added and removed in one commit of the one table, so a reader, and the next run after a kill, find
+  whole videos. The table of broken videos is a second commit; after either of the two the same command can go on.
+- Readers never wait. A second writer is refused, by a lock where the index is a folder. Object storage has no lock:
+  who starts writers there has to see to it that there is only one.
+- Old versions are kept for ten minutes, so that a search that began before a commit ends well.
 """
 
 import contextlib
-import hashlib
-import json
 import os
-import re
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-import numpy as np
+import pyarrow as pa
 from huggingface_hub.utils import WeakFileLock
 
-from ..errors import one_line
 from ..videos.broken import BrokenVideo
+from .about import FORMAT, About, AboutError
+from .columns import (
+    ABOUT_KEY,
+    id_from_text,
+    id_to_text,
+    metadata_arrays,
+    metadata_column,
+    metadata_fields,
+    metadata_names,
+    video_key,
+    window_rows,
+    windows_schema,
+)
+from .format2 import converted_batches, metadata_names_of_format2
 from .records import IndexedVideo
-from .windows import WindowSettings
+from .store_errors import reading, writing
 
 try:
     import lancedb
-    import pyarrow as pa
+    from lancedb.index import BTree, IvfRq
 except ImportError as error:
     raise ImportError("the search index needs the library lancedb: pip install 'ts2net[search]'") from error
 
-FORMAT = 2  # to be raised when the tables change
+from .snapshot import VECTOR_COLUMN, Snapshot
 
-_WINDOWS, _BROKEN = "windows", "broken"
+MIN_INDEXED_WINDOWS = 20_000  # fewer are searched in a moment without indexes of the database
+
+_WINDOWS, _BROKEN, _LOCK = "windows", "broken", ".lock"
 # An exact search reads all frames, and this version of the files gives lists about twice as fast as newer ones.
 _STORAGE = {"new_table_data_storage_version": "2.0"}
-_ABOUT_KEY = b"ts2net"
 _MANY_SMALL_FILES = 16
-_VIDEOS_RELABELLED_AT_ONCE = 64
+_VIDEOS_A_COMMIT_OF_METADATA = 64
 _KEEP_OLD_VERSIONS = timedelta(minutes=10)
-_LONGEST_REASON = 200  # characters
-
-
-@dataclass(frozen=True)
-class About:
-    """What an index is made with. All of it but `model` and `revision`, which only say where it was, decides scores.
-
-    Args:
-        model: The model's folder or repository.
-        revision: Commit of the repository; `None` for a folder.
-        fingerprint: Of the model and its processor, see `fingerprint.fingerprint`.
-        dtype: Type of the weights, such as `"float32"`.
-        dim: Width `D` of an embedding.
-        windows: How videos are cut.
-        matching_kind: As the model's configuration has it, for the next two as well.
-        temperature: Of the matching.
-        padding_mode: `"masked"` or `"released"`.
-        logit_scale: What a similarity is multiplied by: the exponential of the model's own parameter.
-        format: Version of the tables.
-    """
-
-    model: str
-    revision: str | None
-    fingerprint: str
-    dtype: str
-    dim: int
-    windows: WindowSettings
-    matching_kind: str
-    temperature: float
-    padding_mode: str
-    logit_scale: float
-    format: int = FORMAT
-
-    def to_json(self) -> str:
-        """The text that stands in the schema."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str | bytes, where: str) -> "About":
-        """Read what stands in the schema.
-
-        Raises:
-            AboutError: If it is of another format, or not of this package.
-        """
-        not_ours = f"{where}: not an index that `ts2net index` wrote"
-        try:
-            fields = json.loads(text)
-            found = fields["format"]
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise AboutError(not_ours) from None
-        if found != FORMAT:
-            newer = isinstance(found, int) and found > FORMAT
-            advice = "update ts2net" if newer else "index the videos again, into another folder"
-            raise AboutError(f"{where}: an index of format {found!r}, and this ts2net reads format {FORMAT}: {advice}")
-        try:
-            return cls(**fields | {"windows": WindowSettings(**fields["windows"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise AboutError(not_ours) from error
-
-
-class AboutError(ValueError):
-    """There is an index, but of another format, or of somebody else."""
-
-
-class StoreError(OSError):
-    """The index can't be written, for want of space for one. What it holds is whole."""
-
-
-def video_key(name: str) -> str:
-    """A video's name as 16 hexadecimal digits: what stands in conditions, where a name might be taken for SQL."""
-    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def name_to_text(name: str) -> str:
-    """A file's name as text that any table takes.
-
-    A byte of it that is no UTF-8, which Python holds as half a character, becomes NUL and two hexadecimal digits.
-    There is no NUL in a file's name, so this can be undone.
-    """
-    return re.sub("[\ud800-\udfff]", lambda half: f"\0{ord(half[0]) & 0xFF:02x}", name)
-
-
-def name_from_text(text: str) -> str:
-    """What `name_to_text` was given."""
-    return re.sub("\0([0-9a-f]{2})", lambda byte: chr(0xDC00 | int(byte[1], 16)), text)
+_BROKEN_SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ("video", "key", "signature", "reason")])
+_STALE_SHARE = 0.2  # of rows that an index of the database does not cover
+# The vector index: 4 bits a dimension (RaBitQ) beside the centre of the partition. All partitions are searched, which
+# takes some 20 ms for a million windows on one core. They are few, since finding a vector's partition is what takes
+# long in float16.
+_BITS = 4
+_WINDOWS_A_PARTITION = 65_536
 
 
 class Store:
-    """An index, open.
+    """An open index.
 
-    Use [`Store.open`] or [`Store.create`]. `table` holds the windows, with the columns of `windows_schema`.
+    Use [`Store.open`] to read and [`Store.write`] to write.
     """
 
     def __init__(self, path: str, database: Any, table: Any, about: About) -> None:
         self.path = path
         self.about = about
-        self.table = table
         self._database = database
+        self._table = table
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> "Store":
-        """Open an index.
+        """Open an index to read it.
 
         Args:
             path: A folder, or an address that LanceDB takes, such as `s3://bucket/index`.
@@ -158,27 +88,52 @@ class Store:
             AboutError: If it is of another format.
             OSError: If it can't be read.
         """
-        path = os.fspath(path)
-        found = _open(path)
-        if found is None:
-            raise FileNotFoundError(f"{path}: there is no index; `ts2net index VIDEOS --out {path}` makes one")
-        return found
+        store = _open_present(os.fspath(path))
+        if store.about.format != FORMAT:
+            raise AboutError(
+                f"{store.path}: an index of format {store.about.format}, and this ts2net searches format {FORMAT}: "
+                f"`ts2net index --out {store.path}` converts it, without decoding a video again"
+            )
+        return store
 
     @staticmethod
-    def exists(path: str | os.PathLike[str]) -> bool:
-        """Whether there is an index, of whatever format.
+    def read_about(path: str | os.PathLike[str]) -> About | None:
+        """What an index is made with, or `None` if there is no index. It may be of a format that a write converts.
 
         Raises:
-            OSError: If it can't be known, since what holds it can't be read.
+            AboutError: If it is of another format.
+            OSError: If it can't be read.
         """
-        try:
-            return _open(os.fspath(path)) is not None
-        except AboutError:
-            return True
+        store = _open(os.fspath(path))
+        return None if store is None else store.about
+
+    @staticmethod
+    @contextlib.contextmanager
+    def write(path: str | os.PathLike[str], about: About | None = None) -> Iterator["Store"]:
+        """Open an index as its only writer. An index of an older format is converted.
+
+        Args:
+            path: A folder, or an address.
+            about: What a new index is made with. `None` makes none.
+
+        Raises:
+            FileNotFoundError: If there is no index, and `about` is `None`.
+            BlockingIOError: If another process is writing.
+            AboutError: If it is of a format that can't be converted.
+            StoreError: If it can't be written.
+        """
+        path = os.fspath(path)
+        if about is None:
+            _open_present(path)  # so that the lock makes no folder
+        with _only_writer(path):
+            store = _open_present(path) if about is None else _open(path) or Store.create(path, about)
+            if store.about.format != FORMAT:
+                store = store._converted()
+            yield store
 
     @staticmethod
     def create(path: str | os.PathLike[str], about: About) -> "Store":
-        """Make an empty index. To be called as the only writer.
+        """Make an empty index. Only for the only writer; see [`Store.write`].
 
         Raises:
             FileExistsError: If there is one already.
@@ -187,52 +142,38 @@ class Store:
         path = os.fspath(path)
         if Store.exists(path):
             raise FileExistsError(f"{path}: there is an index already")
-        with _writing(path):
+        with writing(path):
             database = _connect(path)
-            schema = windows_schema(about)
-            table = database.create_table(_WINDOWS, schema=schema, storage_options=_STORAGE)
+            table = database.create_table(_WINDOWS, schema=windows_schema(about), storage_options=_STORAGE)
         return Store(path, database, table, about)
 
-    def snapshot(self) -> Any:
-        """The table of windows as the latest commit left it, which no later commit changes under who reads it."""
-        with _reading(self.path):
-            return self._database.open_table(_WINDOWS)
+    @staticmethod
+    def exists(path: str | os.PathLike[str]) -> bool:
+        """Whether there is an index, of whatever format.
 
-    def __len__(self) -> int:
-        """How many windows there are."""
-        return int(self.table.count_rows())
+        Raises:
+            OSError: If its location can't be read.
+        """
+        try:
+            return _open(os.fspath(path)) is not None
+        except AboutError:
+            return True
 
-    def signatures(self) -> dict[str, str]:
-        """The signature of each video that is indexed, by key."""
-        rows = self.first_windows("key", "signature")
-        return dict(zip(rows["key"].to_pylist(), rows["signature"].to_pylist(), strict=True))
-
-    def videos(self) -> list[str]:
-        """The names of all videos that are indexed."""
-        return sorted(name_from_text(text) for text in self.first_windows("video")["video"].to_pylist())
-
-    def first_windows(self, *columns: str) -> pa.Table:
-        """Some columns of the first window of each video: those that say something of the whole video."""
-        return self.table.search().where("number = 0").select(list(columns)).limit(None).to_arrow()
+    def snapshot(self) -> Snapshot:
+        """The index as the latest commit left it."""
+        with reading(self.path):
+            return Snapshot(self.path, self._database.open_table(_WINDOWS))
 
     def broken(self) -> list[BrokenVideo]:
-        """The videos that can't be used, by name."""
-        table = self._broken_table()
-        if table is None:
-            return []
-        rows = table.to_arrow().to_pylist()
-        videos = [BrokenVideo(name_from_text(row["video"]), row["reason"], row["signature"]) for row in rows]
+        """The videos that can't be indexed, sorted by id."""
+        with reading(self.path):
+            table = self._broken_table()
+            rows = [] if table is None else table.to_arrow().to_pylist()
+        videos = [BrokenVideo(id_from_text(row["video"]), row["reason"], row["signature"]) for row in rows]
         return sorted(videos, key=lambda video: video.video_id)
 
-    @contextlib.contextmanager
-    def writer(self) -> Iterator[None]:
-        """Be the only one who writes; see [`only_writer`]."""
-        with only_writer(self.path):
-            self.table.checkout_latest()
-            yield
-
     def add(self, videos: Sequence[IndexedVideo]) -> None:
-        """Add videos, or replace those that are there, in one commit.
+        """Add videos, or replace those of the same ids, in one commit.
 
         Raises:
             StoreError: If it can't be written.
@@ -243,211 +184,202 @@ class Store:
         keys = [video_key(video.video_id) for video in videos]
         if len(set(keys)) < len(keys):
             raise ValueError("a video is among those to add twice")
-        hollow = next((video.video_id for video in videos if not video.windows), None)
-        if hollow is not None:
-            raise ValueError(f"{hollow}: a video to add has no window")
-        rows = _rows(videos, keys, self.table.schema)
-        with _writing(self.path):
-            self._forget_broken(keys)
-            there = self.table.count_rows(f"number = 0 AND {_among(keys)}")
-            if not there:
-                self.table.add(rows)
+        empty = next((video.video_id for video in videos if not video.windows), None)
+        if empty is not None:
+            raise ValueError(f"{empty}: a video to add has no window")
+        with writing(self.path):
+            self._add_metadata_columns(name for video in videos for name in video.metadata)
+            rows = window_rows(videos, self._table.schema)
+            self._remove_broken(keys)
+            if not self._table.count_rows(f"number = 0 AND {_among(keys)}"):
+                self._table.add(rows)
                 return
-            merge = self.table.merge_insert("window").when_matched_update_all().when_not_matched_insert_all()
+            merge = self._table.merge_insert("window").when_matched_update_all().when_not_matched_insert_all()
             merge.when_not_matched_by_source_delete(_among(keys)).execute(rows)
 
-    def drop(self, keys: Iterable[str]) -> None:
-        """Remove videos, whether indexed or broken, in one commit.
+    def drop(self, video_ids: Iterable[str]) -> None:
+        """Remove videos, indexed or broken, in one commit.
 
         Raises:
             StoreError: If it can't be written.
         """
-        keys = list(keys)
+        keys = [video_key(video_id) for video_id in video_ids]
         if not keys:
             return
-        with _writing(self.path):
-            self._forget_broken(keys)
-            self.table.delete(_among(keys))
+        with writing(self.path):
+            self._remove_broken(keys)
+            self._table.delete(_among(keys))
 
-    def relabel(self, metadata: Mapping[str, Mapping[str, str]]) -> None:
-        """Change what else is known of videos that are indexed, and nothing else.
+    def set_metadata(self, metadata: Mapping[str, Mapping[str, str]]) -> None:
+        """Replace all metadata of indexed videos, and change nothing else.
 
         Args:
-            metadata: By key.
+            metadata: By video id.
 
         Raises:
             StoreError: If it can't be written.
         """
-        keys = list(metadata)
-        for first in range(0, len(keys), _VIDEOS_RELABELLED_AT_ONCE):
-            some = keys[first : first + _VIDEOS_RELABELLED_AT_ONCE]
-            with _writing(self.path):
-                rows = self.table.search().where(_among(some)).limit(None).to_arrow()
-                texts = [json.dumps(dict(metadata[key])) for key in rows["key"].to_pylist()]
-                place = rows.schema.get_field_index("metadata")
-                rows = rows.set_column(place, rows.schema.field(place), pa.array(texts, pa.string()))
-                self.table.merge_insert("window").when_matched_update_all().execute(rows)
+        by_key = {video_key(video_id): values for video_id, values in metadata.items()}
+        keys = list(by_key)
+        with writing(self.path):
+            self._add_metadata_columns(name for values in metadata.values() for name in values)
+            names = metadata_names(self._table.schema.names)
+            for first in range(0, len(keys), _VIDEOS_A_COMMIT_OF_METADATA):
+                some = keys[first : first + _VIDEOS_A_COMMIT_OF_METADATA]
+                rows = self._table.search().where(_among(some)).select(["window", "key"]).limit(None).to_arrow()
+                arrays = metadata_arrays([by_key[key] for key in rows["key"].to_pylist()], names)
+                changed = pa.table({"window": rows["window"]} | arrays)
+                self._table.merge_insert("window").when_matched_update_all().execute(changed)
 
     def mark_broken(self, videos: Sequence[BrokenVideo]) -> None:
-        """Note videos that can't be used, and remove what was indexed of them before.
+        """Note videos that can't be indexed, and remove what was indexed of them before.
 
         Raises:
             StoreError: If it can't be written.
         """
         if not videos:
             return
-        self.drop(video_key(video.video_id) for video in videos)
-        rows = pa.Table.from_pylist(
-            [
-                {
-                    "video": name_to_text(video.video_id),
-                    "key": video_key(video.video_id),
-                    "signature": video.signature,
-                    "reason": video.reason.encode(errors="backslashreplace").decode(),
-                }
-                for video in videos
-            ],
-            schema=_BROKEN_SCHEMA,
-        )
-        with _writing(self.path):
+        self.drop(video.video_id for video in videos)
+        rows = [
+            {
+                "video": id_to_text(video.video_id),
+                "key": video_key(video.video_id),
+                "signature": video.signature,
+                "reason": video.reason.encode(errors="backslashreplace").decode(),
+            }
+            for video in videos
+        ]
+        with writing(self.path):
             table = self._broken_table()
             if table is None:
-                self._database.create_table(_BROKEN, schema=_BROKEN_SCHEMA).add(rows)
-            else:
-                table.add(rows)
-
-    def index_column(self, column: str, config: Any) -> None:
-        """Make LanceDB's index over a column, in place of the one that is there.
-
-        Raises:
-            StoreError: If it can't be written.
-        """
-        with _writing(self.path):
-            self.table.create_index(column, config=config, replace=True)
+                table = self._database.create_table(_BROKEN, schema=_BROKEN_SCHEMA)
+            table.add(pa.Table.from_pylist(rows, schema=_BROKEN_SCHEMA))
 
     def compact(self) -> None:
-        """Join many small files into a few large ones, and give back the space of what nobody reads any more.
+        """Join many small files into a few large ones, and free the space of versions that nobody reads any more.
 
         Raises:
             StoreError: If it can't be written.
         """
-        with _writing(self.path):
-            if self.table.stats()["fragment_stats"]["num_small_fragments"] < _MANY_SMALL_FILES:
+        with writing(self.path):
+            if self._table.stats()["fragment_stats"]["num_small_fragments"] < _MANY_SMALL_FILES:
                 return
-            # On object storage a file that no version knows may be another process's, about to be committed.
-            alone = _folder(self.path) is not None
-            self.table.optimize(cleanup_older_than=_KEEP_OLD_VERSIONS, delete_unverified=alone)
+            # On object storage, a file of no version may belong to another process that is about to commit it.
+            is_locked = _folder(self.path) is not None
+            self._table.optimize(cleanup_older_than=_KEEP_OLD_VERSIONS, delete_unverified=is_locked)
+
+    def update_indexes(self, min_windows: int = MIN_INDEXED_WINDOWS) -> bool:
+        """Make the indexes of the database, or make them anew when they don't cover a fifth of the windows.
+
+        These are the vector index, and one for each column of metadata.
+
+        Args:
+            min_windows: A smaller index gets none.
+
+        Returns:
+            Whether one was made.
+
+        Raises:
+            StoreError: If it can't be written.
+        """
+        with writing(self.path):
+            windows = int(self._table.count_rows())
+            if windows < min_windows:
+                return False
+            partitions = -(-windows // _WINDOWS_A_PARTITION)
+            wanted: dict[str, Any] = {
+                VECTOR_COLUMN: IvfRq(distance_type="dot", num_bits=_BITS, num_partitions=partitions)
+            }
+            wanted |= {metadata_column(name): BTree() for name in metadata_names(self._table.schema.names)}
+            for index in self._table.list_indices():
+                if (index.num_unindexed_rows or 0) < _STALE_SHARE * windows:
+                    wanted = {name: config for name, config in wanted.items() if name not in index.columns}
+            for column, config in wanted.items():
+                self._table.create_index(column, config=config, replace=True)
+            return bool(wanted)
+
+    def _add_metadata_columns(self, names: Iterable[str]) -> None:
+        new = sorted(set(names) - set(metadata_names(self._table.schema.names)))
+        if new:
+            self._table.add_columns(pa.schema(metadata_fields(new)))
 
     def _broken_table(self) -> Any:
         return _open_table(self._database, _BROKEN)
 
-    def _forget_broken(self, keys: Sequence[str]) -> None:
+    def _remove_broken(self, keys: Sequence[str]) -> None:
         table = self._broken_table()
         if table is not None and table.count_rows(_among(keys)):
             table.delete(_among(keys))
 
+    def _converted(self) -> "Store":
+        """The index in the present format: the same rows in one commit, after which the old ones are gone."""
+        about = replace(self.about, format=FORMAT)
+        with writing(self.path):
+            schema = windows_schema(about, metadata_names_of_format2(self._table.search()))
+            rows = converted_batches(self._table.search(), schema)
+            table = self._database.create_table(
+                _WINDOWS,
+                data=pa.RecordBatchReader.from_batches(schema, rows),
+                mode="overwrite",
+                storage_options=_STORAGE,
+            )
+        return Store(self.path, self._database, table, about)
+
 
 @contextlib.contextmanager
-def only_writer(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Keep other writers out of an index, which need not exist yet.
-
-    Raises:
-        BlockingIOError: If another process is writing.
-        StoreError: If the folder can't be made.
-    """
-    folder = _folder(os.fspath(path))
+def _only_writer(path: str) -> Iterator[None]:
+    """Keep other writers out of an index, which need not exist yet."""
+    folder = _folder(path)
     if folder is None:  # object storage
         yield
         return
-    with _writing(os.fspath(path)):
+    with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(WeakFileLock(folder / ".lock", timeout=1))
+            stack.enter_context(WeakFileLock(folder / _LOCK, timeout=1))
         except TimeoutError:
             raise BlockingIOError(f"{folder}: another process is writing to this index") from None
         yield
 
 
-def windows_schema(about: About) -> pa.Schema:
-    """The columns of the table of windows, and what the index is made with."""
-    return pa.schema(
-        [
-            pa.field("window", pa.string(), nullable=False),  # <key>-<number>
-            pa.field("video", pa.string(), nullable=False),  # see name_to_text
-            pa.field("key", pa.string(), nullable=False),  # see video_key
-            pa.field("number", pa.int32(), nullable=False),  # of the window in its video, from 0
-            pa.field("signature", pa.string(), nullable=False),
-            pa.field("duration", pa.float64(), nullable=False),  # seconds, of the video
-            pa.field("start", pa.float64(), nullable=False),  # seconds
-            pa.field("end", pa.float64(), nullable=False),
-            pa.field("frame_times", pa.list_(pa.float32()), nullable=False),  # seconds
-            pa.field("frames", pa.list_(pa.list_(pa.float16(), about.dim)), nullable=False),  # of length 1
-            pa.field("mean", pa.list_(pa.float16(), about.dim), nullable=False),  # of the frames, for vector_index
-            pa.field("thumbnail", pa.binary(), nullable=False),  # JPEG
-            pa.field("metadata", pa.string(), nullable=False),  # a JSON object of strings
-        ],
-        metadata={_ABOUT_KEY: about.to_json()},
-    )
+def check_no_writer(path: str) -> None:
+    """Check that no process is writing to an index, before any work is done for it.
 
-
-_BROKEN_SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ("video", "key", "signature", "reason")])
-
-
-def _rows(videos: Sequence[IndexedVideo], keys: Sequence[str], schema: pa.Schema) -> pa.Table:
-    """The windows of videos as rows."""
-    pairs = [
-        (key, video, number) for key, video in zip(keys, videos, strict=True) for number in range(len(video.windows))
-    ]
-    windows = [window for video in videos for window in video.windows]
-    lengths = [len(window.frames) for window in windows]
-    frames = np.concatenate([np.asarray(window.frames, dtype=np.float16) for window in windows])  # (all frames, D)
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(frames.ravel()), frames.shape[1])
-    means = np.stack(
-        [np.asarray(window.frames, dtype=np.float16).mean(axis=0, dtype=np.float32) for window in windows]
-    )
-    columns = {
-        "window": [f"{key}-{number:06d}" for key, _, number in pairs],
-        "video": [name_to_text(video.video_id) for _, video, _ in pairs],
-        "key": [key for key, _, _ in pairs],
-        "number": [number for _, _, number in pairs],
-        "signature": [video.signature for _, video, _ in pairs],
-        "duration": [video.duration for _, video, _ in pairs],
-        "start": [window.start for window in windows],
-        "end": [window.end for window in windows],
-        "frame_times": [list(window.frame_times) for window in windows],
-        "frames": pa.ListArray.from_arrays(pa.array(np.cumsum([0, *lengths]), pa.int32()), flat),
-        "mean": pa.FixedSizeListArray.from_arrays(pa.array(means.astype(np.float16).ravel()), means.shape[1]),
-        "thumbnail": [window.thumbnail for window in windows],
-        "metadata": [json.dumps(dict(video.metadata)) for _, video, _ in pairs],
-    }
-    return pa.table(
-        [
-            pa.array(columns[field.name], field.type) if isinstance(columns[field.name], list) else columns[field.name]
-            for field in schema
-        ],
-        schema=schema,
-    )
+    Raises:
+        BlockingIOError: If one is.
+    """
+    folder = _folder(path)
+    if folder is not None and (folder / _LOCK).exists():
+        with _only_writer(path):
+            pass
 
 
 def _among(keys: Iterable[str]) -> str:
-    return f"key IN ({', '.join(repr(key) for key in keys)})"
+    return f"key IN ({', '.join(map(repr, keys))})"
+
+
+def _open_present(path: str) -> Store:
+    store = _open(path)
+    if store is None:
+        raise FileNotFoundError(f"{path}: there is no index; `ts2net index VIDEOS --out {path}` makes one")
+    return store
 
 
 def _open(path: str) -> Store | None:
-    """The index at a path, if there is one."""
+    """The index of a path, if there is one."""
     folder = _folder(path)
     if folder is not None and not folder.is_dir():
         if folder.exists():
             raise NotADirectoryError(f"{path} is a file; expected the folder of an index")
-        return None  # to connect would make the folder
-    with _reading(path):
+        return None  # connecting would make the folder
+    with reading(path):
         database = _connect(path)
         table = _open_table(database, _WINDOWS)
         if table is None:
             return None
         metadata = table.schema.metadata or {}
-    return Store(path, database, table, About.from_json(metadata.get(_ABOUT_KEY, b""), path))
+    return Store(path, database, table, About.from_json(metadata.get(ABOUT_KEY, b""), path))
 
 
 def _connect(path: str) -> Any:
@@ -455,7 +387,7 @@ def _connect(path: str) -> Any:
 
 
 def _open_table(database: Any, name: str) -> Any:
-    """A table, if it is there and has at least a first version."""
+    """A table, if it has at least a first version."""
     try:
         return database.open_table(name)
     except (ValueError, FileNotFoundError) as error:
@@ -465,38 +397,7 @@ def _open_table(database: Any, name: str) -> Any:
 
 
 def _folder(path: str) -> Path | None:
-    """The folder of an index, None if it lies on object storage."""
+    """The folder of an index, `None` if it lies on object storage."""
     if path.startswith("file://"):
         return Path(url2pathname(urlsplit(path).path))
     return None if "://" in path else Path(path)
-
-
-_BELOW = (RuntimeError, OSError, ValueError)  # what LanceDB has for all that goes wrong below it
-
-
-@contextlib.contextmanager
-def _writing(path: str) -> Iterator[None]:
-    try:
-        yield
-    except _BELOW as error:
-        raise StoreError(f"{path}: the index can't be written: {_reason(error)}") from error
-
-
-@contextlib.contextmanager
-def _reading(path: str) -> Iterator[None]:
-    try:
-        yield
-    except _BELOW as error:
-        raise OSError(f"{path}: the index can't be read: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, out of a page of a library's own layers."""
-    known = re.search(
-        r"No space left on device|File too large|Permission denied|Read-only file system|Connection refused|"
-        r"dns error|operation timed out|NoSuchBucket|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|"
-        r"(?:401 Unauthorized|403 Forbidden)",
-        str(error),
-    )
-    # What a library of Rust says is a page in one line, of which the beginning tells most.
-    return known[0] if known else textwrap.shorten(one_line(error), _LONGEST_REASON, placeholder=" ...")

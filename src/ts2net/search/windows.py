@@ -1,4 +1,4 @@
-"""Where a long video is cut: overlapping windows, so that what is found is a moment and not a film.
+"""Where a long video is cut: overlapping windows, so that a result is a moment and not a film.
 
 Notable here: a window's frames lie on its own grid, which begins at its start: those on screen at `start`,
 `start + 1 / fps`, ... before its end, by the seconds of a player. The processor takes the same by its clock
@@ -8,6 +8,7 @@ Notable here: a window's frames lie on its own grid, which begins at its start: 
 import math
 from dataclasses import dataclass
 
+DEFAULT_LENGTH, DEFAULT_FPS = 12.0, 1.0
 _MAX_FRAMES = 4096  # a window; far more than any temporal encoder has positions for
 
 
@@ -16,7 +17,7 @@ class WindowSettings:
     """How videos are cut into windows.
 
     Args:
-        length: Seconds that a window is long.
+        length: Seconds of a window.
         step: Seconds from one window's start to the next one's.
         fps: Frames a second.
 
@@ -25,9 +26,9 @@ class WindowSettings:
             frames.
     """
 
-    length: float = 12.0
-    step: float = 6.0
-    fps: float = 1.0
+    length: float = DEFAULT_LENGTH
+    step: float = DEFAULT_LENGTH / 2
+    fps: float = DEFAULT_FPS
 
     def __post_init__(self) -> None:
         for name in ("length", "step", "fps"):
@@ -42,10 +43,52 @@ class WindowSettings:
                 f"at most {_MAX_FRAMES}"
             )
 
+    def __str__(self) -> str:
+        """For messages."""
+        return f"{self.length:g} s every {self.step:g} s at {self.fps:g} frames a second"
+
     @property
     def num_frames(self) -> int:
         """The most frames of a window: one at its start and one every `1 / fps` seconds, before its end."""
         return max(1, math.ceil(self.length * self.fps - 1e-9))
+
+
+@dataclass(frozen=True)
+class WindowChoice:
+    """Some of the settings of windows; the index or the model decides the others.
+
+    Args:
+        length: Seconds of a window. `None` is as in the index; for a new one 12, or less if the model takes less.
+        step: Seconds from one window's start to the next one's. `None` is as in the index if the length is, and else
+            half a window.
+        fps: Frames a second. `None` is as in the index, or 1.
+    """
+
+    length: float | None = None
+    step: float | None = None
+    fps: float | None = None
+
+    def complete(self, present: WindowSettings | None = None, max_frames: int | None = None) -> WindowSettings:
+        """All settings.
+
+        Args:
+            present: Those of the index, if there is one.
+            max_frames: The most frames of a window that the model takes; `None` for any number.
+
+        Raises:
+            ValueError: As [`WindowSettings`].
+        """
+        fps = self.fps if self.fps is not None else present.fps if present else DEFAULT_FPS
+        length = self.length
+        if length is None and present:
+            length = present.length
+        elif length is None:
+            most = math.inf if max_frames is None or not fps > 0 else max_frames / fps
+            length = min(DEFAULT_LENGTH, most)
+        step = self.step
+        if step is None:
+            step = present.step if present and length == present.length else length / 2
+        return WindowSettings(length, step, fps)
 
 
 @dataclass(frozen=True)
@@ -59,11 +102,11 @@ class Window:
 def cut(duration: float, settings: WindowSettings) -> list[Window]:
     """Cut a video into windows that cover it.
 
-    They begin at 0, `step`, `2 * step`, ... as long as something is left that the window before doesn't show. All but
+    They begin at 0, `step`, `2 * step`, ... as long as there is something that the window before doesn't show. All but
     the last are `length` seconds long.
 
     Args:
-        duration: Seconds that the video lasts.
+        duration: Seconds of the video.
         settings: Length and step.
 
     Raises:

@@ -1,0 +1,139 @@
+"""The columns of the table of windows, and windows as rows of it.
+
+Each name of metadata is a column of its own, so that the database filters by it. Users choose these names, so a column
+is called after the bytes of its name in characters that need no quoting; the name can be read back from it.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from .about import About
+from .records import IndexedVideo
+
+ABOUT_KEY = b"ts2net"
+_METADATA_PREFIX = "meta_"
+
+
+def windows_schema(about: About, metadata_names: Iterable[str] = ()) -> pa.Schema:
+    """The columns of the table of windows, with what the index is made with."""
+    return pa.schema(
+        [
+            pa.field("window", pa.string(), nullable=False),  # <key>-<number>
+            pa.field("video", pa.string(), nullable=False),  # see id_to_text
+            pa.field("key", pa.string(), nullable=False),  # see video_key
+            pa.field("number", pa.int32(), nullable=False),  # of the window in its video, from 0
+            pa.field("signature", pa.string(), nullable=False),
+            pa.field("duration", pa.float64(), nullable=False),  # seconds, of the video
+            pa.field("start", pa.float64(), nullable=False),  # seconds
+            pa.field("end", pa.float64(), nullable=False),
+            pa.field("frame_times", pa.list_(pa.float32()), nullable=False),  # seconds
+            pa.field("frames", pa.list_(pa.list_(pa.float16(), about.dim)), nullable=False),  # of length 1
+            pa.field("mean", pa.list_(pa.float16(), about.dim), nullable=False),  # of the frames, for candidates
+            pa.field("thumbnail", pa.binary(), nullable=False),  # JPEG
+            *metadata_fields(metadata_names),
+        ],
+        metadata={ABOUT_KEY: about.to_json()},
+    )
+
+
+def metadata_fields(names: Iterable[str]) -> list[pa.Field]:
+    """The columns of metadata; a video without that name has a null."""
+    return [pa.field(metadata_column(name), pa.string()) for name in names]
+
+
+def metadata_column(name: str) -> str:
+    """The column of a name: its lower-case letters and digits, and all other bytes as `_` and two digits."""
+    encoded = name.encode("utf-8", "surrogatepass")
+    return _METADATA_PREFIX + re.sub(r"[^a-z0-9]", lambda byte: f"_{ord(byte[0]):02x}", encoded.decode("latin-1"))
+
+
+def metadata_names(columns: Iterable[str]) -> list[str]:
+    """The names of metadata that have a column among these."""
+    encoded = [column.removeprefix(_METADATA_PREFIX) for column in columns if column.startswith(_METADATA_PREFIX)]
+    texts = [re.sub(r"_([0-9a-f]{2})", lambda byte: chr(int(byte[1], 16)), text) for text in encoded]
+    return [text.encode("latin-1").decode("utf-8", "surrogatepass") for text in texts]
+
+
+def metadata_rows(columns: pa.Table) -> Iterator[dict[str, str]]:
+    """The metadata of each row, from a table that has their columns among others."""
+    names = metadata_names(columns.column_names)
+    values = [columns[metadata_column(name)].to_pylist() for name in names]
+    for number in range(columns.num_rows):
+        row = zip(names, (column[number] for column in values), strict=True)
+        yield {name: id_from_text(text) for name, text in row if text is not None}
+
+
+def metadata_arrays(metadata: Sequence[Mapping[str, str]], names: Iterable[str]) -> dict[str, pa.Array]:
+    """The columns of some names, with one row for each mapping."""
+    return {
+        metadata_column(name): pa.array(
+            [id_to_text(row[name]) if name in row else None for row in metadata], pa.string()
+        )
+        for name in names
+    }
+
+
+def video_key(video_id: str) -> str:
+    """A video's id as 16 hexadecimal digits, which need no quoting in a condition."""
+    return hashlib.blake2b(video_id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def id_to_text(video_id: str) -> str:
+    """Any string as text that a table takes, from which it can be restored.
+
+    In a file's name, a byte that is no UTF-8 is half a character for Python. It becomes NUL and the byte's two
+    hexadecimal digits. NUL itself and the other halves become NUL, `u` and four digits.
+    """
+    return re.sub("[\0\ud800-\udfff]", lambda half: escaped_half(ord(half[0])), video_id)
+
+
+def escaped_half(code: int) -> str:
+    """The text in place of NUL or of half a character."""
+    return f"\0{code & 0xFF:02x}" if 0xDC80 <= code <= 0xDCFF else f"\0u{code:04x}"
+
+
+def id_from_text(text: str) -> str:
+    """The string from which `id_to_text` made a text."""
+    return re.sub("\0(?:u([0-9a-f]{4})|([0-9a-f]{2}))", _half, text)
+
+
+def _half(escape: re.Match[str]) -> str:
+    return chr(int(escape[1], 16) if escape[1] else 0xDC00 | int(escape[2], 16))
+
+
+def window_rows(videos: Sequence[IndexedVideo], schema: pa.Schema) -> pa.Table:
+    """The windows of videos as rows of a table that has a column for all of their metadata."""
+    pairs = [(video, number) for video in videos for number in range(len(video.windows))]
+    windows = [window for video in videos for window in video.windows]
+    keys = {video.video_id: video_key(video.video_id) for video in videos}
+    lengths = [len(window.frames) for window in windows]
+    frames = np.concatenate([np.asarray(window.frames, dtype=np.float16) for window in windows])  # (all frames, D)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(frames.ravel()), frames.shape[1])
+    means = np.stack(
+        [np.asarray(window.frames, dtype=np.float16).mean(axis=0, dtype=np.float32) for window in windows]
+    )
+    columns = {
+        "window": [f"{keys[video.video_id]}-{number:06d}" for video, number in pairs],
+        "video": [id_to_text(video.video_id) for video, _ in pairs],
+        "key": [keys[video.video_id] for video, _ in pairs],
+        "number": [number for _, number in pairs],
+        "signature": [video.signature for video, _ in pairs],
+        "duration": [video.duration for video, _ in pairs],
+        "start": [window.start for window in windows],
+        "end": [window.end for window in windows],
+        "frame_times": [list(window.frame_times) for window in windows],
+        "frames": pa.ListArray.from_arrays(pa.array(np.cumsum([0, *lengths]), pa.int32()), flat),
+        "mean": pa.FixedSizeListArray.from_arrays(pa.array(means.astype(np.float16).ravel()), means.shape[1]),
+        "thumbnail": [window.thumbnail for window in windows],
+    } | metadata_arrays([video.metadata for video, _ in pairs], metadata_names(schema.names))
+    return pa.table(
+        [
+            pa.array(columns[field.name], field.type) if isinstance(columns[field.name], list) else columns[field.name]
+            for field in schema
+        ],
+        schema=schema,
+    )

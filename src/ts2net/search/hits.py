@@ -1,0 +1,64 @@
+"""What a search returns, and how a notebook shows it."""
+
+import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from html import escape
+
+from ..clock import clock
+
+
+@dataclass(frozen=True, repr=False)
+class Hit:
+    """A moment of a video.
+
+    Args:
+        video_id: Path of the video; for a member of a tar file that path, `#` and the id of the clip.
+        start: Second of the video at which the moment starts.
+        end: Second at which it ends.
+        second: Second of the best frame.
+        score: The model's similarity, as `TS2NetModel.similarity` gives it.
+        metadata: Names and values of the video.
+        window: Name of the window in the index.
+        thumbnail: A small JPEG.
+    """
+
+    video_id: str
+    start: float
+    end: float
+    second: float
+    score: float
+    metadata: Mapping[str, str]
+    window: str
+    thumbnail: bytes
+
+    def __repr__(self) -> str:
+        """Without the picture."""
+        return f"Hit({self.video_id!r}, {clock(self.start)} to {clock(self.end)}, score={self.score:.2f})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the picture with its times and score."""
+        return _gallery([self])
+
+
+class Hits(list[Hit]):
+    """The moments of one query, best first: a list that a notebook shows with pictures."""
+
+    def _repr_html_(self) -> str:
+        return _gallery(self) if self else "<p>Nothing was found.</p>"
+
+
+def _gallery(hits: Iterable[Hit]) -> str:
+    return f'<div style="display:flex;flex-wrap:wrap;gap:1em">{"".join(map(_figure, hits))}</div>'
+
+
+def _figure(hit: Hit) -> str:
+    # A byte of a file's name that is no UTF-8 can't be in a page.
+    name = escape(hit.video_id.encode(errors="backslashreplace").decode())
+    picture = base64.b64encode(hit.thumbnail).decode()
+    return (
+        f'<figure style="margin:0;width:14em;overflow-wrap:anywhere">'
+        f'<img src="data:image/jpeg;base64,{picture}" alt="the middle of the moment" style="width:100%">'
+        f"<figcaption><b>{clock(hit.start)} – {clock(hit.end)}</b>, best at {clock(hit.second)}, "
+        f"score {hit.score:.2f}<br>{name}</figcaption></figure>"
+    )

@@ -1,0 +1,95 @@
+"""The model that an index is made with: which one, whether it is the index's, and whether the windows suit it."""
+
+import os
+
+from ..hub.loading import load_model
+from ..modeling_ts2net import TS2NetModel
+from ..processing_ts2net import TS2NetProcessor
+from .about import About, check_same_model
+from .encoding import WindowEncoder
+from .fingerprint import fingerprint
+from .windows import WindowChoice, WindowSettings
+
+
+def prepare_encoder(
+    path: str,
+    present: About | None,
+    model: str | os.PathLike[str] | TS2NetModel | None,
+    processor: TS2NetProcessor | None = None,
+    windows: WindowChoice | WindowSettings | None = None,
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    revision: str | None = None,
+) -> tuple[WindowEncoder, About]:
+    """Load the model, if it isn't, and check that it can add to an index.
+
+    Args:
+        path: The index.
+        present: What it is made with. `None` is a new index.
+        model: A model, its folder or its repository. `None` is the index's own.
+        processor: The processor of a loaded model.
+        windows: How videos are cut. `None` is as in the index, or the default.
+        device: Where to load the model.
+        dtype: Type of the weights. `None` is as in the index, or the checkpoint's own.
+        revision: Branch, tag or commit of the repository.
+
+    Returns:
+        The model, ready to encode, and what an index with it is made with.
+
+    Raises:
+        ValueError: If the model can't be loaded, is not the index's, or takes fewer frames than a window has.
+    """
+    if model is None:
+        if present is None:
+            raise ValueError(f"{path}: a new index needs a model: say which one with --model")
+        model, revision = present.model, revision or present.revision
+    if isinstance(model, TS2NetModel):
+        if processor is None:
+            raise ValueError("a loaded model needs its processor: give processor as well")
+        name, network = model.name_or_path, model.eval()
+    else:
+        name = os.fspath(model)
+        dtype = dtype or (present.dtype if present is not None else "auto")
+        network, processor = load_model(name, revision=revision, dtype=dtype, device=device)
+    if not isinstance(windows, WindowSettings):
+        choice = windows or WindowChoice()
+        windows = choice.complete(present.windows if present is not None else None, _max_frames(network))
+    about = _about(network, processor, name, windows)
+    if present is not None:
+        check_same_model(path, present, about)
+    _check_frames(network, windows)
+    return WindowEncoder(network, processor), about
+
+
+def _about(model: TS2NetModel, processor: TS2NetProcessor, name: str, windows: WindowSettings) -> About:
+    config = model.config
+    return About(
+        model=os.path.abspath(name) if os.path.isdir(name) else name,
+        revision=getattr(config, "_commit_hash", None),
+        fingerprint=fingerprint(model, processor),
+        dtype=str(model.dtype).removeprefix("torch."),
+        dim=config.projection_dim,
+        windows=windows,
+        matching_kind=config.matching_kind,
+        temperature=float(config.matching_temperature),
+        padding_mode=config.padding_mode,
+        logit_scale=float(model.logit_scale.detach().float().exp()),  # in float32, as the model has it
+    )
+
+
+def _max_frames(model: TS2NetModel) -> int | None:
+    """The most frames of a video that a model takes, `None` if it takes any number."""
+    encoder = model.temporal_encoder
+    if encoder is None:
+        return None
+    return int(encoder.position_embedding.num_embeddings // model.config.tokens_per_frame)
+
+
+def _check_frames(model: TS2NetModel, windows: WindowSettings) -> None:
+    most = _max_frames(model)
+    if most is not None and windows.num_frames > most:
+        raise ValueError(
+            f"windows of {windows} have {windows.num_frames} frames, and the model takes at most {most}: choose "
+            f"windows of at most {most / windows.fps:g} s with --window, or fewer frames a second with --fps"
+        )

@@ -1,0 +1,49 @@
+"""What a search may be told, beside what it looks for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypedDict
+
+from .filters import MAX_PATTERN
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """Options of every search. The methods of `VideoIndex` take them as keywords too: `search("a dog", k=5)`.
+
+    Args:
+        k: How many moments a query at most. There are fewer if the index, or the filtered part of it, has no more.
+        exact: Whether to score every window and give the very best. `False` scores only those that the vector index
+            picks. `None` is `False` where there is a vector index, which large indexes have.
+        path: Only videos whose path matches this pattern, such as `"*/holidays/*.mp4"`. A star stands for slashes too,
+            and a pattern that doesn't begin with a star may begin at any folder.
+        metadata: Only videos that have these values.
+
+    Raises:
+        ValueError: If one is of another type or out of range.
+    """
+
+    k: int = 10
+    exact: bool | None = None
+    path: str | None = None
+    metadata: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+            raise ValueError(f"k must be a whole number of at least 1, got {self.k!r}")
+        if self.exact not in (None, True, False):
+            raise ValueError(f"exact must be True, False or None, got {self.exact!r}")
+        if self.path is not None and (not isinstance(self.path, str) or len(self.path) > MAX_PATTERN):
+            raise ValueError(f"path must be a pattern of at most {MAX_PATTERN} characters, got {self.path!r:.80}")
+        for name, value in (self.metadata or {}).items():
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise ValueError(f"metadata must have names and values that are strings, got {name!r}: {value!r}")
+
+
+class SearchKeywords(TypedDict, total=False):
+    """The fields of [`SearchOptions`], for type checkers: each may be a keyword of a search."""
+
+    k: int
+    exact: bool | None
+    path: str | None
+    metadata: Mapping[str, str] | None

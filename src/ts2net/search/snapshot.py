@@ -1,0 +1,190 @@
+"""One version of an index, to be read: what no later commit changes.
+
+Notable here: candidates for a query are found without reading frames, in an index of one vector a window: the mean of
+its frame embeddings, as it is and not brought to length 1. Its product with a query is the mean of the frames'
+cosines; the score is never below that and seldom far above. An index over every frame would hold a dozen times as many
+vectors, most of them nearly alike, and cost as many times more. The mean only picks candidates, which are then scored
+from all their frames.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NewType
+
+import numpy as np
+import pyarrow as pa
+from lancedb.expr import col, lit
+
+from .columns import id_from_text, id_to_text, metadata_column, metadata_names, metadata_rows, video_key
+from .filters import pattern_to_regex
+from .records import IndexedMoment, StoredVideo, WindowBatch, WindowDetails
+from .store_errors import reading
+
+VECTOR_COLUMN = "mean"
+_WINDOWS_A_BATCH = 1024  # 12 MiB of 12 frames in float16, 24 of them in float32
+_ALL_PARTITIONS = 2**14  # more than an index has
+_SCORED = ["video", "start", "end", "frames"]
+_FIRST_WINDOWS = "number = 0"  # the rows that stand for whole videos
+
+Condition = NewType("Condition", str)  # SQL that only the rows of some videos satisfy
+
+
+class Snapshot:
+    """The latest version of an index at the time of [`Store.snapshot`].
+
+    Every method raises `OSError` if the index can't be read.
+    """
+
+    def __init__(self, path: str, table: Any) -> None:
+        self.path = path
+        self._table = table
+
+    def __len__(self) -> int:
+        """How many windows there are."""
+        with reading(self.path):
+            return int(self._table.count_rows())
+
+    def video_ids(self) -> list[str]:
+        """All videos, sorted."""
+        return sorted(map(id_from_text, self._rows(_FIRST_WINDOWS, ["video"])["video"].to_pylist()))
+
+    def videos(self) -> list[StoredVideo]:
+        """All videos with their metadata, sorted by id."""
+        return sorted(self._videos(_FIRST_WINDOWS), key=lambda video: video.video_id)
+
+    def video(self, video_id: str) -> StoredVideo | None:
+        """A video, if it is indexed."""
+        videos = self._videos(f"{_FIRST_WINDOWS} AND key = '{video_key(video_id)}'")
+        return next((video for video in videos if video.video_id == video_id), None)
+
+    def windows_of_videos(self) -> dict[str, int]:
+        """How many windows each video has."""
+        counts = self._rows("true", ["video"]).group_by("video").aggregate([([], "count_all")])
+        return dict(zip(map(id_from_text, counts["video"].to_pylist()), counts["count_all"].to_pylist(), strict=True))
+
+    def window(self, window: str) -> IndexedMoment | None:
+        """A window by its name, if there is one."""
+        key, _, number = window.partition("-")
+        # Only what has the form of a name becomes part of a condition.
+        if not (len(key) == 16 and set(key) <= set("0123456789abcdef") and number.isascii() and number.isdigit()):
+            return None
+        rows = self._rows(f"window = '{window}'", ["video", "signature", "start", "end"]).to_pylist()
+        if not rows:
+            return None
+        return IndexedMoment(id_from_text(rows[0]["video"]), rows[0]["signature"], rows[0]["start"], rows[0]["end"])
+
+    def metadata_names(self) -> list[str]:
+        """The names of metadata that videos of the index have or had, sorted."""
+        return sorted(metadata_names(self._table.schema.names))
+
+    def condition(self, path: str | None = None, metadata: Mapping[str, str] | None = None) -> Condition | None:
+        """A condition for the videos that match a path pattern and have some metadata.
+
+        Args:
+            path: A pattern as in [`filters.pattern_to_regex`].
+            metadata: Names and their values.
+
+        Returns:
+            `None` if it is true for every video.
+
+        Raises:
+            ValueError: If no video has metadata of such a name.
+        """
+        terms = []
+        regex = "" if path is None else pattern_to_regex(path)
+        if regex:
+            terms.append(f"regexp_like(video, '{regex}')")
+        names = self.metadata_names()
+        for name, value in (metadata or {}).items():
+            if name not in names:
+                known = f"it has {', '.join(map(repr, names))}" if names else "it has none"
+                raise ValueError(f"{self.path} has no metadata {name!r}: {known}")
+            terms.append((col(metadata_column(name)) == lit(id_to_text(value))).to_sql())
+        return Condition(" AND ".join(terms)) if terms else None
+
+    def batches(self, condition: Condition | None = None) -> Iterator[WindowBatch]:
+        """All windows, or those of a condition, a batch at a time."""
+        with reading(self.path):
+            search = self._table.search().select(_SCORED).with_row_id(True)
+            if condition is not None:
+                search = search.where(condition)
+            for batch in search.limit(None).to_batches(batch_size=_WINDOWS_A_BATCH):
+                if batch.num_rows:
+                    yield _window_batch(batch)
+
+    def take(self, rows: Sequence[int]) -> Iterator[WindowBatch]:
+        """Some windows by their rows."""
+        for batch in self._take(rows, _SCORED).to_batches():
+            yield _window_batch(batch)
+
+    def details(self, rows: Sequence[int]) -> dict[int, WindowDetails]:
+        """What a result shows of some windows, by row."""
+        columns = ["window", "frame_times", "thumbnail", *self._metadata_columns()]
+        table = self._take(rows, columns)
+        shown = table.select(["_rowid", "window", "frame_times", "thumbnail"]).to_pylist()
+        return {
+            row.pop("_rowid"): WindowDetails(**row, metadata=metadata)
+            for row, metadata in zip(shown, metadata_rows(table), strict=True)
+        }
+
+    def has_vector_index(self) -> bool:
+        """Whether [`Snapshot.candidates`] can be called. Only large indexes have one."""
+        with reading(self.path):
+            return any(list(index.columns) == [VECTOR_COLUMN] for index in self._table.list_indices())
+
+    def candidates(self, query: np.ndarray, count: int, condition: Condition | None = None) -> list[int]:
+        """The rows whose mean is nearest to a query, by the vector index. Rows that are newer than it are included.
+
+        Args:
+            query: Of length 1, `(D,)`.
+            count: How many.
+            condition: The videos to choose from.
+        """
+        with reading(self.path):
+            search = self._table.search(query.astype(np.float32), vector_column_name=VECTOR_COLUMN)
+            # Texts lie apart from all frames, so the partitions nearest to a text do not hold the nearest frames.
+            search = search.distance_type("dot").nprobes(_ALL_PARTITIONS)
+            if condition is not None:
+                search = search.where(condition, prefilter=True)
+            table = search.select(["_distance"]).with_row_id(True).limit(count).to_arrow()
+        rows: list[int] = table["_rowid"].to_pylist()
+        return rows
+
+    def _rows(self, where: str, columns: Sequence[str]) -> pa.Table:
+        with reading(self.path):
+            return self._table.search().where(where).select(list(columns)).limit(None).to_arrow()
+
+    def _take(self, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        if not rows:
+            return pa.table({name: pa.array([], pa.null()) for name in [*columns, "_rowid"]})
+        with reading(self.path):
+            # Reading is fastest in the order of the file.
+            return self._table.take_row_ids(sorted(rows)).select(list(columns)).with_row_id().to_arrow()
+
+    def _metadata_columns(self) -> list[str]:
+        return [metadata_column(name) for name in self.metadata_names()]
+
+    def _videos(self, where: str) -> list[StoredVideo]:
+        columns = ["video", "signature", "duration"]
+        table = self._rows(where, [*columns, *self._metadata_columns()])
+        rows = zip(*(table[name].to_pylist() for name in columns), metadata_rows(table), strict=True)
+        return [
+            StoredVideo(id_from_text(video), signature, duration, metadata)
+            for video, signature, duration, metadata in rows
+        ]
+
+
+def _window_batch(batch: pa.RecordBatch) -> WindowBatch:
+    """Windows with their frames as they lie in the column, not copied."""
+    column = batch.column("frames")  # list<fixed_size_list<float16, D>>
+    flat = column.flatten()  # respects where a slice begins
+
+    def moments(positions: np.ndarray) -> list[tuple[str, float, float]]:
+        columns = (batch.column(name).take(pa.array(positions)).to_pylist() for name in ("video", "start", "end"))
+        return [(id_from_text(video), start, end) for video, start, end in zip(*columns, strict=True)]
+
+    return WindowBatch(
+        rows=batch.column("_rowid").to_numpy(),
+        lengths=np.diff(column.offsets.to_numpy()),
+        frames=flat.flatten().to_numpy().reshape(len(flat), flat.type.list_size),
+        moments=moments,
+    )

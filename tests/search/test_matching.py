@@ -1,0 +1,63 @@
+"""Scores of windows: exact bit for bit, and most of them not computed."""
+
+import numpy as np
+
+from support.search_indexes import WIDTH, unit
+from ts2net.search.matching import Matching, exact_scores, top_windows
+from ts2net.search.records import WindowBatch
+
+
+def batches_of(frames: list[np.ndarray], sizes: list[int]) -> list[WindowBatch]:
+    """Windows of one video each, in batches of the given sizes."""
+    batches = []
+    for first, size in zip(np.cumsum([0, *sizes[:-1]]), sizes, strict=True):
+        rows = np.arange(first, first + size)
+        batches.append(
+            WindowBatch(
+                rows=rows,
+                lengths=np.array([len(frames[row]) for row in rows]),
+                frames=np.concatenate([frames[row] for row in rows]),
+                moments=lambda positions, first=first: [(f"v{first + n:04d}", 0.0, 1.0) for n in positions],
+            )
+        )
+    return batches
+
+
+def test_few_windows_are_scored_in_full():
+    """Bounds leave out most windows of which the frames are alike, and nothing of the result."""
+    random = np.random.default_rng(0)
+    frames = [unit(random.normal(size=WIDTH) + 0.2 * random.normal(size=(6, WIDTH))) for _ in range(4000)]
+    queries = random.normal(size=(3, WIDTH)).astype(np.float32)
+    matching = Matching(4.0, 100.0)
+    top = top_windows(batches_of(frames, [1000] * 4), queries, 10, matching)
+    for query, windows in zip(queries, top.windows, strict=True):
+        scores, _ = exact_scores(np.stack(frames), query, matching)
+        best = sorted((-score, row) for row, score in enumerate(scores.tolist()))[:10]
+        assert [(window.negated_score, window.row) for window in windows] == best
+    assert top.pairs == 3 * 4000
+    assert top.scored_in_full < 0.05 * top.pairs
+
+
+def test_scores_do_not_depend_on_the_batch():
+    """Bit for bit the same one by one, in batches of any size, and beside windows of other lengths."""
+    random = np.random.default_rng(1)
+    frames = [unit(random.normal(size=(length, WIDTH))) for length in random.integers(1, 20, 60)]
+    query = random.normal(size=(1, WIDTH)).astype(np.float32)
+    matching = Matching(4.0, 100.0)
+    alone = {row: exact_scores(f[None], query[0], matching)[0][0] for row, f in enumerate(frames)}
+    for sizes in ([60], [1] * 60, [7, 40, 13]):
+        top = top_windows(batches_of(frames, sizes), query, 60, matching)
+        assert {window.row: window.score for window in top.windows[0]} == alone
+
+
+def test_bounds_hold_for_negative_and_opposed_cosines():
+    """A window between the mean and the best, wherever its cosines lie, also where one frame stands out."""
+    random = np.random.default_rng(2)
+    frames = unit(random.normal(size=(500, 5, WIDTH)) + 3 * random.normal(size=(500, 5, 1)))
+    query = random.normal(size=WIDTH)
+    scores, best = exact_scores(frames, query, Matching(4.0, 1.0))
+    wide = frames.astype(np.float64)
+    cosines = wide @ query / np.linalg.norm(query) / np.linalg.norm(wide, axis=-1)
+    assert (scores >= cosines.mean(axis=1) - 1e-6).all()
+    assert (scores <= cosines.max(axis=1) + 1e-6).all()
+    assert (best == cosines.argmax(axis=1)).all()
