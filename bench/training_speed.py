@@ -145,7 +145,7 @@ def time_bare_loop(args: argparse.Namespace, shards: Path, folder: str) -> dict[
     trainer = make_trainer(args, shards, folder)  # for its optimiser and a batch
     trainer.args.dataloader_num_workers = 0
     batch = next(iter(trainer.get_train_dataloader()))
-    trainer._steps.close()  # type: ignore[union-attr]
+    trainer.close_data()
     model, optimizer = trainer.model.train(), trainer.create_optimizer()
     inputs = {name: batch[name].to(args.device) for name in INPUTS}
     wrapped = torch.compile(model) if args.compile else model

@@ -18,8 +18,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from support.streamed_data import FEATURES, row, stream
 from support.tiny_models import tiny_model, tiny_processor
-from ts2net.training import checkpoints
-from ts2net.training import trainer as trainer_module
+from ts2net.training import checkpoints, saving
 from ts2net.training.arguments import TS2NetTrainingArguments
 from ts2net.training.trainer import TS2NetTrainer
 
@@ -129,7 +128,7 @@ def run(folder: Path, where: tuple[str, int] = ("nowhere", 0), **settings: Any) 
 
 
 def _die_between_renames(trainer: KilledTrainer) -> None:
-    flush, rotate = checkpoints._flush, trainer_module.rotate
+    flush, rotate = checkpoints._flush, saving.rotate
 
     def die_or_flush(path: Path) -> None:
         # The last flush before the checkpoint gets its name is of its own folder.
@@ -141,7 +140,7 @@ def _die_between_renames(trainer: KilledTrainer) -> None:
         trainer.die("rotate", trainer.state.global_step)
         rotate(*args, **kwargs)
 
-    checkpoints._flush, trainer_module.rotate = die_or_flush, die_or_rotate
+    checkpoints._flush, saving.rotate = die_or_flush, die_or_rotate
 
 
 def run_in_processes(folder: Path, *wheres: str) -> list[dict[str, Any]]:

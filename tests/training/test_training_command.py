@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -155,7 +156,7 @@ def test_two_launched_processes_train_as_one_does(line: list[str], tmp_path: Pat
     assert states == {"rng_state_0.pth", "rng_state_1.pth"}
 
 
-def launch(*arguments: str) -> None:
+def launch(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Have accelerate start two processes."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=2", "--num_machines=1"]
     done = subprocess.run(
@@ -165,7 +166,8 @@ def launch(*arguments: str) -> None:
         text=True,
         timeout=300,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 or not check, done.stderr
+    return done
 
 
 def saved_weights(run: Path) -> dict[str, torch.Tensor]:
@@ -185,6 +187,11 @@ def saved_weights(run: Path) -> dict[str, torch.Tensor]:
         (["--max_words", "99"], 1, "max_words must lie between"),
         (["--global_batch_size", "99"], 1, "the training set has 24 captions, fewer than global_batch_size=99"),
         (["--eval_split", "tset"], 1, "tset"),
+        (["--report_to", "comet_ml"], 2, "report_to=comet_ml: CometCallback requires comet-ml"),
+        (["--report_to", "nothing"], 2, "report_to=nothing: nothing is not supported, only azure_ml, comet_ml"),
+        (["--logging_dir", "logs"], 2, "logging_dir is where TensorBoard writes: give report_to=tensorboard too"),
+        (["--metric_for_best_model", "R@1"], 1, "metric_for_best_model='R@1' is not a figure of the evaluation"),
+        (["--deepspeed", "zero.json"], 2, "DeepSpeed is not supported: FSDP 2 shards weights and optimizer state too"),
     ],
 )
 def test_a_mistake_is_explained_in_a_line(options: list[str], code: int, message: str, line: list[str], capsys):
@@ -194,6 +201,48 @@ def test_a_mistake_is_explained_in_a_line(options: list[str], code: int, message
     assert said[-1].startswith("error: ")
     assert message in said[-1]
     assert not any("Traceback" in words for words in said)
+
+
+@pytest.mark.parametrize("package", ["accelerate", "datasets", "yaml"])
+def test_a_missing_extra_is_named(package: str):
+    """In a process that doesn't find it."""
+    code = (
+        f"import sys, runpy; sys.modules[{package!r}] = None; runpy.run_module('ts2net.training', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: training needs the library {package}: pip install 'ts2net[train]'\n",
+    )
+
+
+def test_the_launcher_ends_with_the_message(line: list[str], tmp_path: Path):
+    """Its own report of what failed holds the message, and no process shows a stack trace of its own."""
+    (tmp_path / "run").mkdir()
+    done = launch("--multi_gpu", "-m", "ts2net.training", *line, "--train_split=trian", check=False)
+    assert done.returncode == 1
+    message = "split 'trian'"
+    before, _, report = done.stderr.partition("Root Cause")
+    assert message in report
+    assert len([said for said in before.splitlines() if said.startswith("error: ") and message in said]) == 1
+    own, *_ = before.split("Traceback (most recent call last)")
+    assert "Traceback" not in own
+
+
+def test_a_process_that_fails_alone_is_the_only_one_that_reports(line: list[str], tmp_path: Path):
+    """The others lose their connection to it, which is not worth a stack trace."""
+    settings = ["--save_strategy=steps", "--save_steps=1", "--eval_strategy=no", "--load_best_model_at_end=false"]
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))  # as a full disk; child processes inherit it
+    try:
+        done = launch("--multi_gpu", "-m", "ts2net.training", *line, *settings, check=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert done.returncode == 1
+    message = f"error: cannot save {tmp_path / 'run' / 'checkpoint-1'}: File too large"
+    assert [said for said in done.stderr.splitlines() if said.startswith("error: ")] == [message]
+    assert message in done.stderr.partition("Root Cause")[2]
+    assert done.stderr.count("Traceback (most recent call last)") == 1, "the launcher's"
 
 
 def test_broken_videos_end_it_in_a_line(line: list[str], videos: Path, tmp_path: Path, capsys):

@@ -37,7 +37,7 @@ class Evaluation:
         dataset_name: For people, such as `"MSR-VTT 1k-A"`.
         dataset_type: For programs: the dataset's Hub id, or a short name such as `"msrvtt"`.
         dataset_split: Such as `"test"`.
-        metrics: Values by name, such as `{"text-to-video R@1": 47.0}`.
+        metrics: Values by name, such as `{"text-to-video R@1": 47.0}`. Cards show two decimals.
         dataset_config: The dataset's configuration, if it has several.
         dataset_revision: The commit of the dataset.
         num_frames: The most frames that were read of a video.
@@ -72,7 +72,7 @@ class Evaluation:
                 raise ValueError(f"metric {name!r} of {self.dataset_name!r} must be a finite number, got {value!r}")
 
     def to_eval_results(self) -> list[EvalResult]:
-        """The metrics as huggingface_hub keeps them in a card's `model-index`, one result a metric."""
+        """The metrics, to two decimals, as a card's `model-index` keeps them: one result a metric."""
         values = {name: getattr(self, name) for name in _CIRCUMSTANCES} | {"num_left_out": self.num_left_out or None}
         circumstances = {name: value for name, value in values.items() if value is not None}
         return [

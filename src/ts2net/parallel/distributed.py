@@ -60,6 +60,22 @@ def is_first_process_to(action: str) -> bool:
         return True
 
 
+def announce(event: str) -> None:
+    """Let all processes of the run know of an event. It waits for none of them."""
+    is_first_process_to(f"announce {event}")
+
+
+def is_announced(event: str) -> bool:
+    """Whether a process of the run has announced an event, or can't be asked any more because it is gone."""
+    world = dist.group.WORLD if is_distributed() else None
+    if world is None:
+        return False
+    try:
+        return world.get_group_store().check([f"ts2net announce {event}"])
+    except dist.DistError:
+        return True
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Tensors, over the backend of the run
 

@@ -1,15 +1,20 @@
 """`accelerate launch -m ts2net.training ...`: train from a recipe, save a folder for the Hub, push it if asked to.
 
-Notable here: it runs as well without accelerate's launcher, as one process. What a person can mend is said in one
-line, by the first process that finds it; what is our mistake comes with its stack trace.
+It also runs without a launcher, as one process. An error that the user can mend is reported in one line, by the first
+process that finds it; a mistake of this package comes with its stack trace.
 """
 
 import hashlib
+import json
 import os
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..errors import needs_extra, one_line, report_error
+
+_FAILURE = "training has failed"
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -23,50 +28,69 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     try:
         with needs_extra("train", "training"):
-            import accelerate  # noqa: F401  without it transformers would fail later, in words of its own
+            import accelerate  # noqa: F401  without it transformers would fail later, with another message
             from datasets.exceptions import DatasetsError
             from safetensors import SafetensorError
 
+            from ..data.lanes import DataLoadingError
+            from ..parallel.distributed import MainProcessError, is_announced
+            from .checkpoints import SavingError
             from .command_line import parse
-            from .trainer import TS2NetTrainer
+            from .evaluating import EvaluationError
+            from .monitoring import NonFiniteError, TooManyBrokenVideosError
+            from .preparation import prepare_run
+            from .pushing import PushError
     except ImportError as error:
         return _fail(str(error))
-    from ..data.lanes import DataLoadingError
-    from ..parallel.distributed import MainProcessError
-    from .monitoring import EvaluationError, NonFiniteError, TooManyBrokenVideosError
-    from .preparation import prepare_run
-
     try:
         settings = parse(sys.argv[1:] if args is None else args)
-    except Exception as error:  # whatever library looks at a setting: a person gets one line
+    except Exception as error:  # any library may refuse a setting, with any type of error
         return _fail(one_line(error), exit_code=2)
     try:
-        trainer: TS2NetTrainer = prepare_run(settings)
+        trainer = prepare_run(settings)
     except (ValueError, TypeError, OSError, ImportError, DatasetsError, SafetensorError) as error:
         return _fail(one_line(error))
     try:
         trainer.train(settings.training.resume_from_checkpoint)
+        if settings.training.push_to_hub:
+            trainer.push_to_hub()
+        else:
+            trainer.save_model()
     except (NonFiniteError, TooManyBrokenVideosError, DataLoadingError, EvaluationError) as error:
         return _fail(str(error))
-    except MainProcessError:  # which says why itself
+    except (SavingError, PushError, ConnectionError) as error:
+        return _fail(str(error))
+    except MainProcessError:  # the main process reports it
         return 1
-    if settings.training.push_to_hub:
-        trainer.push_to_hub()
-    else:
-        trainer.save_model()
+    except RuntimeError:
+        if is_announced(_FAILURE):  # a process that stops closes its connections
+            return 1
+        raise
     if trainer.is_world_process_zero():
         print(f"the model is in {settings.training.output_dir}", file=sys.stderr)
     return 0
 
 
 def _fail(message: str, exit_code: int = 1) -> int:
-    if _is_first_to_say(message):
+    from ..parallel.distributed import announce
+
+    announce(_FAILURE)
+    _report_to_launcher(message)
+    if _is_first_to_report(message):
         report_error(message)
     return exit_code
 
 
-def _is_first_to_say(message: str) -> bool:
-    """Whether no other process has said the same: what all of them find should stand there once.
+def _report_to_launcher(message: str) -> None:
+    """Have the report of torchrun, which accelerate's launcher uses, show the message as the cause."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if path is not None:
+        report = {"message": f"error: {message}", "extraInfo": {"timestamp": str(int(time.time()))}}
+        Path(path).write_text(json.dumps({"message": report}), encoding="utf-8")
+
+
+def _is_first_to_report(message: str) -> bool:
+    """Whether no other process has reported the same.
 
     Before processes know of each other, it is the first one of each machine.
     """

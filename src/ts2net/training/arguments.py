@@ -1,8 +1,8 @@
 """Settings of a training run: those of transformers' `TrainingArguments`, and what TS2-Net adds to them.
 
-Notable here: the defaults are the paper's recipe, and the batch is given as a whole, for all processes together. The
-loss sets every text of a batch against every video of it, so the global batch is part of what is being trained, and
-the number of processes is not.
+The defaults are the paper's recipe. The batch is given as a whole, for all processes together: the loss compares every
+text of a batch with every video of it, so the global batch is part of what is trained, and the number of processes is
+not.
 """
 
 from dataclasses import dataclass, field
@@ -11,9 +11,16 @@ from typing import Any
 import torch
 from accelerate.utils import get_int_from_env, parse_flag_from_env
 from transformers import TrainingArguments
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from transformers.utils import logging
 
+from ..configuration_ts2net import TS2NetConfig
+from .best_metric import less_is_better
+from .run_settings import CHANGEABLE
+
 logger = logging.get_logger(__name__)
+
+DEFAULT_MAX_WORDS = 32
 
 BEST_METRIC = "text_to_video_R@1"
 
@@ -23,21 +30,25 @@ _WORLD_SIZE_VARIABLES = ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_
 
 @dataclass
 class TS2NetTrainingArguments(TrainingArguments):
-    """What `transformers.TrainingArguments` takes, with the defaults of the paper's recipe (section 4.2), and this:
+    """The settings of `transformers.TrainingArguments`, with the paper's recipe (section 4.2) as defaults, and more.
 
     Args:
         global_batch_size: Pairs of text and video in a step, over all processes.
         per_device_train_batch_size: Follows from `global_batch_size`. Need not be given.
         learning_rate: Peak, of the parameters that CLIP does not have: token selector and temporal encoder.
         clip_learning_rate: Peak, of CLIP's own parameters.
-        freeze_layers: This many lower layers of both of CLIP's transformers are not trained, nor are the embeddings
-            below them. 0 trains everything.
+        freeze_layers: Number of lower layers of both of CLIP's transformers that are not trained, nor the embeddings
+            below them. 0 trains everything, -1 nothing of the transformers and their projections.
+        freeze_text_layers: The same for the text alone. `None` is `freeze_layers`.
+        freeze_vision_layers: The same for the frames alone. `None` is `freeze_layers`.
         gradient_cache_chunk_size: Pairs that a process encodes at a time. The gradient is that of the whole batch, in
             the memory of a chunk and the time of one more forward pass. `None` encodes the batch at once.
-        num_frames: Frames of a video, at most; shorter ones are padded. `None` takes the model's.
+        num_frames: Frames of a video, at most; shorter ones are padded. `None` takes the benchmark's, or else the
+            model's.
         clock: What a second of a video is, `"seconds"` or `"released"`; the trained model's processor keeps it. `None`
             takes the benchmark's, or else the processor's.
-        max_words: Tokens of a text, at most, the start and the end token included; shorter ones are padded.
+        max_words: Tokens of a text, at most, the start and the end token included; shorter ones are padded. `None`
+            takes the benchmark's, or else 32.
         shuffle_buffer: Encoded videos that are held in memory for shuffling, over all processes. The batch is read in
             lanes, at most 64, and each shuffles its own share of the buffer: of 4096 a lane's next video is drawn
             from 64, of 1000 it would be from 16, in which neighbours of the file stay neighbours.
@@ -45,6 +56,13 @@ class TS2NetTrainingArguments(TrainingArguments):
             stream needs `max_steps`.
         max_broken_share: Training stops when more than this share of the videos read so far could not be decoded,
             but not before 20 broken ones.
+        metric_for_best_model: The figure of an evaluation that decides which checkpoint is the best: as evaluations
+            log it, without `eval_`. A later checkpoint replaces the best only if it is better.
+        greater_is_better: Follows from `metric_for_best_model`. Need not be given.
+        early_stopping_patience: Training stops after this many evaluations in a row that are not better than the best.
+        logging_dir: Folder for TensorBoard's files. `None` is a new folder in `output_dir/runs`.
+        changed_settings: Names of settings whose new values a resumed run takes over. All others that its result
+            depends on must be those of the checkpoint.
 
     FSDP 2 (`fsdp=True`) shards weights, gradients and optimizer state over the processes. Checkpoints are whole models
     with it too, whatever its `state_dict_type`. FSDP 1 and DeepSpeed are not supported.
@@ -74,13 +92,24 @@ class TS2NetTrainingArguments(TrainingArguments):
     adam_beta2: float = field(default=0.98, metadata={"help": "Decay rate of the second moments."})
     adam_epsilon: float = field(default=1e-6, metadata={"help": "Added to the root of the second moments."})
     freeze_layers: int = field(
-        default=0, metadata={"help": "Lower layers of both of CLIP's transformers that are not trained."}
+        default=0, metadata={"help": "Lower layers of both of CLIP's transformers that are not trained; -1 is all."}
+    )
+    freeze_text_layers: int | None = field(
+        default=None, metadata={"help": "The same for the text alone; not given, freeze_layers."}
+    )
+    freeze_vision_layers: int | None = field(
+        default=None, metadata={"help": "The same for the frames alone; not given, freeze_layers."}
     )
     gradient_cache_chunk_size: int | None = field(
         default=None, metadata={"help": "Pairs that a process encodes at a time; not given, the batch at once."}
     )
     num_frames: int | None = field(
-        default=None, metadata={"help": "Frames of a video, at most; not given, the model's number."}
+        default=None,
+        metadata={"help": "Frames of a video, at most; not given, the benchmark's, or the model's."},
+    )
+    max_words: int | None = field(
+        default=None,
+        metadata={"help": "Tokens of a text, at most, start and end included; not given, the benchmark's, or 32."},
     )
     clock: str | None = field(
         default=None,
@@ -89,7 +118,6 @@ class TS2NetTrainingArguments(TrainingArguments):
             "benchmark's."
         },
     )
-    max_words: int = field(default=32, metadata={"help": "Tokens of a text, at most, start and end included."})
     shuffle_buffer: int = field(
         default=4096, metadata={"help": "Encoded videos held in memory for shuffling, over all processes."}
     )
@@ -109,7 +137,19 @@ class TS2NetTrainingArguments(TrainingArguments):
     save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, epoch, steps or best."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep; the best is always kept."})
     metric_for_best_model: str | None = field(
-        default=BEST_METRIC, metadata={"help": "The figure of an evaluation that says which checkpoint is best."}
+        default=BEST_METRIC,
+        metadata={"help": "The figure of an evaluation that decides which checkpoint is best; ties keep the earlier."},
+    )
+    greater_is_better: bool | None = field(default=None, metadata={"help": "Follows from metric_for_best_model."})
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop after so many evaluations in a row that are not better than the best."}
+    )
+    logging_dir: str | None = field(
+        default=None, metadata={"help": "Folder for TensorBoard's files; not given, a new one in output_dir/runs."}
+    )
+    changed_settings: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Names of settings whose new values a resumed run takes over; all others must be the same."},
     )
     per_device_eval_batch_size: int = field(
         default=16, metadata={"help": "Videos that a process encodes at a time in evaluation."}
@@ -123,6 +163,7 @@ class TS2NetTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         self._check_own()
+        self._check_best_metric()
         # Before processes wait for each other, which they do before `world_size` can be asked for.
         share = self._share_of_batch(get_int_from_env(_WORLD_SIZE_VARIABLES, 1))
         given = self.per_device_train_batch_size
@@ -136,11 +177,31 @@ class TS2NetTrainingArguments(TrainingArguments):
             self.use_cpu = True  # without being told so, accelerate would not join processes that have no GPU
         super().__post_init__()
         self.per_device_train_batch_size = self._share_of_batch(self.world_size)
+        self._check_trackers()
+        if self.early_stopping_patience is not None:
+            self.restore_callback_states_from_checkpoint = True  # a resumed run goes on counting
         if self.n_gpu > 1:
             logger.warning(
                 f"one process uses one of the {self.n_gpu} GPUs: start it with `accelerate launch` to use all of them"
             )
-            self._n_gpu = 1  # else Trainer would wrap the model in DataParallel, which splits the batch of a loss
+            self.use_one_gpu()
+
+    def use_one_gpu(self) -> None:
+        """Have Trainer not wrap the model in DataParallel, which would split the batch of a loss."""
+        self._n_gpu = 1
+
+    def fit_model(self, config: TS2NetConfig) -> None:
+        """Take over what was not given from a model.
+
+        Raises:
+            ValueError: If the model has room for fewer frames.
+        """
+        if self.num_frames is None:
+            self.num_frames = config.num_frames
+        if self.max_words is None:
+            self.max_words = DEFAULT_MAX_WORDS
+        if self.num_frames > config.num_frames:
+            raise ValueError(f"num_frames={self.num_frames}, but the model has room for {config.num_frames} frames")
 
     def _share_of_batch(self, num_processes: int) -> int:
         if self.global_batch_size % num_processes:
@@ -152,7 +213,10 @@ class TS2NetTrainingArguments(TrainingArguments):
     def _check_own(self) -> None:
         for name, least in [
             ("global_batch_size", 2),  # a pair alone has nothing to be told from
-            ("freeze_layers", 0),
+            ("freeze_layers", -1),
+            ("freeze_text_layers", -1),
+            ("freeze_vision_layers", -1),
+            ("early_stopping_patience", 1),
             ("gradient_cache_chunk_size", 1),
             ("num_frames", 1),
             ("max_words", 3),
@@ -196,3 +260,30 @@ class TS2NetTrainingArguments(TrainingArguments):
         for name, unused, reason in unused_options:
             if getattr(self, name) != unused:
                 raise ValueError(f"{name}={getattr(self, name)} can't be used: {reason}")
+        for name in self.changed_settings:
+            if name not in CHANGEABLE:
+                raise ValueError(f"changed_settings: {name!r} can't be taken over, only {', '.join(CHANGEABLE)}")
+
+    def _check_best_metric(self) -> None:
+        metric = self.metric_for_best_model
+        if metric is not None:
+            greater = not less_is_better(metric)
+            if self.greater_is_better not in (None, greater):
+                raise ValueError(
+                    f"greater_is_better={self.greater_is_better} contradicts metric_for_best_model={metric}, whose "
+                    f"{'greater' if greater else 'smaller'} values are better"
+                )
+            self.greater_is_better = greater
+        if self.early_stopping_patience is not None and (metric is None or self.eval_strategy == "no"):
+            raise ValueError("early_stopping_patience needs evaluations: give eval_strategy and metric_for_best_model")
+
+    def _check_trackers(self) -> None:
+        """Find out before the first step whether the trackers are installed."""
+        for name in self.report_to:
+            try:
+                for tracker in get_reporting_integration_callbacks([name]):
+                    tracker()
+            except (RuntimeError, ImportError, ValueError) as error:
+                raise ValueError(f"report_to={name}: {error}") from error
+        if self.logging_dir is not None and "tensorboard" not in self.report_to:
+            raise ValueError("logging_dir is where TensorBoard writes: give report_to=tensorboard too")

@@ -25,6 +25,7 @@ class CardDetails:
         evaluation_name: What it is evaluated on, for people, such as `"MSR-VTT"`.
         evaluation_type: The same for programs, such as `"msrvtt"`.
         evaluation_split: Such as `"test"`.
+        evaluation_left_out: Videos of the split that the figures leave out.
     """
 
     base_model: str | None = None
@@ -35,6 +36,7 @@ class CardDetails:
     evaluation_name: str = "the evaluation data"
     evaluation_type: str = "custom"
     evaluation_split: str = "test"
+    evaluation_left_out: int = 0
 
 
 def figures_of_step(state: TrainerState, step: int, prefix: str = "eval_") -> dict[str, float]:
@@ -49,11 +51,15 @@ def figures_of_step(state: TrainerState, step: int, prefix: str = "eval_") -> di
     }
 
 
-def _counts_of_step(state: TrainerState, step: int, prefix: str) -> dict[str, Any]:
-    """How many videos and texts were searched for the figures of a step, and how many videos were missing."""
+def counts_of_step(state: TrainerState, step: int, prefix: str = "eval_") -> dict[str, Any]:
+    """The numbers of videos, queries and missing videos that were logged with the figures of a step."""
     names = {"num_videos": "videos", "num_queries": "queries", "num_missing": "broken_videos"}
-    logged = [entry for entry in state.log_history if entry["step"] == step and f"{prefix}videos" in entry]
-    return {argument: int(logged[-1][f"{prefix}{name}"]) for argument, name in names.items()} if logged else {}
+    return {
+        count: entry[f"{prefix}{name}"]
+        for entry in state.log_history
+        for count, name in names.items()
+        if entry["step"] == step and f"{prefix}{name}" in entry
+    }
 
 
 def training_card(
@@ -65,6 +71,7 @@ def training_card(
     repo_id: str | None = None,
     *,
     eval_names: Sequence[str] = (),
+    changes: Sequence[Mapping[str, Any]] = (),
 ) -> ModelCard:
     """Fill in the card of the weights of a step.
 
@@ -76,24 +83,27 @@ def training_card(
         step: Whose weights they are.
         repo_id: Where they go.
         eval_names: Names of the evaluation sets, where there are several.
+        changes: What was changed when the run was resumed, as `DataState` has it.
     """
-    found = {
-        (details.evaluation_name, details.evaluation_type, "eval_"): figures_of_step(state, step),
-        **{(name, name, f"eval_{name}_"): figures_of_step(state, step, f"eval_{name}_") for name in eval_names},
-    }
-    evaluations = [
-        Evaluation(
-            name,
-            short_name,
-            details.evaluation_split,
-            figures,
-            num_frames=args.num_frames,
-            max_words=args.max_words,
-            **_counts_of_step(state, step, prefix),
-        )
-        for (name, short_name, prefix), figures in found.items()
-        if figures
-    ]
+    sets = [(details.evaluation_name, details.evaluation_type, "eval_")]
+    sets += [(name, name, f"eval_{name}_") for name in eval_names]
+    evaluations = []
+    for name, short_name, prefix in sets:
+        figures = figures_of_step(state, step, prefix)
+        if figures:
+            counts = counts_of_step(state, step, prefix)
+            evaluations.append(
+                Evaluation(
+                    name,
+                    short_name,
+                    details.evaluation_split,
+                    figures,
+                    num_frames=args.num_frames,
+                    max_words=args.max_words,
+                    num_left_out=details.evaluation_left_out,
+                    **counts,
+                )
+            )
     return make_model_card(
         config,
         repo_id,
@@ -102,11 +112,17 @@ def training_card(
         language=details.language,
         datasets=details.datasets,
         evaluations=evaluations,
-        training=_recipe(details, args, state, step),
+        training=_recipe(details, args, state, step, changes),
     )
 
 
-def _recipe(details: CardDetails, args: TS2NetTrainingArguments, state: TrainerState, step: int) -> Mapping[str, Any]:
+def _recipe(
+    details: CardDetails,
+    args: TS2NetTrainingArguments,
+    state: TrainerState,
+    step: int,
+    changes: Sequence[Mapping[str, Any]],
+) -> Mapping[str, Any]:
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry and entry["step"] <= step]
     share = f", {args.warmup_steps:.0%} of it" if args.warmup_steps < 1 else f" for {args.warmup_steps:.0f} steps"
     rows: dict[str, Any] = {
@@ -119,8 +135,23 @@ def _recipe(details: CardDetails, args: TS2NetTrainingArguments, state: TrainerS
         "optimiser": f"{args.optim.value}, betas {args.adam_beta1:g} and {args.adam_beta2:g}, epsilon "
         f"{args.adam_epsilon:g}, weight decay {args.weight_decay:g}, gradient norm at most {args.max_grad_norm:g}",
         "precision": args.mixed_precision if args.mixed_precision != "no" else "float32",
-        "frozen lower layers": args.freeze_layers or None,
+        "frozen": _frozen(args),
         "seed": args.seed,
+        "changed on resuming": "; ".join(map(_change, changes)) or None,
         "last loss": f"{losses[-1]:.4f}" if losses else None,
     }
     return {name: value for name, value in rows.items() if value is not None}
+
+
+def _change(change: Mapping[str, Any]) -> str:
+    return f"{change['name']} from {change['old']} to {change['new']} after step {change['step']}"
+
+
+def _frozen(args: TS2NetTrainingArguments) -> str | None:
+    parts = []
+    for name, num_layers in [("text", args.freeze_text_layers), ("vision", args.freeze_vision_layers)]:
+        num_layers = args.freeze_layers if num_layers is None else num_layers
+        if num_layers:
+            layers = "all layers" if num_layers < 0 else f"the lowest {num_layers} layers"
+            parts.append(f"{layers} of the {name} transformer")
+    return " and ".join(parts) or None

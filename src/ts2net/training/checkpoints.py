@@ -1,19 +1,27 @@
-"""Checkpoints that are whole or not there, whenever the process is killed.
+"""Checkpoints that are whole or don't exist, whenever the process is killed, and the state that a run resumes from.
 
-Notable here: a checkpoint is written in `.saving`, flushed to the disk and only then renamed to `checkpoint-STEP`, and
-an older one is renamed before it is deleted. So every folder that bears the name of a checkpoint is one, for Trainer's
-own `get_last_checkpoint` too, and the last good one goes only when there is a better one.
+A checkpoint is written in `.saving`, flushed to the disk and only then renamed to `checkpoint-STEP`, and an older one
+is renamed before it is deleted. So every folder with the name of a checkpoint is whole, for Trainer's own
+`get_last_checkpoint` too, and the last good one is deleted only when there is a better one.
 """
 
+import errno
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
+from accelerate.utils import broadcast_object_list, gather_object
+from safetensors import SafetensorError
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from ..errors import one_line
+from .sharding import OPTIMIZER_FILES
 
 DATA_STATE = "data_state.json"
 
@@ -21,42 +29,40 @@ _SAVING = ".saving"
 _REPLACED, _REMOVED = ".replaced-", ".removed-"
 _NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 # What only a checkpoint has; the rest of its folder is a model like any other.
-STATE_FILES = (
-    "trainer_state.json",
-    DATA_STATE,
-    "optimizer.pt",
-    "scheduler.pt",
-    "scaler.pt",
-    "rng_state*.pth",
-    "optimizer.bin",  # FSDP's
-)
+STATE_FILES = ("trainer_state.json", DATA_STATE, *OPTIMIZER_FILES, "scheduler.pt", "scaler.pt", "rng_state*.pth")
+# What a run resumes from; of several names one is enough.
+_NEEDED = (("trainer_state.json",), (DATA_STATE,), ("model.safetensors",), OPTIMIZER_FILES)
 
-# What a run resumes from. The optimizer's state has one name for whole models and another with FSDP.
-_NEEDED = (
-    ("trainer_state.json",),
-    (DATA_STATE,),
-    ("model.safetensors",),
-    ("optimizer.pt", "optimizer.bin"),
-)
+T = TypeVar("T")
+
+
+class SavingError(RuntimeError):
+    """A checkpoint or a model can't be written."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"cannot save {folder}: {reason}")
+        self.reason = reason
 
 
 @dataclass
 class DataState:
-    """How far a run has read its data, of all processes together.
+    """How far a run has read its data, over all processes, and what its result depends on.
 
     Args:
-        positions: What `TrainingBatches` goes on from.
-        settings: What the order of the data depends on.
-        videos_read: Videos that were taken, the broken ones included; each counts as often as it came.
-        videos_broken: Those of them that could not be used.
+        positions: Where `TrainingBatches` resumes.
+        settings: See [`run_settings`].
+        videos_read: Videos that were read, broken ones included; each counts every time it is read.
+        videos_broken: The broken ones among them.
         broken: Why, by the video's id.
+        changes: What was changed when the run was resumed: `{"step", "name", "old", "new"}`, in order.
     """
 
     positions: dict[str, list[int]]
-    settings: dict[str, int]
+    settings: dict[str, Any]
     videos_read: int = 0
     videos_broken: int = 0
     broken: dict[str, str] = field(default_factory=dict)
+    changes: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, checkpoint: Path) -> None:
         """Write it into a checkpoint."""
@@ -76,22 +82,13 @@ class DataState:
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: expected the data state of a ts2net run: {error}") from None
 
-    def check_settings(self, settings: Mapping[str, int], checkpoint: Path) -> None:
-        """Refuse to go on with settings that put the data in another order.
 
-        Raises:
-            ValueError: If one differs.
-        """
-        for name, value in settings.items():
-            if self.settings.get(name) != value:
-                raise ValueError(
-                    f"{checkpoint} was written with {name}={self.settings.get(name)} and this run has {name}={value}, "
-                    f"so it would read other data than the run that it goes on with"
-                )
+# ---------------------------------------------------------------------------------------------------------------------
+# Finding one
 
 
 def step_of(checkpoint: Path) -> int | None:
-    """The step of a checkpoint's folder, or `None` if it is none by its name."""
+    """The step in the name of a checkpoint's folder; `None` if the name is not a checkpoint's."""
     match = _NAME.fullmatch(checkpoint.name)
     return int(match[1]) if match else None
 
@@ -103,16 +100,16 @@ def checkpoints_in(output_dir: Path) -> list[Path]:
 
 
 def find_checkpoint(resume: str | Path | bool | None, output_dir: Path) -> Path | None:
-    """The checkpoint to go on from.
+    """Find the checkpoint to resume from.
 
     Args:
-        resume: A checkpoint's folder; `True` or `"true"`, the last of the run; `"auto"`, the last if there is one;
-            `None`, `False` or `"false"`, none.
+        resume: A checkpoint's folder; `True` or `"true"`: the last of the run; `"auto"`: the last if there is one;
+            `None`, `False` or `"false"`: none.
         output_dir: The folder of the run.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
-        ValueError: If the folder is no checkpoint to go on from.
+        ValueError: If the folder is not a whole checkpoint.
     """
     word = str(resume).lower()
     if word in ("none", "false"):
@@ -136,8 +133,106 @@ def find_checkpoint(resume: str | Path | bool | None, output_dir: Path) -> Path 
     return checkpoint
 
 
+def agree_on_checkpoint(resume: str | Path | bool | None, output_dir: Path, *, is_main: bool) -> Path | None:
+    """[`find_checkpoint`] on the main process, for all processes, which must all call it.
+
+    With `"auto"`, one process must not resume while another starts anew on a disk that they don't share.
+
+    Raises:
+        FileNotFoundError: Also if other processes don't find the checkpoint.
+        ValueError: As [`find_checkpoint`] does.
+    """
+    checkpoint = from_main_process(lambda: find_checkpoint(resume, output_dir), is_main=is_main)
+    if checkpoint is not None and not all(gather_object([checkpoint.is_dir()])):
+        raise FileNotFoundError(
+            f"{checkpoint}: only some of the processes find it; expected a folder on a disk that all share"
+        )
+    return checkpoint
+
+
+def from_main_process(work: Callable[[], T], *, is_main: bool) -> T:
+    """Call `work` on the main process, and return its result or raise its error on all, which must all call this.
+
+    Raises:
+        ValueError: If `work` does.
+        OSError: If `work` does.
+    """
+    outcome: list[Any] = [None, None]
+    if is_main:
+        try:
+            outcome[0] = work()
+        except (ValueError, OSError) as error:
+            outcome[1] = error
+    result, failure = broadcast_object_list(outcome)
+    if failure is not None:
+        raise failure
+    return result
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Writing one
+
+
+@contextmanager
+def new_checkpoint(checkpoint: Path, *, is_writer: bool, wait: Callable[[], None]) -> Iterator[Path]:
+    """Write a checkpoint whole or not at all. All processes must enter it.
+
+    Args:
+        checkpoint: The folder, which may exist.
+        is_writer: Whether this process makes and renames folders.
+        wait: Waits for all processes.
+
+    Yields:
+        The folder to write into. It gets its name when the block ends.
+
+    Raises:
+        SavingError: If it can't be written. Nothing of it is left then.
+    """
+    written = saving_folder(checkpoint.parent) / checkpoint.name
+    try:
+        with saving_errors(checkpoint):
+            if is_writer:
+                start_saving(checkpoint.parent)
+            wait()
+            yield written
+            wait()
+            if is_writer:
+                publish(written, checkpoint)
+    except SavingError:
+        if is_writer:
+            shutil.rmtree(saving_folder(checkpoint.parent), ignore_errors=True)
+        raise
+    wait()
+
+
+@contextmanager
+def saving_errors(folder: Path) -> Iterator[None]:
+    """Raise one error for everything that can go wrong in writing to a folder, also where a library names no reason.
+
+    Raises:
+        SavingError: With the folder and the reason, such as a full disk.
+    """
+    try:
+        yield
+    except SavingError as error:  # of a folder inside this one
+        raise SavingError(folder, error.reason) from error
+    except (OSError, SafetensorError) as error:
+        raise SavingError(folder, _reason(error)) from error
+    except RuntimeError as error:
+        if "inline_container" not in str(error):  # torch.save's, which keeps the reason to itself
+            raise
+        free = shutil.disk_usage(folder.parent).free
+        raise SavingError(folder, f"writing failed; its disk has {free / 1e6:.0f} MB left") from error
+
+
+def _reason(error: Exception) -> str:
+    number = re.search(r"os error (\d+)", str(error))  # safetensors' errors are not OSErrors
+    code = int(number[1]) if number else getattr(error, "errno", None)
+    return os.strerror(code) if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS) else one_line(error)
+
+
 def start_saving(output_dir: Path) -> Path:
-    """An empty folder in which a checkpoint is written; whatever an earlier, killed run left there is gone."""
+    """Make an empty folder for a checkpoint that is being written; what a killed run has left in it is deleted."""
     saving = saving_folder(output_dir)
     shutil.rmtree(saving, ignore_errors=True)
     saving.mkdir(parents=True)
@@ -145,12 +240,12 @@ def start_saving(output_dir: Path) -> Path:
 
 
 def saving_folder(output_dir: Path) -> Path:
-    """Where the checkpoints of a run are written before they get their names."""
+    """The folder in which checkpoints of a run are written before they get their names."""
     return output_dir / _SAVING
 
 
 def publish(written: Path, checkpoint: Path) -> None:
-    """Give a checkpoint that is written its name, once all of it is on the disk."""
+    """Rename a checkpoint that has been written, once all of it is on the disk."""
     for folder, _, files in os.walk(written):
         for name in files:
             _flush(Path(folder) / name)
@@ -166,7 +261,7 @@ def publish(written: Path, checkpoint: Path) -> None:
 
 
 def remove(checkpoint: Path) -> None:
-    """Delete a checkpoint, of which at no time a part is left under its name."""
+    """Delete a checkpoint so that no part of it ever has its name."""
     removed = checkpoint.with_name(_REMOVED + checkpoint.name)
     shutil.rmtree(removed, ignore_errors=True)
     checkpoint.rename(removed)
@@ -174,18 +269,18 @@ def remove(checkpoint: Path) -> None:
 
 
 def rotate(output_dir: Path, limit: int | None, keep: set[Path]) -> None:
-    """Delete the oldest checkpoints until `limit` are left, or only those to keep. `None` deletes nothing."""
+    """Delete the oldest checkpoints until `limit` or only those of `keep` are left. `None` deletes nothing."""
     if limit is None or limit < 1:
         return
-    there = checkpoints_in(output_dir)
+    checkpoints = checkpoints_in(output_dir)
     kept = {path.absolute() for path in keep}
-    spare = [path for path in there if path.absolute() not in kept]
-    for checkpoint in spare[: max(0, len(there) - limit)]:
+    spare = [path for path in checkpoints if path.absolute() not in kept]
+    for checkpoint in spare[: max(0, len(checkpoints) - limit)]:
         remove(checkpoint)
 
 
 def clean_up(output_dir: Path) -> None:
-    """Clear away what a killed run left half-done."""
+    """Delete what a killed run has left half done."""
     shutil.rmtree(saving_folder(output_dir), ignore_errors=True)
     for replaced in output_dir.glob(_REPLACED + "*"):
         checkpoint = replaced.with_name(replaced.name.removeprefix(_REPLACED))

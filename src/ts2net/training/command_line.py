@@ -1,7 +1,8 @@
 """The settings of `python -m ts2net.training`: from a recipe, and from the command line, which has the last word.
 
-Notable here: a recipe is a YAML file of the very names that the command line has. Each value goes through the command
-line's own conversion, so a recipe cannot hold what the command line would refuse.
+A recipe is a YAML file with the names of the command line's options. Each value goes through the option's own
+conversion, so a recipe cannot hold what the command line would refuse. What neither gives and the benchmark knows, the
+numbers of frames and words, comes from the benchmark.
 """
 
 import argparse
@@ -86,7 +87,7 @@ class Settings:
 
 
 class _Parser(HfArgumentParser):
-    """Says in one line what is wrong; the usage of hundreds of options would bury it."""
+    """Raises an error of one line; the usage of hundreds of options would bury it."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
@@ -113,7 +114,7 @@ def parse(args: Sequence[str]) -> Settings:
 
     parser.set_defaults(output_dir="")  # not the library's, which would mix the runs of a folder
     actions: dict[str, argparse.Action] = {}
-    for action in parser._actions:
+    for action in options_of(parser):
         if action.dest not in ("help", "recipe"):
             actions.setdefault(action.dest, action)  # the first: --no_streaming and its like share another's name
     pairs: dict[str, dict[str, Any]] = {name: {} for name in _KEY_VALUE_OPTIONS}
@@ -128,7 +129,7 @@ def parse(args: Sequence[str]) -> Settings:
         list(args), return_remaining_strings=True, look_for_args_file=False
     )
     if unknown:
-        known = [option for action in parser._actions for option in action.option_strings]
+        known = [option for action in options_of(parser) for option in action.option_strings]
         raise ValueError(f"unknown option {unknown[0]}{_similar(unknown[0], known)}")
     for name, value in [
         ("model", model.model),
@@ -138,8 +139,11 @@ def parse(args: Sequence[str]) -> Settings:
     ]:
         if not value:
             raise ValueError(f"--{name} is missing: {actions[name].help}")
-    if training.clock is None and data.benchmark in BENCHMARKS:
-        training.clock = BENCHMARKS[data.benchmark].clock
+    if data.benchmark in BENCHMARKS:
+        benchmark = BENCHMARKS[data.benchmark]
+        training.num_frames = benchmark.num_frames if training.num_frames is None else training.num_frames
+        training.max_words = benchmark.max_words if training.max_words is None else training.max_words
+        training.clock = benchmark.clock if training.clock is None else training.clock
     return Settings(
         model,
         data,
@@ -148,6 +152,11 @@ def parse(args: Sequence[str]) -> Settings:
         data_options=pairs["data_options"] | _pairs("data_options", data.data_options),
         eval_data_options=pairs["eval_data_options"] | _pairs("eval_data_options", data.eval_data_options),
     )
+
+
+def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """All options of a parser, which argparse has no public name for."""
+    return parser._actions
 
 
 def recipe_names() -> list[str]:

@@ -7,8 +7,8 @@ The contrastive loss needs all embeddings of a batch at once, but not all activa
 Memory is that of one chunk, for one more forward pass, and the gradients are those of the step in one piece.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from .contrastive import ContrastiveLoss, contrastive_loss_over_processes
+from .sharding import without_gradient_sync
 
 
 class GradientCache:
@@ -92,7 +93,7 @@ class GradientCache:
             # The scale is one number for the whole batch, so it gets its gradient once.
             gradients = [text_grads[own], video_grads[own], scale_grad if last else torch.zeros_like(scale_grad)]
             _set_random_state(device, random_state)
-            with nullcontext() if last else _no_sync(self.model):
+            with nullcontext() if last else without_gradient_sync(self.model):
                 replayed = _what_the_loss_takes(self._encode(chunk, device))
                 _take_on(replayed, gradients)
         return replace(result, loss=result.loss.detach())
@@ -129,22 +130,6 @@ def _take_on(outputs: list[torch.Tensor], gradients: list[torch.Tensor]) -> None
     """Take the gradient with respect to outputs on to the weights."""
     learning = [pair for pair in zip(outputs, gradients, strict=True) if pair[0].requires_grad]
     torch.autograd.backward([output for output, _ in learning], [gradient for _, gradient in learning])
-
-
-@contextmanager
-def _no_sync(model: Any) -> Iterator[None]:
-    """Keep gradients to this process, for now."""
-    if hasattr(model, "no_sync"):
-        with model.no_sync():
-            yield
-    elif hasattr(model, "set_requires_gradient_sync"):
-        model.set_requires_gradient_sync(False)
-        try:
-            yield
-        finally:
-            model.set_requires_gradient_sync(True)
-    else:
-        yield
 
 
 def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:

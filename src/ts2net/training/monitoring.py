@@ -1,7 +1,7 @@
-"""What a run says of itself, and when it stops itself.
+"""What a run counts and logs, and the errors that stop it.
 
-Notable here: nothing waits for the device except where figures are logged, and at the two numbers of each step that
-have to be finite, the loss and the norm of the gradient.
+Nothing waits for the device except where figures are logged, and for the two numbers of each step that must be finite:
+the loss and the norm of the gradient.
 """
 
 import math
@@ -11,9 +11,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from transformers import TrainerCallback
+from transformers.integrations import TensorBoardCallback
 from transformers.utils import logging
 
 from ..configuration_ts2net import TS2NetConfig
+from ..data.lanes import DataLoadingError
 from ..perturbed_topk_ts2net import perturbed_topk
 from ..videos.broken import BrokenVideo
 
@@ -39,24 +44,21 @@ class TooManyBrokenVideosError(RuntimeError):
     """A larger share of the training videos than is allowed could not be used."""
 
 
-class EvaluationError(ValueError):
-    """The evaluation data, or what the model makes of it, can't be evaluated."""
-
-
 class BrokenVideos:
-    """Counts the training videos of a process that can't be used, and says each one's name once.
+    """Counts the training videos of a process that can't be used, and names each once.
 
     Args:
-        videos_read: Videos read by this process, the broken ones included; to go on with a run.
+        videos_read: Videos that this process has read before, broken ones included.
         videos_broken: The broken ones among them.
         known: Those that were reported before, by id, with the reason.
     """
 
-    def __init__(self, videos_read: int = 0, videos_broken: int = 0, known: dict[str, str] | None = None) -> None:
+    def __init__(self, videos_read: int = 0, videos_broken: int = 0, known: Mapping[str, str] | None = None) -> None:
         self.videos_read = videos_read
         self.videos_broken = videos_broken
         self.known = dict(known or {})
-        self.found: dict[str, str] = {}
+        self.new: dict[str, str] = {}
+        """Those that this process has reported itself, by id, with the reason."""
 
     def add(self, num_good: int, broken: Iterable[BrokenVideo]) -> None:
         """Count the videos of a step."""
@@ -64,23 +66,57 @@ class BrokenVideos:
         for video in broken:
             self.videos_read += 1
             self.videos_broken += 1
-            if video.video_id not in self.known and video.video_id not in self.found:
-                self.found[video.video_id] = video.reason
+            if video.video_id not in self.known and video.video_id not in self.new:
+                self.new[video.video_id] = video.reason
                 logger.warning(f"video {video.video_id!r} is skipped: {video.reason}")
+
+    def total(self) -> "BrokenVideos":
+        """The counts of all processes, the same on each. All processes must call it."""
+        parts = gather_object([(self.videos_read, self.videos_broken, self.new)])
+        return BrokenVideos(
+            videos_read=sum(read for read, _, _ in parts),
+            videos_broken=sum(broken for _, broken, _ in parts),
+            known=self.known | {video_id: reason for *_, new in parts for video_id, reason in new.items()},
+        )
+
+    def check(self, max_share: float, failure: DataLoadingError | None, accelerator: Accelerator) -> None:
+        """Stop all processes at once where one can't go on; alone it would leave the others waiting.
+
+        Args:
+            max_share: Largest share of broken videos.
+            failure: Why this process can't read its data.
+            accelerator: The run's.
+
+        Raises:
+            DataLoadingError: If a process can't read its data.
+            TooManyBrokenVideosError: If too many videos of all processes are broken.
+        """
+        counts = [self.videos_read, self.videos_broken, int(failure is not None)]
+        totals = accelerator.reduce(torch.tensor(counts, device=accelerator.device), "sum")
+        videos_read, videos_broken, num_failures = totals.tolist()
+        if num_failures:
+            reasons = gather_object([str(failure or "")])
+            raise DataLoadingError(next(filter(None, reasons))) from failure
+        if too_many_broken(videos_read, videos_broken, max_share):
+            examples = [f"{video_id!r} ({reason})" for video_id, reason in list(self.total().known.items())[:3]]
+            raise TooManyBrokenVideosError(
+                f"{videos_broken} of {videos_read} training videos could not be used, more than "
+                f"max_broken_share={max_share} allows; for instance {', '.join(examples)}"
+            )
 
 
 def too_many_broken(videos_read: int, videos_broken: int, max_share: float) -> bool:
-    """Whether more than this share of the videos read, by all processes together, could not be used.
+    """Whether more than this share of the videos that all processes have read is broken.
 
-    It is not so before 20 are broken: a share says little of a few.
+    Returns False until 20 videos are broken: a share of a few says little.
     """
     return videos_broken >= _LEAST_BROKEN and videos_broken > max_share * videos_read
 
 
 class Stopwatch:
-    """Where the time of the steps goes: how many clips, in how many seconds, and how many of these were spent waiting.
+    """Measures the time of the steps: clips, seconds, and the seconds among them spent waiting for data.
 
-    It starts with the first wait. Evaluating and saving don't count.
+    It starts with the first wait. Evaluations and saving are left out.
     """
 
     def __init__(self) -> None:
@@ -90,7 +126,7 @@ class Stopwatch:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Time that is spent waiting for data."""
+        """Count the time of the block as waiting for data."""
         start = time.perf_counter()
         self._started = self._started or start
         yield
@@ -98,26 +134,56 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time that is not looked at."""
+        """Leave out the time of the block."""
         start = time.perf_counter()
         yield
         if self._started is not None:
             self._started += time.perf_counter() - start
 
     def add_clips(self, count: int) -> None:
-        """Clips that a step has trained on."""
+        """Count the clips of a step."""
         self._clips += count
 
     def read(self) -> tuple[int, float, float]:
-        """Clips, seconds, and seconds of waiting since it was last read."""
+        """Clips, seconds, and seconds of waiting since the last call."""
         now = time.perf_counter()
         reading = (self._clips, now - (self._started or now), self._waited)
         self._started, self._clips, self._waited = now, 0, 0.0
         return reading
 
 
+def write_tensorboard_to(folder: str, callbacks: Iterable[TrainerCallback]) -> None:
+    """Have TensorBoard's callback write into a folder of the user's choice."""
+    for callback in callbacks:
+        if isinstance(callback, TensorBoardCallback):
+            callback.logging_dir = folder
+
+
+def training_figures(
+    stopwatch: Stopwatch, steps: "StepFigures", config: TS2NetConfig, accelerator: Accelerator
+) -> dict[str, float]:
+    """The figures that are logged beside Trainer's, over all processes, which must all call it.
+
+    `batch_accuracy` is the share of texts that are nearest to their own video in the batch, `logit_scale` the
+    logarithm of the factor on cosines, `clips_per_second` leaves out evaluations and saving, `data_wait_share` is the
+    share of that time spent waiting for a batch, and `selection_entropy` is explained at [`selection_entropy`].
+    """
+    clips, seconds, waited = stopwatch.read()
+    entropy = steps.selection_entropy(config)
+    entropies = [] if entropy is None else [entropy.sum().item(), len(entropy)]
+    sums = torch.tensor([clips, waited / seconds, *entropies], device=accelerator.device)
+    clips, wait_shares, *entropies = accelerator.reduce(sums, "sum").tolist()
+    figures = steps.read()
+    if entropies:
+        figures["selection_entropy"] = entropies[0] / entropies[1]
+    return figures | {
+        "clips_per_second": clips / seconds,
+        "data_wait_share": wait_shares / accelerator.num_processes,
+    }
+
+
 class StepFigures:
-    """What is kept of the steps, on their device, until figures are logged."""
+    """Keeps figures of the steps on their device until they are logged."""
 
     def __init__(self) -> None:
         self._accuracies: list[torch.Tensor] = []
@@ -126,23 +192,23 @@ class StepFigures:
         self._logit_scale = torch.empty(0)
 
     def start_step(self, inputs: Mapping[str, torch.Tensor]) -> None:
-        """Take note of what the model is given, before it is."""
+        """Remember what a step's selection depends on."""
         self._scores = []
         self._seeds, self._padding_mask = inputs["selection_seeds"], inputs["padding_mask_videos"]
 
     def watch(self, outputs: Any) -> None:
-        """Take note of what it returns, for the batch or for one chunk after the other."""
+        """Remember the model's output for the batch, or for one chunk of it after the other."""
         scores = outputs.video_model_output.selection_scores
         if scores is not None:
             self._scores.append(scores.detach())
         self._logit_scale = outputs.logit_scale.detach()
 
     def add_accuracy(self, accuracy: torch.Tensor) -> None:
-        """Take note of how a step's pairs were told apart."""
+        """Remember the accuracy of a step."""
         self._accuracies.append(accuracy)
 
     def read(self) -> dict[str, float]:
-        """The mean `batch_accuracy` since this was last called, and the `logit_scale` of the last step."""
+        """The mean `batch_accuracy` since the last call, and the `logit_scale` of the last step."""
         accuracy = torch.stack(self._accuracies).mean().item()
         self._accuracies.clear()
         return {"batch_accuracy": accuracy, "logit_scale": math.log(self._logit_scale.item())}
@@ -157,7 +223,7 @@ class StepFigures:
 def selection_entropy(
     scores: torch.Tensor, seeds: torch.Tensor, padding_mask_videos: torch.Tensor, config: TS2NetConfig
 ) -> torch.Tensor:
-    """How undecided the token selection is: 1 where every patch is as likely, near 0 where the choice is certain.
+    """How undecided the token selection is: 1 if all patches are equally likely, near 0 if the choice is certain.
 
     The perturbed maximum chooses `K` patches in each of its draws. The entropy is that of the share of all choices
     that fell on each patch of a frame, divided by the logarithm of the number of patches. A choice that never changes

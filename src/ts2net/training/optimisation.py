@@ -1,8 +1,7 @@
-"""Which parameters are trained, how fast, and how far.
+"""Which parameters are trained, and at which learning rate.
 
-Notable here: the optimiser is the one that Trainer makes, whichever that is. Its groups are only split in two, so that
-CLIP's parameters have a learning rate of their own; those that CLIP does not have come first, and theirs is the rate
-that is logged as `learning_rate`.
+The optimizer is whichever Trainer makes. Its groups are only split, so that CLIP's parameters have a learning rate of
+their own. Those that CLIP does not have come first, and their rate is logged as `learning_rate`.
 """
 
 import math
@@ -29,7 +28,7 @@ def is_clip_parameter(name: str) -> bool:
 
 
 def without_scales(decayed: Collection[str]) -> list[str]:
-    """Leave out of the names of decayed parameters those that are no weights: the logit scale and the [CLS] token."""
+    """The names without those of scales and tokens: the logit scale and the [CLS] token."""
     return [name for name in decayed if not name.endswith(_NO_DECAY)]
 
 
@@ -49,26 +48,33 @@ def split_off_clip(optimizer: torch.optim.Optimizer, model: nn.Module, learning_
         optimizer.add_param_group(settings | {"params": moved, "lr": learning_rate})
 
 
-def freeze_lower_layers(model: TS2NetModel, num_layers: int) -> None:
-    """Stop training the lower layers of both of CLIP's transformers, and the embeddings below them.
+def freeze_lower_layers(model: TS2NetModel, *, text: int, vision: int) -> None:
+    """Stop training the lower layers of CLIP's transformers, and the embeddings below them.
 
     Args:
         model: The model. It is changed.
-        num_layers: Layers of each transformer. 0 freezes nothing, not even the embeddings.
+        text: Layers of the text transformer. 0 freezes nothing, not even the embeddings; -1 freezes all of it and the
+            text projection.
+        vision: The same of the vision transformer.
 
     Raises:
         ValueError: If a transformer has fewer layers.
     """
-    if not num_layers:
-        return
-    for name, tower in [("text", model.text_model), ("vision", model.vision_model)]:
+    for name, num_layers, tower, projection in [
+        ("text", text, model.text_model, model.text_projection),
+        ("vision", vision, model.vision_model, model.visual_projection),
+    ]:
         layers = tower.encoder.layers
         if num_layers > len(layers):
             raise ValueError(f"freeze_layers={num_layers}, but the {name} transformer has {len(layers)} layers")
-        lower: list[nn.Module] = [tower.embeddings, *layers[:num_layers]]
-        if name == "vision":
-            lower.append(tower.pre_layrnorm)
-        for module in lower:
+        if num_layers < 0:
+            frozen: list[nn.Module] = [tower, projection]
+        elif num_layers:
+            before = [tower.pre_layrnorm] if name == "vision" else []
+            frozen = [tower.embeddings, *before, *layers[:num_layers]]
+        else:
+            frozen = []
+        for module in frozen:
             module.requires_grad_(False)
 
 

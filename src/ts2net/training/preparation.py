@@ -1,5 +1,7 @@
 """From settings to a trainer: the model and its processor, the data, and what the card says of them."""
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,25 +36,33 @@ def prepare_run(settings: Settings) -> TS2NetTrainer:
             f"{training.output_dir} has checkpoints of an earlier run: go on with --resume_from_checkpoint auto, or "
             f"give another --output_dir"
         )
-    train_dataset, num_captions = _load(settings, str(data.train_data), data.train_split, settings.data_options)
+    train = _load(settings, str(data.train_data), data.train_split, settings.data_options, for_evaluation=False)
+    data_settings = {
+        "train_data": train.identity,
+        "data_options": _without_token(settings.data_options),
+        "streaming": data.streaming,
+    }
     if training.samples_per_epoch is None:
-        training.samples_per_epoch = num_captions
-    eval_dataset = None
+        training.samples_per_epoch = train.num_captions
+    eval_dataset, num_left_out = None, 0
     if training.eval_strategy != "no":
         # A file of captions is that of the training split, whatever split is asked for.
         options = settings.eval_data_options or {
             name: value for name, value in settings.data_options.items() if name != "captions"
         }
-        source = data.eval_data or str(data.train_data)
-        eval_dataset, _ = _load(settings, source, data.eval_split, options, with_missing=True)
+        eval_data = data.eval_data or str(data.train_data)
+        evaluation = _load(settings, eval_data, data.eval_split, options, for_evaluation=True)
+        eval_dataset, num_left_out = evaluation.dataset, evaluation.num_left_out
+        data_settings |= {"eval_data": evaluation.identity, "eval_data_options": _without_token(options)}
     model, processor = _model(settings)
     trainer = TS2NetTrainer(
         model,
         training,
-        train_dataset=train_dataset,
+        train_dataset=train.dataset,
         eval_dataset=eval_dataset,
         processing_class=processor,
-        card=_card(settings),
+        card=_card(settings, num_left_out),
+        data_settings=data_settings,
     )
     trainer.check(training.resume_from_checkpoint)
     return trainer
@@ -75,25 +85,44 @@ def _model(settings: Settings) -> tuple[TS2NetModel, TS2NetProcessor]:
     )
 
 
-def _load(
-    settings: Settings, source: str, split: str, options: dict[str, Any], *, with_missing: bool = False
-) -> tuple[Any, int | None]:
-    """A split, with or without its missing videos, and how many captions it has, if that is written down."""
+def _without_token(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "token"}
+
+
+@dataclass(frozen=True)
+class _Data:
+    """A split, what tells it from others, and what its manifest says of it if it has one."""
+
+    dataset: Any
+    identity: str
+    num_captions: int | None = None
+    num_left_out: int = 0
+
+
+def _load(settings: Settings, source: str, split: str, options: dict[str, Any], *, for_evaluation: bool) -> _Data:
     data = settings.data
-    place = {name: options[name] for name in ("revision", "token") if name in options}
-    manifest = None if data.benchmark == "dataset" else read_manifest(source, split, **place)
+    origin = {name: options[name] for name in ("revision", "token") if name in options}
+    manifest = None if data.benchmark == "dataset" else read_manifest(source, split, **origin)
     # The rows of a plain folder hold no videos but their paths: nothing is copied, and its length is known.
     streaming = data.streaming and (manifest is not None or data.benchmark != "folder")
-    dataset = load_benchmark(str(data.benchmark), source, split, streaming, with_missing=with_missing, **options)
-    if with_missing and manifest is not None and manifest.num_uncounted:
-        logger.warning(
-            f"{manifest.num_uncounted} videos of split {split!r} were missing or broken when an earlier version of "
-            f"ts2net prepared it, and its figures leave them out: prepare it once more to have them count as missed"
-        )
-    return dataset, manifest.captions if manifest else None
+    dataset = load_benchmark(str(data.benchmark), source, split, streaming, with_missing=for_evaluation, **options)
+    if manifest is None:
+        location = Path(source).resolve() if Path(source).exists() else source
+        return _Data(dataset, f"{data.benchmark} {location}, split {split}")
+    # Prepared shards are the same wherever they lie.
+    digest = hashlib.sha256(repr(manifest.shards).encode()).hexdigest()[:12]
+    identity = f"{manifest.benchmark}, split {split}, {manifest.videos} videos in shards {digest}"
+    if for_evaluation:
+        identity += f", {len(manifest.left_out)} missing"
+        if manifest.num_uncounted:
+            logger.warning(
+                f"{manifest.num_uncounted} videos of {split} were missing when an earlier version prepared it, and "
+                f"the figures leave them out, for their captions were not kept; the same `ts2net prepare` adds them"
+            )
+    return _Data(dataset, identity, manifest.captions, manifest.num_uncounted)
 
 
-def _card(settings: Settings) -> CardDetails:
+def _card(settings: Settings, num_left_out: int) -> CardDetails:
     data, benchmark = settings.data, str(settings.data.benchmark)
     title = BENCHMARKS[benchmark].title if benchmark in BENCHMARKS else benchmark.replace("_", " ")
     evaluation_data = data.eval_data or str(data.train_data)
@@ -104,4 +133,5 @@ def _card(settings: Settings) -> CardDetails:
         evaluation_name=title,
         evaluation_type=as_repo_id(evaluation_data) or benchmark,
         evaluation_split=data.eval_split,
+        evaluation_left_out=num_left_out,
     )

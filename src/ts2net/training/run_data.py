@@ -1,0 +1,122 @@
+"""The training data of a run: how long an epoch is, and the batches that are left."""
+
+import math
+from collections.abc import Callable, Generator
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader
+from transformers.trainer_utils import has_length
+
+from ..data.training_batches import TrainingBatches
+from ..parallel.read_ahead import read_ahead
+from ..processing_ts2net import TS2NetProcessor
+from .arguments import TS2NetTrainingArguments
+from .steps import Batch, EpochSteps, prepare_each, step_loader
+
+
+class RunData:
+    """Opens a dataset for a run.
+
+    Args:
+        dataset: A dataset of `datasets`, streamed or not, with the standard columns.
+        processor: The model's processor.
+        args: The run's arguments.
+        positions: Where the run stopped, as [`RunData.positions`] was then. `None` begins.
+
+    Raises:
+        ValueError: If there is no dataset, the length of an epoch is unknown, or the dataset is smaller than a batch.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        processor: TS2NetProcessor,
+        args: TS2NetTrainingArguments,
+        positions: dict[str, list[int]] | None = None,
+    ) -> None:
+        if dataset is None:
+            raise ValueError("training needs a train_dataset")
+        self._args = args
+        self._steps_per_epoch = steps_per_epoch(dataset, args)
+        self._steps: EpochSteps | None = None
+        self._batches = TrainingBatches(
+            dataset,
+            processor,
+            batch_size=args.global_batch_size,
+            num_frames=cast(int, args.num_frames),  # the trainer has filled them in
+            max_words=cast(int, args.max_words),
+            seed=args.seed if args.data_seed is None else args.data_seed,
+            process_index=args.process_index,
+            num_processes=args.world_size,
+            num_workers=args.dataloader_num_workers,
+            shuffle_buffer=args.shuffle_buffer,
+            positions=positions,
+        )
+
+    @property
+    def positions(self) -> dict[str, list[int]]:
+        """Where this process reads next, before the first batch; each batch has the positions after it."""
+        return self._batches.positions
+
+    def loader(self, steps_done: Callable[[], int]) -> DataLoader:
+        """The loader of the steps of an epoch.
+
+        Args:
+            steps_done: Returns the number of steps that the run has done. Called when the first batch is taken.
+        """
+        num_steps = self._args.max_steps
+        if num_steps <= 0:
+            num_steps = math.ceil(self._args.num_train_epochs * self._steps_per_epoch)
+
+        def open_batches() -> Generator[Batch, None, None]:
+            # The next batch is joined from its workers' parts and prepared while the device works on this one.
+            batches_left = self._batches.batches(num_steps - steps_done())
+            return read_ahead(prepare_each(batches_left, self._to_device_early), capacity=1)
+
+        self._steps = EpochSteps(self._steps_per_epoch, open_batches)
+        return step_loader(self._steps)
+
+    def close(self) -> None:
+        """End the readers."""
+        if self._steps is not None:
+            self._steps.close()
+
+    def _to_device_early(self, batch: Batch) -> Batch:
+        """Start to copy a batch to a GPU while it still works on the batch before.
+
+        With a gradient cache it stays in the host's memory: only a chunk of it may fit the device.
+        """
+        if self._args.device.type != "cuda":
+            return batch
+        moved = dict(batch)
+        for name, value in batch.items():
+            if isinstance(value, torch.Tensor):
+                if self._args.dataloader_pin_memory:
+                    value = value.pin_memory()
+                if not self._args.gradient_cache_chunk_size:
+                    value = value.to(self._args.device, non_blocking=True)
+                moved[name] = value
+        return moved
+
+
+def steps_per_epoch(dataset: Any, args: TS2NetTrainingArguments) -> int:
+    """Number of whole batches of captions in a dataset; `max_steps` where the number of captions is unknown.
+
+    Raises:
+        ValueError: If neither is known, or there are fewer captions than pairs in a batch.
+    """
+    captions = args.samples_per_epoch
+    if captions is None and has_length(dataset):
+        captions = sum(len(texts) for texts in dataset.select_columns("captions")["captions"])
+    if captions is None:
+        if args.max_steps <= 0:
+            raise ValueError(
+                "the number of captions of the training set is unknown: give samples_per_epoch or max_steps"
+            )
+        return args.max_steps
+    if captions < args.global_batch_size:
+        raise ValueError(
+            f"the training set has {captions} captions, fewer than global_batch_size={args.global_batch_size}"
+        )
+    return captions // args.global_batch_size

@@ -1,0 +1,181 @@
+"""How the model is spread over the processes of a run: whole on each of them, or sharded with FSDP 2.
+
+The trainer asks one object for everything that depends on it: [`WholeModel`] or [`ShardedModel`].
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils.constants import FSDP_MODEL_NAME
+from safetensors.torch import load_file
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from transformers.initialization import no_init_weights
+from transformers.utils import SAFE_WEIGHTS_NAME
+
+from ..modeling_ts2net import TS2NetModel
+
+# The file that Trainer keeps the optimizer's state in: of a whole model, and with FSDP.
+OPTIMIZER_FILES = ("optimizer.pt", "optimizer.bin")
+
+
+def sharding_of(accelerator: Accelerator) -> "WholeModel":
+    """The object for the run that `accelerator` was made for."""
+    has_fsdp = getattr(accelerator.state, "fsdp_plugin", None) is not None
+    return ShardedModel(accelerator) if has_fsdp else WholeModel(accelerator)
+
+
+@contextmanager
+def without_gradient_sync(model: Any) -> Iterator[None]:
+    """Keep the gradients of a wrapped model on this process: no reduction over the processes inside the block."""
+    if hasattr(model, "no_sync"):  # DistributedDataParallel
+        with model.no_sync():
+            yield
+    elif hasattr(model, "set_requires_gradient_sync"):  # fully_shard
+        model.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            model.set_requires_gradient_sync(True)
+    else:
+        yield
+
+
+class WholeModel:
+    """Every process has the whole model: one process alone, or several with `DistributedDataParallel`.
+
+    Args:
+        accelerator: The run's.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+
+    def prepare(self, model: TS2NetModel) -> None:
+        """Change a model before Trainer wraps it, where the wrapping needs that.
+
+        Raises:
+            ValueError: If the model can't be spread as the settings say.
+        """
+
+    def unwrapped(self, model: nn.Module) -> TS2NetModel:
+        """The TS2-Net inside the wrapping, whose weights may be shards."""
+        return self.accelerator.unwrap_model(model, keep_torch_compile=False)
+
+    def whole_model(self, model: nn.Module) -> TS2NetModel:
+        """The TS2-Net with all of its weights, on its device. All processes must call it."""
+        return self.unwrapped(model)
+
+    def model_to_save(self, model: nn.Module) -> TS2NetModel:
+        """The TS2-Net to save, whole on the main process alone. All processes must call it."""
+        return self.unwrapped(model)
+
+    def load_weights(self, model: nn.Module, checkpoint: Path) -> None:
+        """Load a checkpoint's weights. All processes must call it.
+
+        Raises:
+            ValueError: If they are not the weights of such a model.
+        """
+        weights = load_file(checkpoint / SAFE_WEIGHTS_NAME)
+        unwrapped = self.unwrapped(model)
+        _check_shapes(weights, unwrapped, checkpoint)
+        unwrapped.load_state_dict(weights)
+
+    def gradient_norm(self, norm: torch.Tensor | float) -> float:
+        """The value of the gradient's norm, as accelerate returns it."""
+        return float(norm)
+
+    def remove_copies(self, checkpoint: Path) -> None:
+        """Delete what Trainer has written into a checkpoint beside the safetensors and is not needed."""
+
+    def check_checkpoint(self, checkpoint: Path) -> None:
+        """Check that a checkpoint's optimizer state was written by a run that spread the model in the same way.
+
+        Raises:
+            ValueError: If it was not.
+        """
+        if not (checkpoint / OPTIMIZER_FILES[0]).exists():
+            raise ValueError(
+                f"{checkpoint} was written with FSDP and this run is without it, so it can't resume from it"
+            )
+
+
+class ShardedModel(WholeModel):
+    """FSDP 2: every process has a shard of each weight, of its gradient and of its optimizer state."""
+
+    def prepare(self, model: TS2NetModel) -> None:
+        """Make all weights fit to be sharded, and have Trainer gather whole weights for its checkpoints."""
+        plugin = self.accelerator.state.fsdp_plugin
+        if plugin.fsdp_version != 2:
+            raise ValueError(f"FSDP version {plugin.fsdp_version} can't be used: give version 2")
+        # Saved in shards, a checkpoint would be no model that loads, and the list of its shards is a pickle.
+        plugin.set_state_dict_type("FULL_STATE_DICT")
+        if plugin.transformer_cls_names_to_wrap is None:
+            # All transformer layers are of this class. Accelerate itself wraps the text embeddings, so they must not
+            # be wrapped as one of the modules that the model does not split.
+            plugin.transformer_cls_names_to_wrap = ["CLIPEncoderLayer"]
+        # `fully_shard` takes no scalar. `_model_of` makes it one again.
+        scale = model.logit_scale
+        model.logit_scale = nn.Parameter(scale.detach().reshape(1), requires_grad=scale.requires_grad)
+
+    def whole_model(self, model: nn.Module) -> TS2NetModel:
+        """A copy with all weights, gathered from the shards, on this process's device."""
+        weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+        return self._model_of(model, weights).to(self.accelerator.device)
+
+    def model_to_save(self, model: nn.Module) -> TS2NetModel:
+        """A copy with all weights on the CPU; only the main process gets them."""
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        weights = get_model_state_dict(model, options=options)
+        return self._model_of(model, weights) if weights else self.unwrapped(model)
+
+    def _model_of(self, model: nn.Module, weights: Mapping[str, Any]) -> TS2NetModel:
+        """A model with these very tensors for its weights, of which `logit_scale` has the shape `(1,)`."""
+        # Not on the meta device: buffers that no checkpoint has would stay there. Nor with random numbers of the run.
+        with no_init_weights(), torch.random.fork_rng(devices=[]):
+            whole = TS2NetModel(self.unwrapped(model).config)
+        scalar = {"logit_scale": weights["logit_scale"].reshape(())}
+        whole.load_state_dict({**weights, **scalar}, assign=True)
+        return whole.eval()
+
+    def load_weights(self, model: nn.Module, checkpoint: Path) -> None:
+        """Give each process its shards of a checkpoint's weights, which the main process reads."""
+        weights: dict[str, Any] = {}
+        if self.accelerator.is_main_process:
+            weights = load_file(checkpoint / SAFE_WEIGHTS_NAME)
+            weights["logit_scale"] = weights["logit_scale"].reshape(1)
+            _check_shapes(weights, self.unwrapped(model), checkpoint)
+        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+        set_model_state_dict(model, weights, options=options)
+
+    def gradient_norm(self, norm: Any) -> float:
+        """The value of the norm, of which each process has a part."""
+        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+    def remove_copies(self, checkpoint: Path) -> None:
+        """Delete the weights that Trainer has written once more, as a pickle."""
+        if self.accelerator.is_main_process:
+            (checkpoint / f"{FSDP_MODEL_NAME}.bin").unlink(missing_ok=True)
+
+    def check_checkpoint(self, checkpoint: Path) -> None:
+        """Check that a checkpoint was written with FSDP."""
+        if not (checkpoint / OPTIMIZER_FILES[1]).exists():
+            raise ValueError(
+                f"{checkpoint} was written without FSDP and this run is with it, so it can't resume from it"
+            )
+
+
+def _check_shapes(weights: Mapping[str, torch.Tensor], model: nn.Module, checkpoint: Path) -> None:
+    """Name the first weight that differs, instead of the hundreds that PyTorch would."""
+    expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if found.get(name) != expected.get(name):
+            raise ValueError(
+                f"{checkpoint} has weights of another model: {name} has the shape {found.get(name, 'none')}, expected "
+                f"{expected.get(name, 'none')}"
+            )
