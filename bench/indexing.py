@@ -13,8 +13,7 @@ another is faster.
 import argparse
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -26,9 +25,9 @@ from ts2net import TS2NetConfig, TS2NetModel, TS2NetProcessor
 from ts2net.parallel.pool import available_cores
 from ts2net.search import WindowSettings
 from ts2net.search.encoding import WindowEncoder
-from ts2net.search.engines.assembling import Encoded, Outcome
-from ts2net.search.engines.local import encode_videos
-from ts2net.search.sources import VideoFile, find_videos
+from ts2net.search.engines.assembling import Encoded, Engine, Outcome
+from ts2net.search.engines.local import LocalEngine
+from ts2net.search.sources import find_videos
 from ts2net.search.streaming import DecodedWindow, decode_windows
 
 WINDOWS_AN_HOUR = 600
@@ -57,6 +56,18 @@ def run(outcomes: Iterator[Outcome], videos: int) -> float:
     done = sum(isinstance(outcome, Encoded) for outcome in outcomes)
     assert done == videos, f"{done} of {videos} videos"
     return time.perf_counter() - begun
+
+
+def alone(encoder: WindowEncoder, windows: list[DecodedWindow]) -> None:
+    """Encode windows as the model does, which shares nothing between them."""
+    inputs = encoder.processor.video_processor(
+        [torch.from_numpy(window.pixels) for window in windows],
+        input_data_format="channels_first",
+        do_sample_frames=False,
+        do_resize=False,
+        do_center_crop=False,
+    )
+    encoder.model.get_video_features(inputs["pixel_values_videos"], inputs["padding_mask_videos"])
 
 
 def main() -> None:
@@ -89,28 +100,31 @@ def main() -> None:
         ]
         tell("decoding", (time.perf_counter() - begun) / hours)
         windows = [item for item in decoded if isinstance(item, DecodedWindow)]
-        full = [window for window in windows if len(window.pixels) == settings.num_frames]
         begun = time.perf_counter()
-        for first in range(0, len(full), args.batch_size):
-            encoder.encode(full[first : first + args.batch_size])
-        tell("encoding", (time.perf_counter() - begun) / len(full) * WINDOWS_AN_HOUR)
+        with torch.inference_mode():
+            for first in range(0, len(windows), args.batch_size):
+                alone(encoder, windows[first : first + args.batch_size])
+        tell("encoding, each window alone", (time.perf_counter() - begun) / hours)
+        begun = time.perf_counter()
+        for first in range(0, len(windows), args.batch_size):
+            encoder.encode(windows[first : first + args.batch_size])
+        tell("encoding, each frame once", (time.perf_counter() - begun) / hours)
 
-        ways: dict[str, Callable[[list[VideoFile]], Iterator[Outcome]]] = {
-            f"local, {count} workers": partial(
-                encode_videos, settings=settings, encoder=encoder, workers=count, batch_size=args.batch_size
-            )
-            for count in args.workers
+        engines: dict[str, Engine] = {
+            f"local, {count} workers": LocalEngine(batch_size=args.batch_size, workers=count) for count in args.workers
         }
         if args.ray:
-            from ts2net.search.engines import ray
+            from ts2net.search.engines.ray import RayEngine
 
-            ways["ray"] = partial(ray.encode_videos, settings=settings, encoder=encoder, batch_size=args.batch_size)
+            engines["ray"] = RayEngine(batch_size=args.batch_size)
         reference = None
         first = available_cores()
         first_hours = first * args.seconds / 3600
-        for name, way in ways.items():
-            first_seconds = run(way(files[:first]), first)
-            an_hour = (run(way(files), len(files)) - first_seconds) / (hours - first_hours)
+        for name, engine in engines.items():
+            first_seconds = run(engine.encode(files[:first], settings, encoder), first)
+            an_hour = (run(engine.encode(files, settings, encoder), len(files)) - first_seconds) / (
+                hours - first_hours
+            )
             reference = reference or an_hour
             tell(name, an_hour, f"{an_hour / reference:.2f}", f"{first_seconds - an_hour * first_hours:.1f}")
 

@@ -207,7 +207,9 @@ def test_what_the_model_warns_of_is_no_damage_of_a_video(
 ):
     """Without workers, the model computes while a video is being decoded."""
     (tmp_path / "a.mp4").write_bytes(clip)
-    hook = loaded[0].vision_model.register_forward_hook(lambda *_: warnings.warn("of the model", stacklevel=1))
+    hook = loaded[0].vision_model.embeddings.register_forward_hook(
+        lambda *_: warnings.warn("of the model", stacklevel=1)
+    )
     with pytest.warns(UserWarning, match="of the model"):
         report = make(tmp_path / "a.mp4", batch_size=1)
     hook.remove()

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from support.tiny_models import tiny_model, tiny_processor
 from support.video_files import write_video
 from ts2net.search import WindowSettings, index_videos
 from ts2net.search.engines.assembling import Encoded, Outcome
-from ts2net.search.sources import VideoFile
 
 os.environ.setdefault("RAY_worker_niceness", "0")  # read when a node starts
 ray_engine = pytest.importorskip("ts2net.search.engines.ray")
@@ -41,18 +40,18 @@ def test_a_machine_is_killed_and_the_index_is_that_of_one_machine(tmp_path, monk
     cluster = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
     try:
         doomed = cluster.add_node(**NODE)
-        encode_videos = ray_engine.encode_videos
+        encode = ray_engine.RayEngine.encode
         before: list[str] = []
 
-        def kill_in_the_middle(files: Sequence[VideoFile], *args: Any, **kw: Any) -> Generator[Outcome, None, None]:
-            for outcome in encode_videos(files, *args, **kw):
+        def kill_in_the_middle(*args: Any) -> Generator[Outcome, None, None]:
+            for outcome in encode(*args):
                 yield outcome
                 if isinstance(outcome, Encoded):
                     before.append(outcome.video.video_id)
                     if len(before) == 2:
                         cluster.remove_node(doomed, allow_graceful=False)
 
-        monkeypatch.setattr(ray_engine, "encode_videos", kill_in_the_middle)
+        monkeypatch.setattr(ray_engine.RayEngine, "encode", kill_in_the_middle)
         monkeypatch.setattr(ray_engine, "_PATIENCE", 5.0)
         report = index_videos(videos, model, tmp_path / "ray", engine="ray", ray_address=cluster.address, **options)
     finally:

@@ -17,12 +17,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..data.evaluation_videos import EvaluationRow, EvaluationVideos
+from ..encoding.texts import encode_texts
 from ..modeling_ts2net import TS2NetModel
 from ..parallel.distributed import Part, gather_dicts, gather_rows
 from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
-
-_TEXTS_A_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -104,16 +103,10 @@ def encode_split(
 
         texts = videos.texts
         rank, num_processes = (0, 1) if group is None else (group.rank(), group.size())
-        for numbers in torch.arange(rank, len(texts), num_processes).split(_TEXTS_A_BATCH):
-            tokens = processor.tokenizer(
-                [texts[number] for number in numbers.tolist()],
-                padding="max_length",
-                truncation=True,
-                max_length=max_words,
-                return_tensors="pt",
-            ).to(model.device)
-            embeds = model.get_text_features(tokens["input_ids"], tokens["attention_mask"]).pooler_output  # (n, D)
-            text_parts.append((numbers, embeds.float().cpu()))
+        numbers = torch.arange(rank, len(texts), num_processes)
+        if len(numbers):
+            own_texts = [texts[number] for number in numbers.tolist()]
+            text_parts.append((numbers, encode_texts(model, processor, own_texts, max_words=max_words)))
 
     rows = videos.rows
     gathered_videos = gather_rows(video_parts, len(rows), group)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 
+from ..encoding.texts import encode_texts
 from ..hub.loading import load_model
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
@@ -161,7 +162,7 @@ class VideoIndex:
         for text in several:
             if not isinstance(text, str) or not text.strip():
                 raise ValueError(f"expected texts with words in them, got {text!r}")
-        hits = self.search_embeds(self._encode_texts(several), options)
+        hits = self.search_embeds(encode_texts(*self._encoder, several), options)
         return hits[0] if isinstance(texts, str) else hits
 
     def search_video(
@@ -282,12 +283,6 @@ class VideoIndex:
         if not np.isfinite(values).all() or not values.any(axis=1).all():
             raise ValueError("embeds must be finite numbers, and not all of a query 0")
         return np.ascontiguousarray(values, dtype=np.float32)
-
-    @torch.inference_mode()
-    def _encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        model, processor = self._encoder
-        embeds = [model.get_text_features(**processor(text=text).to(model.device)).pooler_output for text in texts]
-        return torch.cat(embeds).float().cpu().numpy()
 
     @cached_property
     def _encoder(self) -> tuple[TS2NetModel, TS2NetProcessor]:

@@ -1,52 +1,21 @@
-"""Encode videos with an engine, and commit them as they are done."""
+"""Commit the videos of an engine as they are done."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import closing
 
 from rich.console import Console
 
-from ..parallel.pool import available_cores
 from ..videos.broken import BrokenVideo
-from .decoding_workers import ISOLATION
-from .encoding import WindowEncoder
-from .engines import assembling, local
+from .engines import assembling
 from .index_plan import Plan
 from .indexing import IndexReport
 from .indexing_progress import indexing_progress
 from .records import IndexedVideo
-from .sources import VideoFile
 from .store import Store
-from .windows import WindowSettings
 
 _COMMIT_SECONDS = 5.0
 _COMMIT_WINDOWS = 4096  # about 50 MB
-
-
-def start_workers(engine: str, workers: int | None) -> None:
-    """Let the processes of the local engine start in the background."""
-    if engine == "local" and workers != 0:
-        ISOLATION.start_server()
-
-
-def encode_videos(
-    files: Sequence[VideoFile],
-    windows: WindowSettings,
-    encoder: WindowEncoder,
-    *,
-    engine: str,
-    workers: int | None,
-    batch_size: int,
-    ray_address: str | None,
-) -> Generator[assembling.Outcome, None, None]:
-    """Decode and encode videos with an engine; see [`index_videos`]."""
-    if engine == "ray":
-        from .engines import ray
-
-        return ray.encode_videos(files, windows, encoder, batch_size=batch_size, address=ray_address)
-    count = min(available_cores() if workers is None else workers, len(files))
-    num_threads = max(1, available_cores() // max(1, count))
-    return local.encode_videos(files, windows, encoder, workers=count, batch_size=batch_size, num_threads=num_threads)
 
 
 def write_videos(

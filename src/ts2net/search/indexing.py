@@ -17,6 +17,7 @@ from rich.console import Console
 
 from ..videos.broken import BrokenVideo
 from .about import About, check_same_model, check_windows
+from .engines.choosing import EngineOptions, check_engine, choose_engine
 from .index_plan import Plan, plan
 from .metadata import MatchedMetadata, read_metadata
 from .sources import FoundVideos, find_videos
@@ -116,11 +117,13 @@ def index_videos(
         ClusterError: If there is no such cluster, or it fails again and again; see `engines.ray`.
     """
     begun = time.monotonic()
-    _check_engine(engine, ray_address, workers, device)
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if workers is not None and workers < 0:
-        raise ValueError(f"workers must be at least 0, got {workers}")
+    engine_options: EngineOptions = {
+        "batch_size": batch_size,
+        "workers": workers,
+        "device": device,
+        "ray_address": ray_address,
+    }
+    check_engine(engine, **engine_options)
     path = os.fspath(out)
     present = Store.read_about(path)
     sources = [videos] if isinstance(videos, (str, os.PathLike)) else list(videos)
@@ -134,16 +137,16 @@ def index_videos(
 
     def load(about: About | None) -> "tuple[WindowEncoder, About]":
         from .index_model import prepare_encoder
-        from .index_writing import start_workers
 
-        start_workers(engine, workers)  # while the model is loaded
+        chosen = choose_engine(engine, **engine_options)
+        chosen.start()  # while the model is loaded
         return prepare_encoder(
             path,
             about,
             model,
             processor,
             settings,
-            device="cpu" if engine == "ray" else device,  # for Ray, this process only hands the model on
+            device=chosen.model_device,
             dtype=dtype,
             revision=revision,
         )
@@ -159,17 +162,9 @@ def index_videos(
         if difference.todo:
             if encoder is None:
                 encoder, _ = load(store.about)
-            from .index_writing import encode_videos, write_videos
+            from .index_writing import write_videos
 
-            outcomes = encode_videos(
-                difference.todo,
-                store.about.windows,
-                encoder,
-                engine=engine,
-                workers=workers,
-                batch_size=batch_size,
-                ray_address=ray_address,
-            )
+            outcomes = choose_engine(engine, **engine_options).encode(difference.todo, store.about.windows, encoder)
             write_videos(store, outcomes, difference, report, console)
         try:
             store.compact()
@@ -180,18 +175,6 @@ def index_videos(
             ) from error
     report.seconds = time.monotonic() - begun
     return report
-
-
-def _check_engine(engine: str, ray_address: str | None, workers: int | None, device: str | None) -> None:
-    if engine == "ray":
-        for name, value in (("workers", workers), ("device", device)):
-            if value is not None:
-                raise ValueError(f"{name}={value!r} is for the local engine; Ray decides it by what its cluster has")
-        from .engines import ray  # noqa: F401  says what to install, before a model is loaded
-    elif engine != "local":
-        raise ValueError(f"engine must be 'local' or 'ray', got {engine!r}")
-    elif ray_address is not None:
-        raise ValueError(f"ray_address={ray_address!r} is for engine='ray', got engine='local'")
 
 
 def _carry_out(difference: Plan, store: Store, drop_missing: bool) -> IndexReport:

@@ -43,6 +43,7 @@ class DecodedWindow:
         start: Seconds, for the next two as well.
         end: Where it ends.
         frame_times: When each of its `T` frames comes on screen.
+        frame_numbers: Number of each frame in the video, in order of presentation.
         pixels: uint8 of shape `(T, 3, H, W)`, at the size that the model takes.
         thumbnail: The frame in the middle, a JPEG.
         video_seconds: Seconds that the whole video lasts.
@@ -53,6 +54,7 @@ class DecodedWindow:
     start: float
     end: float
     frame_times: list[float]
+    frame_numbers: list[int]
     pixels: np.ndarray
     thumbnail: bytes
     video_seconds: float
@@ -216,6 +218,7 @@ class _Windows:
                     start=window.start,
                     end=window.end,
                     frame_times=[frame.timestamp for frame in frames],
+                    frame_numbers=[frame.index for frame in frames],
                     pixels=np.stack([frame.pixels for frame in frames]),
                     thumbnail=_jpeg(frames[len(frames) // 2].thumbnail),
                     video_seconds=self.duration,

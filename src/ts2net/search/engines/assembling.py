@@ -1,18 +1,23 @@
-"""What every engine yields, and the assembling of videos from windows that come in any order."""
+"""What every engine is and yields, and the assembling of videos from windows that come in any order."""
 
 from collections import defaultdict
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from ...videos.broken import BrokenVideo
+from ..encoding import WindowEncoder
 from ..records import IndexedVideo, IndexedWindow
-from ..streaming import DecodedWindow, EndOfVideo
+from ..sources import VideoFile
+from ..streaming import Decoded, DecodedWindow, EndOfVideo
+from ..windows import WindowSettings
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A video that is done, and what can't be read of it."""
+    """A video that is done, and the part of it that cannot be read, if any."""
 
     video: IndexedVideo
     damage: str | None
@@ -20,13 +25,38 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a video has come, for who is watching."""
+    """How far a video has come, from 0 to 1."""
 
     video_id: str
     fraction: float
 
 
 Outcome = Encoded | BrokenVideo | Progress
+
+
+class Engine(Protocol):
+    """Decodes and encodes videos."""
+
+    @property
+    def model_device(self) -> str | None:
+        """Where this process should load the model; `None` is a GPU if there is one."""
+
+    def start(self) -> None:
+        """Begin what takes a while, to be done while the model is loaded."""
+
+    def encode(
+        self, files: Sequence[VideoFile], settings: WindowSettings, encoder: WindowEncoder
+    ) -> Generator[Outcome, None, None]:
+        """Decode and encode videos.
+
+        Args:
+            files: The videos.
+            settings: How they are cut.
+            encoder: The model.
+
+        Yields:
+            Each video once, done or broken, in any order; in between, how far one has come.
+        """
 
 
 class Assembler:
@@ -36,30 +66,40 @@ class Assembler:
         self._windows: defaultdict[str, dict[int, IndexedWindow]] = defaultdict(dict)
         self._ends: dict[str, EndOfVideo] = {}
 
-    def add_window(self, window: DecodedWindow, frames: np.ndarray) -> Encoded | BrokenVideo | None:
-        """Add an encoded window; gives the video if this was the last that it lacked."""
-        self._windows[window.video_id][window.number] = IndexedWindow(
-            window.start, window.end, window.frame_times, frames, window.thumbnail
-        )
-        return self._whole(window.video_id)
+    def add(self, item: Decoded, frames: np.ndarray | None = None) -> Iterator[Outcome]:
+        """Add what comes of a video.
 
-    def add_end(self, end: EndOfVideo) -> Encoded | BrokenVideo | None:
-        """Add the end of a video; gives the video if nothing is lacking."""
-        self._ends[end.video_id] = end
-        return self._whole(end.video_id)
+        Args:
+            item: A window, the end of a video, or that it is broken. Windows that come twice count once.
+            frames: Of a window, its frame embeddings.
 
-    def forget(self, name: str) -> None:
-        """Drop what there is of a video, which is broken."""
-        self._windows.pop(name, None)
-        self._ends.pop(name, None)
+        Yields:
+            How far the video has come, and the video once nothing of it is missing.
+        """
+        if isinstance(item, BrokenVideo):
+            self._forget(item.video_id)
+            yield item
+            return
+        if isinstance(item, DecodedWindow):
+            assert frames is not None
+            self._windows[item.video_id][item.number] = IndexedWindow(
+                item.start, item.end, item.frame_times, frames, item.thumbnail
+            )
+            yield Progress(item.video_id, min(1.0, item.end / item.video_seconds))
+        else:
+            self._ends[item.video_id] = item
+        end = self._ends.get(item.video_id)
+        if end is not None and len(self._windows[item.video_id]) >= end.num_windows:
+            yield self._whole(end)
 
-    def _whole(self, name: str) -> Encoded | BrokenVideo | None:
-        end = self._ends.get(name)
-        if end is None or len(self._windows[name]) < end.num_windows:
-            return None
-        windows = [self._windows[name][number] for number in range(end.num_windows)]
-        self.forget(name)
+    def _whole(self, end: EndOfVideo) -> Encoded | BrokenVideo:
+        windows = [self._windows[end.video_id][number] for number in range(end.num_windows)]
+        self._forget(end.video_id)
         if not all(np.isfinite(window.frames).all() for window in windows):
             reason = "the model gives it an embedding that is not finite: try another dtype"
-            return BrokenVideo(name, reason, end.signature)
-        return Encoded(IndexedVideo(name, end.signature, end.duration, end.metadata, windows), end.damage)
+            return BrokenVideo(end.video_id, reason, end.signature)
+        return Encoded(IndexedVideo(end.video_id, end.signature, end.duration, end.metadata, windows), end.damage)
+
+    def _forget(self, video_id: str) -> None:
+        self._windows.pop(video_id, None)
+        self._ends.pop(video_id, None)

@@ -1,84 +1,86 @@
-"""Videos in, what is stored of them out, on this machine: workers decode while the model encodes.
-
-Notable here: an engine is a function from files to videos, and knows nothing of the index. What one engine does in a
-loop, another may do on a cluster: the stages are `decode_windows`, `WindowEncoder.encode` and `Assembler`.
-"""
+"""The engine of one machine: workers decode while the model encodes."""
 
 import threading
-from collections import defaultdict
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 
+from ...parallel.pool import available_cores
 from ...parallel.read_ahead import read_ahead
-from ..decoding_workers import decode_all
+from ...videos.broken import BrokenVideo
+from ..decoding_workers import ISOLATION, decode_all
 from ..encoding import WindowEncoder
 from ..sources import VideoFile
-from ..streaming import DecodedWindow, EndOfVideo, decode_windows
+from ..streaming import Decoded, DecodedWindow, decode_windows
 from ..windows import WindowSettings
-from .assembling import Assembler, Outcome, Progress
+from .assembling import Assembler, Outcome
 
 
-def encode_videos(
-    files: Sequence[VideoFile],
-    settings: WindowSettings,
-    encoder: WindowEncoder,
-    *,
-    workers: int,
-    batch_size: int,
-    num_threads: int = 1,
-) -> Generator[Outcome, None, None]:
-    """Decode and encode videos.
+@dataclass(frozen=True)
+class LocalEngine:
+    """Decodes and encodes on this machine; see [`Engine`].
 
     Args:
-        files: The videos.
-        settings: How they are cut.
-        encoder: The model.
-        workers: Processes that decode; 0 decodes in this one.
         batch_size: Windows encoded at a time.
-        num_threads: CPU cores for each worker.
-
-    Yields:
-        Each video once, done or broken, in any order; in between, how far one has come.
+        workers: Processes that decode; 0 decodes in this one, `None` is one for each core.
+        device: Where the model computes; `None` is a GPU if there is one.
     """
-    processor = encoder.processor.video_processor
-    decode = partial(decode_windows, settings=settings, processor=processor, num_threads=num_threads)
-    assembler = Assembler()
-    waiting: defaultdict[int, list[DecodedWindow]] = defaultdict(list)  # by number of frames
 
-    def encode(windows: list[DecodedWindow]) -> Generator[Outcome, None, None]:
-        for window, frames in zip(windows, encoder.encode(windows), strict=True):
-            outcome = assembler.add_window(window, frames)
-            yield Progress(window.video_id, min(1.0, window.end / window.video_seconds))
-            if outcome is not None:
-                yield outcome
+    batch_size: int = 16
+    workers: int | None = None
+    device: str | None = None
 
-    if workers == 0:
-        stream = (decoded for file in files for decoded in decode(file))
-    else:
+    @property
+    def model_device(self) -> str | None:
+        """Where this process should load the model."""
+        return self.device
+
+    def start(self) -> None:
+        """Start what workers are forked from."""
+        if self.workers != 0:
+            ISOLATION.start_server()
+
+    def encode(
+        self, files: Sequence[VideoFile], settings: WindowSettings, encoder: WindowEncoder
+    ) -> Generator[Outcome, None, None]:
+        """Decode and encode videos; see [`Engine.encode`]."""
+        assembler = Assembler()
+        waiting: list[DecodedWindow] = []
+
+        def encode_waiting() -> Generator[Outcome, None, None]:
+            windows = waiting.copy()
+            waiting.clear()
+            for window, frames in zip(windows, encoder.encode(windows), strict=True):
+                yield from assembler.add(window, frames)
+
+        with closing(self._decode(files, settings, encoder)) as stream:
+            for decoded in stream:
+                if isinstance(decoded, DecodedWindow):
+                    waiting.append(decoded)
+                    if len(waiting) == self.batch_size:
+                        yield from encode_waiting()
+                    continue
+                if isinstance(decoded, BrokenVideo):
+                    waiting[:] = [window for window in waiting if window.video_id != decoded.video_id]
+                yield from assembler.add(decoded)
+        if waiting:
+            yield from encode_waiting()
+
+    def _decode(
+        self, files: Sequence[VideoFile], settings: WindowSettings, encoder: WindowEncoder
+    ) -> Generator[Decoded, None, None]:
+        workers = min(available_cores() if self.workers is None else self.workers, len(files))
+        decode = partial(
+            decode_windows,
+            settings=settings,
+            processor=encoder.processor.video_processor,
+            num_threads=max(1, available_cores() // max(1, workers)),
+        )
+        if workers == 0:
+            return (decoded for file in files for decoded in decode(file))
         stop = threading.Event()
         # A worker that is starting can't be stopped; it ends by itself.
-        stream = read_ahead(
-            decode_all(files, decode, workers, stop), 2 * batch_size, interrupt=stop.set, join_seconds=1.0
+        return read_ahead(
+            decode_all(files, decode, workers, stop), 2 * self.batch_size, interrupt=stop.set, join_seconds=1.0
         )
-    with closing(stream):
-        for decoded in stream:
-            if isinstance(decoded, DecodedWindow):
-                batch = waiting[len(decoded.pixels)]
-                batch.append(decoded)
-                if len(batch) >= batch_size:
-                    yield from encode(waiting.pop(len(decoded.pixels)))
-                elif sum(map(len, waiting.values())) >= 4 * batch_size:  # of many lengths, so none fills up
-                    yield from encode(waiting.pop(max(waiting, key=lambda length: len(waiting[length]))))
-            elif isinstance(decoded, EndOfVideo):
-                whole = assembler.add_end(decoded)
-                if whole is not None:
-                    yield whole
-            else:
-                assembler.forget(decoded.video_id)
-                for length, windows in waiting.items():
-                    waiting[length] = [window for window in windows if window.video_id != decoded.video_id]
-                yield decoded
-    for windows in waiting.values():
-        if windows:
-            yield from encode(windows)

@@ -1,13 +1,10 @@
-"""Videos in, what is stored of them out, on a cluster: the stages of the local engine, on Ray Data.
+"""The engine of a Ray cluster.
 
-Notable here:
-- Actors decode and actors encode, and this process alone puts videos together and hands them on. So the index has one
-  writer, however many machines there are.
-- What is lost with a machine is done again, by Ray where it can and else from here: a video is done when all of it has
-  come, and what isn't done when the stream fails or stands still is given to a new one. What comes twice counts once.
-- The actors get the model as it is in this process, and load none themselves: they can't have another one, and need no
-  way to it.
-- Videos are opened by their paths, so they have to lie where every machine sees them.
+Actors decode and actors encode; this process alone puts videos together, so the index has one writer, however many
+machines there are. The actors get the model of this process and load none themselves. Videos are opened by their
+paths, so every machine must see them under the same paths.
+
+What is lost with a machine is done again: by Ray where it can, else from here, when the stream fails or stands still.
 """
 
 import logging
@@ -16,11 +13,11 @@ import os
 import pickle
 import platform
 import threading
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -34,7 +31,7 @@ from ...videos.broken import BrokenVideo
 from ..decoding_workers import ISOLATION, Decode, decode_all
 from ..encoding import WindowEncoder
 from ..sources import VideoFile
-from ..streaming import Decoded, DecodedWindow, EndOfVideo, decode_windows
+from ..streaming import Decoded, DecodedWindow, decode_windows
 from ..windows import WindowSettings
 from .assembling import Assembler, Outcome, Progress
 
@@ -61,59 +58,58 @@ class ClusterError(RuntimeError):
     """The cluster can't do it. What was done has been handed on, and a repeated call goes on."""
 
 
-def encode_videos(
-    files: Sequence[VideoFile],
-    settings: WindowSettings,
-    encoder: WindowEncoder,
-    *,
-    batch_size: int,
-    address: str | None = None,
-) -> Generator[Outcome, None, None]:
-    """Decode and encode videos on a cluster.
+@dataclass(frozen=True)
+class RayEngine:
+    """Decodes and encodes on a cluster; see [`Engine`]. It computes on GPUs if the cluster has any.
 
     Args:
-        files: The videos, which every machine has to see under the same paths.
-        settings: How they are cut.
-        encoder: The model. It is computed with on GPUs if the cluster has any.
         batch_size: Windows encoded at a time.
-        address: Of the cluster, as `ray.init` takes it; `None` is a Ray of this machine alone, for as long as this
+        address: Of the cluster, as `ray.init` takes it; `None` is a Ray of this machine alone, for as long as encoding
             takes.
-
-    Yields:
-        Each video once, done or broken, in any order; in between, how far one has come.
-
-    Raises:
-        ClusterError: If there is no such cluster, or it fails twice without a video done.
     """
-    left = {file.video_id: file for file in files}
-    failures = 0
-    while left:
-        before = len(left)
-        reason = "the stream ended without them"
-        assembler = Assembler()  # a video that wasn't done begins again from its first window
-        try:
-            with _connected(address), closing(_stream(list(left.values()), settings, encoder, batch_size)) as stream:
-                for item in stream:
-                    window, frames = item if isinstance(item, tuple) else (item, None)
-                    if window.video_id not in left:
-                        continue  # what was lost with a machine may come again with what wasn't
-                    outcome: Outcome | None
-                    if isinstance(window, DecodedWindow):
-                        yield Progress(window.video_id, min(1.0, window.end / window.video_seconds))
-                        outcome = assembler.add_window(window, frames)
-                    elif isinstance(window, EndOfVideo):
-                        outcome = assembler.add_end(window)
-                    else:
-                        assembler.forget(window.video_id)
-                        outcome = window
-                    if outcome is not None:
-                        del left[window.video_id]
-                        yield outcome
-        except (ray.exceptions.RayError, _StalledError) as error:
-            reason = one_line(error)
-        failures = failures + 1 if len(left) == before else 0
-        if failures == 2:
-            raise ClusterError(f"Ray can't index {len(left):,} of the videos: {reason}")
+
+    batch_size: int = 16
+    address: str | None = None
+
+    @property
+    def model_device(self) -> str:
+        """Where this process should load the model, which it only hands on."""
+        return "cpu"
+
+    def start(self) -> None:
+        """Begin nothing: Ray is started when there are videos."""
+
+    def encode(
+        self, files: Sequence[VideoFile], settings: WindowSettings, encoder: WindowEncoder
+    ) -> Generator[Outcome, None, None]:
+        """Decode and encode videos; see [`Engine.encode`].
+
+        Raises:
+            ClusterError: If there is no such cluster, or it fails twice without a video done.
+        """
+        left = {file.video_id: file for file in files}
+        failures = 0
+        while left:
+            before = len(left)
+            reason = "the stream ended without them"
+            assembler = Assembler()  # a video that wasn't done begins again from its first window
+            try:
+                with (
+                    _connected(self.address),
+                    closing(_stream(list(left.values()), settings, encoder, self.batch_size)) as stream,
+                ):
+                    for item, frames in stream:
+                        if item.video_id not in left:
+                            continue  # what was lost with a machine may come again with what wasn't
+                        for outcome in assembler.add(item, frames):
+                            if not isinstance(outcome, Progress):
+                                del left[item.video_id]
+                            yield outcome
+            except (ray.exceptions.RayError, _StalledError) as error:
+                reason = one_line(error)
+            failures = failures + 1 if len(left) == before else 0
+            if failures == 2:
+                raise ClusterError(f"Ray can't index {len(left):,} of the videos: {reason}")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -165,19 +161,13 @@ class _Encoder:
         self._batch_size = batch_size
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
-        by_length: defaultdict[int, list[DecodedWindow]] = defaultdict(list)
-        others: list[EndOfVideo | BrokenVideo] = []
-        for decoded in _unpack(block):
-            if isinstance(decoded, DecodedWindow):
-                by_length[len(decoded.pixels)].append(decoded)
-            else:
-                others.append(decoded)
-        yield _pack(others)
-        for windows in by_length.values():
-            for first in range(0, len(windows), self._batch_size):
-                batch = windows[first : first + self._batch_size]
-                small = [replace(window, pixels=np.empty(0, np.uint8)) for window in batch]
-                yield _pack(list(zip(small, self._encoder.encode(batch), strict=True)))
+        decoded = list(_unpack(block))
+        windows = [item for item in decoded if isinstance(item, DecodedWindow)]
+        yield _pack([(item, None) for item in decoded if not isinstance(item, DecodedWindow)])
+        for first in range(0, len(windows), self._batch_size):
+            batch = windows[first : first + self._batch_size]
+            small = [replace(window, pixels=np.empty(0, np.uint8)) for window in batch]
+            yield _pack(list(zip(small, self._encoder.encode(batch), strict=True)))
 
 
 def _pack(items: Sequence[Any]) -> pa.Table:

@@ -1,0 +1,1 @@
+"""Texts and videos to embeddings."""

@@ -1,0 +1,49 @@
+"""Texts to embeddings."""
+
+from collections.abc import Sequence
+
+import torch
+
+from ..modeling_ts2net import TS2NetModel
+from ..processing_ts2net import TS2NetProcessor
+
+_TEXTS_A_BATCH = 256
+
+
+@torch.inference_mode()
+def encode_texts(
+    model: TS2NetModel, processor: TS2NetProcessor, texts: Sequence[str], *, max_words: int | None = None
+) -> torch.Tensor:
+    """Encode texts.
+
+    Args:
+        model: The model, in evaluation mode. Autocast is left to the caller.
+        processor: Its processor.
+        texts: The texts.
+        max_words: Tokens that texts are cut or padded to, to be encoded many at a time. `None` encodes each text alone
+            and unpadded, so that the last bits of its embedding do not depend on the other texts.
+
+    Returns:
+        Text embeddings `(Q, D)`, float32 on the CPU, not normalised; `(0, 0)` without texts.
+    """
+    if not texts:
+        return torch.empty(0, 0)
+    if max_words is None:
+        batches = [processor(text=text) for text in texts]
+    else:
+        batches = [
+            processor.tokenizer(
+                list(texts[first : first + _TEXTS_A_BATCH]),
+                padding="max_length",
+                truncation=True,
+                max_length=max_words,
+                return_tensors="pt",
+            )
+            for first in range(0, len(texts), _TEXTS_A_BATCH)
+        ]
+    embeds = []
+    for batch in batches:
+        tokens = batch.to(model.device)
+        outputs = model.get_text_features(tokens["input_ids"], tokens["attention_mask"])
+        embeds.append(outputs.pooler_output.float().cpu())
+    return torch.cat(embeds)

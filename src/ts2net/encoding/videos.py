@@ -1,0 +1,224 @@
+"""Windows of videos to frame embeddings, each frame once however many windows it is in.
+
+Layers before the first that shifts see single frames. What a shift layer makes of a frame depends on that frame and
+its two neighbours alone. So what stands in a window at a layer is a value that other windows share where a frame and
+its surroundings are the same. Each value is computed once: it is looked up by what it is made of. With windows of 12
+frames every 6 and two shift layers at the top of 12, that is 78 layer-frames a window instead of 144. Selection and
+the temporal encoder see whole windows and run for each.
+"""
+
+import itertools
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from ..modeling_ts2net import TS2NetModel, TS2NetVisionLayer
+from ..processing_ts2net import TS2NetProcessor
+
+_FRAMES_A_CHUNK = 192  # that go through a layer at a time
+_VIDEOS_KEPT = 16  # of which the last window's values are kept for the next one
+
+Neighbours = tuple[int | None, int, int | None]
+"""The values that a shift layer reads for a frame: of the frame before, of its own, of the frame after."""
+
+
+class FrameWindow(Protocol):
+    """Successive frames of a video."""
+
+    @property
+    def video_id(self) -> str:
+        """The video."""
+
+    @property
+    def frame_numbers(self) -> Sequence[int]:
+        """Number of each of the `T` frames in the video. Equal numbers have equal pixels."""
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """The frames, uint8 of shape `(T, 3, H, W)`, at the size that the model takes."""
+
+
+class VideoEncoder:
+    """Encodes windows of videos.
+
+    It remembers values of the last window of each video, so windows of a video should come in order. Their number is
+    bounded, whatever the length and number of videos.
+
+    Args:
+        model: The model, in evaluation mode, on its device.
+        processor: Its processor.
+    """
+
+    def __init__(self, model: TS2NetModel, processor: TS2NetProcessor) -> None:
+        self.model = model
+        self.processor = processor
+        layers = list(model.vision_model.encoder.layers)
+        shifts = [number for number, layer in enumerate(layers) if layer.shift is not None]
+        self._trunk = layers[: shifts[0]] if shifts else layers
+        self._blocks = [layers[first:end] for first, end in itertools.pairwise([*shifts, len(layers)])]
+        self._values = [_Values() for _ in range(1 + len(self._blocks))]  # after the trunk and after each block
+        self._last_windows: OrderedDict[str, list[list[Hashable]]] = OrderedDict()  # keys of its values, by video
+
+    @torch.inference_mode()
+    def encode(self, windows: Sequence[FrameWindow]) -> list[torch.Tensor]:
+        """Encode windows, of any videos and any lengths.
+
+        Returns:
+            For each window its frame embeddings `(T, D)`, not normalised. They are those of
+            [`TS2NetModel.get_video_features`] for the window alone, up to rounding.
+        """
+        pixels = {
+            (window.video_id, number): frame
+            for window in windows
+            for number, frame in zip(window.frame_numbers, window.pixels, strict=True)
+        }
+        keys: list[list[Hashable]] = [[(window.video_id, n) for n in window.frame_numbers] for window in windows]
+        keys_used = [keys]
+        self._values[0].compute(itertools.chain(*keys), lambda new: self._run_trunk([pixels[key] for key in new]))
+        numbers = [self._values[0].numbers(key) for key in keys]
+        for index in range(len(self._blocks)):
+            keys = [_neighbours(window) for window in numbers]
+            keys_used.append(keys)
+            self._values[index + 1].compute(itertools.chain(*keys), partial(self._run_block, index))
+            numbers = [self._values[index + 1].numbers(key) for key in keys]
+        embeds = self._finish(numbers)
+        self._forget_all_but_last_windows(windows, keys_used)
+        return embeds
+
+    def _run_trunk(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
+        """Run the layers before the first that shifts on frames `(3, H, W)`; returns tokens `(frames, L, C)`."""
+        vision = self.model.vision_model
+        inputs = self.processor.video_processor(
+            [torch.from_numpy(np.stack(frames))],
+            device=self.model.device,
+            input_data_format="channels_first",
+            do_sample_frames=False,
+            do_resize=False,
+            do_center_crop=False,
+            pad_to="longest",
+        )
+        pixels = inputs["pixel_values_videos"][0].to(self.model.device, self.model.dtype)
+        tokens = vision.pre_layrnorm(vision.embeddings(pixels))
+        for layer in self._trunk:
+            tokens = layer(tokens, num_frames=1)
+        return tokens if self._blocks else self._project(tokens)
+
+    def _run_block(self, index: int, frames: Sequence[Neighbours]) -> torch.Tensor:
+        """Run a shift layer and those up to the next one; returns tokens `(frames, L, C)`."""
+        inputs = sorted({number for triple in frames for number in triple if number is not None})
+        tokens = self._values[index].stacked(inputs)  # (inputs, L, C)
+        row = {number: row for row, number in enumerate(inputs)}
+        # Where there is no neighbour the frame itself stands in, and is masked.
+        rows = [
+            [row[own if number is None else number] for number in (before, own, after)]
+            for before, own, after in frames
+        ]
+        is_real = [[number is not None for number in triple] for triple in frames]
+        layer, *others = self._blocks[index]
+        tokens = _run_shift_layer(
+            layer, tokens, torch.tensor(rows, device=tokens.device), torch.tensor(is_real, device=tokens.device)
+        )
+        for layer in others:
+            tokens = layer(tokens, num_frames=1)
+        return tokens if index + 1 < len(self._blocks) else self._project(tokens)
+
+    def _project(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Bring tokens `(frames, L, C)` of the last layer to where texts are: `(frames, L, D)`."""
+        return self.model.visual_projection(self.model.vision_model.post_layernorm(tokens))
+
+    def _finish(self, windows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """Run what follows the vision transformer on windows of the numbers of projected tokens."""
+        model = self.model
+        embeds: dict[int, torch.Tensor] = {}
+        places_by_length: defaultdict[int, list[int]] = defaultdict(list)
+        for place, window in enumerate(windows):
+            places_by_length[len(window)].append(place)
+        for places in places_by_length.values():
+            tokens = torch.stack([self._values[-1].stacked(windows[place]) for place in places])  # (n, T, L, D)
+            kept, _, _ = model.token_selector(tokens)  # (n, T, K + 1, D)
+            frames = kept[:, :, 0]  # (n, T, D)
+            if model.temporal_encoder is not None:
+                temporal = model.temporal_encoder(kept.flatten(1, 2), return_dict=True)
+                frames = temporal.last_hidden_state[:, :: kept.shape[2]]
+            embeds |= dict(zip(places, frames, strict=True))
+        return [embeds[place] for place in range(len(windows))]
+
+    def _forget_all_but_last_windows(self, windows: Sequence[FrameWindow], keys: Sequence[Sequence[list]]) -> None:
+        """Keep the values of the last window of each of the videos that came last.
+
+        Args:
+            windows: The windows of a batch.
+            keys: For each stage the keys of each window's values.
+        """
+        for place, window in enumerate(windows):
+            self._last_windows[window.video_id] = [stage[place] for stage in keys]
+            self._last_windows.move_to_end(window.video_id)
+        while len(self._last_windows) > _VIDEOS_KEPT:
+            self._last_windows.popitem(last=False)
+        for stage, values in enumerate(self._values):
+            values.keep_only(key for kept in self._last_windows.values() for key in kept[stage])
+
+
+class _Values:
+    """Values of one stage. Each has a number, and is found by its key: what it is made of."""
+
+    def __init__(self) -> None:
+        self._num_computed = 0
+        self._numbers: dict[Hashable, int] = {}
+        self._tokens: dict[int, torch.Tensor] = {}
+
+    def compute(self, keys: Iterable[Hashable], run: Callable[[list[Any]], torch.Tensor]) -> None:
+        """Compute the values of these keys that are missing: `run` makes them of a list of keys."""
+        missing = [key for key in dict.fromkeys(keys) if key not in self._numbers]
+        for first in range(0, len(missing), _FRAMES_A_CHUNK):
+            chunk = missing[first : first + _FRAMES_A_CHUNK]
+            for key, tokens in zip(chunk, run(chunk), strict=True):
+                self._numbers[key] = self._num_computed
+                self._tokens[self._num_computed] = tokens
+                self._num_computed += 1
+
+    def numbers(self, keys: Iterable[Hashable]) -> list[int]:
+        """The numbers of the values of these keys."""
+        return [self._numbers[key] for key in keys]
+
+    def stacked(self, numbers: Iterable[int]) -> torch.Tensor:
+        """The values of these numbers, of shape `(values, L, C)`."""
+        return torch.stack([self._tokens[number] for number in numbers])
+
+    def keep_only(self, keys: Iterable[Hashable]) -> None:
+        """Forget all other values."""
+        self._numbers = {key: self._numbers[key] for key in keys}
+        # A row of a chunk would keep the whole chunk.
+        self._tokens = {number: self._tokens[number].clone() for number in self._numbers.values()}
+
+
+def _neighbours(numbers: Sequence[int]) -> list[Hashable]:
+    """For each value of a window what a shift layer reads: the value before it, its own, the one after it."""
+    padded = [None, *numbers, None]
+    return list(zip(padded, numbers, padded[2:], strict=False))
+
+
+def _run_shift_layer(
+    layer: TS2NetVisionLayer, tokens: torch.Tensor, rows: torch.Tensor, is_real: torch.Tensor
+) -> torch.Tensor:
+    """Apply a layer that shifts to frames with their neighbours, as the layer itself does to whole videos.
+
+    Args:
+        layer: The layer.
+        tokens: Its inputs, of shape `(inputs, L, C)`.
+        rows: int64 of shape `(frames, 3)`: which input is before each frame, the frame, and after it.
+        is_real: Boolean, of the same shape: False where there is no such neighbour.
+
+    Returns:
+        Tokens of shape `(frames, L, C)`.
+    """
+    assert layer.shift is not None
+    normed = layer.layer_norm1(tokens)
+    shifted = layer.shift(normed[rows], is_real)[:, 1]
+    attended, _ = layer.self_attn(hidden_states=shifted, attention_mask=None)
+    hidden_states = tokens[rows[:, 1]] + attended
+    return hidden_states + layer.mlp(layer.layer_norm2(hidden_states))

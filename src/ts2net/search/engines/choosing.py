@@ -1,0 +1,60 @@
+"""Choose an engine by name, with its own options."""
+
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:  # the engines import torch, which checking a name must not
+    from .assembling import Engine
+
+
+class EngineOptions(TypedDict):
+    """What [`choose_engine`] takes beside the name."""
+
+    batch_size: int
+    workers: int | None
+    device: str | None
+    ray_address: str | None
+
+
+def check_engine(
+    name: str, *, batch_size: int, workers: int | None, device: str | None, ray_address: str | None
+) -> None:
+    """Check an engine's options, before anything is loaded; see [`choose_engine`]."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers must be at least 0, got {workers}")
+    if name == "ray":
+        for option, value in (("workers", workers), ("device", device)):
+            if value is not None:
+                raise ValueError(f"{option}={value!r} is for the local engine; Ray decides it by what its cluster has")
+        from . import ray  # noqa: F401  its error names the extra
+    elif name != "local":
+        raise ValueError(f"engine must be 'local' or 'ray', got {name!r}")
+    elif ray_address is not None:
+        raise ValueError(f"ray_address={ray_address!r} is for engine='ray', got engine='local'")
+
+
+def choose_engine(
+    name: str, *, batch_size: int, workers: int | None, device: str | None, ray_address: str | None
+) -> "Engine":
+    """Return the engine of this name.
+
+    Args:
+        name: `"local"` or `"ray"`.
+        batch_size: Windows encoded at a time.
+        workers: Of the local engine: processes that decode. 0 decodes in this process; `None` is one for each core.
+        device: Of the local engine: where the model computes; `None` is a GPU if there is one.
+        ray_address: Of the cluster, as `ray.init` takes it; `None` is a Ray of this machine alone.
+
+    Raises:
+        ValueError: If there is no such engine, an option is for the other one, or a number is out of range.
+        ImportError: If the engine's library isn't installed.
+    """
+    check_engine(name, batch_size=batch_size, workers=workers, device=device, ray_address=ray_address)
+    if name == "ray":
+        from .ray import RayEngine
+
+        return RayEngine(batch_size=batch_size, address=ray_address)
+    from .local import LocalEngine
+
+    return LocalEngine(batch_size=batch_size, workers=workers, device=device)
