@@ -1,0 +1,307 @@
+"""Video files from times: numbered frames encoded with PyAV, remuxed packet by packet, and edited as bytes."""
+
+import io
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+MILLISECONDS = Fraction(1, 1000)
+
+# Fast, the same on every machine, and of one thread.
+_ENCODER_OPTIONS = {
+    "libx264": {"threads": "1", "preset": "veryfast", "x264-params": "cpu-independent=1"},
+    "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:pools=none:frame-threads=1"},
+    "libvpx": {"deadline": "realtime", "cpu-used": "8"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
+    "libsvtav1": {"preset": "12", "svtav1-params": "lp=1"},
+}
+_BITS = 16
+
+
+def numbered(number: int, width: int, height: int) -> np.ndarray:
+    """A picture `(height, width, 3)` uint8 that stands for a number and for no other, whatever codec it goes through.
+
+    A grid of 4 x 4 fields, each bright or dark as a bit of the number, with a corner that tells how it is turned.
+    """
+    bits = [(number >> bit ^ number >> (bit + 1)) & 1 for bit in range(_BITS)]  # Gray code
+    fields = np.array(bits, dtype=np.uint8).reshape(4, 4)
+    rows, columns = np.arange(height) * 4 // height, np.arange(width) * 4 // width
+    bright = fields[np.ix_(rows, columns)]
+    picture = np.empty((height, width, 3), dtype=np.uint8)
+    picture[..., 0] = 50 + 150 * bright
+    picture[..., 1] = 60 + 140 * bright
+    picture[..., 2] = 90 + 90 * bright
+    picture[: max(height // 8, 1), : max(width // 8, 1)] = (230, 20, 30)
+    return picture
+
+
+def even(count: int, fps: Fraction | float = 25, start: float = 0) -> list[float]:
+    """Times of `count` frames at a constant rate, in seconds."""
+    return [start + number / fps for number in range(count)]  # type: ignore[misc]
+
+
+def write(
+    path: Path,
+    times: Sequence[float],
+    *,
+    codec: str = "libx264",
+    size: tuple[int, int] = (64, 48),
+    sizes: Sequence[tuple[int, int]] = (),
+    pix_fmt: str = "yuv420p",
+    time_base: Fraction = MILLISECONDS,
+    rate: Fraction | int = 25,
+    options: dict[str, str] | None = None,
+    container: str | None = None,
+    muxer: dict[str, str] | None = None,
+    numbers: Sequence[int] | None = None,
+    rotation: int = 0,
+    hflip: bool = False,
+    aspect: Fraction | None = None,
+    sound: tuple[float, float] | None = None,
+    metadata: dict[str, str] | None = None,
+    extra: Callable[[Any], None] = lambda output: None,
+) -> Path:
+    """Write one video stream, a numbered frame at each of `times`.
+
+    Args:
+        path: Where to.
+        times: Seconds, rounded to `time_base`.
+        codec: An encoder of PyAV's.
+        size: Width and height.
+        sizes: Of each frame, where it changes; only for codecs that allow it.
+        pix_fmt: Pixel format of the stream.
+        time_base: Of the stream.
+        rate: Declared frames a second.
+        options: Of the encoder.
+        container: Its format; by the name if None.
+        muxer: Options of the container.
+        numbers: What the frames stand for; 1, 2, 3, ... if None.
+        rotation: Degrees, as a display matrix.
+        hflip: Mirror the display matrix.
+        aspect: Sample aspect ratio.
+        sound: First and last second of a sound track, if there is one.
+        metadata: Of the file.
+        extra: Called with the open output, to add streams before the first packet.
+    """
+    with av.open(str(path), "w", format=container, options=muxer or {}) as output:
+        output.metadata.update(metadata or {})
+        stream = output.add_stream(codec, rate=rate, options=_ENCODER_OPTIONS.get(codec, {}) | (options or {}))
+        stream.width, stream.height = size
+        stream.pix_fmt = pix_fmt
+        encoder = stream.codec_context
+        encoder.time_base = time_base
+        if aspect:
+            encoder.sample_aspect_ratio = aspect
+        if rotation or hflip:
+            stream.set_display_rotation(rotation, hflip=hflip)
+        tone = output.add_stream("aac", rate=16000, layout="mono") if sound else None
+        extra(output)
+        if tone is not None and sound is not None:
+            _write_sound(output, tone, *sound)
+        for place, time in enumerate(times):
+            width, height = sizes[place] if sizes else size
+            number = numbers[place] if numbers else place + 1
+            frame = picture_frame(number, width, height, pix_fmt)
+            frame.pts, frame.time_base = round(time / time_base), time_base
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return path
+
+
+def picture_frame(number: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
+    """The numbered picture as a frame."""
+    picture = numbered(number, width, height)
+    if pix_fmt == "rgba":
+        alpha = np.full((height, width, 1), 255, dtype=np.uint8)
+        alpha[:, width // 2 :] = 100
+        return av.VideoFrame.from_ndarray(np.concatenate([picture, alpha], axis=2), format="rgba")
+    return av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=pix_fmt)
+
+
+def _write_sound(output: Any, stream: Any, begin: float, end: float) -> None:
+    rate, size = 16000, 1024
+    for first in range(round(begin * rate), round(end * rate), size):
+        samples = (np.sin(np.arange(first, first + size) / 8) * 0.3).astype(np.float32)[None]
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = rate, first, Fraction(1, rate)
+        output.mux(stream.encode(frame))
+    output.mux(stream.encode())
+
+
+def add_cover(output: Any) -> None:
+    """Add a picture of its own to a file that is being written, as music and films have it."""
+    cover = output.add_stream("mjpeg", rate=1)
+    cover.width, cover.height, cover.pix_fmt = 320, 240, "yuvj420p"
+    cover.disposition = av.stream.Disposition.attached_pic
+    output.start_encoding()
+    packet = av.Packet(jpeg(9999, (320, 240)))
+    packet.stream, packet.pts, packet.dts = cover, 0, 0
+    output.mux(packet)
+
+
+def add_attachment(output: Any) -> None:
+    """Add the picture as a Matroska attachment, which FFmpeg shows as a video stream."""
+    output.add_attachment("cover.jpg", "image/jpeg", jpeg(9999, (320, 240)))
+
+
+def add_small_stream(output: Any) -> None:
+    """Add a second video stream, of fewer pixels than any other."""
+    stream = output.add_stream("mpeg4", rate=25)
+    stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+    stream.codec_context.time_base = Fraction(1, 25)
+    for place in range(5):
+        frame = picture_frame(9000 + place, 32, 16, "yuv420p")
+        frame.pts, frame.time_base = place, Fraction(1, 25)
+        output.mux(stream.encode(frame))
+    output.mux(stream.encode())
+
+
+def jpeg(number: int, size: tuple[int, int] = (64, 48), **settings: Any) -> bytes:
+    """The numbered picture as a JPEG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(numbered(number, *size)).save(buffer, "JPEG", **settings)
+    return buffer.getvalue()
+
+
+def remux(
+    source: Path,
+    target: Path,
+    *,
+    edit: Callable[[list[av.Packet]], list[av.Packet]] = lambda packets: packets,
+    container: str | None = None,
+    muxer: dict[str, str] | None = None,
+) -> Path:
+    """Copy the packets of the one video stream, changed by `edit`, which gets them in decoding order."""
+    with av.open(str(source)) as input, av.open(str(target), "w", format=container, options=muxer or {}) as output:
+        stream = input.streams.video[0]
+        copy = output.add_stream_from_template(stream)
+        for packet in edit([packet for packet in input.demux(stream) if packet.size]):
+            packet.stream = copy
+            output.mux(packet)
+    return target
+
+
+def packets_of(path: Path) -> list[bytes]:
+    """The bytes of each packet of the first video stream."""
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
+
+
+def cut_bytes(path: Path, share: float) -> Path:
+    """Keep the first `share` of a file."""
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# MP4 boxes
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Type and content of each box."""
+    position = 0
+    while position + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, position)
+        head = 8
+        if size == 1:
+            size, head = struct.unpack_from(">Q", data, position + 8)[0], 16
+        size = size or len(data) - position
+        yield kind, data[position + head : position + size]
+        position += size
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def change_box(data: bytes, names: Sequence[str], change: Callable[[bytes], bytes], nth: int = 0) -> bytes:
+    """Change the content of the boxes with these names, from the outermost in, in the `nth` track.
+
+    Only for files whose index stands behind the pictures, which is where the muxer puts it: they do not move.
+    """
+    output, tracks = io.BytesIO(), -1
+    name, *inner = names
+    for kind, content in _boxes(data):
+        tracks += kind == b"trak"
+        if kind == name.encode() and (kind != b"trak" or tracks == nth):
+            content = change_box(content, inner, change, nth) if inner else change(content)
+        output.write(_box(kind, content))
+    return output.getvalue()
+
+
+def set_edits(path: Path, edits: Sequence[tuple[float, float]], track: int = 0) -> Path:
+    """Replace the edit list of an MP4 file.
+
+    Args:
+        path: The file.
+        edits: Of each edit the seconds it lasts and the second of the media it begins at; -1 for an empty one.
+        track: Which one.
+    """
+    data = path.read_bytes()
+    movie, media = _timescale(data, ["moov", "mvhd"]), _timescale(data, ["moov", "trak", "mdia", "mdhd"], track)
+    rows = [
+        struct.pack(">IiHH", round(seconds * movie), -1 if begin < 0 else round(begin * media), 1, 0)
+        for seconds, begin in edits
+    ]
+    content = struct.pack(">II", 0, len(rows)) + b"".join(rows)
+    path.write_bytes(change_box(data, ["moov", "trak", "edts", "elst"], lambda old: content, track))
+    return path
+
+
+def _timescale(data: bytes, names: Sequence[str], track: int = 0) -> int:
+    found: list[int] = []
+
+    def note(content: bytes) -> bytes:
+        found.append(struct.unpack_from(">I", content, 20 if content[0] else 12)[0])
+        return content
+
+    change_box(data, names, note, track)
+    return found[0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Annex B units
+
+
+def insert_before_slices(data: bytes, unit: bytes) -> bytes:
+    """Put an H.264 unit before the first slice of every picture of a raw stream with access unit delimiters."""
+    output = bytearray()
+    waiting = False
+    for piece in data.split(b"\x00\x00\x00\x01"):
+        for number, part in enumerate(piece.split(b"\x00\x00\x01")):
+            if not part:
+                continue
+            kind = part[0] & 31
+            if kind == 9:
+                waiting = True
+            if waiting and 1 <= kind <= 5:
+                output += b"\x00\x00\x00\x01" + unit
+                waiting = False
+            output += (b"\x00\x00\x01" if number else b"\x00\x00\x00\x01") + part
+    return bytes(output)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# MPEG-TS packets
+
+
+def without_times(data: bytes, keep: int) -> bytes:
+    """Take the times from all pictures of a broadcast stream but each `keep`-th; a picture is a PES packet."""
+    output, pictures = bytearray(data), 0
+    for begin in range(0, len(data), 188):
+        starts, adapted = data[begin + 1] & 0x40, data[begin + 3] & 0x20
+        position = begin + 4 + (1 + data[begin + 4] if adapted else 0)
+        if starts and data[position : position + 4] == b"\x00\x00\x01\xe0":
+            if pictures % keep:
+                length = data[position + 8]
+                output[position + 7] &= 0x3F
+                output[position + 9 : position + 9 + length] = b"\xff" * length  # stuffing
+            pictures += 1
+    return bytes(output)

@@ -1,0 +1,13 @@
+"""Video files of every kind: processor, search's stream and re-encoding against plain decoding from the start."""
+
+from pathlib import Path
+
+import pytest
+
+from support.corpus.checks import disagreements
+from support.corpus.recipes import RECIPES
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_all_ways_agree_with_plain_decoding(name: str, tmp_path: Path):
+    assert disagreements(RECIPES[name](tmp_path)) == []
