@@ -36,7 +36,7 @@ _CODECS = {
 }
 _PIXELS = {
     "libx264": ("yuv420p", "yuv420p", "yuv420p", "yuv444p", "yuv422p", "yuv420p10le", "gray"),
-    "libx265": ("yuv420p", "yuv420p10le"),
+    "libx265": ("yuv420p",),
     "libvpx-vp9": ("yuv420p", "yuv444p", "yuva420p"),
     "mjpeg": ("yuvj420p", "yuvj444p"),
     "prores_ks": ("yuv422p10le", "yuva444p10le"),
@@ -119,6 +119,7 @@ def draw(seed: int) -> Drawn:
     if codec in ("libx265", "libsvtav1", "libvpx"):
         count = min(count, 50)
     times = _times(dice, ending, rate, count)
+    options = _options(dice, ending, codec)
     drawn = Drawn(
         seed=seed,
         file=f"a.{ending}",
@@ -126,10 +127,10 @@ def draw(seed: int) -> Drawn:
         times=tuple(times),
         rate=rate,
         time_base=_time_base(dice, ending, codec, rate, times),
-        options=_options(dice, ending, codec),
-        settings=_settings(dice, ending, codec),
-        extra=_extra(dice, ending),
+        options=options,
+        settings=_settings(dice, ending, codec, options),
     )
+    drawn = replace(drawn, extra=_extra(dice, drawn))
     return _changed(dice, drawn)
 
 
@@ -157,12 +158,14 @@ def _times(dice: random.Random, ending: str, rate: Fraction | int, count: int) -
         place, gap = dice.randrange(1, count), dice.choice((1, 7.3, 60))
         even = [time + (gap if number >= place else 0) for number, time in enumerate(even)]
     if kind == "declared":
-        even = [time * dice.choice((0.98, 1.003, 1.02, 1.3, 2)) for time in even]
+        factor = dice.choice((0.98, 1.003, 1.02, 1.3, 2))
+        even = [time * factor for time in even]
     if kind == "late":
         delay = dice.choice((0.04, 0.4, 0.6, 1.25, 3, 100))
         even = [time + delay for time in even]
     if kind == "early" and ending in ("mp4", "mov") and count > 1:
-        even = [time - even[dice.randrange(count)] for time in even]
+        hidden = even[dice.randrange(count)]
+        even = [time - hidden for time in even]
     return even
 
 
@@ -199,9 +202,12 @@ def _options(dice: random.Random, ending: str, codec: str) -> dict[str, str]:
     return options
 
 
-def _settings(dice: random.Random, ending: str, codec: str) -> dict[str, Any]:
+def _settings(dice: random.Random, ending: str, codec: str, options: dict[str, str]) -> dict[str, Any]:
     settings: dict[str, Any] = {"pix_fmt": dice.choice(_PIXELS.get(codec, ("yuv420p",)))}
-    settings["size"] = dice.choice(((64, 48), (48, 64), (96, 96), (128, 32), (80, 62)))
+    if "intra-refresh" in options.get("x264-params", ""):
+        settings["pix_fmt"] = "yuv420p"  # x264 crashes with grey
+    sizes = ((64, 48), (96, 96), (128, 32), (80, 62), (48, 64))
+    settings["size"] = dice.choice(sizes if codec != "libx265" else sizes[:3])  # x265 writes past its memory
     if codec == "libx264" and dice.random() < 0.03:
         settings["size"] = (352, 288)  # large enough to be decoded by several threads
     if ending in ("mp4", "mov", "mkv") and dice.random() < 0.2:
@@ -217,10 +223,12 @@ def _settings(dice: random.Random, ending: str, codec: str) -> dict[str, Any]:
     return settings
 
 
-def _extra(dice: random.Random, ending: str) -> str:
-    if dice.random() < 0.85 or ending not in ("mp4", "mov", "mkv"):
+def _extra(dice: random.Random, drawn: Drawn) -> str:
+    if dice.random() < 0.85 or drawn.file not in ("a.mp4", "a.mov", "a.mkv"):
         return ""
-    return dice.choice(("cover", "small")) if ending != "mkv" else dice.choice(("attachment", "small"))
+    if len(drawn.times) > 10 and "rotation" not in drawn.settings and dice.random() < 0.5:
+        return "small"  # with fewer frames it may be the one that FFmpeg takes
+    return "attachment" if drawn.file == "a.mkv" else "cover"
 
 
 def _changed(dice: random.Random, drawn: Drawn) -> Drawn:
