@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from ts2net import TS2NetVideoProcessor
+from ts2net.search.frame_stream import stream_video
 from ts2net.search.sources import VideoFile
 from ts2net.search.streaming import DecodedWindow, EndOfVideo, decode_windows
 from ts2net.search.windows import WindowSettings
-from ts2net.search.frame_stream import stream_video
 from ts2net.video_source_ts2net import VideoDecodingError
 from ts2net.videos.reencoding import reencode_video
 
@@ -40,7 +40,12 @@ def disagreements(case: Case) -> list[str]:
     except UnreadableError:
         return list(_refusals(replace(case, refused="")))
     found: list[str] = []
-    for name, check in (("processor", _processor), ("stream", _stream), ("windows", _windows), ("reencode", _reencoded)):
+    for name, check in (
+        ("processor", _processor),
+        ("stream", _stream),
+        ("windows", _windows),
+        ("reencode", _reencoded),
+    ):
         try:
             found += [f"{name}: {line}" for line in check(case, expected)]
         except Exception as error:
@@ -128,7 +133,7 @@ def _processor(case: Case, expected: _Expected) -> Iterator[str]:
     pictures, metadata, damage = _process(case, do_sample_frames=False)
     yield from _damage(damage, case)
     yield from _every_frame(pictures, metadata.timestamps, expected)
-    if not case.timed:
+    if not true.timed:
         return
     height, width = pictures[0].shape[:2]
     yield from _shape(width, height, expected)
@@ -145,8 +150,7 @@ def _processor(case: Case, expected: _Expected) -> Iterator[str]:
             if getattr(other, name) != getattr(metadata, name):
                 yield f"{told}: {name} {getattr(other, name)}, with every frame {getattr(metadata, name)}"
         moments = expected.moments(float(true.times[0]) if start is None else start, end, fps)
-        possible = [_chosen(some, limit) for some in _with_and_without_the_end(list(moments)) if some]
-        yield from _same(told, pictures, other.timestamps, possible, expected)
+        yield from _same(told, pictures, other.timestamps, list(moments), limit, expected)
 
 
 def _every_frame(pictures: list[np.ndarray], times: list[float], expected: _Expected) -> Iterator[str]:
@@ -164,7 +168,7 @@ def _every_frame(pictures: list[np.ndarray], times: list[float], expected: _Expe
             like = expected.looks_like(picture)
             yield f"every frame: picture {place} is not that of decoding from the start, it is like {like}"
             return
-        if expected.case.timed and abs(time - true.times[place]) > true.margin:
+        if expected.truth.timed and abs(time - true.times[place]) > true.margin:
             yield f"every frame: frame {place} at {time} s, expected {float(true.times[place]):.6f}"
             return
 
@@ -196,41 +200,31 @@ def _samplings(true: Truth) -> Iterator[tuple[float | None, float | None, float,
     yield round(first + 0.2 * length, 2), round(first + 0.6 * length, 2), 2.0, 20
 
 
-def _with_and_without_the_end(moments: list[tuple[float, bool]]) -> list[list[float]]:
-    """The lists of moments that differ in those so near the end that the video may be over."""
-    certain = [moment for moment, may_be_over in moments if not may_be_over]
-    doubtful = [moment for moment, may_be_over in moments if may_be_over]
-    return [certain + doubtful[:number] for number in range(len(doubtful) + 1)]
-
-
-def _chosen(moments: list[float], limit: int) -> list[float]:
-    """At most `limit` moments, spread evenly from the first to the last."""
-    if len(moments) <= limit:
-        return moments
-    return [moments[place] for place in np.linspace(0, len(moments) - 1, limit, dtype=int)]
-
-
 def _same(
-    told: str, pictures: list[np.ndarray], times: list[float], possible: list[list[float]], expected: _Expected
+    told: str,
+    pictures: list[np.ndarray],
+    times: list[float],
+    moments: list[tuple[float, bool]],
+    limit: int,
+    expected: _Expected,
 ) -> Iterator[str]:
-    """Whether frames with their times are those on screen at one of several lists of moments."""
-    lengths = {len(moments) for moments in possible}
-    if len(pictures) not in lengths:
-        yield f"{told}: {len(pictures)} frames, expected {' or '.join(map(str, sorted(lengths)))}"
-        return
-    complaints: list[str] = []
-    for moments in possible:
-        if len(moments) != len(pictures):
+    """Whether frames are those on screen at the moments, without some of those so near the end that it may be over.
+
+    More moments than the limit are thinned out, evenly from the first to the last.
+    """
+    certain = sum(not may_be_over for _, may_be_over in moments)
+    first_complaint = f"{len(pictures)} frames, expected {min(certain, limit)}"
+    for count in range(max(certain, 1), len(moments) + 1):
+        places = range(count) if count <= limit else np.linspace(0, count - 1, limit, dtype=int).tolist()
+        if len(places) != len(pictures):
             continue
-        complaint = ""
-        for moment, picture, time in zip(moments, pictures, times, strict=True):
-            complaint = _wrong_at(moment, picture, time, expected)
-            if complaint:
-                break
+        shown = zip(places, pictures, times, strict=True)
+        complaint = next(filter(None, (_wrong_at(moments[place][0], *frame, expected) for place, *frame in shown)), "")
         if not complaint:
             return
-        complaints.append(complaint)
-    yield f"{told}: {complaints[0]}"
+        if "expected" in first_complaint:
+            first_complaint = complaint
+    yield f"{told}: {first_complaint}"
 
 
 def _wrong_at(moment: float, picture: np.ndarray, time: float, expected: _Expected) -> str:
@@ -292,7 +286,7 @@ def _stream(case: Case, expected: _Expected) -> Iterator[str]:
         warnings.simplefilter("always")
         frames = list(stream_video(str(case.path), lambda duration: asked))
     yield from _damage([str(warning.message) for warning in caught], case)
-    if not case.timed:
+    if not true.timed:
         return
     if case.damaged is None:
         times = [frame.timestamp for frame in frames]
@@ -310,16 +304,16 @@ def _stream(case: Case, expected: _Expected) -> Iterator[str]:
 
 def _windows(case: Case, expected: _Expected) -> Iterator[str]:
     true = expected.truth
-    data = case.path.stat()
-    file = VideoFile(case.path.name, "1", str(case.path), 0, data.st_size)
-    settings = WindowSettings(length=2, step=1, fps=2)
+    file = VideoFile(case.path.name, "1", str(case.path), 0, case.path.stat().st_size)
+    step = float(max(1, true.end // 100))
+    settings = WindowSettings(length=2 * step, step=step, fps=2 / step)
     processor = TS2NetVideoProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     *windows, end = decode_windows(file, settings, processor)
     if not isinstance(end, EndOfVideo):
         yield f"{end.reason if hasattr(end, 'reason') else end}"
         return
     yield from _damage([f"x: {end.damage}"] if end.damage else [], case)
-    if case.damaged is None or not case.timed:
+    if case.damaged is None or not true.timed:
         return
     if abs(end.duration - float(true.end)) > float(expected.tolerance):
         yield f"lasts {end.duration} s, expected {float(true.end):.6f}"
@@ -349,7 +343,7 @@ def _reencoded(case: Case, expected: _Expected) -> Iterator[str]:
         result = reencode_video(str(case.path), start=start)
         if start is None:
             yield from _damage([f"x: {result.damage}"] if result.damage else [], case)
-        if case.damaged is None or not case.timed:
+        if case.damaged is None or not true.timed:
             continue
         begin = first if start is None else start
         times, pictures, end = _plain(result.video)
@@ -358,7 +352,8 @@ def _reencoded(case: Case, expected: _Expected) -> Iterator[str]:
         lasts = float(true.end) - begin
         if abs(end - lasts) > 1 / _REENCODED_FPS + float(expected.tolerance):
             yield f"{told}lasts {end:.3f} s, expected {lasts:.3f}"
-        for number in _some(int(lasts * _REENCODED_FPS)):
+        certain = max(lasts - float(expected.tolerance), float(true.times[-1]) - begin)
+        for number in _some(int(certain * _REENCODED_FPS)):
             place = max((k for k, time in enumerate(times) if time <= number / _REENCODED_FPS + 1e-3), default=0)
             places = true.may_be_on_screen(begin + number / _REENCODED_FPS)
             if not expected.resembles(pictures[place], places):
@@ -379,9 +374,11 @@ def _plain(video: bytes) -> tuple[list[float], list[np.ndarray], float]:
     with av.open(io.BytesIO(video)) as container:
         stream = container.streams.video[0]
         for frame in container.decode(stream):
-            assert frame.pts is not None and frame.time_base is not None
+            assert frame.pts is not None
+            assert frame.time_base is not None
             times.append(float(frame.pts * frame.time_base))
             pictures.append(frame.to_ndarray(format="rgb24"))
-        assert stream.duration is not None and stream.time_base is not None
+        assert stream.duration is not None
+        assert stream.time_base is not None
         end = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
     return times, pictures, end

@@ -100,7 +100,9 @@ class Drawn:
             for name in ("options", "settings", "extra", "edits", "packets", "dropped", "joined", "share", "scratch")
             if (value := getattr(self, name)) not in ("", (), None, 1.0, {})
         }
-        return f"seed {self.seed}: {self.file} {self.codec}, {len(self.times)} frames at {times} s of {self.rate} {rest}"
+        return (
+            f"seed {self.seed}: {self.file} {self.codec}, {len(self.times)} frames at {times} s of {self.rate} {rest}"
+        )
 
 
 def draw(seed: int) -> Drawn:
@@ -118,6 +120,8 @@ def draw(seed: int) -> Drawn:
         count = max(count, 12)  # FFmpeg finds no stream in less
     if codec in ("libx265", "libsvtav1", "libvpx"):
         count = min(count, 50)
+    if codec == "libx265":
+        count = max(count, 20)  # x265 does not survive fewer than it looks ahead
     times = _times(dice, ending, rate, count)
     options = _options(dice, ending, codec)
     drawn = Drawn(
@@ -150,7 +154,7 @@ def _times(dice: random.Random, ending: str, rate: Fraction | int, count: int) -
             even.append(round(even[-1] + dice.choice((1, 1, 1, 2, 3, 10)) * max(period, 0.01), 3))
     if kind == "slides":
         even = [0.0]
-        for _ in range(min(count, 12) - 1):
+        for _ in range(min(count, 20) - 1):
             even.append(round(even[-1] + dice.choice((0.04, 0.5, 1, 2, 3.7, 10)), 2))
     if kind == "bursts":
         even = [burst * 4 + number * 0.04 for burst in range(count // 10 + 1) for number in range(10)][:count]
@@ -169,9 +173,7 @@ def _times(dice: random.Random, ending: str, rate: Fraction | int, count: int) -
     return even
 
 
-def _time_base(
-    dice: random.Random, ending: str, codec: str, rate: Fraction | int, times: Sequence[float]
-) -> Fraction:
+def _time_base(dice: random.Random, ending: str, codec: str, rate: Fraction | int, times: Sequence[float]) -> Fraction:
     if ending in ("avi", "mpg", "wmv") or codec in ("mpeg4", "mpeg2video"):
         return 1 / Fraction(rate)
     if ending == "gif":
@@ -192,7 +194,9 @@ def _options(dice: random.Random, ending: str, codec: str) -> dict[str, str]:
         if codec == "libx264":
             options["b_strategy"] = dice.choice("01")
             if dice.random() < 0.25:
-                options["x264-params"] = "cpu-independent=1:" + dice.choice(("open-gop=1", "intra-refresh=1:bframes=0"))
+                options["x264-params"] = "cpu-independent=1:" + dice.choice(
+                    ("open-gop=1", "intra-refresh=1:bframes=0")
+                )
     if codec == "libx264" and ending in ("avi", "flv"):
         options["bf"] = "0"
     if codec == "libx265":
@@ -207,7 +211,9 @@ def _settings(dice: random.Random, ending: str, codec: str, options: dict[str, s
     if "intra-refresh" in options.get("x264-params", ""):
         settings["pix_fmt"] = "yuv420p"  # x264 crashes with grey
     sizes = ((64, 48), (96, 96), (128, 32), (80, 62), (48, 64))
-    settings["size"] = dice.choice(sizes if codec != "libx265" else sizes[:3])  # x265 writes past its memory
+    settings["size"] = dice.choice(sizes)
+    if codec == "libx265":
+        settings["size"] = (96, 96)  # x265 writes past its memory where a picture is little larger than its blocks
     if codec == "libx264" and dice.random() < 0.03:
         settings["size"] = (352, 288)  # large enough to be decoded by several threads
     if ending in ("mp4", "mov", "mkv") and dice.random() < 0.2:

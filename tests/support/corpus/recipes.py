@@ -1,6 +1,5 @@
 """The corpus: a recipe for each kind of file, ordinary and odd."""
 
-import io
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
@@ -116,8 +115,8 @@ _plain("gop_open_h264_mp4", "a.mp4", even(75), options={"bf": "3", "b_strategy":
 _plain("gop_open_h264_ts", "a.ts", even(75), time_base=Fraction(1, 90000), options={"bf": "3", "b_strategy": "0",
        "g": "12", "x264-params": "open-gop=1:cpu-independent=1"})  # fmt: skip
 _HEVC_OPEN = {"x265-params": "log-level=none:pools=none:frame-threads=1:keyint=12:min-keyint=12:bframes=3:open-gop=1"}
-_plain("gop_open_hevc_mp4", "a.mp4", even(60), codec="libx265", options=_HEVC_OPEN)
-_plain("gop_open_hevc_mkv", "a.mkv", even(60), codec="libx265", options=_HEVC_OPEN)
+_plain("gop_open_hevc_mp4", "a.mp4", even(60), codec="libx265", size=(96, 96), options=_HEVC_OPEN)
+_plain("gop_open_hevc_mkv", "a.mkv", even(60), codec="libx265", size=(96, 96), options=_HEVC_OPEN)
 _plain("gop_all_intra_mp4", "a.mp4", even(40), options={"g": "1"})
 _plain("gop_one_mp4", "a.mp4", even(100), options={"g": "1000"})
 _plain("gop_intra_refresh_mp4", "a.mp4", even(75), options={"x264-params": "intra-refresh=1:keyint=25:bframes=0"})
@@ -342,7 +341,7 @@ def _raw(file: str, codec: str, container: str, **settings: Any) -> Recipe:
 
 add("raw_h264", _raw("a.h264", "libx264", "h264", options={"bf": "2", "b_strategy": "0"}))
 add("raw_h264_no_b_frames", _raw("a.h264", "libx264", "h264", options={"bf": "0"}))
-add("raw_hevc", _raw("a.hevc", "libx265", "hevc"))
+add("raw_hevc", _raw("a.hevc", "libx265", "hevc", size=(96, 96)))
 add("raw_mpeg2", _raw("a.m2v", "mpeg2video", "mpeg2video", options={"bf": "2"}))
 add("raw_mpeg4", _raw("a.m4v", "mpeg4", "m4v"))
 add("raw_mjpeg", _raw("a.mjpeg", "mjpeg", "mjpeg", pix_fmt="yuvj420p"))
@@ -418,8 +417,8 @@ _plain("odd_size_vp9_webm", "a.webm", even(30), codec="libvpx-vp9", size=(65, 49
 _plain("odd_size_tall_mp4", "a.mp4", even(30), size=(16, 240))
 _plain("depth_10_h264_mkv", "a.mkv", even(30), pix_fmt="yuv420p10le")
 _plain("depth_10_h264_444_mp4", "a.mp4", even(30), pix_fmt="yuv444p10le")
-_plain("depth_10_hevc_mp4", "a.mp4", even(30), codec="libx265", pix_fmt="yuv420p10le")
-_plain("depth_12_hevc_422_mkv", "a.mkv", even(30), codec="libx265", pix_fmt="yuv422p12le")
+_plain("depth_10_hevc_mp4", "a.mp4", even(30), codec="libx265", size=(96, 96), pix_fmt="yuv420p10le")
+_plain("depth_12_hevc_422_mkv", "a.mkv", even(30), codec="libx265", size=(96, 96), pix_fmt="yuv422p12le")
 _plain("depth_8_vp9_444_webm", "a.webm", even(30), codec="libvpx-vp9", pix_fmt="yuv444p")
 _plain("grey_h264_mp4", "a.mp4", even(30), pix_fmt="gray")
 _plain("grey_ffv1_16_mkv", "a.mkv", even(30), codec="ffv1", pix_fmt="gray16le")
@@ -511,7 +510,7 @@ def _with_sei(kind: int, payload: bytes) -> Recipe:
 add("side_data_lcevc_h264", _with_sei(4, b"\xb4\x00\x50\x00" + b"\x01" * 20))
 add("side_data_captions_h264", _with_sei(4, b"\xb5\x00\x31GA94\x03\xc1\xff\xfc\x94\x20\xff"))
 add("side_data_unregistered_h264", _with_sei(5, bytes(range(16)) + b"text of no meaning"))
-_plain("side_data_hdr_hevc_mp4", "a.mp4", even(30), codec="libx265", pix_fmt="yuv420p10le", options={"x265-params":
+_plain("side_data_hdr_hevc_mp4", "a.mp4", even(30), codec="libx265", size=(96, 96), pix_fmt="yuv420p10le", options={"x265-params":
        "log-level=none:pools=none:frame-threads=1:hdr10=1:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:"
        "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400"})  # fmt: skip
 
@@ -589,6 +588,8 @@ add("times_all_equal_mkv", _retimed(lambda place, time: 0, timed=False))
 _LATER = {"delay": 1000, "times": even(80), "end": 3.2}  # times that go back are none: the rate alone is left
 add("times_one_wrong_mkv", _retimed(lambda place, time: time + 36_000_000_000 * (place == 40), **_LATER))  # type: ignore[arg-type]
 add("times_go_back_once_mkv", _retimed(lambda place, time: time - 120 * (place == 40), **_LATER))  # type: ignore[arg-type]
+
+
 @recipe
 def times_negative_mkv(folder: Path) -> Case:
     """A second of frames lies before 0, for which FFmpeg gives no times."""

@@ -1,6 +1,8 @@
 """The truth about a file: a plain PyAV loop that demuxes, decodes everything in order and reads the times by itself."""
 
 import contextlib
+import itertools
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,7 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 
 _ROUNDING = Fraction(1, 1_000_000)  # seconds; below what any container can tell
 
@@ -55,6 +57,7 @@ class Truth:
 
     Args:
         times: Seconds from the file's start at which each frame comes on screen, in the order of presentation.
+        timed: Whether that is so. Not where the file gives no times, or gives them in another order.
         end: When the last one leaves it.
         pictures: Each frame `(height, width, 3)` uint8 RGB as shown, but with the pixels as they are stored.
         aspect: Of a pixel as shown.
@@ -63,6 +66,7 @@ class Truth:
     """
 
     times: list[Fraction]
+    timed: bool
     end: Fraction
     pictures: list[np.ndarray]
     aspect: Fraction
@@ -76,12 +80,14 @@ class Truth:
 
     def on_screen(self, second: Fraction) -> int:
         """The frame on screen at a second; before the first frame it is that one, after the last it is the last."""
-        return max((place for place, time in enumerate(self.times) if time <= second), default=0)
+        return max(bisect_right(self.times, second) - 1, 0)
 
     def may_be_on_screen(self, second: float) -> set[int]:
         """The frames that are on screen at a second, within the margin and what readers allow for rounding."""
         exact = Fraction(second)
-        return {self.on_screen(exact + shift) for shift in (_ROUNDING - self.margin, _ROUNDING, _ROUNDING + self.margin)}
+        return {
+            self.on_screen(exact + shift) for shift in (_ROUNDING - self.margin, _ROUNDING, _ROUNDING + self.margin)
+        }
 
 
 def truth(case: Case) -> Truth:
@@ -99,17 +105,19 @@ def truth(case: Case) -> Truth:
     if case.times is not None:
         assert len(case.times) == len(pictures), f"{len(pictures)} frames decoded, {len(case.times)} times known"
         times = [_exact(time) for time in case.times]
+        timed = case.timed
     else:
-        assert None not in found, "times are missing: the recipe has to know them"
-        times = [time for time in found if time is not None]
+        times = [Fraction(place, 25) if time is None else time for place, time in enumerate(found)]
+        timed = case.timed and None not in found
     if case.damaged is not False:  # a decoder may give a damaged frame late
         order = sorted(range(len(times)), key=lambda place: times[place])
         times, pictures = [times[place] for place in order], [pictures[place] for place in order]
+    timed = timed and all(early <= late for early, late in itertools.pairwise(times))
     end, tolerance = _end(times, lasts if case.end is None else _exact(case.end) - times[-1])
     turned = [np.rot90(picture, case.rotation // 90) for picture in pictures]
     shown = [np.ascontiguousarray(picture[:, ::-1] if case.hflip else picture) for picture in turned]
     aspect = 1 / aspect if case.rotation % 180 else aspect
-    return Truth(times, end, shown, aspect, _exact(case.margin), tolerance)
+    return Truth(times, timed, end, shown, aspect, _exact(case.margin), tolerance)
 
 
 def _end(times: list[Fraction], lasts: Fraction | None) -> tuple[Fraction, Fraction]:
@@ -118,7 +126,7 @@ def _end(times: list[Fraction], lasts: Fraction | None) -> tuple[Fraction, Fract
     Where the file says how long the last frame lasts, or when the film ends, that may be off by a frame. Where it
     doesn't, frames last as long as they do on average, or as the longest does.
     """
-    gaps = sorted(late - early for early, late in zip(times, times[1:], strict=False)) or [Fraction(1, 25)]
+    gaps = sorted(late - early for early, late in itertools.pairwise(times)) or [Fraction(1, 25)]
     if lasts is not None:
         return times[-1] + lasts, gaps[len(gaps) // 2] + Fraction(1, 1000)
     if len(times) == 1:
@@ -138,6 +146,9 @@ def _decoded(case: Case) -> tuple[list[np.ndarray], list[Fraction | None], Fract
     last = Fraction(0)
     with av.open(str(case.path), metadata_errors="replace") as container:
         stream = _video_stream(container)
+        for other in container.streams:
+            if other is not stream:
+                other.discard = Discard.all  # what is missing of sound does not end the film
         stream.codec_context.thread_count = 1  # what is put into the missing parts of pictures depends on it
         for frame in _frames(container, stream):
             if case.size:
