@@ -16,6 +16,8 @@ import av
 from .corpus.checks import disagreements
 from .corpus.fuzzing import Drawn, draw, make
 
+MAX_SECONDS = 60  # that all checks of a file may take, on a busy machine; it is small, so they take a second
+
 
 def run(first: int, seconds: float, count: int | None = None) -> Iterator[tuple[Drawn, list[str] | None]]:
     """Check the drawings of one seed after the other until the time is over or so many were checked.
@@ -34,7 +36,10 @@ def run(first: int, seconds: float, count: int | None = None) -> Iterator[tuple[
             except (av.FFmpegError, ValueError):
                 yield drawn, None
                 continue
-            yield drawn, disagreements(case)
+            begin = time.monotonic()
+            found = disagreements(case)
+            lasted = time.monotonic() - begin
+            yield drawn, found + ([f"took {lasted:.0f} s"] if lasted > MAX_SECONDS else [])
 
 
 def main() -> None:

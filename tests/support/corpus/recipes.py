@@ -510,9 +510,12 @@ def _with_sei(kind: int, payload: bytes) -> Recipe:
 add("side_data_lcevc_h264", _with_sei(4, b"\xb4\x00\x50\x00" + b"\x01" * 20))
 add("side_data_captions_h264", _with_sei(4, b"\xb5\x00\x31GA94\x03\xc1\xff\xfc\x94\x20\xff"))
 add("side_data_unregistered_h264", _with_sei(5, bytes(range(16)) + b"text of no meaning"))
-_plain("side_data_hdr_hevc_mp4", "a.mp4", even(30), codec="libx265", size=(96, 96), pix_fmt="yuv420p10le", options={"x265-params":
-       "log-level=none:pools=none:frame-threads=1:hdr10=1:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:"
-       "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400"})  # fmt: skip
+_HDR = (
+    "log-level=none:pools=none:frame-threads=1:hdr10=1:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:"
+    "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50):max-cll=1000,400"
+)
+_plain("side_data_hdr_hevc_mp4", "a.mp4", even(30), codec="libx265", size=(96, 96), pix_fmt="yuv420p10le",
+       options={"x265-params": _HDR})  # fmt: skip
 
 
 def _bad_text(file: str, **settings: Any) -> Recipe:
@@ -537,7 +540,7 @@ add("text_not_utf_8_nut", _bad_text("a.nut"))
 # Times that are not what they should be
 
 _plain("huge_gap_mkv", "a.mkv", [0, 0.04, 0.08, 24 * 3600])
-_plain("huge_gap_mp4", "a.mp4", [0, 0.04, 0.08, 3600])
+_plain("huge_gap_mp4", "a.mp4", [0, 0.04, 0.08, 600])
 
 
 @recipe

@@ -1,4 +1,4 @@
-"""The truth about a file: a plain PyAV loop that demuxes, decodes everything in order and reads the times by itself."""
+"""The truth about a file: a plain PyAV loop that decodes everything in order and reads the times by itself."""
 
 import contextlib
 import itertools
