@@ -15,7 +15,7 @@ MILLISECONDS = Fraction(1, 1000)
 
 # Fast, the same on every machine, and of one thread.
 _ENCODER_OPTIONS = {
-    "libx264": {"threads": "1", "preset": "veryfast", "x264-params": "cpu-independent=1"},
+    "libx264": {"preset": "veryfast", "x264-params": "cpu-independent=1"},
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:pools=none:frame-threads=1"},
     "libvpx": {"deadline": "realtime", "cpu-used": "8"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
@@ -91,7 +91,9 @@ def write(
     """
     with av.open(str(path), "w", format=container, options=muxer or {}) as output:
         output.metadata.update(metadata or {})
-        stream = output.add_stream(codec, rate=rate, options=_ENCODER_OPTIONS.get(codec, {}) | (options or {}))
+        stream = output.add_stream(
+            codec, rate=rate, options={"threads": "1"} | _ENCODER_OPTIONS.get(codec, {}) | (options or {})
+        )
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
         encoder = stream.codec_context
