@@ -1,8 +1,6 @@
 """One line of an error for a person, and whether another try may succeed."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from .lazy import missing_library
 
@@ -31,35 +29,6 @@ def may_pass(error: BaseException) -> bool:
 
     # FFmpeg's errors are about the video, although some are also OSErrors.
     return not isinstance(error, (ValueError, av.FFmpegError))
-
-
-@contextmanager
-def needs_extra(extra: str, purpose: str) -> Iterator[None]:
-    """Say which of this package's extras to install, where a library is missing in the block.
-
-    Args:
-        extra: The extra that brings the library, such as `"train"`.
-        purpose: What needs it, for the message, such as "evaluation".
-
-    Raises:
-        ImportError: Instead of Python's own error for the library.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        library = _missing_library(error)
-        if library in (None, "ts2net"):  # a fault of this package
-            raise
-        raise ImportError(f"{purpose} needs the library {library}: pip install 'ts2net[{extra}]'") from error
-
-
-def _missing_library(error: BaseException | None) -> str | None:
-    """The library that an import lacks. transformers names it only in the cause of its own error."""
-    while error is not None:
-        if isinstance(error, ModuleNotFoundError) and error.name:
-            return error.name.partition(".")[0]
-        error = error.__cause__
-    return None
 
 
 def report_error(message: str) -> None:

@@ -45,6 +45,8 @@ def import_public_name(package: str, modules: Mapping[str, str], name: str) -> A
 
 def missing_library(error: ModuleNotFoundError) -> str | None:
     """Return which extra to install for a missing library, and `None` if no extra brings it."""
+    while not error.name and isinstance(error.__cause__, ModuleNotFoundError):
+        error = error.__cause__  # transformers names the library only there
     library = (error.name or "").partition(".")[0]
     if library not in EXTRAS:
         return None

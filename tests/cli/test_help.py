@@ -52,8 +52,8 @@ class Interrupt:
         if name == "typer":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupt())
-from ts2net.__main__ import run
-run()
+from ts2net.cli import main
+main()
 """
 
 

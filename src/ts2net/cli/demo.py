@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ..errors import needs_extra
 from .app import ManyValuesCommand, app, hush_loading
 
 
@@ -53,8 +52,7 @@ def demo(
     console = Console(highlight=False)
     hush_loading()
     if model is None and videos is None:
-        with needs_extra("train", "the demo"):
-            from ..demo.run import run_demo
+        from ..demo.run import run_demo
 
         run_demo(console, out, texts)
         return

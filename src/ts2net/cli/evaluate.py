@@ -16,7 +16,7 @@ from rich.text import Text
 
 from .. import __version__
 from ..benchmarks import BENCHMARKS, Benchmark
-from ..errors import needs_extra, one_line
+from ..errors import one_line
 from ..files import write_whole
 from .app import app, hush_loading
 from .options import BatchSize, Device, Revision, WeightType, check_output, named_values
@@ -149,13 +149,12 @@ def evaluate(
         check_output("--json", json_file, "a file for the results")
     known = BENCHMARKS.get(benchmark)
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
-        with needs_extra("train", "evaluation"):
-            import accelerate  # noqa: F401  the processes need it later
+        import accelerate  # noqa: F401  it would be missed only after the model is loaded
 
-            from ..data.loading import NAMES, load_benchmark, read_manifest
-            from ..evaluation.retrieval import evaluate_retrieval
-            from ..hub.loading import load_model
-            from ..parallel.distributed import MainProcessError
+        from ..data.loading import NAMES, load_benchmark, read_manifest
+        from ..evaluation.retrieval import evaluate_retrieval
+        from ..hub.loading import load_model
+        from ..parallel.distributed import MainProcessError
 
         if benchmark not in NAMES:
             raise typer.BadParameter(f"there is no {benchmark!r}, only {', '.join(NAMES)}", param_hint="BENCHMARK")

@@ -12,10 +12,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-try:
-    import datasets
-except ImportError as error:
-    raise ImportError("reading data needs the library datasets: pip install 'ts2net[train]'") from error
+import datasets
 
 from ..benchmarks import COLUMN_TYPES, Row
 

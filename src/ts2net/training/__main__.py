@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..errors import needs_extra, one_line, report_error
+from ..errors import one_line, report_error
 
 _FAILURE = "training has failed"
 
@@ -27,21 +27,20 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 if it failed, 2 if the command line or the recipe is wrong.
     """
     try:
-        with needs_extra("train", "training"):
-            import accelerate  # noqa: F401  without it transformers would fail later, with another message
-            from datasets.exceptions import DatasetsError
-            from safetensors import SafetensorError
+        import accelerate  # noqa: F401  without it transformers would fail later, with another message
+        from datasets.exceptions import DatasetsError
+        from safetensors import SafetensorError
 
-            from ..data.lanes import DataLoadingError
-            from ..parallel.distributed import MainProcessError, is_announced
-            from .checkpoints import SavingError
-            from .command_line import parse
-            from .evaluating import EvaluationError
-            from .monitoring import NonFiniteError, TooManyBrokenVideosError
-            from .preparation import prepare_run
-            from .pushing import PushError
+        from ..data.lanes import DataLoadingError
+        from ..parallel.distributed import MainProcessError, is_announced
+        from .checkpoints import SavingError
+        from .command_line import parse
+        from .evaluating import EvaluationError
+        from .monitoring import NonFiniteError, TooManyBrokenVideosError
+        from .preparation import prepare_run
+        from .pushing import PushError
     except ImportError as error:
-        return _fail(str(error))
+        return _fail(one_line(error))
     try:
         settings = parse(sys.argv[1:] if args is None else args)
     except Exception as error:  # any library may refuse a setting, with any type of error
