@@ -23,7 +23,7 @@ import torch
 from .video_container_ts2net import MAX_PIXELS, EntryPoint, FrameTable, Picture, TableError, VideoReader
 from .video_sampling_ts2net import FrameSampling
 from .video_source_ts2net import VideoDecodingError, VideoSource, open_source
-from .video_timing_ts2net import DEFAULT_FPS, NoTimesError, Timeline
+from .video_timing_ts2net import DEFAULT_FPS, NoTimesError, Timeline, complete_times
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,8 @@ def decode_video(
             return _assemble(pictures, indices, table.timeline)
         reader = stack.enter_context(reader.fresh())
         run = decode_in_order(reader, _likely_frames(reader, sampling), threads, table)
+        if run.damage:
+            warnings.warn(f"{file.name}: {run.damage}", stacklevel=2)
         indices = run.shown_instead(choose(run.timeline))
         missing = set(indices) - run.pictures.keys()
         if missing:
@@ -266,7 +268,8 @@ class Run:
 
     Attributes:
         timeline: of the video.
-        decoded: the index of each frame that can be decoded, ascending; of a damaged file not all can.
+        decoded: the index of each frame that can be decoded, in the decoder's order. Of a damaged file not all can,
+            and some may come late.
         pictures: frames that were kept, by index.
         damage: what can't be read, or None.
     """
@@ -278,12 +281,13 @@ class Run:
 
     def shown_instead(self, indices: list[int]) -> list[int]:
         """For each frame itself, or the one that stays on screen where it can't be decoded."""
-        positions = np.searchsorted(self.decoded, indices, side="right") - 1
-        return self.decoded[np.maximum(positions, 0)].tolist()
+        decoded = np.sort(self.decoded)
+        positions = np.searchsorted(decoded, indices, side="right") - 1
+        return decoded[np.maximum(positions, 0)].tolist()
 
 
 def decode_in_order(reader: VideoReader, keep: Container[int], threads: int, table: FrameTable | None = None) -> Run:
-    """Decodes a whole file: without a table, only that shows how many frames there are. Warns of damage.
+    """Decodes a whole file: without a table, only that shows how many frames there are.
 
     Args:
         reader: of the file, at its start.
@@ -298,15 +302,13 @@ def decode_in_order(reader: VideoReader, keep: Container[int], threads: int, tab
     if run.damage and threads > 1:
         with reader.another() as again:
             run = _decode_all(again, keep, 1, table)
-    if run.damage:
-        warnings.warn(f"{reader.file.name}: {run.damage}", stacklevel=3)
     return run
 
 
 def pictures_in_order(
     reader: VideoReader, run: Run, indices: Container[int], threads: int
 ) -> Iterator[tuple[int, Picture]]:
-    """Decodes frames anew, in order, up to the last of those wanted, passing over what can't be decoded.
+    """Decodes frames anew and gives them in the order of their indices, passing over what can't be decoded.
 
     Args:
         reader: of the file, at its start.
@@ -315,11 +317,18 @@ def pictures_in_order(
         threads: CPU cores to use.
     """
     reader.use_threads(1 if run.damage else threads)
-    left = sum(index in indices for index in run.decoded.tolist())
+    decoded = run.decoded.tolist()
+    left = sum(index in indices for index in decoded)
+    # The least index that is still to come after each frame.
+    to_come = [*np.minimum.accumulate(run.decoded[:0:-1])[::-1].tolist(), len(run.timeline.times)]
+    held: dict[int, Picture] = {}
     with closing(reader.frames()) as frames:
-        for index, frame in zip(run.decoded.tolist(), (frame for frame in frames if frame is not None), strict=False):
+        shown = (frame for frame in frames if frame is not None)
+        for index, following, frame in zip(decoded, to_come, shown, strict=False):
             if index in indices:
-                yield index, reader.picture(frame)
+                held[index] = reader.picture(frame)
+            for ready in sorted(index for index in held if index < following):
+                yield ready, held.pop(ready)
                 left -= 1
             if not left:
                 return
@@ -332,7 +341,7 @@ def _decode_all(reader: VideoReader, keep: Container[int], threads: int, table: 
     pictures: dict[int, Picture] = {}
     timestamps: list[int | None] = []
     seconds: list[float] = []
-    is_timed, is_damaged = True, reader.is_cut_off()
+    goes_backwards, is_damaged = False, reader.is_cut_off()
     last_duration = 0.0
     for frame in reader.frames():
         if frame is None or frame.is_corrupt:
@@ -343,21 +352,23 @@ def _decode_all(reader: VideoReader, keep: Container[int], threads: int, table: 
             pictures[len(timestamps)] = reader.picture(frame)
         timestamps.append(frame.pts)
         last_duration = float(frame.duration * reader.time_base)
-        if is_timed:
+        if not goes_backwards:
             try:
                 seconds.append(clock.seconds(frame.pts))
             except NoTimesError:
-                is_timed = False
+                goes_backwards = True
     count = len(timestamps)
     if not count:
         raise VideoDecodingError(f"{reader.file.name}: none of its frames can be decoded ({reader.describe()})")
+    times = None if goes_backwards else complete_times(np.array(seconds))
     damage = damage_of(reader, count) if is_damaged else None
-    if damage and table and is_timed and np.isin(pts := np.array(timestamps, dtype=np.int64), table.pts).all():
+    pts = np.array([-1 if timestamp is None else timestamp for timestamp in timestamps], dtype=np.int64)
+    if damage and table and len(np.unique(pts)) == count and np.isin(pts, table.pts).all():
         decoded = np.searchsorted(table.pts, pts)
         pictures = {int(decoded[position]): picture for position, picture in pictures.items()}
         return Run(table.timeline, decoded, pictures, damage)
-    if is_timed:
-        timeline = Timeline.of(np.array(seconds), reader.declared_fps, last_duration)
+    if times is not None:
+        timeline = Timeline.of(times, reader.declared_fps, last_duration)
     else:
         timeline = Timeline.even(count, reader.declared_fps or DEFAULT_FPS)
     return Run(timeline, np.arange(count), pictures, damage)

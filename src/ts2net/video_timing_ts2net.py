@@ -1,5 +1,6 @@
 """When each frame of a video is on screen, in seconds from the start of its file."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +63,7 @@ class Timeline:
 
 
 class NoTimesError(Exception):
-    """Frames have no times, or their times go backwards: only the frame rate is left to go by."""
+    """The times of frames go backwards, so that only the frame rate is left to go by."""
 
 
 class FrameClock:
@@ -84,13 +85,13 @@ class FrameClock:
         self._last: float | None = None
 
     def seconds(self, pts: int | None) -> float:
-        """When the next frame comes on screen.
+        """When the next frame comes on screen; NaN if it has no timestamp.
 
         Raises:
-            NoTimesError: it has no time, or none after the one before.
+            NoTimesError: it comes before the frame before it.
         """
         if pts is None:
-            raise NoTimesError
+            return math.nan
         time = pts * self._time_base
         if self._last is None:
             self._start = first_second(time, self._start, self._may_jump)
@@ -100,10 +101,28 @@ class FrameClock:
         if self._may_jump and not -_MAX_STEP_BACK <= step <= _MAX_STEP:
             self._start = time - self._last - self._period
             step = self._period
-        if step <= 0:
+        if step < 0:
             raise NoTimesError
         self._last += step
         return self._last
+
+
+def complete_times(seconds: np.ndarray) -> np.ndarray | None:
+    """Fills in missing times, which are NaN, at an even rate; None if too few are known to tell one.
+
+    Frames without times at the start come before the first one that has a time, at 0 if there is no room for them.
+    """
+    known = np.flatnonzero(~np.isnan(seconds))
+    if len(seconds) > 1 and (len(known) < 2 or seconds[known[-1]] <= seconds[known[0]]):
+        return None
+    if len(known) == len(seconds):
+        return seconds
+    first, last = known[0], known[-1]
+    period = (seconds[last] - seconds[first]) / (last - first) if last > first else 0.0
+    positions = np.arange(len(seconds))
+    before, after = np.minimum(positions - first, 0) * period, np.maximum(positions - last, 0) * period
+    complete = np.interp(positions, known, seconds[known]) + before + after
+    return complete - min(complete[0], 0.0)
 
 
 def first_second(time: float, start: float | None, may_jump: bool) -> float:

@@ -1,5 +1,6 @@
 """A video as a stream of frames: those on screen at many moments, in memory that doesn't grow with the video."""
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -98,6 +99,8 @@ def stream_video(
             return
         reader = stack.enter_context(reader.fresh())
         run = decode_in_order(reader, _few_likely_frames(reader, moments), threads, table)
+        if run.damage:
+            warnings.warn(f"{file.name}: {run.damage}", stacklevel=2)
         pairs = wanted(run.timeline)
         shown = run.shown_instead([index for _, index in pairs])
         pairs = [(moment, index) for (moment, _), index in zip(pairs, shown, strict=True)]

@@ -21,9 +21,9 @@ import av
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from ..video_container_ts2net import MAX_PIXELS, VideoReader, orientation
-from ..video_decoding_ts2net import damage_of
+from ..video_decoding_ts2net import damage_of, decode_in_order
 from ..video_source_ts2net import VideoDecodingError, VideoSource, open_source
-from ..video_timing_ts2net import DEFAULT_FPS, EPSILON, NoTimesError
+from ..video_timing_ts2net import DEFAULT_FPS, EPSILON, NoTimesError, Timeline
 
 SHORT_SIDE = 224  # pixels
 FPS = 3
@@ -73,10 +73,12 @@ def reencode_video(source: VideoSource, start: float | None = None, end: float |
     """
     with open_source(source) as file, VideoReader(file, MAX_PIXELS) as reader:
         try:
-            return _reencode(_Frames(reader, timed=True), start, end)
+            return _reencode(_Frames(reader), start, end)
         except NoTimesError:
-            with reader.another() as again:
-                return _reencode(_Frames(again, timed=False), start, end)
+            # What is wrong with times shows only at the end: so they are all read before anything is encoded.
+            with reader.another() as counted, reader.another() as again:
+                run = decode_in_order(counted, (), threads=1)
+                return _reencode(_Frames(again, run.timeline), start, end)
 
 
 def _reencode(frames: "_Frames", start: float | None, end: float | None) -> Reencoded:
@@ -125,30 +127,42 @@ class _Frames:
         duration: seconds, once all have been drawn.
     """
 
-    def __init__(self, reader: VideoReader, timed: bool) -> None:
+    def __init__(self, reader: VideoReader, timeline: Timeline | None = None) -> None:
+        """Takes the frames of a reader at the start of a file, timed by a timeline or else one by one."""
         self.reader = reader
         self.damage: str | None = None
         self.duration = 0.0
-        self._timed = timed
+        self._timeline = timeline
 
     def __iter__(self) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Each frame with its seconds.
+
+        Raises:
+            NoTimesError: times are missing, go backwards or stand still.
+        """
         reader, clock = self.reader, self.reader.clock()
-        fps = reader.declared_fps or DEFAULT_FPS
         count, first, time, last_duration = 0, 0.0, 0.0, 0.0
         for frame in reader.frames():
             if frame is None or frame.is_corrupt:
                 self.damage = "damaged or cut off"
             if frame is None:
                 continue
-            time = clock.seconds(frame.pts) if self._timed else count / fps
+            time = clock.seconds(frame.pts) if self._timeline is None else float(self._timeline.times[count])
+            if math.isnan(time):
+                raise NoTimesError
             first = first if count else time
-            last_duration = float(frame.duration * reader.time_base) if self._timed else 0.0
+            last_duration = float(frame.duration * reader.time_base)
             count += 1
             yield time, frame
         if count == 0:
             raise VideoDecodingError(f"{reader.file.name}: none of its frames can be decoded ({reader.describe()})")
-        period = (time - first) / (count - 1) if count > 1 else 1 / fps
-        self.duration = time + (last_duration or period)
+        if self._timeline is not None:
+            self.duration = self._timeline.duration
+        elif count > 1 and time <= first:
+            raise NoTimesError
+        else:
+            period = (time - first) / (count - 1) if count > 1 else 1 / (reader.declared_fps or DEFAULT_FPS)
+            self.duration = time + (last_duration or period)
         if self.damage or reader.is_cut_off():
             self.damage = damage_of(reader, count)
 
