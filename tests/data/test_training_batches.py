@@ -163,6 +163,9 @@ def test_two_captions_of_one_video_share_its_key_and_no_two_videos_do():
     assert batch["video_ids"] == ["clip0", "clip0", "clip1", "clip1"]
     a, b, c, d = batch["video_keys"].tolist()
     assert a == b != c == d
+    settings = SETTINGS | {"batch_size": 4, "same_video_negatives": True}
+    (batch,) = TrainingBatches(dataset, tiny_processor(), **settings).batches(1)
+    assert len(set(batch["video_keys"].tolist())) == 4  # as the released code has it, on request
     assert len(set(batch["selection_seeds"].tolist())) == 4
     assert len({ids.numpy().tobytes() for ids in batch["input_ids"]}) == 4
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Features, List, Value, Video
+from datasets import DatasetBuilder, Features, List, Value, Video
 from huggingface_hub import HfApi
 
 from support.loopback_hub import LoopbackHub
@@ -202,6 +202,23 @@ def test_any_dataset_with_videos_and_captions(
     assert len(second["id"]) == 32  # by its bytes
     named = load_benchmark("dataset", folder, "train", streaming=streaming, id_column="key", **columns)
     assert [row["id"] for row in named] == ["1", "2"]
+
+
+def test_parquet_is_left_without_a_sleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets` sleeps five seconds whenever shuffled Parquet files are left, which a training run does often."""
+    assert hasattr(DatasetBuilder, "SLEEP_ON_THREADS_SHUTDOWNS"), "datasets has renamed what turns the sleep off"
+    folder = tmp_path / "films"
+    for number in range(3):
+        films = [{"film": {"bytes": b"%d" % n, "path": None}, "text": "a film", "key": n} for n in range(20)]
+        (write_parquet(folder, films, FILM_FEATURES) / "train-00000.parquet").rename(folder / f"{number}.parquet")
+    slept: list[float] = []
+    monkeypatch.setattr("datasets.iterable_dataset.time.sleep", slept.append)
+    dataset = load_benchmark("dataset", folder, "train", video_column="film", caption_column="text", id_column="key")
+    rows = dataset.shuffle(seed=0, buffer_size=4).iter(batch_size=1)
+    next(rows)
+    rows.close()
+    assert sorted(int(row["id"]) for row in dataset.shuffle(seed=0, buffer_size=4)) == sorted([*range(20)] * 3)
+    assert slept == []
 
 
 def test_zero_is_an_id(videos: Path) -> None:

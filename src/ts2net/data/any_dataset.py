@@ -62,9 +62,11 @@ def load_any_dataset(
 
     from .columns import standard_features
 
-    dataset = datasets.load_dataset(
-        str(path_or_repo), config, split=split, streaming=streaming, revision=revision, token=token
-    )
+    source = str(path_or_repo)
+    if streaming:
+        dataset = _stream(datasets.load_dataset_builder(source, config, revision=revision, token=token), split)
+    else:
+        dataset = datasets.load_dataset(source, config, split=split, revision=revision, token=token)
     columns = _Columns(video_column, caption_column, id_column, start_column, end_column)
     if streaming and dataset.features:
         dataset = dataset.decode(False)  # casting wouldn't do: what comes from the Hub is decoded before, in threads
@@ -75,6 +77,17 @@ def load_any_dataset(
     to_standard = _ToStandard(columns, str(path_or_repo), token, skip_empty_captions)
     options = {} if streaming else {"writer_batch_size": 10, "desc": "naming columns"}
     return dataset.map(to_standard, features=standard_features(), remove_columns=names, **options)
+
+
+def _stream(builder: "datasets.DatasetBuilder", split: str) -> "datasets.IterableDataset":
+    """A split as `load_dataset(..., streaming=True)` gives it, without five seconds of sleep whenever it is left."""
+    import pyarrow
+
+    # `datasets` waits for threads of PyArrow's that the versions up to 24 could not end (apache/arrow#45214). Shuffled
+    # Parquet files are read by several threads, so each lane of a run would wait at the end of each pass.
+    if int(pyarrow.__version__.partition(".")[0]) > 24:
+        builder.SLEEP_ON_THREADS_SHUTDOWNS = False
+    return builder.as_streaming_dataset(split=split)
 
 
 @dataclass(frozen=True)

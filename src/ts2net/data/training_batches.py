@@ -58,6 +58,8 @@ class TrainingBatches:
         shuffle_buffer: Encoded videos held in memory for shuffling, over all processes, whatever their size: 4096
             videos of 20 MB take 80 GB.
         positions: Where to begin, to resume a run: the positions of all its processes, merged.
+        same_video_negatives: Give two samples of one video different keys, so that each is a negative of the other in
+            the loss, as in the released code.
 
     Attributes:
         num_lanes: Number of parts that the data is read in, the same for all processes.
@@ -82,6 +84,7 @@ class TrainingBatches:
         num_workers: int = 0,
         shuffle_buffer: int = 4096,
         positions: dict[str, list[int]] | None = None,
+        same_video_negatives: bool = False,
     ) -> None:
         check_sizes(processor, num_frames, max_words)
         for name, value in {"batch_size": batch_size, "shuffle_buffer": shuffle_buffer}.items():
@@ -105,7 +108,15 @@ class TrainingBatches:
                 f"{len(self._lanes)} parts of the data set; prepare it in more shards to use them all"
             )
         self._reading = _Reading(
-            stream, processor, self.num_lanes, batch_size, num_frames, max_words, seed, shuffle_buffer
+            stream,
+            processor,
+            self.num_lanes,
+            batch_size,
+            num_frames,
+            max_words,
+            seed,
+            shuffle_buffer,
+            same_video_negatives,
         )
 
     @property
@@ -175,6 +186,7 @@ class _Reading:
     max_words: int
     seed: int
     shuffle_buffer: int
+    same_video_negatives: bool
 
     @property
     def samples_per_lane(self) -> int:
@@ -194,11 +206,12 @@ class _Reading:
         if isinstance(video, BrokenVideo):
             return video
         caption = caption_of_pass(row.captions, seed=self.seed, video_id=video_id, pass_index=pass_index)
+        own_key = [pass_index, caption] if self.same_video_negatives else []
         return {
             **text_tensors(caption, self.processor, self.max_words),
             **video,
             "selection_seeds": stable_hash("selection", self.seed, video_id, pass_index),
-            "video_keys": stable_hash("video", video_id),
+            "video_keys": stable_hash("video", video_id, *own_key),
             "video_ids": video_id,
         }
 

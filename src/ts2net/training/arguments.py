@@ -54,6 +54,8 @@ class TS2NetTrainingArguments(TrainingArguments):
             from 64, of 1000 it would be from 16, in which neighbours of the file stay neighbours.
         samples_per_epoch: Captions of the training set, for a stream that does not know its length. Without it such a
             stream needs `max_steps`.
+        same_video_negatives: Captions of one video in a batch are each other's negatives, as in the released code.
+            Without it such pairs are left out of the denominators of the loss.
         max_broken_share: Training stops when more than this share of the videos read so far could not be decoded,
             but not before 20 broken ones.
         metric_for_best_model: The figure of an evaluation that decides which checkpoint is the best: as evaluations
@@ -123,6 +125,9 @@ class TS2NetTrainingArguments(TrainingArguments):
     )
     samples_per_epoch: int | None = field(
         default=None, metadata={"help": "Captions of a training set that does not know its length."}
+    )
+    same_video_negatives: bool = field(
+        default=False, metadata={"help": "Captions of one video are each other's negatives, as in the released code."}
     )
     max_broken_share: float = field(
         default=0.05, metadata={"help": "Stop when more than this share of the videos could not be decoded."}

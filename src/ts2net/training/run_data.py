@@ -52,6 +52,7 @@ class RunData:
             num_workers=args.dataloader_num_workers,
             shuffle_buffer=args.shuffle_buffer,
             positions=positions,
+            same_video_negatives=args.same_video_negatives,
         )
 
     @property

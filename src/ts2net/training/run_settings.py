@@ -34,6 +34,7 @@ CHANGEABLE_ARGUMENTS = (
     "num_frames",
     "clock",
     "max_words",
+    "same_video_negatives",
     "bf16",
     "fp16",
     "tf32",
