@@ -9,7 +9,7 @@ from support.tiny_models import tiny_processor
 from ts2net.data.evaluation_videos import EvaluationVideos
 from ts2net.videos.broken import BrokenVideo
 
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+pytestmark = pytest.mark.filterwarnings("error:This DataLoader will create:UserWarning")
 
 SETTINGS = {"batch_size": 2, "num_frames": 4}
 

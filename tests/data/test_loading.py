@@ -120,7 +120,6 @@ def test_parts_share_no_clip_and_miss_none(stream: IterableDataset, parts: int) 
     assert max(sum(ids(node).values()) for node in nodes) <= -(-len(ROWS) // parts) + parts
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_workers_share_no_clip_and_miss_none(stream: IterableDataset) -> None:
     assert ids(DataLoader(stream, batch_size=None, num_workers=2)) == IDS
 

@@ -24,7 +24,7 @@ from ts2net.data.prepare import prepare
 from ts2net.data.training_batches import TrainingBatches
 from ts2net.videos.broken import BrokenVideo
 
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+pytestmark = pytest.mark.filterwarnings("error:This DataLoader will create:UserWarning")
 
 
 @pytest.fixture(scope="module")

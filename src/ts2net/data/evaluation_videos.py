@@ -16,12 +16,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset, default_collate
 
 from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
 from .collating import check_sizes, video_tensors
 from .rows import VideoRow, as_stream, read_rows
+from .worker_loader import worker_loader
 
 if TYPE_CHECKING:
     import datasets
@@ -119,14 +120,12 @@ class EvaluationVideos:
             ValueError: If the split has no rows.
         """
         self.broken = {}
-        loader: DataLoader = DataLoader(
+        loader = worker_loader(
             _Decoder(self._processor, self._num_frames),
             batch_size=self._batch_size,
             sampler=_OwnRows(self),
             num_workers=self._num_workers,
             collate_fn=_collate,
-            # One of its own, because a loader without draws from the global one, on which the training depends.
-            generator=torch.Generator().manual_seed(0),
         )
         for batch, broken in loader:
             self.broken |= broken

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset, default_collate, get_worker_info
+from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
 from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
@@ -32,6 +32,7 @@ from .lanes import (
     stable_hash,
 )
 from .rows import VideoRow, as_stream
+from .worker_loader import worker_loader
 
 if TYPE_CHECKING:
     import datasets
@@ -148,12 +149,10 @@ class TrainingBatches:
         Raises:
             DataLoadingError: If the data can't be read, or no video of a whole part of it can be used.
         """
-        loader: DataLoader = DataLoader(
+        loader = worker_loader(
             _Parts(self._reading, self._lanes, self._positions, count),
             batch_size=None,
             num_workers=self._num_workers,
-            # A generator of its own: without one, a loader draws from the global one, on which the training depends.
-            generator=torch.Generator().manual_seed(0),
         )
         parts = iter(loader)
         try:
