@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import io
+import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -180,6 +182,56 @@ def test_sampling_settings(clip, processor):
     assert indices(fps=2, num_frames=3, sampling="last") == [25, 30, 35]
     assert indices(do_sample_frames=False) == list(range(40))
     assert TS2NetVideoProcessor(num_frames=2, fps=2)(clip)["pixel_values_videos"].shape[1] == 2
+
+
+def test_every_frame_is_taken_once_at_any_rate(processor, tmp_path):
+    pts = [0, 10, 20, 30, 500, 510, 520, 900]
+    path = write_video(tmp_path / "a.mp4", frames=8, pts=pts, time_base=Fraction(1, 100))
+    (metadata,) = processor(path, do_sample_frames=False, return_metadata=True)["video_metadata"]
+    assert metadata.timestamps == pytest.approx([time / 100 for time in pts])
+    assert metadata.frames_indices == list(range(8))
+
+
+def test_the_clock_decides_what_a_second_is(processor, tmp_path):
+    """At 29.97 frames a second, the released code's second has 29 frames; a processor keeps its clock."""
+    path = write_video(tmp_path / "a.mp4", frames=150, fps=Fraction(30000, 1001))
+
+    def indices(processor, **settings):
+        return processor(path, return_metadata=True, **settings)["video_metadata"][0].frames_indices
+
+    assert indices(processor) == [0, 29, 59, 89, 119, 149]
+    assert indices(processor, clock="released") == [0, 29, 58, 87, 116, 145]
+    assert indices(processor, start=4, end=4) == [119]
+    assert indices(processor, start=4, end=4, clock="released") == [116]
+    TS2NetVideoProcessor(clock="released").save_pretrained(tmp_path)
+    released = TS2NetVideoProcessor.from_pretrained(tmp_path)
+    assert released.clock == "released"
+    assert indices(released) == [0, 29, 58, 87, 116, 145]
+    with pytest.raises(Exception, match="clock"):
+        processor(path, clock="frames")
+
+
+@pytest.mark.parametrize(
+    "two",
+    [2, 2.0, np.int64(2), np.uint8(2), np.float32(2), np.float64(2), np.array(2), torch.tensor(2), Fraction(2)],
+    ids=lambda two: type(two).__name__ + str(getattr(two, "dtype", "")),
+)
+def test_numbers_may_be_of_any_library(two, clip, processor):
+    def times(**settings):
+        return processor(clip, return_metadata=True, **settings)["video_metadata"][0].timestamps
+
+    assert times(start=two, end=3) == times(start=[two]) == [2, 3]
+    assert times(end=two) == times(start=0, end=two) == [0, 1, 2]
+    assert len(times(fps=two)) == 8
+    whole = two if not isinstance(two, (float, np.floating, Fraction)) else 2
+    assert len(times(num_frames=whole)) == 2
+    assert json.loads(TS2NetVideoProcessor(fps=two).to_json_string())["fps"] == 2
+
+
+def test_moments_may_come_as_a_tuple_or_an_array(clip, processor):
+    for start in ((1, 2.5), np.array([1, 2.5]), torch.tensor([1, 2.5])):
+        output = processor([clip, clip], start=start, return_metadata=True)
+        assert [video.timestamps[0] for video in output["video_metadata"]] == [1, 2.5]
 
 
 def test_stages_can_be_switched_off(processor):

@@ -351,8 +351,8 @@ class VideoReader:
             raise VideoDecodingError(f"{name}: no decoder for its video stream, found {self.describe()}")
         if any(each.disposition & Disposition.dependent for each in streams):
             raise VideoDecodingError(
-                f"{name}: a picture made of {len(streams)} tiles, which can't be put together; expected a video or a "
-                "picture in one piece, such as the same one saved as JPEG in a GIF, AVI or MP4"
+                f"{name}: a picture made of {len(streams)} tiles, which can't be put together; expected a video, or a "
+                "picture in one piece"
             )
         return stream
 

@@ -11,7 +11,11 @@ import pytest
 import torch
 
 from support.video_files import decode_from_start, write_video
+from ts2net import TS2NetVideoProcessor
 from ts2net.search.frame_stream import stream_video
+from ts2net.search.sources import VideoFile
+from ts2net.search.streaming import decode_windows
+from ts2net.search.windows import WindowSettings
 from ts2net.video_decoding_ts2net import decode_video
 from ts2net.video_sampling_ts2net import FrameSampling
 from ts2net.video_source_ts2net import VideoDecodingError
@@ -51,6 +55,21 @@ def test_a_moment_is_one_of_the_clock_at_any_frame_rate(tmp_path: Path):
     times = [float(frame.time) for frame in decode_from_start(str(path))]
     for frame in stream_video(path, every_second):
         assert frame.index == max(index for index, time in enumerate(times) if time <= frame.moment + 1e-6)
+
+
+@pytest.mark.parametrize("fps", [Fraction(24000, 1001), Fraction(30000, 1001), 25])
+def test_windows_have_the_frames_that_the_processor_takes_of_their_seconds(tmp_path: Path, fps: Fraction | int):
+    """Also for a processor that counts seconds as the released code does."""
+    path = write_video(tmp_path / "a.mp4", frames=400, fps=fps, options={"x264-params": "keyint=48"})
+    processor = TS2NetVideoProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    processor.clock = "released"
+    file = VideoFile(str(path), "", str(path), 0, path.stat().st_size)
+    windows = list(decode_windows(file, WindowSettings(length=4, step=2), processor))[:-2]  # all but the cut one
+    assert len(windows) >= 5
+    for window in windows:
+        moment = {"start": window.start, "end": window.end - 0.5}
+        (metadata,) = processor(path, clock="seconds", return_metadata=True, **moment)["video_metadata"]
+        assert window.frame_times == metadata.timestamps
 
 
 def test_a_slide_comes_for_each_moment_that_it_is_on_screen(tmp_path: Path):

@@ -1,0 +1,257 @@
+"""When a frame is on screen: seconds are those of a player, and one file has one answer."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from support.corpus.writing import cut_bytes, even, remux, set_edits, without_times, write
+from support.video_files import decode_from_start
+from ts2net.search.frame_stream import stream_video
+from ts2net.video_decoding_ts2net import decode_video
+from ts2net.video_sampling_ts2net import FrameSampling
+from ts2net.video_timing_ts2net import FrameClock, NoTimesError, Timeline, complete_times
+
+NTSC = Fraction(30000, 1001)
+EVERY_FRAME = FrameSampling(num_frames=None, fps=None)
+
+
+def on_screen(times: list[float], second: float) -> int:
+    """By a plain search: the frame that came last, or the first frame before it comes."""
+    return max((index for index, time in enumerate(times) if time <= second + 1e-6), default=0)
+
+
+def assert_on_screen(path: Path, times: list[float], seconds: list[float]) -> None:
+    """The processor's decoder and the stream of search both take the frame on screen at each second."""
+    expected = [on_screen(times, second) for second in seconds]
+    for second, index in zip(seconds, expected, strict=True):
+        assert decode_video(path, FrameSampling(start=second, end=second)).indices == [index], second
+    assert [frame.index for frame in stream_video(path, lambda duration: seconds)] == expected
+
+
+# The seconds of a player
+
+
+@pytest.mark.parametrize("fps", [Fraction(24000, 1001), NTSC, Fraction(25, 2), 25, 60])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_the_frame_on_screen_is_taken_at_any_rate(fps: Fraction | int, suffix: str, tmp_path: Path):
+    path = write(tmp_path / f"a.{suffix}", even(200, fps), rate=fps, time_base=1 / Fraction(fps), options={"g": "24"})
+    frames = decode_from_start(str(path))
+    start = float(frames[0].time) if suffix == "ts" else 0.0
+    last = int((len(frames) - 1) / fps)
+    assert_on_screen(path, [float(frame.time) - start for frame in frames], [0.0, 0.5, 1.0, last - 0.1, float(last)])
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds"),
+    [
+        ([0, 10, 20, 30, 30.04], [2, 9.9, 10, 15, 29.9]),  # slides, less than one a second
+        ([0, 1, 2, 3, 13, 13.04], [0, 1, 2, 3, 12.9, 13]),
+        ([index * 2 / 3 for index in range(60)], [10, 20, 39]),  # time lapse
+        ([0, 0.1, 0.2, 0.3, 5, 5.1, 5.2, 9], [0.15, 4.9, 5, 8]),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_seconds_are_no_frames_where_these_are_few(times: list[float], seconds: list[float], suffix, tmp_path: Path):
+    assert_on_screen(write(tmp_path / f"a.{suffix}", times), times, [float(second) for second in seconds])
+
+
+def test_one_frame_a_second_is_taken_of_slides(tmp_path: Path):
+    path = write(tmp_path / "a.mp4", [0, 1, 2, 3, 13, 13.04])
+    assert decode_video(path, FrameSampling(num_frames=20)).timestamps == [0, 1, 2, *[3] * 10, 13]
+
+
+@pytest.mark.parametrize("step", [0.03990, 0.04008])
+def test_true_times_decide_and_not_the_declared_rate(step: float, tmp_path: Path):
+    """25 frames a second are declared, and the frames come a little earlier or later."""
+    rng = np.random.default_rng(0)
+    times = [round(index * step + rng.uniform(-0.004, 0.004) * (index > 0), 3) for index in range(300)]
+    path = write(tmp_path / "a.mkv", times, options={"g": "50"})
+    assert_on_screen(path, times, [float(second) for second in range(int(times[-1]) + 1)])
+
+
+def test_the_two_clocks_agree_at_whole_rates_and_only_there():
+    for fps, agree in [(1, True), (25, True), (30, True), (29.97, False), (12.5, False), (0.4, False)]:
+        video = Timeline.even(1000, fps)
+        moments = [FrameSampling(12, start=start, end=30) for start in (None, 3, 20)]
+        released = [FrameSampling(12, start=each.start, end=30, clock="released").choose(video) for each in moments]
+        assert ([each.choose(video) for each in moments] == released) == agree, fps
+
+
+# Where seconds start
+
+
+@pytest.mark.parametrize(
+    ("suffix", "sound"), [("mp4", None), ("mp4", (0, 6)), ("mkv", None), ("mkv", (0, 6)), ("webm", None)]
+)
+def test_seconds_count_from_the_start_of_the_file(suffix: str, sound: tuple[float, float] | None, tmp_path: Path):
+    """As in a browser. Without a start, the first frame is where a video starts."""
+    codec = "libvpx" if suffix == "webm" else "libx264"
+    times = even(100, 25, start=2)
+    path = write(tmp_path / f"a.{suffix}", times, codec=codec, sound=sound)
+    assert_on_screen(path, times, [0.0, 1.5, 2.0, 3.5, 5.96])
+    video = decode_video(path)
+    assert video.timestamps == [2, 3, 4, 5]
+    assert video.info.duration == pytest.approx(6, abs=0.01)
+    with pytest.raises(ValueError, match=r"start=6.5 s lies beyond the end of the video \(6\.0\d\d s\)"):
+        decode_video(path, FrameSampling(start=6.5))
+
+
+def test_a_broadcast_stream_starts_with_its_first_picture_or_sound(tmp_path: Path):
+    path = write(tmp_path / "a.ts", even(100, 25, start=12), sound=(10, 16))
+    with av.open(str(path)) as container:
+        start = container.start_time / av.time_base
+        first = float(container.streams.video[0].start_time * container.streams.video[0].time_base)
+    assert first - start == pytest.approx(2, abs=0.1)  # sound alone
+    assert decode_video(path).timestamps[0] == pytest.approx(first - start, abs=1e-5)
+
+
+# Clocks that jump, stand still, go back or are missing
+
+
+@pytest.mark.parametrize("second_start", [5000, 0, 6.5])
+def test_a_jump_of_a_broadcast_clock_is_passed_over(second_start: float, tmp_path: Path):
+    """Two recordings in one file follow one another, wherever the second one's clock stands."""
+    parts = [write(tmp_path / f"{at}.ts", even(150, 25, start=at)) for at in (30, second_start)]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    video = decode_video(path)
+    assert video.info.duration == pytest.approx(12, abs=0.05)
+    assert video.timestamps == pytest.approx(range(12), abs=0.05)
+    assert video.indices == [25 * second for second in range(12)]
+    assert [frame.index for frame in stream_video(path, lambda duration: [1.5, 7.5])] == [37, 187]
+
+
+def test_frames_may_share_a_time(tmp_path: Path):
+    """The later one stays on screen, and nothing else changes."""
+    times = even(60)
+    times[40] = times[39]
+    path = write(tmp_path / "src.mkv", even(60), options={"bf": "0"})
+
+    def double(packets: list[av.Packet]) -> list[av.Packet]:
+        packets[40].pts = packets[40].dts = packets[39].pts
+        return packets
+
+    video = decode_video(remux(path, tmp_path / "a.mkv", edit=double), EVERY_FRAME)
+    assert video.timestamps == pytest.approx(times)
+    assert decode_video(tmp_path / "a.mkv", FrameSampling(start=1.57, end=1.57)).indices == [40]
+
+
+def test_missing_times_lie_evenly_between_those_that_there_are(tmp_path: Path):
+    path = write(tmp_path / "a.ts", even(75), time_base=Fraction(1, 90000), options={"bf": "0"})
+    path.write_bytes(without_times(path.read_bytes(), keep=3))
+    video = decode_video(path, EVERY_FRAME)
+    assert video.timestamps == pytest.approx(even(75), abs=1e-3)
+    assert complete_times(np.array([np.nan, 1, np.nan, 3, np.nan])).tolist() == [0, 1, 2, 3, 4]
+    assert complete_times(np.array([np.nan, np.nan, 0.5, 1.5])).tolist() == [0, 1, 2, 3]  # no room before 0
+    assert complete_times(np.array([np.nan, np.nan, 5])) is None
+
+
+def test_a_wrong_time_leaves_the_rate_to_go_by(tmp_path: Path):
+    """Whichever frames are asked for."""
+    source = write(tmp_path / "src.mp4", even(200), time_base=Fraction(1, 25), options={"bf": "0", "g": "25"})
+
+    def put_off(packets: list[av.Packet]) -> list[av.Packet]:
+        packets[100].pts += round(36_000_000 / packets[100].time_base)
+        return packets
+
+    path = remux(source, tmp_path / "a.mkv", edit=put_off)
+    for sampling in (FrameSampling(end=2), FrameSampling(), EVERY_FRAME):
+        info = decode_video(path, sampling).info
+        assert (info.num_frames, info.fps, info.duration) == (200, 25, 8)
+
+
+def test_the_clock_of_a_format_that_does_not_jump_may_not_go_back():
+    jumping, strict = (FrameClock(0.5, 1.0, may_jump, fps=25) for may_jump in (True, False))
+    assert [jumping.seconds(pts) for pts in (2, 3, 40, 41, 2)] == pytest.approx([0, 0.5, 0.54, 1.04, 1.08])
+    assert [strict.seconds(pts) for pts in (2, 3, 3, 40)] == [0, 0.5, 0.5, 19]
+    with pytest.raises(NoTimesError):
+        strict.seconds(39)
+
+
+# One file has one answer
+
+
+def assert_one_answer(path: Path, times: list[float], end: float) -> None:
+    """Count, rate and duration are the same whichever frames are asked for, and those of a plain loop."""
+    last = times[-1]
+    samplings = [EVERY_FRAME, *(FrameSampling(n, fps) for n in (1, 3) for fps in (1.0, 7.0))]
+    samplings += [FrameSampling(1, start=last, end=last), FrameSampling(1, end=0)]
+    videos = [decode_video(path, sampling) for sampling in samplings]
+    assert {video.info for video in videos} == {videos[0].info}
+    assert videos[0].info.num_frames == len(times)
+    assert videos[0].timestamps == pytest.approx(times, abs=1e-5)
+    assert videos[0].info.duration == pytest.approx(end, abs=0.003)
+    streamed = [frame.info for frame in stream_video(path, lambda duration: [0.0, last])]
+    assert set(streamed) == {videos[0].info}
+
+
+@pytest.mark.parametrize("count", range(34, 42))
+def test_a_file_cut_in_the_order_of_decoding(count: int, tmp_path: Path):
+    """`ffmpeg -t N -c copy`: the last frames in between are missing."""
+    options = {"bf": "3", "b_strategy": "0", "g": "30", "sc_threshold": "0"}
+    source = write(tmp_path / "src.mp4", even(75), time_base=Fraction(1, 25), options=options)
+    path = remux(source, tmp_path / "a.mp4", edit=lambda packets: packets[:count])
+    times = [float(frame.time) for frame in decode_from_start(str(path))]
+    assert_one_answer(path, times, times[-1] + 0.04)
+
+
+@pytest.mark.parametrize("count", range(46, 52))
+def test_an_edit_list_hides_the_last_frame(count: int, tmp_path: Path):
+    """It isn't always the one that is decoded last."""
+    fps, options = 24, {"bf": "2", "b_strategy": "0"}
+    path = write(tmp_path / "a.mp4", even(count, fps), rate=fps, time_base=Fraction(1, fps), options=options)
+    with av.open(str(path)) as container:  # the muxer's own edit starts where the first picture lies in the media
+        first = 2 / fps if container.streams.video[0].codec_context.reorder_depth > 1 else 1 / fps
+    set_edits(path, [(count / fps - 0.042, first)])
+    times = [float(frame.time) for frame in decode_from_start(str(path))]
+    assert len(times) == count - 1
+    assert_one_answer(path, times, times[-1] + 1 / fps)
+
+
+def test_damage_that_is_met_and_damage_that_is_not(tmp_path: Path):
+    """Of a scratched file, the times of all frames are known, and a frame that is lost is stood in for."""
+    options = {"g": "25", "bf": "0"}
+    path = write(tmp_path / "a.mp4", even(100), time_base=Fraction(1, 25), options=options)
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        lost = list(container.streams.video[0].index_entries)[60]
+    data[lost.pos : lost.pos + lost.size] = bytes(lost.size)
+    path.write_bytes(data)
+    intact = decode_video(path, FrameSampling(end=1))
+    with pytest.warns(UserWarning, match=r"a\.mp4: damaged or cut off; \d+ frames of the 100"):
+        touched = decode_video(path, FrameSampling(1, start=2.4, end=2.4))
+    assert touched.info == intact.info
+    assert (touched.info.num_frames, touched.info.duration) == (100, 4)
+    assert touched.indices == [59]  # what stays on screen
+
+
+def test_a_file_cut_off_is_the_same_before_the_cut_and_after(tmp_path: Path):
+    path = write(
+        tmp_path / "a.mp4", even(200), time_base=Fraction(1, 25), options={"g": "25"}, muxer={"movflags": "faststart"}
+    )
+    cut_bytes(path, 0.7)
+    with pytest.warns(UserWarning, match="damaged or cut off"):
+        infos = [decode_video(path, sampling).info for sampling in (FrameSampling(1), EVERY_FRAME)]
+    assert infos[0] == infos[1]
+    assert 50 < infos[0].num_frames < 200
+
+
+# Every frame
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
+def test_every_frame_is_taken_once(suffix: str, tmp_path: Path):
+    if suffix == "avi":
+        times = even(30)
+        path = write(tmp_path / "a.avi", times, codec="mpeg4", time_base=Fraction(1, 25))
+    else:
+        times = [0, 0.1, 0.2, 0.3, 5, 5.1, 5.2, 9]
+        path = write(tmp_path / f"a.{suffix}", times)
+    for clock in ("seconds", "released"):
+        video = decode_video(path, FrameSampling(num_frames=None, fps=None, clock=clock))
+        assert video.timestamps == pytest.approx(times)
+    moment = decode_video(path, FrameSampling(num_frames=None, fps=None, start=times[2] + 0.01, end=times[5]))
+    assert moment.indices == [2, 3, 4, 5]
