@@ -25,6 +25,7 @@ from .writing import (
     picture_frame,
     remux,
     set_edits,
+    without_times,
     write,
 )
 
@@ -274,6 +275,7 @@ def _scratched(file: str, **settings: Any) -> Recipe:
     return make
 
 
+add("scratched_mp4", _scratched("a.mp4", options={"g": "20"}))
 add("scratched_mkv", _scratched("a.mkv", options={"g": "20"}))
 add("scratched_ts", _scratched("a.ts", **_90K))
 add("scratched_avi", _scratched("a.avi", **_AVI))
@@ -583,6 +585,8 @@ def _retimed(change: Callable[[int, int], int], delay: int = 0, **settings: Any)
     return make
 
 
+add("times_doubled_mkv", _retimed(lambda place, time: time - time % 80))
+add("times_doubled_once_mkv", _retimed(lambda place, time: 39 * 40 if place == 40 else time))
 add("times_all_equal_mkv", _retimed(lambda place, time: 0, timed=False))
 _LATER = {"delay": 1000, "times": even(80), "end": 3.2}  # times that go back are none: the rate alone is left
 add("times_one_wrong_mkv", _retimed(lambda place, time: time + 36_000_000_000 * (place == 40), **_LATER))  # type: ignore[arg-type]
@@ -595,3 +599,11 @@ def times_negative_mkv(folder: Path) -> Case:
     muxer = {"avoid_negative_ts": "disabled"}
     path = write(folder / "a.mkv", even(80, start=-1), muxer=muxer, options={"bf": "0"})
     return Case(path, times=even(80), end=3.2)
+
+
+@recipe
+def times_missing_ts(folder: Path) -> Case:
+    """Only every third picture has a time, as broadcasters may do it."""
+    path = write(folder / "a.ts", even(75), options={"bf": "0"}, **_90K)
+    path.write_bytes(without_times(path.read_bytes(), keep=3))
+    return Case(path, times=even(75), end=3)
