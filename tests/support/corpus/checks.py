@@ -156,6 +156,10 @@ def _every_frame(pictures: list[np.ndarray], times: list[float], expected: _Expe
         shown = [(picture, time) for place, (picture, time) in enumerate(zip(pictures, times, strict=True))
                  if not place or time != times[place - 1]]  # fmt: skip
         pictures, times = [picture for picture, _ in shown], [time for _, time in shown]
+        if not true.timed:
+            if not all(expected.is_frame(picture, range(len(true.times))) for picture in pictures):
+                yield "every frame: a picture that decoding from the start does not give"
+            return
     if len(pictures) != len(true.times):
         yield f"every frame: {len(pictures)} frames, expected {len(true.times)}"
         return

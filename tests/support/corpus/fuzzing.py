@@ -249,7 +249,7 @@ def _changed(dice: random.Random, drawn: Drawn) -> Drawn:
     if what == "edits" and ending in ("mp4", "mov") and not fragmented and not faststart and is_even:
         length = max(drawn.times[-1] - drawn.times[0], 0.1)
         begin = round(dice.uniform(0, 0.6) * length, 3)
-        lasts = round(dice.uniform(0.2, 1.0) * (length - begin) + 0.05, 3)
+        lasts = round(dice.uniform(0.2, 1.0) * (length - begin), 3)
         edits = [(lasts, begin)]
         if dice.random() < 0.3:
             edits.insert(0, (dice.choice((0.5, 2.0)), -1))

@@ -57,7 +57,8 @@ class Truth:
 
     Args:
         times: Seconds from the file's start at which each frame comes on screen, in the order of presentation.
-        timed: Whether that is so. Not where the file gives no times, or gives them in another order.
+        timed: Whether that is so. Not where the file gives no times, or gives them in another order. A decoder gives a
+            damaged frame late, and whether its time or its place is right can't be told from outside.
         end: When the last one leaves it.
         pictures: Each frame `(height, width, 3)` uint8 RGB as shown, but with the pixels as they are stored.
         aspect: Of a pixel as shown.
@@ -109,9 +110,6 @@ def truth(case: Case) -> Truth:
     else:
         times = [Fraction(place, 25) if time is None else time for place, time in enumerate(found)]
         timed = case.timed and None not in found
-    if case.damaged is not False:  # a decoder may give a damaged frame late
-        order = sorted(range(len(times)), key=lambda place: times[place])
-        times, pictures = [times[place] for place in order], [pictures[place] for place in order]
     timed = timed and all(early <= late for early, late in itertools.pairwise(times))
     end, tolerance = _end(times, lasts if case.end is None else _exact(case.end) - times[-1])
     turned = [np.rot90(picture, case.rotation // 90) for picture in pictures]
