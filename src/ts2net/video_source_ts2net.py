@@ -34,6 +34,8 @@ class SharedFile:
 
     def read_at(self, position: int, size: int) -> bytes:
         """At most `size` bytes from a position; safe to call from several threads."""
+        if position >= self.size:  # a damaged file may point further than a file system can seek
+            return b""
         with self._lock:
             self._file.seek(position)
             return self._file.read(size)
