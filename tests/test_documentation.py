@@ -23,6 +23,8 @@ from ts2net import TS2NetModel, TS2NetProcessor
 from ts2net.data.prepare import prepare
 from ts2net.hub import push_to_hub
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PAGES = {
     page.name: page.read_text(encoding="utf-8") for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -12,6 +12,8 @@ from transformers import AutoModel, CLIPModel
 from support.tiny_models import random_inputs, spread_weights, tiny_clip_config, tiny_config, tiny_model
 from ts2net import TS2NetModel
 
+pytestmark = pytest.mark.slow
+
 
 @torch.no_grad()
 def logits(model, inputs):

@@ -36,6 +36,8 @@ from ts2net.cli.serve import _names
 from ts2net.search import VideoIndex, WindowSettings, index_videos
 from ts2net.search.store import Store
 
+pytestmark = pytest.mark.browser
+
 HOSTILE = "<img src=x onerror=document.title='hacked'>${document.title='hacked'}{{x}}.mp4"
 LIMITS = UploadLimits(megabytes=2, seconds=30)
 expect.set_options(timeout=60_000)  # the first upload waits for a process that has imported PyTorch

@@ -31,6 +31,8 @@ from ts2net.benchmarks.motion_shapes import (
 from ts2net.benchmarks.motion_shapes.drawing import DOT_PIXELS
 from ts2net.benchmarks.motion_shapes.scenes import BACKGROUNDS, COLOURS, DOT_COLOURS, MOTIONS, SHAPES
 
+pytestmark = pytest.mark.slow
+
 # For each of `MOTIONS` in turn, the last of the test scenes summed up.
 SUMS = [
     *(-40714, -58012, -61591, -66945, -11972, -42955, -24613, -57671, -56919),

@@ -13,6 +13,8 @@ import pytest
 
 from ts2net.benchmarks import BENCHMARKS, AnnotatedBenchmark, Row
 
+pytestmark = pytest.mark.slow
+
 ANNOTATED = {name: known for name, known in BENCHMARKS.items() if isinstance(known, AnnotatedBenchmark)}
 
 

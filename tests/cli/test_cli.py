@@ -33,6 +33,8 @@ from ts2net.errors import one_line
 from ts2net.hub import save_hub_folder
 from ts2net.tables import _shortened, score_matrix
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "small_b32_grid.safetensors"
 TEXTS = ["a red circle moves left", "a red circle moves right", "a blue square moves up"]
 

@@ -19,6 +19,8 @@ from ts2net.hub import save_hub_folder
 from ts2net.hub.loading import load_model
 from ts2net.search import VideoIndex, WindowSettings, index_videos
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["a dog", "a cat on a mat"]
 
 

@@ -18,6 +18,8 @@ from support.video_files import encoded
 from ts2net.cli import main
 from ts2net.search.store import Store
 
+pytestmark = pytest.mark.slow
+
 
 class Result(NamedTuple):
     """What a command left behind."""

@@ -19,6 +19,8 @@ from ts2net.data.columns import standard_features
 from ts2net.data.folder import read_folder
 from ts2net.data.prepare import prepare
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def videos(tmp_path: Path) -> Path:

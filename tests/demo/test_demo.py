@@ -21,6 +21,8 @@ from ts2net.demo.checkpoint import make_clip_checkpoint, start_from_clip
 from ts2net.demo.record import Record
 from ts2net.hub import save_hub_folder
 
+pytestmark = pytest.mark.slow
+
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
 CAPTIONS = [scene.caption for scene in scenes("train", 100)]
 

@@ -14,6 +14,8 @@ from ts2net.evaluation import retrieval, retrieval_metrics
 from ts2net.evaluation.encoding import encode_split
 from ts2net.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 
+pytestmark = pytest.mark.spread
+
 VIDEO_OF_TEXT = [place for place, captions in enumerate(CAPTIONS) for _ in captions]
 ALL = range(NUM_VIDEOS)
 SETTINGS = {"num_frames": 6, "max_words": 12}

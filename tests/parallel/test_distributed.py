@@ -9,6 +9,8 @@ import torch.distributed as dist
 from support.processes import run_in_processes
 from ts2net.parallel import distributed
 
+pytestmark = pytest.mark.spread
+
 
 @pytest.fixture(scope="module", params=(1, 3))
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:

@@ -40,6 +40,8 @@ from ts2net.search.sources import VideoFile, find_videos, locate
 from ts2net.search.store import Store
 from ts2net.search.streaming import DecodedWindow, EndOfVideo, decode_windows
 
+pytestmark = pytest.mark.slow
+
 SHORT = WindowSettings(length=2.0, step=1.0, fps=2.0)
 
 

@@ -19,6 +19,8 @@ from support.video_files import write_video
 from ts2net.cli import main
 from ts2net.search import VideoIndex, WindowSettings, index_videos
 
+pytestmark = pytest.mark.slow
+
 SERVER = Path(sys.prefix) / "object-storage"  # of libraries that the package doesn't need
 
 

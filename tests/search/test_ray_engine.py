@@ -22,6 +22,8 @@ ray_engine = pytest.importorskip("ts2net.search.engines.ray")
 import ray  # noqa: E402  once it has its settings
 from ray.cluster_utils import Cluster  # noqa: E402
 
+pytestmark = pytest.mark.ray
+
 SHORT = WindowSettings(length=2.0, step=1.0, fps=2.0)
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 

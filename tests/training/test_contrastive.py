@@ -11,6 +11,8 @@ from support.processes import run_in_processes
 from support.tiny_models import random_inputs, tiny_model
 from ts2net.training import contrastive_loss_over_processes
 
+pytestmark = pytest.mark.spread
+
 CASES = {
     "tanh": Case(),
     "softmax": Case({"selection_activation": "softmax"}),

@@ -22,6 +22,8 @@ from support.contrastive_steps import (
 from support.processes import run_in_processes
 from ts2net.training import GradientCache
 
+pytestmark = pytest.mark.spread
+
 CASES = {
     "tanh": Case(),
     "softmax": Case({"selection_activation": "softmax"}),

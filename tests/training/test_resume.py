@@ -20,6 +20,8 @@ from ts2net.training.checkpoints import (
     start_saving,
 )
 
+pytestmark = pytest.mark.kill
+
 NUM_STEPS = 12
 
 

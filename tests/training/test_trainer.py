@@ -20,6 +20,8 @@ from ts2net.hub import HUB_FILES
 from ts2net.training.monitoring import NonFiniteError, TooManyBrokenVideosError, selection_entropy
 from ts2net.training.trainer import CardDetails, TS2NetTrainer
 
+pytestmark = pytest.mark.slow
+
 MAX_LOGIT_SCALE = math.log(100)
 
 

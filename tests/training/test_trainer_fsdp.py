@@ -16,6 +16,8 @@ from support.spread_training import FIGURES, as_launched, assert_same_weights, f
 from ts2net import TS2NetModel
 from ts2net.training import TS2NetTrainer
 
+pytestmark = pytest.mark.spread
+
 
 def trainer(folder: Path, **settings: Any) -> TS2NetTrainer:
     args = two_steps(folder, **settings)

@@ -23,6 +23,8 @@ from ts2net.training.__main__ import main
 from ts2net.training.command_line import parse
 from ts2net.training.preparation import prepare_run
 
+pytestmark = pytest.mark.spread
+
 RECIPE = """
 benchmark: folder
 num_frames: 6

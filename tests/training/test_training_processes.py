@@ -17,6 +17,8 @@ from ts2net.data.lanes import DataLoadingError
 from ts2net.training import TooManyBrokenVideosError, TS2NetTrainer
 from ts2net.training.__main__ import _fail
 
+pytestmark = pytest.mark.spread
+
 
 def trainer(folder: Path, broken: set[int], **settings: Any) -> TS2NetTrainer:
     """Of a process of a launcher, on data of which these clips are broken. Clips 4 to 7 and 12 to 15 are of rank 1."""

@@ -7,6 +7,8 @@ import pytest
 from support.corpus.checks import disagreements
 from support.corpus.recipes import RECIPES
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_all_ways_agree_with_plain_decoding(name: str, tmp_path: Path):

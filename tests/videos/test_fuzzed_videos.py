@@ -2,7 +2,11 @@
 
 from itertools import islice
 
+import pytest
+
 from support.fuzz_videos import run
+
+pytestmark = pytest.mark.slow
 
 SECONDS = 20
 FIRST_SEED = 1
