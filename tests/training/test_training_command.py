@@ -214,7 +214,7 @@ def test_a_missing_extra_is_named(package: str):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (
         1,
-        f"error: training needs the library {package}: pip install 'ts2net[train]'\n",
+        f"error: the library {package} is not installed: pip install 'ts2net[train]'\n",
     )
 
 

@@ -22,7 +22,7 @@ from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
 from .collating import check_sizes, video_tensors
 from .rows import VideoRow, as_stream, read_rows
-from .worker_loader import worker_loader
+from .worker_batches import worker_batches
 
 if TYPE_CHECKING:
     import datasets
@@ -120,14 +120,14 @@ class EvaluationVideos:
             ValueError: If the split has no rows.
         """
         self.broken = {}
-        loader = worker_loader(
+        batches = worker_batches(
             _Decoder(self._processor, self._num_frames),
             batch_size=self._batch_size,
             sampler=_OwnRows(self),
             num_workers=self._num_workers,
             collate_fn=_collate,
         )
-        for batch, broken in loader:
+        for batch, broken in batches:
             self.broken |= broken
             if batch is not None:
                 yield batch

@@ -32,7 +32,7 @@ from .lanes import (
     stable_hash,
 )
 from .rows import VideoRow, as_stream
-from .worker_loader import worker_loader
+from .worker_batches import worker_batches
 
 if TYPE_CHECKING:
     import datasets
@@ -149,12 +149,11 @@ class TrainingBatches:
         Raises:
             DataLoadingError: If the data can't be read, or no video of a whole part of it can be used.
         """
-        loader = worker_loader(
+        parts = worker_batches(
             _Parts(self._reading, self._lanes, self._positions, count),
             batch_size=None,
             num_workers=self._num_workers,
         )
-        parts = iter(loader)
         try:
             for _ in range(count):
                 # The loader takes from its workers in turn, and each gives one part a batch.
