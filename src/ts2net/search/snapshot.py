@@ -56,11 +56,6 @@ class Snapshot:
         videos = self._videos(f"{_FIRST_WINDOWS} AND key = '{video_key(video_id)}'")
         return next((video for video in videos if video.video_id == video_id), None)
 
-    def windows_of_videos(self) -> dict[str, int]:
-        """How many windows each video has."""
-        counts = self._rows("true", ["video"]).group_by("video").aggregate([([], "count_all")])
-        return dict(zip(map(id_from_text, counts["video"].to_pylist()), counts["count_all"].to_pylist(), strict=True))
-
     def window(self, window: str) -> IndexedMoment | None:
         """A window by its name, if there is one."""
         key, _, number = window.partition("-")
