@@ -361,7 +361,7 @@ def test_a_video_that_is_found_keeps_its_file(folder, tmp_path, monkeypatch):
 
     write_video(tmp_path / "late.mp4", frames=12, fps=4)
     write_video(tmp_path / "early.mp4", frames=13, fps=4)
-    for name, step in (("late", "compact"), ("early", "signatures")):
+    for name, step in (("late", "compact"), ("early", "broken")):
         with monkeypatch.context() as patched:
             patched.setattr(Store, step, fail)
             with pytest.raises(ValueError, match=r"^index/windows\.lance: No space left on device$"):

@@ -202,7 +202,7 @@ def test_a_moment_of_an_index_is_explained_from_the_frames_that_were_indexed(
     index_videos(video, model, tmp_path / "index", settings=WindowSettings(2, 1, 2), workers=0, device="cpu")
     network, processor = load_model(model, device="cpu")
     opened = VideoIndex.open(tmp_path / "index", model=network, processor=processor)
-    hit = opened.search(TEXTS[0], 1)[0]
+    hit = opened.search(TEXTS[0], k=1)[0]
     video_id, explanation = explain_window(opened, hit.window, TEXTS, network, processor)
     assert video_id == hit.video_id
     assert explanation.scores[0] == pytest.approx(hit.score, rel=1e-2)  # the index keeps half the digits
