@@ -39,6 +39,8 @@ def test_positions_grow_with_the_frames():
         ({"temporal_num_layers": -1}, "temporal_num_layers"),
         ({"temporal_num_heads": 3}, r"projection_dim \(32\), got 3"),
         ({"temporal_num_positions": 10}, "6 frames of 4 tokens need 24"),
+        ({"temporal_position_scale": 0}, "temporal_position_scale must be a positive number, got 0"),
+        ({"temporal_position_scale": float("inf")}, "temporal_position_scale"),
         ({"num_frames": 0}, "num_frames"),
         ({"matching_temperature": -1}, "matching_temperature"),
         ({"matching_temperature": float("nan")}, "matching_temperature"),

@@ -258,6 +258,21 @@ def test_positions_are_copied_where_there_are_enough():
     assert torch.equal(own, clip.text_model.embeddings.position_embedding.weight)
 
 
+def test_positions_are_scaled_at_the_start_alone(tmp_path):
+    """The weights hold the product, so loading them does not multiply once more; everything else starts the same."""
+    clip, name = tiny_clip(), "temporal_encoder.position_embedding.weight"
+    starts = []
+    for scale in (1.0, 4.0):
+        torch.manual_seed(0)
+        starts.append(TS2NetModel.from_clip_model(clip, num_frames=6, temporal_position_scale=scale))
+    starts[1].save_pretrained(tmp_path)
+    loaded = TS2NetModel.from_pretrained(tmp_path)
+    assert loaded.config.temporal_position_scale == 4.0
+    plain, scaled = starts[0].state_dict(), loaded.state_dict()
+    assert torch.equal(scaled.pop(name), 4 * plain.pop(name))
+    assert all(torch.equal(value, plain[key]) for key, value in scaled.items())
+
+
 def test_dtype_of_the_checkpoint_is_kept_unless_another_is_asked_for(tmp_path):
     tiny_clip().to(torch.bfloat16).save_pretrained(tmp_path)
     assert TS2NetModel.from_clip(tmp_path).dtype == torch.bfloat16

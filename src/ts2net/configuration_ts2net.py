@@ -124,6 +124,10 @@ class TS2NetConfig(PreTrainedConfig):
         temporal_intermediate_size (`int`, *optional*): Width of its MLPs; `None` means `4 * projection_dim`.
         temporal_num_positions (`int`, *optional*):
             Its positions; `None` means as many as the text transformer has, or `num_frames * (K + 1)` if that is more.
+        temporal_position_scale (`float`, defaults to 1.0):
+            What CLIP's text positions were multiplied by when the temporal encoder was started from them. They are
+            shorter than the tokens that they are added to; above 1 the order of frames is learned sooner. It acts at
+            the start alone: a trained model's positions are what its weights say. 1 is the paper's.
         temporal_hidden_act (`str`, defaults to `"quick_gelu"`): Its activation.
         temporal_layer_norm_eps (`float`, defaults to 1e-12): Epsilon of its LayerNorms.
         matching_kind (`str`, defaults to `"weighted"`):
@@ -162,6 +166,7 @@ class TS2NetConfig(PreTrainedConfig):
     temporal_num_heads: int | None = None
     temporal_intermediate_size: int | None = None
     temporal_num_positions: int | None = None
+    temporal_position_scale: float | int = 1.0
     temporal_hidden_act: str = "quick_gelu"
     temporal_layer_norm_eps: float | int = 1e-12
 
@@ -306,6 +311,8 @@ class TS2NetConfig(PreTrainedConfig):
             raise ValueError(f"temporal_num_heads must divide projection_dim ({self.projection_dim}), got {heads}")
         if (self.temporal_intermediate_size or 0) < 1:
             raise ValueError(f"temporal_intermediate_size must be positive, got {self.temporal_intermediate_size}")
+        if not 0 < self.temporal_position_scale < math.inf:
+            raise ValueError(f"temporal_position_scale must be a positive number, got {self.temporal_position_scale}")
         if self.num_frames < 1:
             raise ValueError(f"num_frames must be at least 1, got {self.num_frames}")
         positions, needed = self.temporal_num_positions or 0, self.num_frames * self.tokens_per_frame

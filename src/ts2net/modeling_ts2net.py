@@ -512,8 +512,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
         """Start from a CLIP of a repository or folder.
 
         CLIP's tensors are taken over bit for bit under their own names. The temporal encoder starts as the first
-        layers of CLIP's text transformer, its positions as the text's (interpolated where more are needed). The
-        scorer of the token selection is initialised.
+        layers of CLIP's text transformer, its positions as the text's (interpolated where more are needed), times
+        `temporal_position_scale`. The scorer of the token selection is initialised.
 
         Args:
             pretrained_model_name_or_path: A repository or folder of any transformers CLIP.
@@ -877,7 +877,7 @@ def _temporal_from_text(text_model: CLIPTextModel, config: TS2NetConfig) -> dict
         as_signal = positions.t()[None].float()  # (1, D, 77)
         stretched = nn.functional.interpolate(as_signal, size=needed, mode="linear", align_corners=True)
         positions = stretched[0].t().to(positions.dtype)
-    state = {"temporal_encoder.position_embedding.weight": positions[:needed]}
+    state = {"temporal_encoder.position_embedding.weight": positions[:needed] * config.temporal_position_scale}
     for index, layer in enumerate(text_model.encoder.layers[: config.temporal_num_layers]):
         state |= {f"temporal_encoder.layers.{index}.{name}": value for name, value in layer.state_dict().items()}
     return state
