@@ -16,9 +16,10 @@ from transformers.models.clip.modeling_clip import CLIPAttention
 from support.tiny_models import random_inputs, tiny_model
 from ts2net import TS2NetModel
 from ts2net.training import ContrastiveLoss, GradientCache, contrastive_loss_over_processes
+from ts2net.training.contrastive import loss_inputs
 
 BATCH = 8
-FIGURES = ("global_loss", "text_to_video_accuracy", "video_to_text_accuracy")
+FIGURES = ("global_loss", "text_to_video_accuracy", "video_to_text_accuracy", "selection_loss")
 Step = dict[str, Any]  # the figures, and "gradients": name of the parameter -> gradient
 
 
@@ -30,6 +31,7 @@ class Case:
     same_videos: bool = False
     own_noise: bool = False
     checkpointing: bool = False
+    selection_weight: float = 0.0
     dtype: torch.dtype = torch.float64
 
     def model(self) -> TS2NetModel:
@@ -59,25 +61,53 @@ class Case:
 def reference_step(case: Case, num_processes: int = 1, chunk_size: int = BATCH) -> Step:
     """The whole batch, one process, one backward pass; own noise is drawn as the chunks of the processes draw it."""
     model, batch, keys = case.model(), case.batch(), case.video_keys()
-    if not case.own_noise and keys is None:
+    selection_loss = torch.tensor(0.0)
+    if not case.own_noise and keys is None and not case.selection_weight:
         outputs = model(**batch, return_loss=True)
         logits, loss = outputs.logits_per_text, outputs.loss
     else:
-        texts, videos = [], []
+        texts, videos, selected = [], [], []
         for rank in range(num_processes):
             torch.manual_seed(rank)
             for chunk in chunks_of(part_of(batch, rank, num_processes), chunk_size):
                 outputs = model(**chunk)
                 texts.append(outputs.text_embeds)
                 videos.append(outputs.video_embeds)
+                selected.append(outputs.video_model_output.selected_tokens[:, :, 1:])
         logits = model.similarity(torch.cat(texts), torch.cat(videos), batch["padding_mask_videos"])
         pairs = torch.arange(BATCH)
         keys = pairs if keys is None else keys
-        logits = logits.masked_fill((keys[:, None] == keys) & ~torch.eye(BATCH, dtype=torch.bool), -torch.inf)
-        loss = (nn.functional.cross_entropy(logits, pairs) + nn.functional.cross_entropy(logits.t(), pairs)) / 2
+        same = (keys[:, None] == keys) & ~torch.eye(BATCH, dtype=torch.bool)
+        logits = logits.masked_fill(same, -torch.inf)
+        loss = symmetric_cross_entropy(logits)
+        if case.selection_weight:
+            of_tokens = logits_of_selected(torch.cat(texts), torch.cat(selected), batch["padding_mask_videos"])
+            selection_loss = symmetric_cross_entropy(of_tokens.masked_fill(same, -torch.inf))
+            loss = loss + case.selection_weight * selection_loss
     loss.backward()
     hits = [(scores.argmax(dim=1) == torch.arange(BATCH)).double().mean() for scores in (logits, logits.t())]
-    return {**dict(zip(FIGURES, (loss.detach(), *hits), strict=True)), "gradients": gradients(model)}
+    figures = (loss.detach(), *hits, selection_loss.detach())
+    return {**dict(zip(FIGURES, figures, strict=True)), "gradients": gradients(model)}
+
+
+def symmetric_cross_entropy(logits: torch.Tensor) -> torch.Tensor:
+    pairs = torch.arange(len(logits))
+    return (nn.functional.cross_entropy(logits, pairs) + nn.functional.cross_entropy(logits.t(), pairs)) / 2
+
+
+def logits_of_selected(texts: torch.Tensor, selected: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:
+    """The selection loss's logits, one text and one video at a time."""
+    return torch.stack(
+        [
+            torch.stack(
+                [
+                    (12 * nn.functional.cosine_similarity(text, tokens[mask], dim=-1)).flatten().logsumexp(0)
+                    for tokens, mask in zip(selected, frame_mask, strict=True)
+                ]
+            )
+            for text in texts
+        ]
+    )
 
 
 def step_in_process(case: Case, chunk_size: int | None = None) -> Step:
@@ -89,21 +119,35 @@ def step_in_process(case: Case, chunk_size: int | None = None) -> Step:
     inputs = part_of(case.batch(), rank, num_processes)
     keys = case.video_keys()
     result = take_step(
-        wrapped, inputs, None if keys is None else part_of({"": keys}, rank, num_processes)[""], chunk_size
+        wrapped,
+        inputs,
+        None if keys is None else part_of({"": keys}, rank, num_processes)[""],
+        chunk_size,
+        case.selection_weight,
     )
-    return {**{name: getattr(result, name) for name in FIGURES}, "gradients": gradients(model)}
+    figures = {name: getattr(result, name) for name in FIGURES}
+    if not case.selection_weight:
+        assert figures["selection_loss"] is None
+        figures["selection_loss"] = torch.tensor(0.0)
+    return {**figures, "gradients": gradients(model)}
 
 
 def take_step(
-    model: nn.Module, inputs: dict[str, torch.Tensor], keys: torch.Tensor | None = None, chunk_size: int | None = None
+    model: nn.Module,
+    inputs: dict[str, torch.Tensor],
+    keys: torch.Tensor | None = None,
+    chunk_size: int | None = None,
+    selection_weight: float = 0.0,
 ) -> ContrastiveLoss:
     """A step of a model in any wrapping."""
     if chunk_size is not None:
-        return GradientCache(model, chunk_size).step(inputs, keys)
-    outputs = model(**inputs)
-    mask = inputs["padding_mask_videos"]
+        return GradientCache(model, chunk_size).step(inputs, keys, selection_weight)
     result = contrastive_loss_over_processes(
-        model, outputs.text_embeds, outputs.video_embeds, outputs.logit_scale, mask, keys
+        model,
+        **loss_inputs(model(**inputs), selection_weight),
+        padding_mask_videos=inputs["padding_mask_videos"],
+        video_keys=keys,
+        selection_weight=selection_weight,
     )
     result.loss.backward()
     return result

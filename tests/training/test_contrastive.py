@@ -18,6 +18,8 @@ CASES = {
     "softmax": Case({"selection_activation": "softmax"}),
     "released padding, mean matching": Case({"padding_mode": "released", "matching_kind": "mean"}),
     "same videos": Case(same_videos=True),
+    "selection loss": Case(selection_weight=0.7),
+    "selection loss, same videos": Case(selection_weight=0.7, same_videos=True),
     "float32": Case(dtype=torch.float32),
     "float32, same videos": Case(same_videos=True, dtype=torch.float32),
 }
@@ -77,6 +79,15 @@ def test_same_videos_are_no_negatives() -> None:
     torch.testing.assert_close(together.loss, -(third + sum(pairs)) / 6)
 
 
+def test_without_a_weight_the_selection_loss_changes_no_bit() -> None:
+    model, texts, videos = tiny_model(), torch.randn(4, 32), torch.randn(4, 6, 32)
+    arguments = (model, texts, videos, torch.tensor(5.0))
+    plain = contrastive_loss_over_processes(*arguments)
+    off = contrastive_loss_over_processes(*arguments, selected_tokens=torch.randn(4, 6, 3, 32), selection_weight=0.0)
+    assert torch.equal(off.loss, plain.loss)
+    assert off.selection_loss is plain.selection_loss is None
+
+
 def test_a_tie_is_a_miss() -> None:
     """A model that tells nothing apart has accuracy 0, not that of a lucky guess."""
     result = contrastive_loss_over_processes(tiny_model(), torch.ones(4, 32), torch.ones(4, 6, 32), torch.tensor(5.0))
@@ -100,6 +111,11 @@ def test_the_model_gives_the_scale_of_its_logits() -> None:
         ({"padding_mask_videos": torch.ones(2, 5)}, r"padding_mask_videos must have shape \(2, 6\), got \(2, 5\)"),
         ({"video_keys": torch.ones(3, dtype=torch.int64)}, r"video_keys must have shape \(2,\), got \(3,\)"),
         ({"video_keys": torch.ones(2)}, "video_keys must be int64, got torch.float32"),
+        ({"selection_weight": 0.5}, "selection_weight=0.5 needs selected_tokens"),
+        (
+            {"selected_tokens": torch.randn(2, 6, 0, 32), "selection_weight": 0.5},
+            r"selected_tokens must have shape \(2, 6, K, 32\) with K of at least 1, got \(2, 6, 0, 32\)",
+        ),
     ],
 )
 def test_shapes_that_do_not_fit_are_named(overrides: dict[str, torch.Tensor], message: str) -> None:

@@ -33,10 +33,13 @@ CASES = {
     "own noise": Case(own_noise=True),
     "own noise, same videos": Case(own_noise=True, same_videos=True),
     "checkpointing, own noise": Case(own_noise=True, checkpointing=True),
+    "selection loss": Case(selection_weight=0.7),
+    "selection loss, same videos, own noise": Case(selection_weight=0.7, same_videos=True, own_noise=True),
     "float32": Case(dtype=torch.float32),
     "float32, softmax, same videos": Case({"selection_activation": "softmax"}, same_videos=True, dtype=torch.float32),
     "float32, own noise": Case(own_noise=True, dtype=torch.float32),
 }
+SHARDED = Case(selection_weight=0.7)
 # Of 8 clips, or of 4 each: with chunks of 3 the last one is smaller, with 8 there is only one.
 STEPS = [(name, 3) for name in CASES] + [
     (name, size) for name in ("tanh", "own noise", "float32") for size in (1, BATCH)
@@ -90,12 +93,12 @@ def accumulated_gradients(chunk_size: int | None) -> dict[str, torch.Tensor]:
 
 def sharded_gradients(chunk_size: int | None) -> dict[str, torch.Tensor]:
     """Of a model whose parameters are spread over the processes."""
-    model = Case().model()
+    model = SHARDED.model()
     model.logit_scale = torch.nn.Parameter(model.logit_scale.detach()[None])  # a scalar can't be spread
     for layer in model.vision_model.encoder.layers:
         fully_shard(layer)
     fully_shard(model)
-    take_step(model, own_inputs(), chunk_size=chunk_size)
+    take_step(model, own_inputs(), chunk_size=chunk_size, selection_weight=SHARDED.selection_weight)
     whole = {name: gradient.full_tensor() for name, gradient in gradients(model).items()}
     return whole | {"logit_scale": whole["logit_scale"][0]}
 
@@ -127,7 +130,7 @@ def test_batches_accumulate(results: list[dict[str, Any]]) -> None:
 
 
 def test_sharded_parameters_get_the_same_gradients(results: list[dict[str, Any]]) -> None:
-    expected = reference_step(Case())["gradients"]
+    expected = reference_step(SHARDED)["gradients"]
     for result in results:
         for found in result["sharded"]:
             assert_same_gradients(found, expected, 1e-11)

@@ -127,8 +127,9 @@ def test_one_tower_can_be_frozen_by_itself(tmp_path: Path):
 )
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")
 def test_what_saves_memory_does_not_change_the_run(settings: dict[str, Any], tmp_path: Path):
-    """With selection noise and all."""
-    plain, saving = trainer_for(tmp_path, max_steps=5), trainer_for(tmp_path, max_steps=5, **settings)
+    """With selection noise and all, and a loss on the selected tokens that fades before the end."""
+    fading = {"max_steps": 5, "selection_loss_weight": 1.0, "selection_loss_steps": 3}
+    plain, saving = trainer_for(tmp_path, **fading), trainer_for(tmp_path, **fading, **settings)
     plain.train(), saving.train()
     assert step_losses(saving) == pytest.approx(step_losses(plain), rel=1e-5)
     for name, value in plain.model.state_dict().items():
@@ -136,6 +137,11 @@ def test_what_saves_memory_does_not_change_the_run(settings: dict[str, Any], tmp
     figures = [trainer.state.log_history[-2] for trainer in (plain, saving)]
     for name in ("batch_accuracy", "selection_entropy", "logit_scale"):
         assert figures[0][name] == pytest.approx(figures[1][name], rel=1e-4)
+    for trainer in (plain, saving):
+        losses = [entry.get("selection_loss") for entry in trainer.state.log_history if "loss" in entry]
+        assert all(loss > 0 for loss in losses[:3])
+        assert losses[3:] == [None, None]
+    assert "selection loss: weight 1, falling to 0 over the first 3 steps" in plain.model_card().text
 
 
 class Modes(torch.optim.SGD):
@@ -186,6 +192,7 @@ def test_every_step_says_how_it_goes(tmp_path: Path):
     entries = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert len(entries) == 6
     for entry in entries:
+        assert "selection_loss" not in entry
         assert 0 <= entry["batch_accuracy"] <= 1
         assert entry["logit_scale"] == pytest.approx(2.6592, abs=0.1)
         assert math.log(3) / math.log(16) <= entry["selection_entropy"] <= 1
@@ -321,6 +328,13 @@ def test_a_data_set_knows_its_own_length(tmp_path: Path):
 def test_too_little_data_for_a_batch_is_said(tmp_path: Path):
     with pytest.raises(ValueError, match="has 4 captions, fewer than global_batch_size=8"):
         trainer_for(tmp_path, samples_per_epoch=4).train()
+
+
+def test_a_loss_on_selected_tokens_needs_some(tmp_path: Path):
+    with pytest.raises(
+        ValueError, match="selection_loss_weight=1.0 needs selected tokens, .* selection_kind is 'none'"
+    ):
+        trainer_for(tmp_path, tiny_model(selection_kind="none"), selection_loss_weight=1.0)
 
 
 def test_more_frames_than_the_model_has_are_refused(tmp_path: Path):

@@ -33,6 +33,7 @@ def test_the_defaults_are_the_papers_recipe(tmp_path: Path):
         "lr_scheduler_type": "cosine",
         "max_grad_norm": 1.0,
         "freeze_layers": 0,
+        "selection_loss_weight": 0,
     }
     assert {name: getattr(args, name) for name in recipe} == recipe
     assert args.per_device_train_batch_size == 128
@@ -67,6 +68,9 @@ def test_the_batch_is_shared_by_the_processes(tmp_path: Path, monkeypatch: pytes
         ({"global_batch_size": 1}, "global_batch_size must be at least 2, got 1"),
         ({"gradient_cache_chunk_size": 0}, "gradient_cache_chunk_size must be at least 1, got 0"),
         ({"max_broken_share": 5}, "max_broken_share must lie between 0 and 1, got 5"),
+        ({"selection_loss_weight": -0.5}, "selection_loss_weight must be a number from 0, got -0.5"),
+        ({"selection_loss_steps": 0}, "selection_loss_steps must be a whole number of steps, or below 1 .* got 0"),
+        ({"selection_loss_steps": 1.5}, "selection_loss_steps must be a whole number of steps, .* got 1.5"),
         ({"clip_learning_rate": -1.0}, "clip_learning_rate must be 0 or more, got -1.0"),
     ],
 )

@@ -5,6 +5,7 @@ text of a batch with every video of it, so the global batch is part of what is t
 not.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +57,11 @@ class TS2NetTrainingArguments(TrainingArguments):
             stream needs `max_steps`.
         same_video_negatives: Captions of one video in a batch are each other's negatives, as in the released code.
             Without it such pairs are left out of the denominators of the loss.
+        selection_loss_weight: Weight, in the first step, of a loss on the selected tokens themselves, for a model
+            whose selection does not learn by itself; see `ts2net.training.selection_loss`. The paper has none. It is
+            logged as `selection_loss`, not weighted; `loss` contains it.
+        selection_loss_steps: That weight falls linearly to 0 over so many steps, or, below 1, over that share of the
+            run.
         max_broken_share: Training stops when more than this share of the videos read so far could not be decoded,
             but not before 20 broken ones.
         metric_for_best_model: The figure of an evaluation that decides which checkpoint is the best: as evaluations
@@ -129,6 +135,12 @@ class TS2NetTrainingArguments(TrainingArguments):
     same_video_negatives: bool = field(
         default=False, metadata={"help": "Captions of one video are each other's negatives, as in the released code."}
     )
+    selection_loss_weight: float = field(
+        default=0.0, metadata={"help": "Weight, at first, of a loss on the selected tokens; the paper has none."}
+    )
+    selection_loss_steps: float = field(
+        default=0.2, metadata={"help": "Steps over which that weight falls to 0; below 1, their share of the run."}
+    )
     max_broken_share: float = field(
         default=0.05, metadata={"help": "Stop when more than this share of the videos could not be decoded."}
     )
@@ -199,8 +211,13 @@ class TS2NetTrainingArguments(TrainingArguments):
         """Take over what was not given from a model.
 
         Raises:
-            ValueError: If the model has room for fewer frames.
+            ValueError: If the model has room for fewer frames, or selects no tokens that the selection loss needs.
         """
+        if self.selection_loss_weight and config.selection_kind == "none":
+            raise ValueError(
+                f"selection_loss_weight={self.selection_loss_weight} needs selected tokens, but the model's "
+                f"selection_kind is 'none'"
+            )
         if self.num_frames is None:
             self.num_frames = config.num_frames
         if self.max_words is None:
@@ -237,6 +254,13 @@ class TS2NetTrainingArguments(TrainingArguments):
             raise ValueError(f"clock must be 'seconds' or 'released', got {self.clock!r}")
         if self.clip_learning_rate < 0:
             raise ValueError(f"clip_learning_rate must be 0 or more, got {self.clip_learning_rate}")
+        if not 0 <= self.selection_loss_weight < math.inf:
+            raise ValueError(f"selection_loss_weight must be a number from 0, got {self.selection_loss_weight}")
+        steps = self.selection_loss_steps
+        if not 0 < steps < math.inf or (steps > 1 and steps != int(steps)):
+            raise ValueError(
+                f"selection_loss_steps must be a whole number of steps, or below 1 a share of the run, got {steps}"
+            )
         if self.gradient_accumulation_steps != 1:
             raise ValueError(
                 f"gradient_accumulation_steps={self.gradient_accumulation_steps} would train on small batches, whose "

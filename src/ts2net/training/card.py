@@ -131,6 +131,7 @@ def _recipe(
         "batch": f"{args.global_batch_size} pairs over {args.world_size} process(es), each a negative of all others",
         "frames and words": f"{args.num_frames} and {args.max_words}" if args.num_frames else None,
         "learning rates": f"{args.learning_rate:g} for what CLIP does not have, {args.clip_learning_rate:g} for CLIP",
+        "selection loss": _selection_loss(args),
         "schedule": f"{SchedulerType(args.lr_scheduler_type).value}, after a linear warm-up{share}",
         "optimiser": f"{args.optim.value}, betas {args.adam_beta1:g} and {args.adam_beta2:g}, epsilon "
         f"{args.adam_epsilon:g}, weight decay {args.weight_decay:g}, gradient norm at most {args.max_grad_norm:g}",
@@ -145,6 +146,13 @@ def _recipe(
 
 def _change(change: Mapping[str, Any]) -> str:
     return f"{change['name']} from {change['old']} to {change['new']} after step {change['step']}"
+
+
+def _selection_loss(args: TS2NetTrainingArguments) -> str | None:
+    steps = args.selection_loss_steps
+    span = f"the first {steps:.0%} of the steps" if steps < 1 else f"the first {steps:.0f} steps"
+    weight = args.selection_loss_weight
+    return f"weight {weight:g}, falling to 0 over {span}" if weight else None
 
 
 def _frozen(args: TS2NetTrainingArguments) -> str | None:

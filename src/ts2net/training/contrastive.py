@@ -9,13 +9,17 @@ Notable here:
 - Captions of one video are not each other's negatives, wherever they are.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 from transformers.modeling_utils import unwrap_model
 
 from ..parallel import distributed
+from .selection_loss import selection_logits
 
 
 @dataclass
@@ -23,17 +27,21 @@ class ContrastiveLoss:
     """What a batch costs, and how well its pairs are told apart.
 
     Args:
-        loss: This process's part, to be differentiated: the mean over its texts and its videos. Scalar.
+        loss: This process's part, to be differentiated: the mean over its texts and its videos, and its part of the
+            selection loss times its weight. Scalar.
         global_loss: The loss of the whole batch, the same on all processes, without gradient. Scalar.
         text_to_video_accuracy: Share of texts, over all processes, that are nearer to their own video than to any
             other. A tie counts as a miss. Scalar.
         video_to_text_accuracy: The same for videos.
+        selection_loss: The selection loss of the whole batch, not weighted, without gradient. Scalar; `None` without
+            one.
     """
 
     loss: torch.Tensor
     global_loss: torch.Tensor
     text_to_video_accuracy: torch.Tensor
     video_to_text_accuracy: torch.Tensor
+    selection_loss: torch.Tensor | None = None
 
 
 def contrastive_loss_over_processes(
@@ -43,6 +51,8 @@ def contrastive_loss_over_processes(
     logit_scale: torch.Tensor,
     padding_mask_videos: torch.Tensor | None = None,
     video_keys: torch.Tensor | None = None,
+    selected_tokens: torch.Tensor | None = None,
+    selection_weight: float = 0.0,
 ) -> ContrastiveLoss:
     """Symmetric cross-entropy over the pairs of all processes (paper, equation 9), of which this one has `n`.
 
@@ -54,6 +64,9 @@ def contrastive_loss_over_processes(
         padding_mask_videos: True (or 1) for real frames, of shape `(n, T)`. `None`: all are real.
         video_keys: int64 of shape `(n,)`, equal for equal videos. Pairs of one video, other than a text and its own
             clip, are left out of the denominators. `None`: all videos differ.
+        selected_tokens: The selected tokens of each frame, without [CLS], of shape `(n, T, K, D)`. Needed for the
+            selection loss, which is the same cross-entropy over [`selection_logits`].
+        selection_weight: What the selection loss is multiplied by. 0: it is not computed.
 
     Returns:
         See [`ContrastiveLoss`].
@@ -61,7 +74,11 @@ def contrastive_loss_over_processes(
     Raises:
         ValueError: If shapes do not fit each other, or differ between processes.
     """
-    _check_shapes(text_embeds, video_embeds, padding_mask_videos, video_keys)
+    if not selection_weight:
+        selected_tokens = None
+    elif selected_tokens is None:
+        raise ValueError(f"selection_weight={selection_weight} needs selected_tokens")
+    _check_shapes(text_embeds, video_embeds, padding_mask_videos, video_keys, selected_tokens)
     similarity = unwrap_model(model).similarity
     num_pairs, device = len(text_embeds), video_embeds.device
     first = distributed.rank() * num_pairs
@@ -72,34 +89,72 @@ def contrastive_loss_over_processes(
         video_keys = torch.arange(own.start, own.stop)
 
     # One collective for embeddings and one for the rest: fewer waits, and one order in which they can run.
+    parts = [text_embeds[:, None], video_embeds]  # (n, 1, D), (n, T, D)
+    if selected_tokens is not None:
+        parts.append(selected_tokens.flatten(1, 2))  # (n, T * K, D)
     dtype = torch.promote_types(text_embeds.dtype, torch.float32)  # gradients are summed over processes
-    embeds = torch.cat([text_embeds[:, None].to(dtype), video_embeds.to(dtype)], dim=1)
+    embeds = distributed.gather_with_gradient(torch.cat([part.to(dtype) for part in parts], dim=1))
     labels = torch.cat([video_keys[:, None].to(device), padding_mask_videos.to(device, torch.int64)], dim=1)
-    embeds, labels = (
-        distributed.gather_with_gradient(embeds),
-        distributed.gather(labels),
-    )  # (P * n, 1 + T, D), (P * n, 1 + T)
-    texts, videos = embeds[:, 0], embeds[:, 1:]
+    labels = distributed.gather(labels)  # (P * n, 1 + T)
+    texts, videos, *selected = embeds.split([part.shape[1] for part in parts], dim=1)
     keys, frame_mask = labels[:, 0], labels[:, 1:].bool()
-
-    rows = similarity(texts[own], videos, frame_mask, logit_scale)  # (n, P * n)
-    columns = similarity(texts, videos[own], frame_mask[own], logit_scale).t() if len(texts) > num_pairs else rows.t()
-
     pairs = torch.arange(own.start, own.stop, device=device)
     same_video = (keys[own, None] == keys).scatter(1, pairs[:, None], False)  # (n, P * n)
-    text_loss, text_accuracy = _loss_and_accuracy(rows.masked_fill(same_video, -torch.inf), pairs)
-    video_loss, video_accuracy = _loss_and_accuracy(columns.masked_fill(same_video, -torch.inf), pairs)
-    loss = (text_loss + video_loss) / 2
-    figures = torch.stack([loss.detach(), text_accuracy, video_accuracy])
+    batch = _Batch(texts[:, 0], frame_mask, own, same_video)
+
+    loss, *accuracies = batch.loss_and_accuracies(partial(similarity, logit_scale=logit_scale), videos)
+    if selected_tokens is None:
+        figures = torch.stack([loss.detach(), *accuracies])
+        return ContrastiveLoss(loss, *distributed.mean_over_processes(figures).unbind())
+    selected_tokens = selected[0].unflatten(1, selected_tokens.shape[1:3])  # (P * n, T, K, D)
+    selection_loss, *_ = batch.loss_and_accuracies(selection_logits, selected_tokens)
+    loss = loss + selection_weight * selection_loss
+    figures = torch.stack([loss.detach(), *accuracies, selection_loss.detach()])
     return ContrastiveLoss(loss, *distributed.mean_over_processes(figures).unbind())
 
 
-def _loss_and_accuracy(logits: torch.Tensor, pairs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy of `(n, P * n)` logits, and the share of rows whose pair stands above all others."""
-    with torch.no_grad():
-        best_other = logits.scatter(1, pairs[:, None], -torch.inf).amax(dim=1)
-        accuracy = (logits.gather(1, pairs[:, None])[:, 0] > best_other).to(logits.dtype).mean()
-    return nn.functional.cross_entropy(logits, pairs), accuracy
+def loss_inputs(outputs: Any, selection_weight: float = 0.0) -> dict[str, torch.Tensor]:
+    """What [`contrastive_loss_over_processes`] takes of a model's outputs, by the names of its arguments."""
+    inputs = {name: outputs[name] for name in ("text_embeds", "video_embeds", "logit_scale")}
+    if selection_weight:
+        inputs["selected_tokens"] = outputs.video_model_output.selected_tokens[:, :, 1:]  # without [CLS]
+    return inputs
+
+
+@dataclass
+class _Batch:
+    """The texts of all processes, `(P * n, D)`, with the videos' frame mask, and which pairs this process has."""
+
+    texts: torch.Tensor
+    frame_mask: torch.Tensor  # (P * n, T)
+    own: slice
+    same_video: torch.Tensor  # (n, P * n): pairs that are left out
+
+    def loss_and_accuracies(
+        self, similarity: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor], videos: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Symmetric cross-entropy of the own pairs, and the accuracies of their texts and of their videos.
+
+        Args:
+            similarity: Computes `(Q, B)` logits of `Q` texts and `B` videos with their frame mask.
+            videos: What it takes of the videos of all processes, of shape `(P * n, ...)`.
+        """
+        own, texts, frame_mask = self.own, self.texts, self.frame_mask
+        rows = similarity(texts[own], videos, frame_mask)  # (n, P * n)
+        several = len(texts) > len(rows)
+        columns = similarity(texts, videos[own], frame_mask[own]).t() if several else rows.t()  # (n, P * n)
+        text_loss, text_accuracy = self._loss_and_accuracy(rows)
+        video_loss, video_accuracy = self._loss_and_accuracy(columns)
+        return (text_loss + video_loss) / 2, text_accuracy, video_accuracy
+
+    def _loss_and_accuracy(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy of `(n, P * n)` logits, and the share of rows whose pair stands above all others."""
+        logits = logits.masked_fill(self.same_video, -torch.inf)
+        pairs = torch.arange(self.own.start, self.own.stop, device=logits.device)
+        with torch.no_grad():
+            best_other = logits.scatter(1, pairs[:, None], -torch.inf).amax(dim=1)
+            accuracy = (logits.gather(1, pairs[:, None])[:, 0] > best_other).to(logits.dtype).mean()
+        return nn.functional.cross_entropy(logits, pairs), accuracy
 
 
 def _check_shapes(
@@ -107,6 +162,7 @@ def _check_shapes(
     video_embeds: torch.Tensor,
     padding_mask_videos: torch.Tensor | None,
     video_keys: torch.Tensor | None,
+    selected_tokens: torch.Tensor | None,
 ) -> None:
     expected = (len(text_embeds), text_embeds.shape[-1])
     if text_embeds.ndim != 2 or video_embeds.ndim != 3 or (video_embeds.shape[0], video_embeds.shape[2]) != expected:
@@ -122,6 +178,16 @@ def _check_shapes(
             raise ValueError(f"{name} must have shape {(*shape,)}, got {(*given.shape,)}")
     if video_keys is not None and video_keys.dtype != torch.int64:
         raise ValueError(f"video_keys must be int64, got {video_keys.dtype}")
+    if selected_tokens is not None and (
+        selected_tokens.ndim != 4
+        or selected_tokens.shape[2] < 1
+        or (*selected_tokens.shape[:2], selected_tokens.shape[3]) != video_embeds.shape
+    ):
+        n, frames, width = video_embeds.shape
+        raise ValueError(
+            f"selected_tokens must have shape ({n}, {frames}, K, {width}) with K of at least 1, got "
+            f"{(*selected_tokens.shape,)}"
+        )
     # A collective over different shapes would hang, or mix up the batches without a word.
     shapes = distributed.gather(torch.tensor([video_embeds.shape], device=video_embeds.device)).tolist()
     if any(shape != shapes[0] for shape in shapes):

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .contrastive import ContrastiveLoss, contrastive_loss_over_processes
+from .contrastive import ContrastiveLoss, contrastive_loss_over_processes, loss_inputs
 from .sharding import without_gradient_sync
 
 
@@ -50,13 +50,19 @@ class GradientCache:
         self.backward = backward
         self.watch = watch
 
-    def step(self, inputs: Mapping[str, Any], video_keys: torch.Tensor | None = None) -> ContrastiveLoss:
+    def step(
+        self,
+        inputs: Mapping[str, Any],
+        video_keys: torch.Tensor | None = None,
+        selection_weight: float = 0.0,
+    ) -> ContrastiveLoss:
         """Add the gradients of one batch to the parameters' `grad`.
 
         Args:
             inputs: What the model's `forward` takes: tensors whose first axis runs over the `n` pairs, on any device,
                 and settings. Every process must have as many pairs.
             video_keys: int64 of shape `(n,)`, equal for equal videos; see [`contrastive_loss_over_processes`].
+            selection_weight: Weight of the selection loss; 0 is without it.
 
         Returns:
             The loss and accuracies of the batch; its `loss` has been differentiated and has no gradient any more.
@@ -67,7 +73,8 @@ class GradientCache:
         """
         device = next(self.model.parameters()).device
         chunks = self._cut(inputs)
-        random_states, texts, videos = [], [], []
+        random_states: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+        parts: list[dict[str, torch.Tensor]] = []
         for chunk in chunks:
             random_states.append(_random_state(device))
             with torch.no_grad():
@@ -75,27 +82,33 @@ class GradientCache:
             if self.watch is not None:
                 self.watch(outputs)
             # Copies, because a compiled model may put its next outputs in the same place.
-            text_embeds, video_embeds, logit_scale = (kept.clone() for kept in _what_the_loss_takes(outputs))
+            parts.append({name: kept.clone() for name, kept in loss_inputs(outputs, selection_weight).items()})
             del outputs  # it holds every token of the chunk
-            texts.append(text_embeds)
-            videos.append(video_embeds)
 
-        kept = [tensor.requires_grad_() for tensor in (torch.cat(texts), torch.cat(videos), logit_scale)]
+        kept = {
+            name: (part if name == "logit_scale" else torch.cat([part[name] for part in parts])).requires_grad_()
+            for name, part in parts[-1].items()
+        }
         result = contrastive_loss_over_processes(
-            self.model, kept[0], kept[1], kept[2], inputs.get("padding_mask_videos"), video_keys
+            self.model,
+            **kept,
+            padding_mask_videos=inputs.get("padding_mask_videos"),
+            video_keys=video_keys,
+            selection_weight=selection_weight,
         )
         self.backward(result.loss)
-        text_grads, video_grads, scale_grad = (self._gradient_of(tensor) for tensor in kept)
+        gradients = {name: self._gradient_of(tensor) for name, tensor in kept.items()}
 
         for index, (chunk, random_state) in enumerate(zip(chunks, random_states, strict=True)):
             own = slice(index * self.chunk_size, (index + 1) * self.chunk_size)
             last = index == len(chunks) - 1
             # The scale is one number for the whole batch, so it gets its gradient once.
-            gradients = [text_grads[own], video_grads[own], scale_grad if last else torch.zeros_like(scale_grad)]
+            of_chunk = {name: gradient[own] for name, gradient in gradients.items() if name != "logit_scale"}
+            of_chunk["logit_scale"] = gradients["logit_scale"] * last
             _set_random_state(device, random_state)
             with nullcontext() if last else without_gradient_sync(self.model):
-                replayed = _what_the_loss_takes(self._encode(chunk, device))
-                _take_on(replayed, gradients)
+                replayed = loss_inputs(self._encode(chunk, device), selection_weight)
+                _take_on(replayed, of_chunk)
         return replace(result, loss=result.loss.detach())
 
     def _encode(self, chunk: Mapping[str, Any], device: torch.device) -> Any:
@@ -122,14 +135,10 @@ class GradientCache:
         return [dict(zip(chunks, parts, strict=True)) | settings for parts in zip(*chunks.values(), strict=True)]
 
 
-def _what_the_loss_takes(outputs: Any) -> list[torch.Tensor]:
-    return [outputs.text_embeds, outputs.video_embeds, outputs.logit_scale]
-
-
-def _take_on(outputs: list[torch.Tensor], gradients: list[torch.Tensor]) -> None:
+def _take_on(outputs: dict[str, torch.Tensor], gradients: dict[str, torch.Tensor]) -> None:
     """Take the gradient with respect to outputs on to the weights."""
-    learning = [pair for pair in zip(outputs, gradients, strict=True) if pair[0].requires_grad]
-    torch.autograd.backward([output for output, _ in learning], [gradient for _, gradient in learning])
+    learning = [name for name, output in outputs.items() if output.requires_grad]
+    torch.autograd.backward([outputs[name] for name in learning], [gradients[name] for name in learning])
 
 
 def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:

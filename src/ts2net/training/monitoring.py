@@ -21,6 +21,7 @@ from ..configuration_ts2net import TS2NetConfig
 from ..data.lanes import DataLoadingError
 from ..perturbed_topk_ts2net import perturbed_topk
 from ..videos.broken import BrokenVideo
+from .contrastive import ContrastiveLoss
 
 logger = logging.get_logger(__name__)
 
@@ -164,9 +165,10 @@ def training_figures(
 ) -> dict[str, float]:
     """The figures that are logged beside Trainer's, over all processes, which must all call it.
 
-    `batch_accuracy` is the share of texts that are nearest to their own video in the batch, `logit_scale` the
-    logarithm of the factor on cosines, `clips_per_second` leaves out evaluations and saving, `data_wait_share` is the
-    share of that time spent waiting for a batch, and `selection_entropy` is explained at [`selection_entropy`].
+    `batch_accuracy` is the share of texts that are nearest to their own video in the batch; `selection_loss` is the
+    loss on the selected tokens, not weighted, while it has a weight; `logit_scale` is the logarithm of the factor on
+    cosines; `clips_per_second` leaves out evaluations and saving; `data_wait_share` is the share of that time spent
+    waiting for a batch; `selection_entropy` is explained at [`selection_entropy`].
     """
     clips, seconds, waited = stopwatch.read()
     entropy = steps.selection_entropy(config)
@@ -187,6 +189,7 @@ class StepFigures:
 
     def __init__(self) -> None:
         self._accuracies: list[torch.Tensor] = []
+        self._selection_losses: list[torch.Tensor] = []
         self._scores: list[torch.Tensor] = []
         self._seeds = self._padding_mask = torch.empty(0)
         self._logit_scale = torch.empty(0)
@@ -203,15 +206,19 @@ class StepFigures:
             self._scores.append(scores.detach())
         self._logit_scale = outputs.logit_scale.detach()
 
-    def add_accuracy(self, accuracy: torch.Tensor) -> None:
-        """Remember the accuracy of a step."""
-        self._accuracies.append(accuracy)
+    def add(self, result: ContrastiveLoss) -> None:
+        """Remember the accuracy and the selection loss of a step."""
+        self._accuracies.append(result.text_to_video_accuracy)
+        if result.selection_loss is not None:
+            self._selection_losses.append(result.selection_loss)
 
     def read(self) -> dict[str, float]:
-        """The mean `batch_accuracy` since the last call, and the `logit_scale` of the last step."""
-        accuracy = torch.stack(self._accuracies).mean().item()
+        """Means of `batch_accuracy` and `selection_loss` since the last call, and the last `logit_scale`."""
+        means = {"batch_accuracy": self._accuracies, "selection_loss": self._selection_losses}
+        figures = {name: torch.stack(values).mean().item() for name, values in means.items() if values}
         self._accuracies.clear()
-        return {"batch_accuracy": accuracy, "logit_scale": math.log(self._logit_scale.item())}
+        self._selection_losses.clear()
+        return figures | {"logit_scale": math.log(self._logit_scale.item())}
 
     def selection_entropy(self, config: TS2NetConfig) -> torch.Tensor | None:
         """[`selection_entropy`] of the last step; `None` if the model's selection isn't learned."""

@@ -35,6 +35,8 @@ CHANGEABLE_ARGUMENTS = (
     "clock",
     "max_words",
     "same_video_negatives",
+    "selection_loss_weight",
+    "selection_loss_steps",
     "bf16",
     "fp16",
     "tf32",

@@ -33,7 +33,7 @@ from .checkpoints import (
     from_main_process,
     step_of,
 )
-from .contrastive import ContrastiveLoss, contrastive_loss_over_processes
+from .contrastive import ContrastiveLoss, contrastive_loss_over_processes, loss_inputs
 from .evaluating import evaluate_split, logged_figures
 from .gradient_cache import GradientCache
 from .monitoring import BrokenVideos, NonFiniteError, StepFigures, Stopwatch, training_figures, write_tensorboard_to
@@ -41,6 +41,7 @@ from .optimisation import LogitScaleLimit, freeze_lower_layers, split_off_clip, 
 from .run_data import RunData
 from .run_settings import TakeOverChanges, changes_since, run_settings
 from .saving import SavingTrainer
+from .selection_loss import faded_weight
 from .sharding import sharding_of
 from .steps import Batch
 from .trained_processor import processor_of_run
@@ -289,7 +290,7 @@ class TS2NetTrainer(SavingTrainer):
         self._figures.start_step(tensors)
         video_keys = tensors.pop("video_keys")
         cache = GradientCache(model, chunk_size, self.accelerator.backward, self._figures.watch)
-        result = cache.step(tensors, video_keys)
+        result = cache.step(tensors, video_keys, self._selection_weight())
         every = self.args.torch_empty_cache_steps
         if every is not None and self.state.global_step % every == 0:
             clear_device_cache()
@@ -309,21 +310,28 @@ class TS2NetTrainer(SavingTrainer):
         self._figures.start_step(inputs)
         outputs = model(**inputs)
         self._figures.watch(outputs)
+        weight = self._selection_weight()
         result = contrastive_loss_over_processes(
             model,
-            outputs.text_embeds,
-            outputs.video_embeds,
-            outputs.logit_scale,
-            inputs["padding_mask_videos"],
-            video_keys,
+            **loss_inputs(outputs, weight),
+            padding_mask_videos=inputs["padding_mask_videos"],
+            video_keys=video_keys,
+            selection_weight=weight,
         )
         self._check_loss(result)
         return (result.loss, outputs) if return_outputs else result.loss
 
+    def _selection_weight(self) -> float:
+        """Weight of the selection loss in the step that is being taken."""
+        args = self.args
+        return faded_weight(
+            args.selection_loss_weight, args.selection_loss_steps, self.state.global_step, self.state.max_steps
+        )
+
     def _check_loss(self, result: ContrastiveLoss) -> None:
         """Stop if the loss is not finite. It is the same on all processes, so they stop together."""
         self._check_finite("loss", result.global_loss.item())
-        self._figures.add_accuracy(result.text_to_video_accuracy)
+        self._figures.add(result)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """Trainer's norm of the gradient; stops if it is not finite, before the optimizer's step."""
