@@ -47,10 +47,10 @@ def golden_outputs(model: TS2NetModel, golden: dict[str, Tensor], videos: slice 
     video = output.video_model_output
     outputs = {
         "text_features": output.text_model_output.pooler_output,
-        "projected_tokens": video.last_hidden_state,
+        "projected_tokens": video.token_embeds,
         "selection_scores": video.selection_scores,
         "selected_tokens": video.selected_tokens,
-        "frame_embeddings": video.pooler_output,
+        "frame_embeddings": video.frame_embeds,
         "logits_per_text": output.logits_per_text,
     }
     return outputs if output.loss is None else outputs | {"loss": output.loss[None]}
@@ -428,7 +428,7 @@ def test_openai_clip_computes_the_same(openai_clip, inputs):
         expected_images, expected_texts = openai_clip(images, texts)
         video = model.get_video_features(images[:, None])
         text_features = model.get_text_features(texts).pooler_output
-    torch.testing.assert_close(video.last_hidden_state[:, 0, 0], expected_images, rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(video.token_embeds[:, 0, 0], expected_images, rtol=0, atol=TOLERANCE)
     torch.testing.assert_close(text_features, expected_texts, rtol=0, atol=TOLERANCE)
     assert not model.training
 

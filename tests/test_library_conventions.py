@@ -86,12 +86,12 @@ def test_hidden_states_and_attentions_of_every_transformer():
     model.set_attn_implementation("eager")
     output = model(**random_inputs(videos=2), output_hidden_states=True, output_attentions=True)
     text, video = output.text_model_output, output.video_model_output
-    vision, temporal = video.vision_model_output, video.temporal_model_output
-    assert [len(part.hidden_states) for part in (text, vision, temporal)] == [5, 4, 5]
-    assert [len(part.attentions) for part in (text, vision, temporal)] == [4, 3, 4]
+    temporal = video.temporal_model_output
+    assert [len(part.hidden_states) for part in (text, video, temporal)] == [5, 4, 5]
+    assert [len(part.attentions) for part in (text, video, temporal)] == [4, 3, 4]
     assert text.hidden_states[0].shape == (2, 9, 32)
-    assert vision.hidden_states[0].shape == (12, 17, 32)
-    assert vision.attentions[0].shape == (12, 2, 17, 17)
+    assert video.hidden_states[0].shape == (12, 17, 32)
+    assert video.attentions[0].shape == (12, 2, 17, 17)
     assert temporal.hidden_states[0].shape == (2, 24, 32)
     assert temporal.attentions[0].shape == (2, 2, 24, 24)
 
@@ -99,7 +99,7 @@ def test_hidden_states_and_attentions_of_every_transformer():
 def test_hidden_states_are_left_out_unless_asked_for():
     output = tiny_model()(**random_inputs(videos=2))
     assert "hidden_states" not in output.text_model_output
-    assert "hidden_states" not in output.video_model_output.vision_model_output
+    assert "hidden_states" not in output.video_model_output
 
 
 def test_tuples_on_request():
@@ -108,7 +108,7 @@ def test_tuples_on_request():
     assert isinstance(as_tuple, tuple)
     assert torch.equal(as_tuple[0], output.logits_per_text)
     features = model.get_video_features(inputs["pixel_values_videos"], return_dict=False)
-    assert torch.equal(features[0], output.video_model_output.pooler_output)
+    assert torch.equal(features[0], output.video_model_output.last_hidden_state)
 
 
 def test_gradient_checkpointing_changes_no_gradient(partly_padded):
@@ -225,7 +225,7 @@ def test_larger_frames_with_interpolated_positions():
     model = tiny_model()
     pixels = torch.randn(1, 3, 3, 48, 48, generator=torch.Generator().manual_seed(0))
     output = model.get_video_features(pixels, interpolate_pos_encoding=True)
-    assert output.last_hidden_state.shape == (1, 3, 37, 32)
+    assert output.token_embeds.shape == (1, 3, 37, 32)
     with pytest.raises(ValueError, match=r"\(48\*48\) doesn't match model"):
         model.get_video_features(pixels)
 

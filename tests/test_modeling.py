@@ -119,7 +119,32 @@ def test_the_best_scored_patches_follow_cls_in_grid_order(activation):
     best = scores[:, :, 1:].sort(dim=-1, descending=True).values[:, :, 2]
     assert (scores.take_along_dim(indices, -1) >= best[..., None]).all()
     kept = torch.cat([torch.zeros_like(indices[..., :1]), indices], dim=-1)
-    assert torch.equal(output.selected_tokens, output.last_hidden_state.take_along_dim(kept[..., None], dim=2))
+    assert torch.equal(output.selected_tokens, output.token_embeds.take_along_dim(kept[..., None], dim=2))
+
+
+def test_one_vector_a_video_is_the_mean_of_its_real_unit_frames():
+    """Its product with a text is mean matching; padding, whatever it holds, has no part in it."""
+    model, inputs = tiny_model(matching_kind="mean"), random_inputs()
+    pixels, mask = inputs["pixel_values_videos"], inputs["padding_mask_videos"]
+    mask[1, 4:] = mask[2, 1:] = False
+    pixels[1, 4:] = torch.nan
+    with torch.no_grad():
+        output, scores = model.get_video_features(pixels, mask), model(**inputs)
+    assert output.last_hidden_state.shape == (3, 6, 17, 32)
+    assert output.pooler_output.shape == (3, 32)
+    unit = torch.nn.functional.normalize(output.frame_embeds, dim=-1)
+    for pooled, frames, real in zip(output.pooler_output, unit, mask, strict=True):
+        torch.testing.assert_close(pooled, frames[real].mean(dim=0))
+    products = scores.text_embeds @ output.pooler_output.t()
+    torch.testing.assert_close(scores.logits_per_text, scores.logit_scale * products)
+
+
+def test_text_positions_reach_the_texts_alone():
+    model, inputs = tiny_model(), random_inputs()
+    positions = torch.arange(inputs["input_ids"].shape[1]).flip(0)[None]
+    plain, moved = model(**inputs), model(**inputs, position_ids=positions)
+    assert not torch.allclose(moved.text_embeds, plain.text_embeds)
+    assert torch.equal(moved.video_embeds, plain.video_embeds)
 
 
 def test_random_choice_differs_between_frames_and_between_steps_of_training():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = """
+import torch
 from ts2net import TextVideoScorer, TS2NetConfig
 from ts2net.data import load_benchmark
 from ts2net.hub import load_model
@@ -17,6 +18,9 @@ model, processor = load_model("me/my-ts2net")
 index = VideoIndex.open("my-index")
 reveal_type(model)
 reveal_type(processor)
+reveal_type(model.get_text_features(torch.zeros(1, 2)))
+reveal_type(model.get_video_features(torch.zeros(1, 2, 3, 224, 224)))
+reveal_type(model.get_video_features(torch.zeros(1, 2, 3, 224, 224)).frame_embeds)
 reveal_type(TS2NetConfig().num_frames)
 reveal_type(TextVideoScorer("me/my-ts2net").score("a.mp4", ["a dog"]))
 reveal_type(index.search("a dog"))
@@ -27,6 +31,9 @@ reveal_type(load_benchmark)
 REVEALED = [
     "ts2net.modeling_ts2net.TS2NetModel",
     "ts2net.processing_ts2net.TS2NetProcessor",
+    "ts2net.modeling_ts2net.TS2NetTextOutput",
+    "ts2net.modeling_ts2net.TS2NetVideoOutput",
+    "torch._tensor.Tensor",
     "int",
     "list[ts2net.pipeline_ts2net.VideoScores]",
     "list[ts2net.search.hits.Hit]",

@@ -170,7 +170,7 @@ def encode(model: TS2NetModel, frames: torch.Tensor, look: Look) -> tuple[torch.
         for places in torch.arange(len(frames)).split(50)
     ]
     selected = torch.cat([part.selected_token_indices for part in parts]) - 1
-    return torch.cat([part.pooler_output for part in parts]), selected
+    return torch.cat([part.frame_embeds for part in parts]), selected
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ Shapes: `B` videos, `T` frames, `N` patches a frame, `L = N + 1` tokens a frame 
 
 import os
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
@@ -24,11 +24,19 @@ from transformers.models.clip.modeling_clip import (
     CLIPVisionEmbeddings,
 )
 from transformers.utils import ModelOutput, logging
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_ts2net import TS2NetConfig, TS2NetVisionConfig
 from .perturbed_topk_ts2net import perturbed_topk
+
+if TYPE_CHECKING:
+    _Method = TypeVar("_Method")
+
+    def can_return_tuple(method: _Method) -> _Method:
+        """The library's, which has no types and would hide those of the methods."""
+else:
+    from transformers.utils.generic import can_return_tuple
 
 logger = logging.get_logger(__name__)
 
@@ -43,27 +51,56 @@ _CHUNK_ELEMENTS = 2**24
 
 
 @dataclass
-class TS2NetVideoOutput(ModelOutput):
+class TS2NetTextOutput(BaseModelOutputWithPooling):
+    """What [`TS2NetModel.get_text_features`] returns.
+
+    Args:
+        last_hidden_state (`torch.FloatTensor` of shape `(Q, words, text width)`): Of the text transformer.
+        pooler_output (`torch.FloatTensor` of shape `(Q, D)`): The projected end-of-text embedding, not normalised.
+        hidden_states (`tuple[torch.FloatTensor]`, *optional*): Of the text transformer, on request.
+        attentions (`tuple[torch.FloatTensor]`, *optional*): Of the text transformer, on request.
+    """
+
+    last_hidden_state: torch.Tensor = None  # type: ignore[assignment]  # the library asks for a default
+    pooler_output: torch.Tensor = None  # type: ignore[assignment]
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class TS2NetVideoOutput(BaseModelOutputWithPooling):
     """What [`TS2NetModel.get_video_features`] returns.
 
     Args:
-        pooler_output (`torch.FloatTensor` of shape `(B, T, D)`): Frame embeddings, not normalised.
-        last_hidden_state (`torch.FloatTensor` of shape `(B, T, L, D)`): Every vision token after projection.
+        last_hidden_state (`torch.FloatTensor` of shape `(B, T, L, C)`):
+            Of the vision transformer, after the final LayerNorm on every token.
+        pooler_output (`torch.FloatTensor` of shape `(B, D)`):
+            One vector a video: the mean over real frames of the frame embeddings brought to length 1. Its product
+            with a text embedding of length 1 is the mean of the frames' cosines. It is itself shorter than 1.
+        hidden_states (`tuple[torch.FloatTensor]` of shape `(B * T, L, C)`, *optional*):
+            Of the vision transformer, on request.
+        attentions (`tuple[torch.FloatTensor]` of shape `(B * T, heads, L, L)`, *optional*):
+            Of the vision transformer, on request.
+        frame_embeds (`torch.FloatTensor` of shape `(B, T, D)`): Frame embeddings, not normalised.
+        token_embeds (`torch.FloatTensor` of shape `(B, T, L, D)`): Every vision token after projection.
         selected_token_indices (`torch.LongTensor` of shape `(B, T, K)`):
             Which tokens of each frame have the highest scores, in grid order; patches count from 1, [CLS] is 0.
         selection_scores (`torch.FloatTensor` of shape `(B, T, L)`, *optional*): Scores of the learned scorer.
         selected_tokens (`torch.FloatTensor` of shape `(B, T, K + 1, D)`): [CLS] and the chosen patches. In training
             each chosen patch is the mixture that the perturbed maximum makes of all.
-        vision_model_output (`BaseModelOutput`): The vision transformer's, with its hidden states and attentions.
-        temporal_model_output (`BaseModelOutput`, *optional*): The temporal encoder's, with its own.
+        temporal_model_output (`BaseModelOutput`, *optional*): The temporal encoder's, with its own hidden states and
+            attentions.
     """
 
-    pooler_output: torch.Tensor | None = None
-    last_hidden_state: torch.Tensor | None = None
-    selected_token_indices: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor = None  # type: ignore[assignment]  # the library asks for a default
+    pooler_output: torch.Tensor = None  # type: ignore[assignment]
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    frame_embeds: torch.Tensor = None  # type: ignore[assignment]
+    token_embeds: torch.Tensor = None  # type: ignore[assignment]
+    selected_token_indices: torch.Tensor = None  # type: ignore[assignment]
     selection_scores: torch.Tensor | None = None
-    selected_tokens: torch.Tensor | None = None
-    vision_model_output: BaseModelOutput | None = None
+    selected_tokens: torch.Tensor = None  # type: ignore[assignment]
     temporal_model_output: BaseModelOutput | None = None
 
     def to_tuple(self) -> tuple[Any, ...]:
@@ -85,8 +122,8 @@ class TS2NetOutput(ModelOutput):
             Which tokens of each frame have the highest scores, in grid order; patches count from 1, [CLS] is 0.
         frame_weights (`torch.FloatTensor` of shape `(Q, B, T)`, *optional*):
             How much each frame weighs in each score, with `output_frame_weights=True`. They sum to 1 over the frames.
-        text_model_output (`BaseModelOutputWithPooling`): The text transformer's, with hidden states and attentions.
-        video_model_output (`TS2NetVideoOutput`): The video side's, with the outputs of its two transformers.
+        text_model_output (`TS2NetTextOutput`): What [`TS2NetModel.get_text_features`] returns.
+        video_model_output (`TS2NetVideoOutput`): What [`TS2NetModel.get_video_features`] returns.
         logit_scale (`torch.FloatTensor` of shape `()`):
             What every cosine is multiplied by, `exp(logit_scale)`. A loss over several forward passes takes it from
             here, because outside of `forward` the parameter may be one process's shard.
@@ -99,7 +136,7 @@ class TS2NetOutput(ModelOutput):
     video_embeds: torch.Tensor | None = None
     selected_token_indices: torch.Tensor | None = None
     frame_weights: torch.Tensor | None = None
-    text_model_output: BaseModelOutputWithPooling | None = None
+    text_model_output: TS2NetTextOutput | None = None
     video_model_output: TS2NetVideoOutput | None = None
     logit_scale: torch.Tensor | None = None
 
@@ -471,6 +508,23 @@ def match(
     return (frame_weights(cosines, frame_mask, temperature) * cosines).sum(-1)
 
 
+def mean_of_unit_frames(video_embeds: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
+    """Make one vector of each video: the mean over real frames of the frame embeddings brought to length 1.
+
+    Args:
+        video_embeds: Frame embeddings of shape `(B, T, D)`, normalised or not.
+        frame_mask: Boolean, of shape `(B, T)`, True for real frames. `None`: all.
+
+    Returns:
+        Vectors of shape `(B, D)`; zeros for a video without a real frame.
+    """
+    units = nn.functional.normalize(video_embeds, dim=-1)
+    if frame_mask is None:
+        return units.mean(dim=1)
+    units = units.masked_fill(~frame_mask[..., None], 0.0)
+    return units.sum(dim=1) / frame_mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
 # ----------------------------------------------------------------------------------------------------------------
 # The whole model
 # ----------------------------------------------------------------------------------------------------------------
@@ -605,20 +659,35 @@ class TS2NetModel(TS2NetPreTrainedModel):
 
     @can_return_tuple
     def get_text_features(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
-    ) -> BaseModelOutputWithPooling:
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> TS2NetTextOutput:
         """Encode texts.
 
         Args:
             input_ids: Token ids of shape `(Q, words)`.
             attention_mask: 1 for real tokens, of shape `(Q, words)`.
+            position_ids: Position of each token, of shape `(Q, words)`. `None`: one after the other.
 
         Returns:
             `pooler_output` of shape `(Q, D)`: the projected end-of-text embedding, not normalised.
         """
-        outputs = self.text_model(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **kwargs)
-        outputs.pooler_output = self.text_projection(outputs.pooler_output)
-        return outputs
+        text = self.text_model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            return_dict=True,
+            **kwargs,
+        )
+        return TS2NetTextOutput(
+            last_hidden_state=text.last_hidden_state,
+            pooler_output=self.text_projection(text.pooler_output),
+            hidden_states=text.hidden_states,
+            attentions=text.attentions,
+        )
 
     @can_return_tuple
     def get_video_features(
@@ -638,7 +707,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
             interpolate_pos_encoding: Accept frames of another size than the configuration's.
 
         Returns:
-            `pooler_output` of shape `(B, T, D)`: frame embeddings, not normalised; see [`TS2NetVideoOutput`].
+            `pooler_output` of shape `(B, D)`, one vector a video, and `frame_embeds` of shape `(B, T, D)`, which
+            [`TS2NetModel.similarity`] matches; see [`TS2NetVideoOutput`].
 
         Raises:
             ValueError: If a shape is wrong or there are more frames than the temporal encoder has positions for.
@@ -686,12 +756,15 @@ class TS2NetModel(TS2NetPreTrainedModel):
             temporal = self.temporal_encoder(kept.flatten(1, 2), token_mask, position_ids, return_dict=True, **kwargs)
             frames = temporal.last_hidden_state[:, ::tokens_per_frame]
         return TS2NetVideoOutput(
-            pooler_output=frames,
-            last_hidden_state=tokens,
+            last_hidden_state=vision.last_hidden_state.unflatten(0, pixel_values_videos.shape[:2]),
+            pooler_output=mean_of_unit_frames(frames, frame_mask),
+            hidden_states=vision.hidden_states,
+            attentions=vision.attentions,
+            frame_embeds=frames,
+            token_embeds=tokens,
             selected_token_indices=indices,
             selection_scores=scores,
             selected_tokens=kept,
-            vision_model_output=vision,
             temporal_model_output=temporal,
         )
 
@@ -702,6 +775,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         pixel_values_videos: torch.Tensor | None = None,
         padding_mask_videos: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
         return_loss: bool | None = None,
         output_frame_weights: bool = False,
         selection_seeds: torch.Tensor | None = None,
@@ -715,6 +789,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
             attention_mask: 1 for real text tokens, of shape `(Q, words)`.
             pixel_values_videos: Normalised frames of shape `(B, T, 3, H, W)`.
             padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None`: all are real.
+            position_ids: Position of each text token, of shape `(Q, words)`. `None`: one after the other.
             return_loss: Also return the loss, taking text `i` to describe video `i`.
             output_frame_weights: Also return how much each frame weighs in each score.
             selection_seeds: Integers of shape `(B,)` that fix each video's selection noise in training.
@@ -728,7 +803,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
         """
         if pixel_values_videos is None:
             raise ValueError("pixel_values_videos is missing: to encode texts alone use get_text_features")
-        text = self.get_text_features(input_ids, attention_mask, return_dict=True, **kwargs)
+        text = self.get_text_features(input_ids, attention_mask, position_ids, return_dict=True, **kwargs)
         video = self.get_video_features(
             pixel_values_videos,
             padding_mask_videos,
@@ -738,7 +813,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
             **kwargs,
         )
         text_embeds = nn.functional.normalize(text.pooler_output, dim=-1)
-        video_embeds = nn.functional.normalize(video.pooler_output, dim=-1)
+        video_embeds = nn.functional.normalize(video.frame_embeds, dim=-1)
         logit_scale = self._exp_logit_scale()
         logits_per_text = self.similarity(text_embeds, video_embeds, padding_mask_videos, logit_scale)
         weights = self.frame_weights(text_embeds, video_embeds, padding_mask_videos) if output_frame_weights else None
@@ -886,4 +961,4 @@ def _temporal_from_text(text_model: CLIPTextModel, config: TS2NetConfig) -> dict
 if __package__ == "ts2net":  # the installed package needs no trust_remote_code; a copy beside a checkpoint does
     AutoModel.register(TS2NetConfig, TS2NetModel, exist_ok=True)
 
-__all__ = ["TS2NetModel", "TS2NetOutput", "TS2NetPreTrainedModel", "TS2NetVideoOutput"]
+__all__ = ["TS2NetModel", "TS2NetOutput", "TS2NetPreTrainedModel", "TS2NetTextOutput", "TS2NetVideoOutput"]

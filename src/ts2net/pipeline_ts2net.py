@@ -256,7 +256,7 @@ class TextVideoScoringPipeline(Pipeline):
         readable = mask.any(dim=1)
         embeds = torch.zeros(*mask.shape, self.model.config.projection_dim, device=pixels.device)  # (B, T, D)
         if bool(readable.any()):
-            embeds[readable] = self.model.get_video_features(pixels[readable], mask[readable]).pooler_output.float()
+            embeds[readable] = self.model.get_video_features(pixels[readable], mask[readable]).frame_embeds.float()
         return {"video_embeds": embeds, **input_tensors}
 
     def postprocess(

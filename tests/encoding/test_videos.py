@@ -45,7 +45,7 @@ def alone(model: TS2NetModel, processor: TS2NetProcessor, window: Window) -> tor
     assert mask.sum() == len(window.pixels)
     pixels = inputs["pixel_values_videos"][:, mask]
     with torch.inference_mode():
-        return model.get_video_features(pixels).pooler_output[0]
+        return model.get_video_features(pixels).frame_embeds[0]
 
 
 def assert_same(config: dict[str, Any], windows: list[Window], batch_size: int) -> None:

@@ -131,7 +131,7 @@ def test_a_window_is_what_the_processor_and_the_model_make_of_the_moment(
         )
         assert row["frame_times"] == pytest.approx(inputs.pop("video_metadata")[0].timestamps)
         with torch.no_grad():
-            frames = model.get_video_features(**inputs).pooler_output[0]
+            frames = model.get_video_features(**inputs).frame_embeds[0]
         unit = torch.nn.functional.normalize(frames, dim=-1).numpy()
         np.testing.assert_allclose(np.array(row["frames"], np.float32), unit, atol=1e-3)
 

@@ -97,7 +97,7 @@ def encode_split(
         for batch in videos.batches():
             mask = batch["padding_mask_videos"]
             pixels = batch["pixel_values_videos"].to(model.device)
-            frames = model.get_video_features(pixels, mask.to(model.device)).pooler_output  # (n, T, D)
+            frames = model.get_video_features(pixels, mask.to(model.device)).frame_embeds  # (n, T, D)
             video_parts.append((batch["places"], frames.float().cpu(), mask))
             advance(len(mask))
 

@@ -217,11 +217,9 @@ class VideoIndex:
         """
         options = _options(options, keywords)
         model, _ = self._encoder
-        on_device = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-        mask = on_device["padding_mask_videos"][0].bool()
-        frames = model.get_video_features(**on_device).pooler_output[0][mask]  # (T, D)
-        query = torch.nn.functional.normalize(frames.float(), dim=-1).mean(dim=0, keepdim=True)
-        return self.search_embeds(query, options)[0]
+        pixels, mask = (inputs[name].to(model.device) for name in ("pixel_values_videos", "padding_mask_videos"))
+        query = model.get_video_features(pixels, mask).pooler_output  # (1, D)
+        return self.search_embeds(query.float(), options)[0]
 
     def search_embeds(
         self,
