@@ -13,6 +13,7 @@ from ts2net.search.frame_stream import stream_video
 from ts2net.video_decoding_ts2net import decode_video
 from ts2net.video_sampling_ts2net import FrameSampling
 from ts2net.video_timing_ts2net import FrameClock, NoTimesError, Timeline, complete_times
+from ts2net.videos.reencoding import reencode_video
 
 NTSC = Fraction(30000, 1001)
 EVERY_FRAME = FrameSampling(num_frames=None, fps=None)
@@ -108,7 +109,53 @@ def test_a_broadcast_stream_starts_with_its_first_picture_or_sound(tmp_path: Pat
     assert decode_video(path).timestamps[0] == pytest.approx(first - start, abs=1e-5)
 
 
+# Where they end
+
+
+@pytest.mark.parametrize(
+    ("edits", "end"),
+    [
+        ([], 3.0),
+        ([(1.03, 0.5)], 1.03),  # ends within a frame
+        ([(0.5, -1), (1.5, 0.5)], 2.0),  # half a second of nothing first
+        ([(2.0, -1), (1.5, 0.5)], 3.5),
+    ],
+)
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])  # by a table, in order
+def test_an_mp4_ends_where_its_track_says(codec: str, edits: list[tuple[float, float]], end: float, tmp_path: Path):
+    """Not where the packet ends that is shown last: its duration is the time to the next one in decoding order."""
+    options = {"bf": "2", "b_strategy": "0"} if codec == "libx264" else {}
+    path = write(
+        tmp_path / "a.mp4", even(30, 10), codec=codec, rate=10, time_base=Fraction(1, 10), options={"g": "5"} | options
+    )
+    if edits:
+        set_edits(path, edits)
+    assert decode_video(path).info.duration == pytest.approx(end, abs=0.002)
+    assert next(stream_video(path, lambda duration: [0.0])).info.duration == pytest.approx(end, abs=0.002)
+    since_first = end - sum(seconds for seconds, begin in edits if begin < 0)
+    assert decode_video(reencode_video(path).video).info.duration == pytest.approx(since_first, abs=1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("declared", "duration", "fps"), [(30, 0.5, 2), (30, 0, 30), (1000, 0.001, 25), (90000, 1 / 90000, 25), (0, 0, 25)]
+)
+def test_the_rate_of_a_lone_frame_is_how_long_it_is_shown(declared: float, duration: float, fps: float):
+    """A tick of the container's clock is no such time."""
+    video = Timeline.of(np.array([2.0]), declared, duration)
+    assert (video.fps, video.duration) == (fps, pytest.approx(2 + 1 / fps))
+
+
 # Clocks that jump, stand still, go back or are missing
+
+
+@pytest.mark.parametrize("fps", [120, 12])
+def test_a_jump_takes_as_long_as_the_step_before_it(fps: int, tmp_path: Path):
+    """And not as long as the declared rate has it, which FFmpeg guesses from a few frames."""
+    base = Fraction(1, 90000)
+    parts = [write(tmp_path / f"{at}.ts", even(15, fps, start=at), rate=fps, time_base=base) for at in (0, 5000)]
+    path = tmp_path / "both.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert decode_video(path, EVERY_FRAME).timestamps == pytest.approx(even(30, fps), abs=1e-3)
 
 
 @pytest.mark.parametrize("second_start", [5000, 0, 6.5])
@@ -165,7 +212,9 @@ def test_a_wrong_time_leaves_the_rate_to_go_by(tmp_path: Path):
 
 def test_the_clock_of_a_format_that_does_not_jump_may_not_go_back():
     jumping, strict = (FrameClock(0.5, 1.0, may_jump, fps=25) for may_jump in (True, False))
-    assert [jumping.seconds(pts) for pts in (2, 3, 40, 41, 2)] == pytest.approx([0, 0.5, 0.54, 1.04, 1.08])
+    assert [jumping.seconds(pts) for pts in (2, 3, 40, 40, 2)] == pytest.approx([0, 0.5, 1, 1, 1.5])
+    at_once = FrameClock(0.5, 1.0, may_jump=True, fps=25)  # no step yet, so the declared rate is left
+    assert [at_once.seconds(pts) for pts in (2, 40, 41)] == pytest.approx([0, 0.04, 0.54])
     assert [strict.seconds(pts) for pts in (2, 3, 3, 40)] == [0, 0.5, 0.5, 19]
     with pytest.raises(NoTimesError):
         strict.seconds(39)

@@ -154,6 +154,27 @@ class VideoReader:
         """Turns the timestamps of all frames, in order, into seconds from the start of the file."""
         return FrameClock(self.time_base, self._start(), self._may_jump, self.declared_fps or DEFAULT_FPS)
 
+    def last_duration(self, pts: int | None, duration: int | None, is_cut_off: bool = False) -> float:
+        """Seconds that the last frame is on screen, 0 if unknown.
+
+        In MP4 that is until the track's stated end. A packet's duration there is the time to the next one in the order
+        of decoding, which says nothing of the last one shown, and an edit list may end earlier or later.
+
+        Args:
+            pts: its timestamp.
+            duration: what the file says of its packet, in ticks.
+            is_cut_off: the file ends before its track.
+        """
+        stream = self.stream
+        if self._format == _MOV and pts is not None and stream.duration and not is_cut_off:
+            start = stream.start_time or 0
+            if start > 0 and self._is_trimmed():
+                start = 0  # FFmpeg's duration is then that of the edit list, which has the delay before the start
+            left = start + stream.duration - pts
+            if left > 0:
+                return left * self.time_base
+        return (duration or 0) * self.time_base
+
     def describe(self) -> str:
         """Container and kinds of streams, for messages."""
         kinds = [stream.type for stream in self.container.streams]
@@ -276,7 +297,7 @@ class VideoReader:
                 raise TableError
             return EntryPoint(key, entries[key].timestamp)
 
-        return FrameTable(pts, self._timeline(pts, last.duration or 0), entry_point)
+        return FrameTable(pts, self._timeline(pts, last.duration), entry_point)
 
     def table_from_packets(self) -> FrameTable | None:
         """The table by reading every packet, without decoding any."""
@@ -326,10 +347,15 @@ class VideoReader:
         by_time = {packet.pts: packet for packet in packets if packet.pts is not None and not packet.is_corrupt}
         return by_time[max(by_time)] if len(by_time) == len(packets) == count else None
 
-    def _timeline(self, pts: np.ndarray, last_duration: int) -> Timeline:
+    def _timeline(self, pts: np.ndarray, last_duration: int | None) -> Timeline:
         times = pts * self.time_base
         times = times - first_second(float(times[0]), self._start(), self._may_jump)
-        return Timeline.of(times, self.declared_fps, last_duration * self.time_base)
+        return Timeline.of(times, self.declared_fps, self.last_duration(int(pts[-1]), last_duration))
+
+    def _is_trimmed(self) -> bool:
+        """Whether an edit list of an MP4 hides frames."""
+        entries = self.stream.index_entries
+        return len(entries) < self.stream.frames or any(entry.is_discard for entry in entries)
 
     def _start(self) -> float | None:
         """Seconds at which the file starts by its own clock; None if it doesn't say."""

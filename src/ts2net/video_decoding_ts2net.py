@@ -341,8 +341,9 @@ def _decode_all(reader: VideoReader, keep: Container[int], threads: int, table: 
     pictures: dict[int, Picture] = {}
     timestamps: list[int | None] = []
     seconds: list[float] = []
-    goes_backwards, is_damaged = False, reader.is_cut_off()
-    last_duration = 0.0
+    is_cut_off = reader.is_cut_off()
+    goes_backwards, is_damaged = False, is_cut_off
+    ticks = 0  # of the last frame
     for frame in reader.frames():
         if frame is None or frame.is_corrupt:
             is_damaged = True
@@ -351,7 +352,7 @@ def _decode_all(reader: VideoReader, keep: Container[int], threads: int, table: 
         if len(timestamps) in keep:
             pictures[len(timestamps)] = reader.picture(frame)
         timestamps.append(frame.pts)
-        last_duration = float(frame.duration * reader.time_base)
+        ticks = frame.duration
         if not goes_backwards:
             try:
                 seconds.append(clock.seconds(frame.pts))
@@ -368,7 +369,7 @@ def _decode_all(reader: VideoReader, keep: Container[int], threads: int, table: 
         pictures = {int(decoded[position]): picture for position, picture in pictures.items()}
         return Run(table.timeline, decoded, pictures, damage)
     if times is not None:
-        timeline = Timeline.of(times, reader.declared_fps, last_duration)
+        timeline = Timeline.of(times, reader.declared_fps, reader.last_duration(timestamps[-1], ticks, is_cut_off))
     else:
         timeline = Timeline.even(count, reader.declared_fps or DEFAULT_FPS)
     return Run(timeline, np.arange(count), pictures, damage)

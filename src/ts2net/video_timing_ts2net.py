@@ -7,6 +7,7 @@ import numpy as np
 
 EPSILON = 1e-6  # seconds; times are sums of fractions, and a frame at 2.9999999 s is on screen at 3 s
 DEFAULT_FPS = 25.0  # where a file states neither times nor a rate; FFmpeg's choice as well
+_MAX_FPS = 1000.0  # a lone frame that is shown for a shorter time has only the clock's tick
 # A clock that may jump (MPEG-TS, MPEG-PS, FLV, Ogg) has jumped where it goes on by more than the first or goes back by
 # more than the second: the limits of the ffmpeg command. Seconds.
 _MAX_STEP, _MAX_STEP_BACK = 10.0, 0.1
@@ -40,7 +41,11 @@ class Timeline:
         """
         since_first = times - times[0]
         last = len(times) - 1
-        period = since_first[-1] / last if last else last_duration or 1 / (declared_fps or 1)
+        if not last:
+            rates = (fps for fps in (1 / last_duration if last_duration else 0, declared_fps) if 0 < fps < _MAX_FPS)
+            fps = next(rates, DEFAULT_FPS)
+            return Timeline(times, fps, round(float(times[0] + 1 / fps), 6), True)
+        period = since_first[-1] / last
         constant = bool(np.abs(since_first - np.arange(last + 1) * period).max() < period / 2)
         lasts = last_duration or period
         duration = round(float(times[-1] + lasts), 6)
@@ -76,12 +81,13 @@ class FrameClock:
             time_base: seconds of a tick.
             start: seconds at which the file starts by its own clock; None means with the first frame.
             may_jump: whether the clock of such files may jump. Then frames go on after a jump as if there were none.
-            fps: frames a second, for the frame before a jump.
+            fps: frames a second, for a jump right after the first frame. Elsewhere the frame before a jump lasts as
+                long as the one before it: the rate that such files declare is often a guess.
         """
         self._time_base = time_base
         self._start = start
         self._may_jump = may_jump
-        self._period = 1 / fps
+        self._step = 1 / fps
         self._last: float | None = None
 
     def seconds(self, pts: int | None) -> float:
@@ -99,11 +105,12 @@ class FrameClock:
             return self._last
         step = time - self._start - self._last  # type: ignore[operator]  # set with the first frame
         if self._may_jump and not -_MAX_STEP_BACK <= step <= _MAX_STEP:
-            self._start = time - self._last - self._period
-            step = self._period
+            self._start = time - self._last - self._step
+            step = self._step
         if step < 0:
             raise NoTimesError
         self._last += step
+        self._step = step or self._step
         return self._last
 
 

@@ -18,12 +18,13 @@ from fractions import Fraction
 from typing import Any
 
 import av
+import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from ..video_container_ts2net import MAX_PIXELS, VideoReader, orientation
 from ..video_decoding_ts2net import damage_of, decode_in_order
 from ..video_source_ts2net import VideoDecodingError, VideoSource, open_source
-from ..video_timing_ts2net import DEFAULT_FPS, EPSILON, NoTimesError, Timeline
+from ..video_timing_ts2net import EPSILON, NoTimesError, Timeline
 
 SHORT_SIDE = 224  # pixels
 FPS = 3
@@ -141,30 +142,31 @@ class _Frames:
             NoTimesError: times are missing, go backwards or stand still.
         """
         reader, clock = self.reader, self.reader.clock()
-        count, first, time, last_duration = 0, 0.0, 0.0, 0.0
+        times: list[float] = []
+        pts, ticks = None, 0  # of the last frame
         for frame in reader.frames():
             if frame is None or frame.is_corrupt:
                 self.damage = "damaged or cut off"
             if frame is None:
                 continue
-            time = clock.seconds(frame.pts) if self._timeline is None else float(self._timeline.times[count])
+            time = clock.seconds(frame.pts) if self._timeline is None else float(self._timeline.times[len(times)])
             if math.isnan(time):
                 raise NoTimesError
-            first = first if count else time
-            last_duration = float(frame.duration * reader.time_base)
-            count += 1
+            times.append(time)
+            pts, ticks = frame.pts, frame.duration
             yield time, frame
-        if count == 0:
+        if not times:
             raise VideoDecodingError(f"{reader.file.name}: none of its frames can be decoded ({reader.describe()})")
+        is_cut_off = reader.is_cut_off()
         if self._timeline is not None:
             self.duration = self._timeline.duration
-        elif count > 1 and time <= first:
+        elif len(times) > 1 and times[-1] <= times[0]:
             raise NoTimesError
         else:
-            period = (time - first) / (count - 1) if count > 1 else 1 / (reader.declared_fps or DEFAULT_FPS)
-            self.duration = time + (last_duration or period)
-        if self.damage or reader.is_cut_off():
-            self.damage = damage_of(reader, count)
+            last_duration = reader.last_duration(pts, ticks, is_cut_off)
+            self.duration = Timeline.of(np.array(times), reader.declared_fps, last_duration).duration
+        if self.damage or is_cut_off:
+            self.damage = damage_of(reader, len(times))
 
 
 class _Writer:
