@@ -11,7 +11,7 @@ import torch
 from support.streamed_data import stream
 from support.tiny_models import tiny_model, tiny_processor
 from support.training_run import tiny_arguments, training_rows
-from ts2net import TS2NetModel
+from ts2net import TS2NetModel, TS2NetProcessor
 from ts2net.training import TS2NetTrainer, TS2NetTrainingArguments
 from ts2net.training.run_settings import CHANGEABLE, CHANGEABLE_ARGUMENTS, FIXED_ARGUMENTS, changes_since
 
@@ -62,7 +62,9 @@ def test_only_what_can_change_can_be_named(tmp_path: Path):
         tiny_arguments(tmp_path, changed_settings=["seed"])
 
 
-def trainer_for(folder: Path, model: TS2NetModel | None = None, **settings: Any) -> TS2NetTrainer:
+def trainer_for(
+    folder: Path, model: TS2NetModel | None = None, processor: TS2NetProcessor | None = None, **settings: Any
+) -> TS2NetTrainer:
     data_settings = settings.pop("data_settings", None)
     # The schedule's factor at step 2 of 8, of which 2 warm up, is 1.
     defaults = {"max_steps": 8, "save_strategy": "steps", "save_steps": 2, "warmup_steps": 2}
@@ -70,7 +72,7 @@ def trainer_for(folder: Path, model: TS2NetModel | None = None, **settings: Any)
         model or tiny_model(),
         tiny_arguments(folder, **(defaults | settings)),
         train_dataset=stream(training_rows()),
-        processing_class=tiny_processor(),
+        processing_class=processor or tiny_processor(),
         data_settings=data_settings,
     )
 
@@ -124,6 +126,19 @@ def test_a_run_does_not_resume_with_other_settings(
 def test_a_run_does_not_resume_with_another_model(checkpoint: Path, model: Any, message: str, tmp_path: Path):
     with pytest.raises(ValueError, match=message):
         trainer_for(tmp_path, model(), num_frames=4).check(str(checkpoint))
+
+
+def test_a_run_does_not_resume_with_another_tokenizer(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of the same size, whose ids mean other words."""
+    processor = tiny_processor()
+    vocabulary = processor.tokenizer.get_vocab()
+    first, second = sorted(vocabulary)[5:7]
+    swapped = vocabulary | {first: vocabulary[second], second: vocabulary[first]}
+    monkeypatch.setattr(processor.tokenizer, "get_vocab", lambda: swapped)
+    with pytest.raises(ValueError, match=r"tokenizer=\w{16} and this run has tokenizer=\w{16}: resume with the same"):
+        trainer_for(tmp_path, processor=processor).check(str(checkpoint))
 
 
 def test_what_does_not_change_the_result_may_differ(checkpoint: Path, tmp_path: Path):

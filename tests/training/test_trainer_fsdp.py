@@ -41,6 +41,10 @@ def train_sharded(folder: Path) -> dict[str, Any]:
     resumed.save_model()
     with pytest.raises(ValueError, match="checkpoint-1 was written without FSDP and this run is with it"):
         trainer(folder / "other", fsdp=True).train(resume_from_checkpoint=str(folder / "alone" / "checkpoint-1"))
+    with pytest.raises(
+        ValueError, match=r"checkpoint-1 was written with learning_rate=0\.001 and this run has .*=0\.0005"
+    ):
+        trainer(folder / "changed", fsdp=True, learning_rate=5e-4).train(str(folder / "run" / "checkpoint-1"))
     with pytest.raises(ValueError, match="FSDP version 1 can't be used: give version 2"):
         trainer(folder / "old", fsdp=True, fsdp_config={"version": 1, "sync_module_states": False})
     return {

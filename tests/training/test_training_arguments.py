@@ -90,7 +90,7 @@ def test_deepspeed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         arguments(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["activitynet", "didemo", "lsmdc", "msrvtt", "vatex"])
+@pytest.mark.parametrize("name", ["activitynet", "didemo", "lsmdc", "msrvtt", "msvd", "vatex"])
 def test_a_recipe_agrees_with_its_benchmark(name: str, tmp_path: Path):
     """The benchmark knows its protocol; the recipe must not know another."""
     settings = parse(["--recipe", name, *REQUIRED, "--output_dir", str(tmp_path)])
@@ -123,7 +123,7 @@ def test_help_names_every_recipe(capsys: pytest.CaptureFixture):
 
 
 def test_recipes_are_read_by_name_and_come_with_the_package():
-    assert set(recipe_names()) >= {"activitynet", "didemo", "lsmdc", "msrvtt", "vatex"}
+    assert set(recipe_names()) >= {"activitynet", "didemo", "lsmdc", "msrvtt", "msvd", "vatex"}
     assert all(yaml.safe_load(path.read_text()) for path in RECIPES.iterdir())
 
 

@@ -285,9 +285,10 @@ def _results_of_call(function: Callable[..., T], args: tuple[Any, ...]) -> Itera
 def _serve(pipe: Connection, work: Callable[[Any], Iterable[Any]], memory: int | None) -> None:
     """Work on the jobs that come through the pipe, until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
+    # The limit counts from what the process has: while a new thread sets up its heap, that is more than it keeps.
     if memory is not None:
         _limit_memory(memory)
+    end_with_parent()
     with contextlib.suppress(EOFError, OSError):  # the parent has closed the pipe
         pipe.send((_READY, None))
         while True:

@@ -57,6 +57,8 @@ class TS2NetTrainingArguments(TrainingArguments):
             stream needs `max_steps`.
         same_video_negatives: Captions of one video in a batch are each other's negatives, as in the released code.
             Without it such pairs are left out of the denominators of the loss.
+        released_optimizer: Take optimizer, schedule and weight decay from the released code; see
+            `ts2net.training.released_optimizer`. `optim` and `lr_scheduler_type` stay at their defaults.
         selection_loss_weight: Weight, in the first step, of a loss on the selected tokens themselves, for a model
             whose selection does not learn by itself; see `ts2net.training.selection_loss`. The paper has none. It is
             logged as `selection_loss`, not weighted; `loss` contains it.
@@ -134,6 +136,9 @@ class TS2NetTrainingArguments(TrainingArguments):
     )
     same_video_negatives: bool = field(
         default=False, metadata={"help": "Captions of one video are each other's negatives, as in the released code."}
+    )
+    released_optimizer: bool = field(
+        default=False, metadata={"help": "Take optimizer, schedule and weight decay from the released code."}
     )
     selection_loss_weight: float = field(
         default=0.0, metadata={"help": "Weight, at first, of a loss on the selected tokens; the paper has none."}
@@ -252,6 +257,11 @@ class TS2NetTrainingArguments(TrainingArguments):
             raise ValueError(f"max_broken_share must lie between 0 and 1, got {self.max_broken_share}")
         if self.clock not in (None, "seconds", "released"):
             raise ValueError(f"clock must be 'seconds' or 'released', got {self.clock!r}")
+        if self.released_optimizer:
+            for name in ("optim", "optim_args", "optim_target_modules", "lr_scheduler_type", "lr_scheduler_kwargs"):
+                value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
+                if value != default:
+                    raise ValueError(f"released_optimizer decides optimizer and schedule, but {name}={value} is given")
         if self.clip_learning_rate < 0:
             raise ValueError(f"clip_learning_rate must be 0 or more, got {self.clip_learning_rate}")
         if not 0 <= self.selection_loss_weight < math.inf:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
@@ -50,6 +50,7 @@ FIXED_ARGUMENTS = (
     "data_seed",
     "global_batch_size",
     "shuffle_buffer",
+    "released_optimizer",
     "optim",
     "optim_args",
     "optim_target_modules",
@@ -72,6 +73,7 @@ _NO_SETTINGS = (
     "dtype",
 )
 _SAMPLES_PER_WEIGHT = 64
+_PROBE = "Two Frisbee-throwing dogs' owners weren't at the café: 1,234 o'clock \N{DOG FACE}"
 
 
 def run_settings(
@@ -94,6 +96,7 @@ def run_settings(
         if name not in CHANGEABLE_ARGUMENTS
     }
     values["model.weights"] = _fingerprint(model)
+    values["tokenizer"] = _tokenizer_fingerprint(processor.tokenizer)
     return json.loads(json.dumps(values, default=str))
 
 
@@ -117,6 +120,13 @@ def _fingerprint(model: TS2NetModel) -> str:
             samples = values[:: max(1, len(values) // _SAMPLES_PER_WEIGHT)].to("cpu", torch.float32)
             digest.update(name.encode() + samples.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash of the vocabulary, and of the tokens of a text whose words, accents and numbers it has to cut up."""
+    tokens = tokenizer(_PROBE)["input_ids"]
+    content = [sorted(tokenizer.get_vocab().items()), tokens]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def changes_since(

@@ -15,8 +15,9 @@ import torch
 from accelerate.utils import gather_object
 from accelerate.utils.memory import clear_device_cache
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import TrainOutput, speed_metrics
 from transformers.utils import logging
 
@@ -38,6 +39,7 @@ from .evaluating import evaluate_split, logged_figures
 from .gradient_cache import GradientCache
 from .monitoring import BrokenVideos, NonFiniteError, StepFigures, Stopwatch, training_figures, write_tensorboard_to
 from .optimisation import LogitScaleLimit, freeze_lower_layers, split_off_clip, without_scales
+from .released_optimizer import BertAdam, follow_released_schedule, released_decay
 from .run_data import RunData
 from .run_settings import TakeOverChanges, changes_since, run_settings
 from .saving import SavingTrainer
@@ -190,8 +192,29 @@ class TS2NetTrainer(SavingTrainer):
         self._take_over.remember(self.optimizer)
         return self.optimizer
 
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[Any, Any]:
+        """Trainer's, or that of the released code."""
+        if cast(TS2NetTrainingArguments, args).released_optimizer:
+            betas = (args.adam_beta1, args.adam_beta2)
+            return BertAdam, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon}
+        return SavingTrainer.get_optimizer_cls_and_kwargs(args, model)
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Trainer's schedule, or that of the released code."""
+        is_own = self.lr_scheduler is None
+        schedule = super().create_scheduler(num_training_steps, optimizer)
+        if is_own and self.args.released_optimizer:
+            warmup = self.args.get_warmup_steps(num_training_steps)
+            follow_released_schedule(cast(LambdaLR, schedule), warmup, num_training_steps)
+        return schedule
+
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Matrices and embeddings, but no bias, norm, scale, nor the [CLS] token."""
+        """Matrices and embeddings, but no bias, norm, scale, nor the [CLS] token; or as in the released code."""
+        if self.args.released_optimizer:
+            return released_decay(model)
         return without_scales(super().get_decay_parameter_names(model))
 
     # ---- A run ----

@@ -1,0 +1,57 @@
+"""The optimizer and the schedule of the released code, step by step against its formulas."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from support.streamed_data import stream
+from support.tiny_models import tiny_model, tiny_processor
+from support.training_run import tiny_arguments, training_rows
+from ts2net.training import TS2NetTrainer
+from ts2net.training.released_optimizer import BertAdam, released_decay
+
+
+def test_a_step_is_that_of_the_formula():
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(3, 2, generator=generator), torch.randn(4, generator=generator)]
+    parameters = [torch.nn.Parameter(weight.clone()) for weight in weights]
+    optimizer = BertAdam(parameters, lr=0.1, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.2)
+    moments = [(torch.zeros_like(weight), torch.zeros_like(weight)) for weight in weights]
+    for _ in range(4):
+        for number, parameter in enumerate(parameters):
+            gradient = torch.randn(weights[number].shape, generator=generator) * (5 if number else 0.1)
+            parameter.grad = gradient.clone()
+            clipped = gradient * min(1.0, 1 / (float(gradient.norm()) + 1e-6))  # each by itself
+            mean, square = moments[number]
+            mean, square = 0.9 * mean + 0.1 * clipped, 0.98 * square + 0.02 * clipped**2
+            moments[number] = mean, square
+            weights[number] = weights[number] - 0.1 * (mean / (square.sqrt() + 1e-6) + 0.2 * weights[number])
+        optimizer.step()
+        for parameter, weight in zip(parameters, weights, strict=True):
+            torch.testing.assert_close(parameter.detach(), weight)
+
+
+def test_a_run_warms_up_and_goes_on_below_the_peak(tmp_path: Path):
+    args = tiny_arguments(tmp_path, released_optimizer=True, warmup_steps=2, max_steps=5)
+    trainer = TS2NetTrainer(tiny_model(), args, stream(training_rows()), processing_class=tiny_processor())
+    trainer.train()
+    assert isinstance(trainer.optimizer.optimizer, BertAdam)
+    rates = [entry["learning_rate"] for entry in trainer.state.log_history if "learning_rate" in entry]
+    after_each_step = [1 / 2, *((1 + math.cos(math.pi * step / 5)) / 2 for step in (2, 3, 4, 5))]
+    before_each_step = [0, *after_each_step[:-1]]
+    assert rates == pytest.approx([args.learning_rate * factor for factor in before_each_step])
+
+
+def test_norms_and_the_logit_scale_decay_and_biases_do_not():
+    decayed = set(released_decay(tiny_model()))
+    assert {"logit_scale", "vision_model.pre_layrnorm.weight", "text_model.final_layer_norm.weight"} <= decayed
+    assert not [name for name in decayed if name.endswith("bias")]
+
+
+def test_another_optimizer_or_schedule_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="released_optimizer decides .* but lr_scheduler_type=linear is given"):
+        tiny_arguments(tmp_path, released_optimizer=True, lr_scheduler_type="linear")
+    with pytest.raises(ValueError, match="but optim=sgd is given"):
+        tiny_arguments(tmp_path, released_optimizer=True, optim="sgd")
