@@ -210,6 +210,7 @@ def test_a_split_needs_its_own_files_only(name: str, split: str, tmp_path: Path)
         ("didemo", 64, 64, "test"),
         ("msvd", 12, 32, "test"),
         ("motion_shapes", 4, 26, "test"),
+        ("moving_things", 4, 32, "test"),
     ],
 )
 def test_defaults_are_those_of_the_recipe(name: str, frames: int, words: int, evaluation: str) -> None:
@@ -217,7 +218,7 @@ def test_defaults_are_those_of_the_recipe(name: str, frames: int, words: int, ev
     benchmark = ALL_BENCHMARKS[name]
     assert (benchmark.num_frames, benchmark.max_words) == (frames, words)
     assert benchmark.evaluation_split == evaluation
-    assert benchmark.clock == ("seconds" if name == "motion_shapes" else "released")
+    assert benchmark.clock == ("seconds" if name in ("motion_shapes", "moving_things") else "released")
     assert benchmark.name == name
 
 

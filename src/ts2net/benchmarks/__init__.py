@@ -1,4 +1,4 @@
-"""The benchmarks of the TS2-Net paper, MSVD and a synthetic one: rows of videos and captions, and their protocols.
+"""The benchmarks of the TS2-Net paper, MSVD and synthetic ones: rows of videos and captions, and their protocols.
 
 Importing this needs nothing but the standard library, so that annotation files can be read anywhere.
 """
@@ -22,8 +22,18 @@ MOTION_SHAPES = RenderedBenchmark(
     module="motion_shapes",
 )
 
+MOVING_THINGS = RenderedBenchmark(
+    name="moving_things",
+    title="Moving things",
+    evaluation_split="test",
+    num_frames=4,
+    max_words=32,  # the longest caption has 25 tokens with the small CLIP's tokenizer
+    module="moving_things",
+)
+
 BENCHMARKS: dict[str, Benchmark] = {
-    benchmark.name: benchmark for benchmark in (MSRVTT, VATEX, LSMDC, ACTIVITYNET, DIDEMO, MSVD, MOTION_SHAPES)
+    benchmark.name: benchmark
+    for benchmark in (MSRVTT, VATEX, LSMDC, ACTIVITYNET, DIDEMO, MSVD, MOTION_SHAPES, MOVING_THINGS)
 }
 """All benchmarks by name."""
 

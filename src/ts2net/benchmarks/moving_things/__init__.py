@@ -1,0 +1,48 @@
+"""Moving things: a benchmark rendered by seed, of everyday things that move, turn, grow, appear and meet.
+
+Its pictures are Noto emoji (Apache-2.0; see `NOTICE`) over painted backgrounds. Two splits ask for what the modules of
+TS2-Net are for: candidates in `motion` differ in the direction or the order of a motion alone, those in
+`small_object` in a thing that covers at most 3 % of the frame.
+"""
+
+from .drawing import (
+    DRAWING,
+    FRAME_SIZE,
+    FRAMES_PER_SECOND,
+    NUM_FRAMES,
+    SEEN_FRAMES,
+    clips,
+    covered_pixels,
+    patch_shares,
+    render,
+    render_mp4,
+    render_photo,
+)
+from .photos import PLACES, Photo, photos
+from .scenes import DEFAULT_COUNTS, GROUP_SIZE, MOTIONS, SPLITS, Scene, scenes
+from .things import THINGS, phrase
+
+__all__ = [
+    "DEFAULT_COUNTS",
+    "DRAWING",
+    "FRAMES_PER_SECOND",
+    "FRAME_SIZE",
+    "GROUP_SIZE",
+    "MOTIONS",
+    "NUM_FRAMES",
+    "PLACES",
+    "SEEN_FRAMES",
+    "SPLITS",
+    "THINGS",
+    "Photo",
+    "Scene",
+    "clips",
+    "covered_pixels",
+    "patch_shares",
+    "photos",
+    "phrase",
+    "render",
+    "render_mp4",
+    "render_photo",
+    "scenes",
+]

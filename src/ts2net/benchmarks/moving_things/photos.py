@@ -1,0 +1,85 @@
+"""Photos of the things: pictures with captions, from which a CLIP learns before it sees a clip."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .things import THINGS, phrase
+
+PLACES = (
+    ("at the top left", "at the top", "at the top right"),
+    ("at the left", "in the middle", "at the right"),
+    ("at the bottom left", "at the bottom", "at the bottom right"),
+)
+_NUM_THINGS = (0.3, 0.35, 0.25, 0.1)  # how many photos have 1, 2, 3 and 4 things
+_SIZES = (0.145, 0.6)  # of the frame's side: smallest and largest
+
+
+@dataclass(frozen=True)
+class Photo:
+    """What a photo shows.
+
+    Attributes:
+        things: Its things, the largest first, all different.
+        sizes: Of their longer sides, as parts of the frame's.
+        x: Columns of their centres, as parts of the frame's width.
+        y: Rows of their centres, as parts of its height.
+        look: Seed of the background.
+    """
+
+    things: tuple[str, ...]
+    sizes: tuple[float, ...]
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    look: int
+
+    def place(self, index: int = 0) -> str:
+        """Where a thing is, in words."""
+        return PLACES[min(2, int(3 * self.y[index]))][min(2, int(3 * self.x[index]))]
+
+    def caption(self, *, with_place: bool, also: tuple[int, ...] = ()) -> str:
+        """The largest thing in words.
+
+        Args:
+            with_place: Tell where it is.
+            also: Indices of other things to name.
+        """
+        place = f" {self.place()}" if with_place else ""
+        return " and ".join([phrase(self.things[0]) + place, *(phrase(self.things[index]) for index in also)])
+
+
+def photos(count: int, seed: int = 0) -> list[Photo]:
+    """Make up photos. A smaller count gives the first of them.
+
+    Raises:
+        ValueError: If `count` is below 1.
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
+    random = np.random.default_rng([seed, 1000])
+    return [_photo(random) for _ in range(count)]
+
+
+def _photo(random: np.random.Generator) -> Photo:
+    number = 1 + int(random.choice(len(_NUM_THINGS), p=_NUM_THINGS))
+    smallest, largest = _SIZES
+    # Squares of even numbers: as in the world, there are more small things than large ones.
+    sizes = sorted((smallest + (largest - smallest) * random.uniform(0, 1, number) ** 2).tolist(), reverse=True)
+    things = tuple(THINGS[index] for index in random.choice(len(THINGS), number, replace=False))
+    centres: list[tuple[float, float]] = []
+    for size in sizes:
+        for _ in range(12):
+            x, y = random.uniform(size / 2, 1 - size / 2, 2).tolist()
+            if all(
+                max(abs(x - left), abs(y - top)) > 0.45 * (size + other)
+                for (left, top), other in zip(centres, sizes, strict=False)
+            ):
+                break
+        centres.append((x, y))
+    return Photo(
+        things,
+        tuple(sizes),
+        tuple(x for x, _ in centres),
+        tuple(y for _, y in centres),
+        look=int(random.integers(2**31)),
+    )
