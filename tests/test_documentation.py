@@ -76,6 +76,7 @@ def small_clip(folder: Path) -> CLIPModel:
         )
     )
     clip.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text('{"image_processor_type": "CLIPImageProcessor"}')
     return clip
 
 

@@ -323,7 +323,7 @@ def test_what_is_no_whole_clip_is_refused(tmp_path):
 
 def test_from_clip_refuses_a_ts2net_whose_other_layers_would_be_lost(tmp_path):
     tiny_model().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="is a 'ts2net' model, expected a 'clip' one"):
+    with pytest.raises(ValueError, match="is a 'ts2net' model already: load it with"):
         TS2NetModel.from_clip(tmp_path)
 
 

@@ -17,6 +17,10 @@ ShiftKind = Literal["token", "channel", "channel_patches", "channel_cls", "none"
 PaddingMode = Literal["masked", "released"]
 SelectionKind = Literal["perturbed_topk", "random", "none"]
 MatchingKind = Literal["weighted", "mean"]
+TextPooling = Literal["eos", "highest_id"]
+
+# CLIP as it is: each frame is an image, and a video's score the mean over its frames.
+_AS_IS = {"shift_kind": "none", "selection_kind": "none", "temporal_num_layers": 0, "matching_kind": "mean"}
 
 
 @strict
@@ -105,6 +109,10 @@ class TS2NetConfig(PreTrainedConfig):
         projection_dim (`int`, defaults to 512): `D`, the width that texts and video tokens are projected to.
         logit_scale_init_value (`float`, defaults to 2.6592): Logarithm of the factor on the similarity.
         initializer_factor (`float`, defaults to 1.0): Scales the initial weights, as in CLIP.
+        text_pooling (`str`, *optional*):
+            Which token is a text's embedding: `"eos"`, the first end-of-text token, or `"highest_id"`, the token with
+            the highest id. `None` is what transformers' CLIP does: the second where `eos_token_id` is 2, as in its old
+            configurations, and otherwise the first.
         num_frames (`int`, defaults to 12): The most frames a video has. The temporal positions are made for them.
         padding_mode (`str`, defaults to `"masked"`):
             `"masked"`: a padding frame touches nothing. `"released"`: what the authors' code does, and what
@@ -151,6 +159,7 @@ class TS2NetConfig(PreTrainedConfig):
     projection_dim: int = 512
     logit_scale_init_value: float | int = 2.6592
     initializer_factor: float | int = 1.0
+    text_pooling: TextPooling | None = None
 
     num_frames: int = 12
     padding_mode: PaddingMode = "masked"
@@ -176,6 +185,8 @@ class TS2NetConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         _refuse_vision_settings(kwargs)
         super().__post_init__(**kwargs)
+        if self.text_pooling is None:
+            self.text_pooling = "highest_id" if self.text_config.eos_token_id == 2 else "eos"
         if self.temporal_num_heads is None:
             self.temporal_num_heads = max(1, self.projection_dim // 64)
         if self.temporal_intermediate_size is None:
@@ -206,11 +217,14 @@ class TS2NetConfig(PreTrainedConfig):
         )
 
     @classmethod
-    def from_clip_config(cls, clip_config: CLIPConfig, **overrides: Any) -> "TS2NetConfig":
+    def from_clip_config(cls, clip_config: Any, *, as_is: bool = False, **overrides: Any) -> "TS2NetConfig":
         """Describe the TS2-Net that starts from a CLIP.
 
         Args:
-            clip_config: Configuration of any transformers CLIP.
+            clip_config: Configuration of any transformers CLIP, or of a model that is one under another name
+                (MetaCLIP 2).
+            as_is: Add nothing to the CLIP: no shift, no selection, no temporal encoder, and the mean over frames for
+                matching. Overrides still apply.
             overrides: Fields of this class, and fields of [`TS2NetVisionConfig`] by their own names
                 (`shift_kind="none"`). A whole `text_config` or `vision_config` is CLIP's and cannot be given.
 
@@ -224,10 +238,15 @@ class TS2NetConfig(PreTrainedConfig):
         if unknown:
             known = ", ".join(sorted(own | shift))
             raise TypeError(f"{unknown[0]!r} is not a setting of TS2-Net over CLIP; known are {known}")
+        if as_is:
+            overrides = _AS_IS | overrides
         vision_overrides = {name: overrides.pop(name) for name in shift & set(overrides)}
 
-        text_config = clip_config.text_config.to_dict()
-        if text_config["eos_token_id"] == 2 and text_config["vocab_size"] == 49408:
+        text_config, vision_config = clip_config.text_config.to_dict(), clip_config.vision_config.to_dict()
+        # Models that are a CLIP under another name have parts of their own types.
+        del text_config["model_type"], vision_config["model_type"]
+        is_clip = clip_config.model_type == CLIPConfig.model_type
+        if is_clip and text_config["eos_token_id"] == 2 and text_config["vocab_size"] == 49408:
             # Old CLIP configurations name the wrong end-of-text token and rely on it having the highest id. Adding
             # tokens would break that, so the right one is written down here.
             text_config["eos_token_id"] = 49407
@@ -235,14 +254,14 @@ class TS2NetConfig(PreTrainedConfig):
             "projection_dim": clip_config.projection_dim,
             "logit_scale_init_value": clip_config.logit_scale_init_value,
             "initializer_factor": clip_config.initializer_factor,
+            # Only CLIP itself takes an end of text of 2 for a sign that the highest id is meant.
+            "text_pooling": None if is_clip else "eos",
             # The temporal encoder starts with the text transformer's weights, so its layers are shaped like them.
             "temporal_num_heads": clip_config.text_config.num_attention_heads,
             "temporal_intermediate_size": clip_config.text_config.intermediate_size,
             "temporal_hidden_act": clip_config.text_config.hidden_act,
             "dtype": clip_config.dtype,
         }
-        vision_config = clip_config.vision_config.to_dict()
-        vision_config.pop("model_type")
         return cls(text_config=text_config, vision_config=vision_config | vision_overrides, **(settings | overrides))
 
     @classmethod
@@ -258,9 +277,10 @@ class TS2NetConfig(PreTrainedConfig):
             config_dict = {name: value for name, value in config_dict.items() if name != "custom_pipelines"}
         model_type = config_dict.get("model_type", cls.model_type)
         if model_type != cls.model_type:
-            start = "start from it with TS2NetModel.from_clip or `ts2net convert clip`"
-            advice = start if model_type == "clip" else "it cannot be loaded"
-            raise ValueError(f"this is the configuration of a {model_type!r} model, not of a 'ts2net' one: {advice}")
+            raise ValueError(
+                f"this is the configuration of a {model_type!r} model, not of a 'ts2net' one; if it is a CLIP, start "
+                f"from it with TS2NetModel.from_clip or `ts2net convert clip`"
+            )
         _refuse_vision_settings(kwargs)
         loaded = super().from_dict(config_dict, **kwargs)
         config = loaded[0] if isinstance(loaded, tuple) else loaded

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from torch import nn
-from transformers import AutoModel, CLIPConfig, CLIPModel, CLIPTextModel
+from transformers import AutoConfig, AutoModel, CLIPConfig, CLIPModel, CLIPTextModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling
@@ -561,6 +561,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
         local_files_only: bool = False,
         dtype: str | torch.dtype = "auto",
         attn_implementation: str | None = None,
+        as_is: bool = False,
         **config_overrides: Any,
     ) -> "TS2NetModel":
         """Start from a CLIP of a repository or folder.
@@ -570,7 +571,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
         `temporal_position_scale`. The scorer of the token selection is initialised.
 
         Args:
-            pretrained_model_name_or_path: A repository or folder of any transformers CLIP.
+            pretrained_model_name_or_path: A repository or folder of any transformers CLIP, or of a model that is one
+                under another name (MetaCLIP 2).
             revision: Branch, tag or commit of the repository.
             subfolder: Folder of the repository that holds the model.
             token: Token for a private repository.
@@ -578,6 +580,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
             local_files_only: Never download.
             dtype: Type of the weights; `"auto"` is the checkpoint's own.
             attn_implementation: `"eager"`, `"sdpa"`, `"flash_attention_2"`, ...; `None` chooses.
+            as_is: Add nothing to the CLIP, which then scores the mean over frames and needs no training. See
+                [`TS2NetConfig.from_clip_config`].
             config_overrides: Fields of [`TS2NetConfig`], and `shift_*` fields of [`TS2NetVisionConfig`].
 
         Returns:
@@ -585,8 +589,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
 
         Raises:
             TypeError: If an override is no field of the configuration.
-            ValueError: If the checkpoint is not a CLIP or is incomplete, or its text transformer cannot start the
-                temporal encoder.
+            ValueError: If the checkpoint is not a CLIP, is incomplete or holds more than a CLIP, or its text
+                transformer cannot start the temporal encoder.
         """
         source = {
             "revision": revision,
@@ -595,29 +599,36 @@ class TS2NetModel(TS2NetPreTrainedModel):
             "cache_dir": cache_dir,
             "local_files_only": local_files_only,
         }
-        # Another kind of model may hold a CLIP in it, and would lose the rest without a word.
-        model_type = CLIPConfig.get_config_dict(pretrained_model_name_or_path, **source)[0].get("model_type")
-        if model_type != CLIPConfig.model_type:
-            raise ValueError(
-                f"{str(pretrained_model_name_or_path)!r} is a {model_type!r} model, expected a 'clip' one"
-            )
-        clip, report = CLIPModel.from_pretrained(
-            pretrained_model_name_or_path, dtype=dtype, output_loading_info=True, **source
+        name = str(pretrained_model_name_or_path)
+        config = AutoConfig.from_pretrained(pretrained_model_name_or_path, trust_remote_code=False, **source)
+        check_is_clip(config, name)
+        clip, report = AutoModel.from_pretrained(
+            pretrained_model_name_or_path,
+            config=config,
+            dtype=dtype,
+            output_loading_info=True,
+            trust_remote_code=False,
+            **source,
         )
-        if report["missing_keys"]:
-            missing = sorted(report["missing_keys"])
-            raise ValueError(
-                f"{str(pretrained_model_name_or_path)!r} is not a whole CLIP: {len(missing)} of its tensors are "
-                f"missing, {missing[0]!r} for one"
-            )
-        return cls.from_clip_model(clip, attn_implementation=attn_implementation, **config_overrides)
+        # Old checkpoints hold the numbers from 0 on as positions.
+        added = sorted(key for key in report["unexpected_keys"] if not key.endswith(".position_ids"))
+        for tensors, what in ((sorted(report["missing_keys"]), "lacks"), (added, "holds more than a CLIP:")):
+            if tensors:
+                raise ValueError(f"{name!r} {what} {len(tensors)} tensors, {tensors[0]!r} for one")
+        return cls.from_clip_model(clip, attn_implementation=attn_implementation, as_is=as_is, **config_overrides)
 
     @classmethod
     def from_clip_model(
-        cls, clip: CLIPModel, *, attn_implementation: str | None = None, **config_overrides: Any
+        cls,
+        clip: PreTrainedModel,
+        *,
+        attn_implementation: str | None = None,
+        as_is: bool = False,
+        **config_overrides: Any,
     ) -> "TS2NetModel":
         """Start from a CLIP that is loaded already, as [`TS2NetModel.from_clip`] does, and with its errors."""
-        config = TS2NetConfig.from_clip_config(clip.config, **config_overrides)
+        check_is_clip(clip.config, clip.name_or_path or type(clip).__name__)
+        config = TS2NetConfig.from_clip_config(clip.config, as_is=as_is, **config_overrides)
         text_config = config.text_config
         if config.temporal_num_layers > text_config.num_hidden_layers:
             raise ValueError(
@@ -627,7 +638,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
         if config.temporal_num_layers and text_config.hidden_size != config.projection_dim:
             raise ValueError(
                 f"the text transformer is {text_config.hidden_size} wide and the temporal encoder "
-                f"{config.projection_dim}, so the one cannot start the other: set temporal_num_layers=0"
+                f"{config.projection_dim}, so the one cannot start the other: set temporal_num_layers=0 or as_is=True"
             )
         if config.temporal_num_layers and text_config.intermediate_size != config.temporal_intermediate_size:
             raise ValueError(
@@ -684,7 +695,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
         )
         return TS2NetTextOutput(
             last_hidden_state=text.last_hidden_state,
-            pooler_output=self.text_projection(text.pooler_output),
+            pooler_output=self.text_projection(self._pooled_text(text.last_hidden_state, input_ids)),
             hidden_states=text.hidden_states,
             attentions=text.attentions,
         )
@@ -889,6 +900,13 @@ class TS2NetModel(TS2NetPreTrainedModel):
         texts, videos, frame_mask = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
         return frame_weights(frame_cosines(texts, videos, frame_mask), frame_mask, self._temperature)
 
+    def _pooled_text(self, last_hidden_state: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+        """The hidden state that stands for each text: `(Q, width)` of `(Q, words, width)`."""
+        ids = input_ids.to(last_hidden_state.device, torch.int)  # the export to ONNX knows argmax of no int64
+        if self.config.text_pooling == "eos":
+            ids = (ids == self.config.text_config.eos_token_id).int()  # argmax finds the first
+        return last_hidden_state[torch.arange(len(ids), device=ids.device), ids.argmax(dim=-1)]
+
     def _exp_logit_scale(self) -> torch.Tensor:
         return self.logit_scale.to(torch.promote_types(self.logit_scale.dtype, torch.float32)).exp()
 
@@ -940,6 +958,42 @@ def contrastive_loss(logits_per_text: torch.Tensor) -> torch.Tensor:
     text_to_video = nn.functional.cross_entropy(logits_per_text, pairs)
     video_to_text = nn.functional.cross_entropy(logits_per_text.t(), pairs)
     return (text_to_video + video_to_text) / 2
+
+
+def check_is_clip(config: PreTrainedConfig, name: str) -> None:
+    """Check, by its structure, that a model is a CLIP: transformers' own, or one under another name.
+
+    No weights are needed.
+
+    Args:
+        config: The model's configuration.
+        name: The model, for the message.
+
+    Raises:
+        ValueError: If its vision or text transformer is not CLIP's, or it has other parts.
+    """
+    is_a = f"{name!r} is a {config.model_type!r} model"
+    if config.model_type == TS2NetConfig.model_type:  # which may have a CLIP's tensors and compute something else
+        raise ValueError(f"{is_a} already: load it with TS2NetModel.from_pretrained")
+    expected = "expected a TS2-Net or a CLIP, such as openai/clip-vit-base-patch32 or a MetaCLIP 2"
+    parts = [getattr(config, part, None) for part in ("text_config", "vision_config")]
+    if not all(isinstance(part, PreTrainedConfig) for part in parts):
+        raise ValueError(f"{is_a}; {expected}")
+    with torch.device("meta"):
+        names = set(AutoModel.from_config(config, trust_remote_code=False).state_dict())
+    if "vision_model.embeddings.class_embedding" not in names:
+        raise ValueError(f"{is_a}, whose frames have no [CLS] token, which a TS2-Net reads; {expected}")
+    text, vision = (
+        {name: value for name, value in part.to_dict().items() if name != "model_type"}
+        for part in (config.text_config, config.vision_config)
+    )
+    with torch.device("meta"):
+        clip = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=config.projection_dim))
+    odd = sorted(set(clip.state_dict()) ^ names)
+    if odd:
+        part = odd[0].partition(".")[0]
+        which = {"text_model": "text transformer is", "vision_model": "vision transformer is"}.get(part, "parts are")
+        raise ValueError(f"{is_a}, whose {which} not CLIP's ({odd[0]!r}, for one); {expected}")
 
 
 def _temporal_from_text(text_model: CLIPTextModel, config: TS2NetConfig) -> dict[str, torch.Tensor]:

@@ -19,6 +19,9 @@ from transformers import AutoModel, Pipeline
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .configuration_ts2net import TS2NetConfig
+from .modeling_ts2net import TS2NetModel
+from .processing_ts2net import TS2NetProcessor
 from .video_processing_ts2net import TS2NetVideosKwargs, as_videos, is_one_video
 
 TASK = "text-video-scoring"
@@ -69,6 +72,8 @@ class TextVideoScoringPipeline(Pipeline):
     The arguments of every pipeline (`device`, `dtype`, `batch_size`, `num_workers`, ...) have their usual meaning.
 
     Args:
+        model: A TS2-Net, or a CLIP, which then scores single frames as it is.
+        processor: Its processor.
         text: Default texts of each call.
         group_by: Default of each call.
         top_k: Default of each call.
@@ -89,7 +94,9 @@ class TextVideoScoringPipeline(Pipeline):
 
     def __init__(
         self,
-        *args: Any,
+        model: Any,
+        processor: Any = None,
+        *,
         text: str | Sequence[str] | None = None,
         group_by: str = "video",
         top_k: int | None = None,
@@ -97,7 +104,11 @@ class TextVideoScoringPipeline(Pipeline):
         on_error: str = "raise",
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        if model.config.model_type != TS2NetConfig.model_type:
+            model = TS2NetModel.from_clip_model(model, as_is=True)
+            if processor is not None and not isinstance(processor, TS2NetProcessor):
+                processor = TS2NetProcessor.from_clip_processor(processor, model.config)
+        super().__init__(model, processor=processor, **kwargs)
         if self.processor is None:
             raise ValueError("the text-video-scoring pipeline needs a processor=, to read texts and videos")
         _check_choice("group_by", group_by, ("video", "text", "matrix"))

@@ -75,6 +75,7 @@ class TS2NetProcessor(ProcessorMixin):
             revision: Branch, tag or commit of the repository.
             kwargs: What `AutoTokenizer.from_pretrained` takes: `token`, `cache_dir`, `local_files_only`, ...
         """
+        # The tokenizer is the checkpoint's own, whatever its kind: a CLIP of many languages has another than CLIP's.
         tokenizer = cls._load_tokenizer_from_pretrained("tokenizer", clip, revision=revision, **kwargs)
         images = cls.get_processor_dict(clip, revision=revision, **kwargs)[0].get("image_processor")
         if images is None:
@@ -82,8 +83,17 @@ class TS2NetProcessor(ProcessorMixin):
                 images, _ = TS2NetVideoProcessor.get_video_processor_dict(clip, revision=revision, **kwargs)
             except OSError:
                 images = {}  # a CLIP that says nothing of its images has the usual ones
-        own = ("image_mean", "image_std", "rescale_factor", "resample")
-        return cls.for_model(tokenizer, config, **{name: images[name] for name in own if name in images})
+        return cls.for_model(tokenizer, config, **_pixel_settings(images))
+
+    @classmethod
+    def from_clip_processor(cls, processor: Any, config: TS2NetConfig) -> "TS2NetProcessor":
+        """Make the processor of a model that starts from a CLIP out of the CLIP's own.
+
+        Args:
+            processor: The processor of the CLIP, with its `tokenizer` and `image_processor`.
+            config: The model's configuration.
+        """
+        return cls.for_model(processor.tokenizer, config, **_pixel_settings(processor.image_processor.to_dict()))
 
     @classmethod
     def for_model(cls, tokenizer: Any, config: TS2NetConfig, **video_settings: Any) -> "TS2NetProcessor":
@@ -127,6 +137,12 @@ class TS2NetProcessor(ProcessorMixin):
             cls._load_tokenizer_from_pretrained("tokenizer", pretrained_model_name_or_path, subfolder, **kwargs),
             TS2NetVideoProcessor.from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, **kwargs),
         ]
+
+
+def _pixel_settings(images: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a CLIP's images that hold for frames too."""
+    names = ("image_mean", "image_std", "rescale_factor", "resample")
+    return {name: images[name] for name in names if images.get(name) is not None}
 
 
 if __package__ == "ts2net":  # the installed package needs no trust_remote_code; a copy beside a checkpoint does

@@ -389,7 +389,7 @@ def test_convert_original_takes_the_tokenizer_from_elsewhere(run: Run, tmp_path:
         ("{clip}", "num_selected_tokens=17", ["num_selected_tokens", "16"]),
         ("{clip}", "shift_kind=sideways", ["shift_kind", "sideways"]),
         ("missing", "num_frames=4", ["there is no folder missing"]),
-        ("{model}", "num_frames=4", ["'ts2net' model", "expected a 'clip' one"]),
+        ("{model}", "num_frames=4", ["'ts2net' model already", "TS2NetModel.from_pretrained"]),
     ],
 )
 def test_convert_fails_in_one_line_and_leaves_nothing(

@@ -85,6 +85,8 @@ def convert_clip(
         ts2net convert clip ViT-B-32.pt my-ts2net --tokenizer openai/clip-vit-base-patch32
 
         ts2net convert clip openai/clip-vit-base-patch32 long --set num_frames=64 --set shift_layers=[8,9,10,11]
+
+        ts2net convert clip openai/clip-vit-base-patch32 as-it-is --set as_is=true
     """
     overrides = _overrides(settings)
     is_file = Path(source).is_file()

@@ -46,7 +46,10 @@ _SWITCHES = {"true": True, "false": False}
 @app.command()
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A model's folder, or a repository on the Hub.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A TS2-Net or a CLIP: its folder, or a repository on the Hub.", show_default=False
+        ),
     ],
     benchmark: Annotated[
         str,

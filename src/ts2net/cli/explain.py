@@ -22,7 +22,10 @@ def explain(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="A model's folder, or a repository on the Hub.", show_default="the index's own"
+            "--model",
+            "-m",
+            help="A TS2-Net or a CLIP: its folder, or a repository on the Hub.",
+            show_default="the index's own",
         ),
     ] = None,
     video: Annotated[str | None, typer.Option("--video", "-v", help="Path or address of the video.")] = None,

@@ -12,7 +12,9 @@ from ..clock import parse_clock
 from ..files import check_writable
 from ..named_values import parse_named_values
 
-Model = Annotated[str, typer.Option("--model", "-m", help="A model's folder, or a repository on the Hub.")]
+Model = Annotated[
+    str, typer.Option("--model", "-m", help="A TS2-Net or a CLIP: its folder, or a repository on the Hub.")
+]
 IndexModel = Annotated[
     str | None,
     typer.Option("--model", "-m", help="Where the index's model is now.", show_default="where the index says"),

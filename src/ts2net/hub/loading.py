@@ -1,5 +1,6 @@
 """Load a model and its processor from a folder or from the Hub: one function and one error for every command."""
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from ..errors import one_line
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 from .repositories import check_source
+
+logger = logging.getLogger(__name__)
 
 
 class ModelLoadingError(ValueError):
@@ -32,14 +35,17 @@ def load_model(
 ) -> tuple[TS2NetModel, TS2NetProcessor]:
     """Load a model and its processor with the installed classes. Code beside the weights never runs.
 
+    A CLIP is loaded as a TS2-Net without new layers, which scores single frames and takes their mean; a line of the
+    log says so.
+
     Args:
-        name_or_path: A folder, or a repository on the Hub.
+        name_or_path: A folder, or a repository on the Hub, of a TS2-Net or of a CLIP.
         revision: Branch, tag or commit of the repository. `None` is `main`.
         dtype: Type of the weights. `"auto"` is the checkpoint's own.
         device: Such as `"cpu"` or `"cuda:1"`. `None` is a GPU if there is one.
         attn_implementation: As in transformers. `None` lets it choose.
-        clip_settings: If the model is a CLIP, start a TS2-Net from it with these fields of its configuration. `None`
-            refuses a CLIP.
+        clip_settings: If the model is a CLIP, start a TS2-Net from it with these fields of its configuration, to be
+            trained. `None` takes a CLIP as it is.
 
     Returns:
         The model, in evaluation mode on the device, and its processor.
@@ -52,10 +58,15 @@ def load_model(
     name, revision = os.fspath(name_or_path), revision or "main"
     target = find_device(device)
     options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
-    if clip_settings is not None and read_model_type(name, revision) == "clip":
-        model, processor = _start_from_clip(name, revision, clip_settings, dtype=dtype, **options)
+    if read_model_type(name, revision) not in ("ts2net", None):
+        settings = {"as_is": True} if clip_settings is None else clip_settings
+        model, processor = _start_from_clip(name, revision, settings, dtype=dtype, **options)
+        if clip_settings is None:
+            logger.warning(
+                f"{name} is a CLIP and sees single frames: nothing in it is trained on video. To train a TS2-Net from "
+                f"it: python -m ts2net.training --model {name} --recipe msrvtt (or another)"
+            )
     else:
-        check_model_source(name)
         try:
             model, report = TS2NetModel.from_pretrained(
                 name, revision=revision, dtype=dtype, output_loading_info=True, **options
