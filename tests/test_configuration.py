@@ -2,10 +2,17 @@
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, CLIPConfig, CLIPTextConfig
+from transformers import AutoConfig, CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
 from support.tiny_models import tiny_clip_config, tiny_config
 from ts2net import TS2NetConfig, TS2NetVisionConfig
+
+
+def test_parts_of_another_kind_are_named():
+    with pytest.raises(
+        TypeError, match="vision_config must be a TS2NetVisionConfig or a dict, got a CLIPVisionConfig"
+    ):
+        TS2NetConfig(vision_config=CLIPVisionConfig())
 
 
 def test_defaults_are_the_paper_on_vit_b32():

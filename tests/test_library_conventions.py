@@ -1,6 +1,7 @@
 """What users of transformers expect of any model: saving, attention, checkpointing, placement, compilation, PEFT."""
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoModel, CLIPModel
 
 from support.tiny_models import random_inputs, spread_weights, tiny_clip_config, tiny_config, tiny_model
 from ts2net import TS2NetModel
+from ts2net.modeling_ts2net import TS2NetVisionModel
 
 pytestmark = pytest.mark.slow
 
@@ -219,6 +221,42 @@ def test_peft_adapts_every_kind_of_layer(partly_padded):
     assert all("lora_" in name for name in trained)
     for part in ("text_model", "vision_model", "temporal_encoder", "token_selector", "visual_projection"):
         assert any(part in name for name in trained), part
+
+
+def test_an_adapter_learns_with_reentrant_checkpointing(partly_padded):
+    """Nothing that goes into a checkpoint needs a gradient there, unless the embeddings are made to."""
+    model = tiny_model()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).train()
+    adapted(**partly_padded, return_loss=True).loss.backward()
+    for part in ("text_model", "vision_model", "temporal_encoder"):
+        assert any(p.grad is not None and p.grad.any() for n, p in adapted.named_parameters() if part in n), part
+
+
+def test_the_main_input_is_the_first_argument():
+    for model_class in (TS2NetModel, TS2NetVisionModel):
+        assert list(inspect.signature(model_class.forward).parameters)[1] == model_class.main_input_name
+
+
+def test_the_vision_transformer_loads_from_a_whole_model(tmp_path):
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    vision, report = TS2NetVisionModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert all(
+        torch.equal(vision.state_dict()[name], value) for name, value in model.vision_model.state_dict().items()
+    )
+
+
+def test_whatever_is_set_on_a_configuration_is_loaded_again(tmp_path):
+    """Fields of CLIP's halves are refused as arguments alone; a saved model must load."""
+    model = tiny_model()
+    model.config.hidden_size = 32
+    model.config.num_hidden_layers = 7
+    model.save_pretrained(tmp_path)
+    loaded = TS2NetModel.from_pretrained(tmp_path)
+    assert (loaded.config.hidden_size, loaded.config.num_hidden_layers) == (32, 7)
+    assert loaded.config.vision_config.num_hidden_layers == 3
 
 
 def test_larger_frames_with_interpolated_positions():

@@ -147,6 +147,20 @@ def test_text_positions_reach_the_texts_alone():
     assert torch.equal(moved.video_embeds, plain.video_embeds)
 
 
+def test_keywords_of_attention_reach_the_texts_alone():
+    """The text transformer is causal whatever it is told; the others must not become so."""
+    model, inputs = tiny_model(), random_inputs()
+    plain, told = model(**inputs), model(**inputs, is_causal=True, token_type_ids=inputs["input_ids"])
+    assert torch.equal(told.logits_per_text, plain.logits_per_text)
+    with pytest.raises(TypeError, match="position_ids"):
+        model.get_video_features(inputs["pixel_values_videos"], position_ids=torch.zeros(1, 9))
+
+
+def test_frames_with_fewer_patches_than_are_selected_are_named():
+    with pytest.raises(ValueError, match="the frames have 1 patches, and num_selected_tokens=3 of them are selected"):
+        tiny_model().get_video_features(torch.zeros(1, 2, 3, 8, 8), interpolate_pos_encoding=True)
+
+
 def test_random_choice_differs_between_frames_and_between_steps_of_training():
     model, pixels = tiny_model(selection_kind="random"), random_inputs(2)["pixel_values_videos"]
     fixed = model.get_video_features(pixels).selected_token_indices
@@ -309,7 +323,7 @@ def test_what_is_no_whole_clip_is_refused(tmp_path):
     state = clip.state_dict()
     state.pop("visual_projection.weight")
     clip.save_pretrained(tmp_path, state_dict=state)
-    with pytest.raises(ValueError, match=r"1 of its tensors are missing, 'visual_projection.weight'"):
+    with pytest.raises(ValueError, match=r"is not a whole CLIP: it lacks 'visual_projection.weight'$"):
         TS2NetModel.from_clip(tmp_path)
     with pytest.raises(ValueError, match="temporal_num_layers=5.*only 4"):
         TS2NetModel.from_clip_model(clip, temporal_num_layers=5)

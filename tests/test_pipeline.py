@@ -103,6 +103,19 @@ def test_each_texts_videos(scorer, clips, logits):
     assert scorer(nameless, text="rain", group_by="text")[0]["video"] is None
 
 
+def test_addresses_of_files_and_numbers_of_numpy(scorer, clips, logits):
+    """As datasets hold them: `file://` in any case, and whole numbers that are no `int`."""
+    addresses = [
+        Path(clips[0]).as_uri(),
+        Path(clips[1]).as_uri().replace("file:", "FILE:"),
+        f"file://localhost{clips[2]}",
+    ]
+    ranked = scorer(addresses, text=TEXTS, batch_size=np.int64(2), num_frames=np.int32(6))
+    assert ranked == [ranking(logits[:, video]) for video in range(3)]
+    with pytest.raises(ValueError, match="file://elsewhere/a.mp4: a file:// address names a file of this machine"):
+        scorer("file://elsewhere/a.mp4", text=TEXTS)
+
+
 def test_the_whole_matrix(scorer, clips, logits):
     matrix = scorer(clips, text=TEXTS, group_by="matrix")
     assert set(matrix) == {"scores"}

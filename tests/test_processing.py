@@ -4,11 +4,14 @@ import json
 
 import pytest
 import torch
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, PreTrainedTokenizerFast
 
 from support.tiny_models import WORDS, tiny_clip, tiny_config, tiny_model, tiny_processor, tiny_tokenizer
 from support.video_files import write_video
 from ts2net import TS2NetProcessor, TS2NetVideoProcessor
+from ts2net.data.collating import text_tensors
+from ts2net.encoding.texts import encode_texts
+from ts2net.processing_ts2net import clean_text
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,45 @@ def test_survives_a_round_trip(tmp_path, clip):
         assert torch.equal(again(text="a dog", videos=clip)[name], value)
 
 
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("a dog’s “ball”", 'a dog\'s "ball"'),  # curly quotes
+        ("a dogâ€™s ball", "a dog's ball"),  # UTF-8 read as Windows-1252
+        ("cats &amp;amp; dogs", "cats & dogs"),
+        (" two\u00a0cats \n run ", "two cats run"),
+        ("ﬁsh", "fish"),
+    ],
+)
+def test_texts_are_cleaned_as_openais_clip_and_the_released_code_do(raw, clean):
+    processor = tiny_processor()
+    assert clean_text(raw) == clean
+    assert torch.equal(processor(text=raw)["input_ids"], processor(text=[clean])["input_ids"])
+
+
+def test_evaluation_and_training_clean_texts_too():
+    processor, raw, clean = tiny_processor(), "a dogâ€™s ball", "a dog's ball"
+    model = tiny_model()
+    assert torch.equal(*(encode_texts(model, processor, [text], max_words=9) for text in (raw, clean)))
+    assert torch.equal(*(text_tensors(text, processor, 9)["input_ids"] for text in (raw, clean)))
+
+
+def test_a_tokenizer_keeps_the_padding_that_it_was_saved_with(tmp_path):
+    tiny_processor().save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding": "max_length"}), encoding="utf-8")
+    processor = TS2NetProcessor.from_pretrained(tmp_path)
+    assert processor(text="a dog")["input_ids"].shape == (1, WORDS)
+    assert processor(text="a dog", padding=True)["input_ids"].shape == (1, 6)
+
+
+def test_an_explicit_none_reaches_the_video_processor(clip):
+    processor = tiny_processor()
+    assert processor(videos=clip)["pixel_values_videos"].shape[1] == 3  # one frame a second
+    assert processor(videos=clip, fps=None)["pixel_values_videos"].shape[1] == 6  # all, thinned to the most
+    assert processor(videos=clip, fps=None, num_frames=None)["pixel_values_videos"].shape[1] == 30
+
+
 def test_bad_input_is_named(clip):
     processor = tiny_processor()
     with pytest.raises(ValueError, match="at least one input"):
@@ -92,5 +134,8 @@ def test_bad_input_is_named(clip):
         processor(text=[])
     with pytest.raises(ValueError, match="str"):
         processor(text=[1])
+    other = PreTrainedTokenizerFast(tokenizer_object=tiny_tokenizer().backend_tokenizer, pad_token="<|endoftext|>")
+    with pytest.raises(ValueError, match=r"the text 'a \\ud800 dog' holds half of a surrogate pair"):
+        TS2NetProcessor.for_model(other, tiny_config())(text=["a \ud800 dog"])
     with pytest.raises(TypeError, match="video_processor must be a TS2NetVideoProcessor, got CLIPTokenizer"):
         TS2NetProcessor(tiny_tokenizer(), tiny_tokenizer())

@@ -128,6 +128,28 @@ def test_one_video_or_many(clip, processor):
     assert processor([Image.new("RGB", (8, 8))] * 5)["pixel_values_videos"].shape == (1, 5, 3, 32, 32)
 
 
+def test_lists_of_lists_of_videos_and_of_metadata_are_flattened(clip, processor):
+    """As the library's chat templates hold them: the videos of each text."""
+    flat = processor([clip, clip])["pixel_values_videos"]
+    assert torch.equal(processor([[clip], [clip]])["pixel_values_videos"], flat)
+    assert torch.equal(processor([[clip, clip]])["pixel_values_videos"], flat)
+    frames = np.zeros((20, 32, 32, 3), np.uint8)
+    nested = processor([[frames], [frames]], video_metadata=[[{"fps": 10}], [{"fps": 5}]])
+    assert nested["padding_mask_videos"].sum(1).tolist() == [2, 4]
+    images = [Image.fromarray(frame) for frame in frames[:3]]
+    assert processor([images, images])["pixel_values_videos"].shape[:2] == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"num_frames": 3}, {"fps": 2}, {"start": 1.0, "end": 2.5, "sampling": "last"}]
+)
+def test_frames_are_sampled_by_metadata_as_in_a_call(processor, settings):
+    metadata = {"total_num_frames": 40, "fps": 10.0}
+    frames = np.zeros((40, 32, 32, 3), np.uint8)
+    used = processor(frames, video_metadata=[metadata], return_metadata=True, **settings)["video_metadata"][0]
+    assert processor.sample_frames(metadata, **settings).tolist() == used.frames_indices
+
+
 def test_grey_and_transparent_frames_become_rgb(processor):
     grey = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 1), dtype=np.uint8)
     expected = processor(np.repeat(grey, 3, axis=-1))["pixel_values_videos"]

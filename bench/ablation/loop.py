@@ -71,7 +71,7 @@ class Captions:
 
     def __init__(self, searched: list[Scene], processor: TS2NetProcessor) -> None:
         texts = [clip.caption for clip in searched]
-        words = processor.tokenizer(texts, padding="max_length", return_tensors="pt")
+        words = processor(text=texts, padding="max_length")
         self.ids, self.mask = words["input_ids"], words["attention_mask"]
         # Clips of one caption are not each other's negatives.
         digests = [hashlib.sha256(text.encode()).digest()[:7] for text in texts]

@@ -184,6 +184,13 @@ class TS2NetConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         _refuse_vision_settings(kwargs)
+        for name, config_class in (("text_config", CLIPTextConfig), ("vision_config", TS2NetVisionConfig)):
+            part = getattr(self, name)
+            if not isinstance(part, (config_class, dict, type(None))):
+                raise TypeError(
+                    f"{name} must be a {config_class.__name__} or a dict, got a {type(part).__name__}; to start from "
+                    f"a CLIP use TS2NetConfig.from_clip_config"
+                )
         super().__post_init__(**kwargs)
         if self.text_pooling is None:
             self.text_pooling = "highest_id" if self.text_config.eos_token_id == 2 else "eos"
@@ -282,8 +289,13 @@ class TS2NetConfig(PreTrainedConfig):
                 f"from it with TS2NetModel.from_clip or `ts2net convert clip`"
             )
         _refuse_vision_settings(kwargs)
+        # Whatever was set on a configuration before it was saved is set again; only arguments have to be fields.
+        stray = {name: value for name, value in config_dict.items() if name in _VISION_SETTINGS}
+        config_dict = {name: value for name, value in config_dict.items() if name not in stray}
         loaded = super().from_dict(config_dict, **kwargs)
         config = loaded[0] if isinstance(loaded, tuple) else loaded
+        for name, value in stray.items():
+            setattr(config, name, value)
         # Overrides are set one by one on a configuration that was checked without them.
         config.validate()
         config.vision_config.validate()
@@ -348,11 +360,12 @@ class TS2NetConfig(PreTrainedConfig):
             raise ValueError(f"matching_temperature must be a positive number, got {self.matching_temperature}")
 
 
+_VISION_SETTINGS = set(TS2NetVisionConfig.__dataclass_fields__) - set(TS2NetConfig.__dataclass_fields__)
+
+
 def _refuse_vision_settings(settings: dict[str, Any]) -> None:
     """The library would keep a setting that it does not know, and the model would never see it."""
-    misplaced = sorted(
-        set(settings) & set(TS2NetVisionConfig.__dataclass_fields__) - set(TS2NetConfig.__dataclass_fields__)
-    )
+    misplaced = sorted(set(settings) & _VISION_SETTINGS)
     if misplaced:
         name = misplaced[0]
         raise TypeError(f"{name!r} is a field of the vision configuration: give vision_config={{{name!r}: ...}}")

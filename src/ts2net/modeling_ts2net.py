@@ -272,11 +272,19 @@ class TS2NetTokenSelector(nn.Module):
             seeds: Integers of shape `(B,)` that fix each video's draws in training. `None`: drawn from torch's
                 default generator.
 
+        Raises:
+            ValueError: If a frame has fewer patches than are selected.
+
         Returns:
             The kept tokens `(B, T, K + 1, D)`, the indices of the top patches `(B, T, K)` and, with a learned
             scorer, the scores `(B, T, L)`.
         """
         cls, patches = tokens[:, :, :1], tokens[:, :, 1:]
+        if self.kind != "none" and patches.shape[2] < self.num_selected_tokens:
+            raise ValueError(
+                f"the frames have {patches.shape[2]} patches, and num_selected_tokens={self.num_selected_tokens} of "
+                f"them are selected: give larger frames"
+            )
         if self.kind == "none":
             indices = torch.empty(*tokens.shape[:2], 0, dtype=torch.long, device=tokens.device)
             return cls, indices, None
@@ -323,7 +331,7 @@ class TS2NetPreTrainedModel(CLIPPreTrainedModel):
 
     config: TS2NetConfig
     base_model_prefix = "ts2net"
-    main_input_name = "pixel_values_videos"
+    main_input_name = "input_ids"  # the first argument of `forward`, by which the library counts tokens
     input_modalities: ClassVar[tuple[str, ...]] = ("video", "text")
     _no_split_modules: ClassVar = [
         "CLIPTextEmbeddings",
@@ -373,6 +381,8 @@ class TS2NetVisionModel(TS2NetPreTrainedModel):
     """CLIP's vision transformer over the frames of videos, with token shift in some layers (paper, section 3.2)."""
 
     config: TS2NetVisionConfig
+    base_model_prefix = "vision_model"  # so that it loads its part of a whole model's folder
+    main_input_name = "pixel_values_videos"
     input_modalities = ("video",)
     _input_embed_layer = "patch_embedding"
     _can_record_outputs: ClassVar = {"hidden_states": TS2NetVisionLayer, "attentions": CLIPAttention}
@@ -417,6 +427,8 @@ class TS2NetVisionModel(TS2NetPreTrainedModel):
 class TS2NetTemporalEncoder(TS2NetPreTrainedModel):
     """A transformer over the kept tokens of all frames, with learned positions (paper, section 3.4)."""
 
+    base_model_prefix = "temporal_encoder"
+    main_input_name = "hidden_states"
     input_modalities = ("video",)
     _can_record_outputs: ClassVar = {"hidden_states": CLIPEncoderLayer, "attentions": CLIPAttention}
 
@@ -612,9 +624,14 @@ class TS2NetModel(TS2NetPreTrainedModel):
         )
         # Old checkpoints hold the numbers from 0 on as positions.
         added = sorted(key for key in report["unexpected_keys"] if not key.endswith(".position_ids"))
-        for tensors, what in ((sorted(report["missing_keys"]), "lacks"), (added, "holds more than a CLIP:")):
+        for tensors, what in (
+            (sorted(report["missing_keys"]), "is not a whole CLIP: it lacks"),
+            (added, "is more than a CLIP: it also holds"),
+        ):
             if tensors:
-                raise ValueError(f"{name!r} {what} {len(tensors)} tensors, {tensors[0]!r} for one")
+                raise ValueError(
+                    f"{name!r} {what} {tensors[0]!r}" + f" and {len(tensors) - 1} more" * (len(tensors) > 1)
+                )
         return cls.from_clip_model(clip, attn_implementation=attn_implementation, as_is=as_is, **config_overrides)
 
     @classmethod
@@ -707,7 +724,9 @@ class TS2NetModel(TS2NetPreTrainedModel):
         padding_mask_videos: torch.Tensor | None = None,
         selection_seeds: torch.Tensor | None = None,
         interpolate_pos_encoding: bool = False,
-        **kwargs: Any,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
     ) -> TS2NetVideoOutput:
         """Encode videos.
 
@@ -716,6 +735,9 @@ class TS2NetModel(TS2NetPreTrainedModel):
             padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None`: all are real.
             selection_seeds: Integers of shape `(B,)` that fix each video's selection noise in training.
             interpolate_pos_encoding: Accept frames of another size than the configuration's.
+            output_hidden_states: Also return the hidden states of both transformers. `None`: as configured.
+            output_attentions: Also return their attentions. `None`: as configured.
+            return_dict: False returns a tuple. `None`: as configured.
 
         Returns:
             `pooler_output` of shape `(B, D)`, one vector a video, and `frame_embeds` of shape `(B, T, D)`, which
@@ -734,6 +756,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
                 f"selection_seeds must have one seed for each of {len(pixel_values_videos)} videos, "
                 f"got shape {(*selection_seeds.shape,)}"
             )
+        recorded = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
+        recorded = {name: value for name, value in recorded.items() if value is not None}  # else as configured
         frame_mask = self._frame_mask(pixel_values_videos, padding_mask_videos)
         masked = self.config.padding_mode == "masked"
         if masked and frame_mask is not None:
@@ -744,7 +768,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
             frame_mask=frame_mask if masked else None,
             interpolate_pos_encoding=interpolate_pos_encoding,
             return_dict=True,
-            **kwargs,
+            **recorded,
         )
         tokens = self.visual_projection(vision.last_hidden_state)  # (B * T, L, D)
         tokens = tokens.unflatten(0, pixel_values_videos.shape[:2])  # (B, T, L, D)
@@ -764,7 +788,9 @@ class TS2NetModel(TS2NetPreTrainedModel):
             else:
                 # The released code tiles the mask: token p is visible where frame p mod T is real.
                 token_mask = frame_mask.repeat(1, tokens_per_frame)
-            temporal = self.temporal_encoder(kept.flatten(1, 2), token_mask, position_ids, return_dict=True, **kwargs)
+            temporal = self.temporal_encoder(
+                kept.flatten(1, 2), token_mask, position_ids, return_dict=True, **recorded
+            )
             frames = temporal.last_hidden_state[:, ::tokens_per_frame]
         return TS2NetVideoOutput(
             last_hidden_state=vision.last_hidden_state.unflatten(0, pixel_values_videos.shape[:2]),
@@ -820,8 +846,10 @@ class TS2NetModel(TS2NetPreTrainedModel):
             padding_mask_videos,
             selection_seeds=selection_seeds,
             interpolate_pos_encoding=interpolate_pos_encoding,
+            # All other keywords are the text transformer's.
+            output_hidden_states=kwargs.get("output_hidden_states"),
+            output_attentions=kwargs.get("output_attentions"),
             return_dict=True,
-            **kwargs,
         )
         text_embeds = nn.functional.normalize(text.pooler_output, dim=-1)
         video_embeds = nn.functional.normalize(video.frame_embeds, dim=-1)

@@ -1,35 +1,50 @@
 """Texts and videos in, everything that the model's `forward` reads out.
 
 Notable here: a processor loads its video processor itself instead of through `AutoVideoProcessor`, which refuses to
-work where torchvision is not installed.
+work where torchvision is not installed. Texts for CLIP's tokenizer are cleaned first, as OpenAI's CLIP and the
+released TS2-Net clean them: transformers' tokenizer leaves that out.
 """
 
+import html
 import os
+import re
 from typing import Any
 
-from transformers import AutoProcessor
+import ftfy
+from transformers import AutoProcessor, CLIPTokenizer
 from transformers.feature_extraction_utils import BatchFeature
-from transformers.processing_utils import ProcessorMixin
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .configuration_ts2net import TS2NetConfig
-from .video_processing_ts2net import TS2NetVideoProcessor
+from .video_processing_ts2net import TS2NetVideoProcessor, TS2NetVideosKwargs
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class TS2NetProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
+    """What a call takes, and what a tokenizer does that says nothing of it in its own settings."""
+
+    videos_kwargs: TS2NetVideosKwargs
+    _defaults = {"text_kwargs": {"padding": True, "truncation": True}}  # noqa: RUF012
 
 
 class TS2NetProcessor(ProcessorMixin):
     """A CLIP tokenizer and a [`TS2NetVideoProcessor`] in one.
 
-    Texts are lower-cased and tokenised by CLIP's tokenizer, padded to the longest, and cut to the tokenizer's
-    `model_max_length` with the end token kept.
+    Texts are cleaned (see [`clean_text`]), lower-cased and tokenised by CLIP's tokenizer, padded to the longest, and
+    cut to the tokenizer's `model_max_length` with the end token kept. A tokenizer that was saved with a padding of its
+    own keeps it.
 
     Args:
-        tokenizer: CLIP's tokenizer.
+        tokenizer: The tokenizer of the CLIP.
         video_processor: What turns videos into frames.
         max_words: Tokens of a text that the model was trained with, at most, the start and the end token included. It
             is saved with the processor, and an evaluation cuts its texts to it. `None`: not known.
     """
 
     _auto_class = "AutoProcessor"
+    valid_processor_kwargs = TS2NetProcessorKwargs
 
     def __init__(self, tokenizer: Any, video_processor: TS2NetVideoProcessor, max_words: int | None = None) -> None:
         super().__init__(tokenizer, video_processor)
@@ -55,13 +70,23 @@ class TS2NetProcessor(ProcessorMixin):
                 processor of transformers.)
         """
         if isinstance(text, (list, tuple)):
-            text = list(text)
+            text = [self._prepared(each) for each in text]
             if not text:
                 raise ValueError("text is an empty list: expected at least one text")
-        defaults = {name: True for name in ("padding", "truncation") if name not in kwargs}
-        kwargs["text_kwargs"] = defaults | kwargs.get("text_kwargs", {})
+        elif text is not None:
+            text = self._prepared(text)
         kwargs.setdefault("return_tensors", "pt")
         return super().__call__(text=text, videos=videos, **kwargs)
+
+    def _prepared(self, text: Any) -> Any:
+        """A text as the tokenizer takes it. What is no string is left to the tokenizer, which names it."""
+        if not isinstance(text, str):
+            return text
+        if isinstance(self.tokenizer, CLIPTokenizer):
+            text = clean_text(text)
+        elif _SURROGATE.search(text):
+            raise ValueError(f"the text {text!a} holds half of a surrogate pair, which is no character")
+        return text
 
     @classmethod
     def from_clip(
@@ -139,6 +164,15 @@ class TS2NetProcessor(ProcessorMixin):
         ]
 
 
+def clean_text(text: str) -> str:
+    """Clean a text as OpenAI's CLIP and the released TS2-Net do before they lower-case and tokenise it.
+
+    Encodings gone wrong are mended, curly quotes and ligatures made plain, HTML entities resolved (twice), and runs of
+    white space joined.
+    """
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
+
+
 def _pixel_settings(images: dict[str, Any]) -> dict[str, Any]:
     """The settings of a CLIP's images that hold for frames too."""
     names = ("image_mean", "image_std", "rescale_factor", "resample")
@@ -148,4 +182,4 @@ def _pixel_settings(images: dict[str, Any]) -> dict[str, Any]:
 if __package__ == "ts2net":  # the installed package needs no trust_remote_code; a copy beside a checkpoint does
     AutoProcessor.register(TS2NetConfig, TS2NetProcessor, exist_ok=True)
 
-__all__ = ["TS2NetProcessor"]
+__all__ = ["TS2NetProcessor", "TS2NetProcessorKwargs", "clean_text"]

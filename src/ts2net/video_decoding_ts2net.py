@@ -75,7 +75,7 @@ def decode_video(
     be decoded of it, with a warning; in place of a frame that can't be decoded, the one before it stays on screen.
 
     Args:
-        source: a path, the bytes of a file, a binary file object, an `http(s)://` address or an `hf://` path.
+        source: a path, the bytes of a file, a binary file object, or an address: `http(s)://`, `file://`, `hf://`.
         sampling: which frames; by default 12, spread over the video out of one a second.
         num_threads: CPU cores to use; by default as many as torch does, which is one in a `DataLoader` worker.
         max_pixels: a video with more pixels a frame is refused, before any memory is taken for it.

@@ -165,6 +165,8 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         """
         settings = self._settings(kwargs)
         values = as_videos(videos)
+        if isinstance(settings["video_metadata"], (list, tuple)):
+            settings["video_metadata"] = _flat(settings["video_metadata"])
         moments = list(zip(*(_one_each(name, settings[name], len(values)) for name in ("start", "end")), strict=True))
         metadata = _one_each("video_metadata", settings["video_metadata"], len(values))
         decoded = [
@@ -191,7 +193,7 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
             raise TypeError(f"unknown video setting {unknown[0]!r}; expected one of {', '.join(sorted(names))}")
         kwargs = {name: _plain(value) for name, value in kwargs.items()}
         validate_typed_dict(self.valid_kwargs, kwargs)
-        settings = {name: getattr(self, name, None) if kwargs.get(name) is None else kwargs[name] for name in names}
+        settings = {name: kwargs[name] if name in kwargs else getattr(self, name, None) for name in names}
         settings |= self._standardize_kwargs(**settings)
         self._validate_preprocess_kwargs(**settings)
         if settings["data_format"] not in (None, ChannelDimension.FIRST):
@@ -203,6 +205,42 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
             raise ValueError(f"resample must be one of {expected}, got {settings['resample']!r}")
         return settings
 
+    def sample_frames(
+        self,
+        metadata: VideoMetadata | dict[str, Any],
+        num_frames: int | None = None,
+        fps: float | None = None,
+        **kwargs: Any,
+    ) -> np.ndarray:
+        """Choose frames of a video by its metadata alone, as a call chooses those of an array with that metadata.
+
+        Args:
+            metadata: `total_num_frames` and `fps` of the video.
+            num_frames: The most frames. `None`: the processor's own.
+            fps: Frames taken a second. `None`: the processor's own.
+            kwargs: `sampling`, `clock`, `start` and `end` of this video. Other settings choose no frames.
+
+        Returns:
+            The indices of the frames, of shape `(frames,)`, in order.
+
+        Raises:
+            ValueError: If a setting is out of range, or the video ends before `start`.
+        """
+        own = {"num_frames": num_frames, "fps": fps}
+        own |= {name: kwargs.get(name) for name in ("sampling", "clock", "start", "end")}
+        settings = {name: getattr(self, name, None) if value is None else value for name, value in own.items()}
+        rate, count = metadata["fps"], metadata["total_num_frames"]
+        indices = self._sampling(
+            settings, settings["start"], settings["end"], None if rate is None else settings["fps"]
+        )
+        return np.array(indices.choose(Timeline.even(count, rate or 1.0)))
+
+    @staticmethod
+    def _sampling(
+        settings: dict[str, Any], start: float | None, end: float | None, fps: float | None
+    ) -> FrameSampling:
+        return FrameSampling(settings["num_frames"], fps, settings["sampling"], start, end, settings["clock"])
+
     def _decode(
         self, value: Any, start: float | None, end: float | None, metadata: Any, settings: dict[str, Any]
     ) -> DecodedVideo:
@@ -211,7 +249,7 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         def sampling(fps: float | None) -> FrameSampling:
             if not settings["do_sample_frames"]:
                 return FrameSampling(num_frames=None, fps=None, start=start, end=end)
-            return FrameSampling(settings["num_frames"], fps, settings["sampling"], start, end, settings["clock"])
+            return self._sampling(settings, start, end, fps)
 
         source = _encoded(value)
         if source is not None:
@@ -266,7 +304,7 @@ def is_one_video(videos: Any) -> bool:
 
 
 def as_videos(videos: Any) -> list[Any]:
-    """One video or many, as a list of videos.
+    """One video or many, as a list of videos. Lists of lists of videos are flattened.
 
     Raises:
         ValueError: If it is an empty list.
@@ -275,7 +313,12 @@ def as_videos(videos: Any) -> list[Any]:
         return [videos]
     if not len(videos):
         raise ValueError("videos is an empty list: expected at least one video")
-    return list(videos)
+    return [each for video in videos for each in (as_videos(video) if isinstance(video, (list, tuple)) else [video])]
+
+
+def _flat(values: list[Any] | tuple[Any, ...]) -> list[Any]:
+    """A list of values, or of lists of them, as one list."""
+    return [each for value in values for each in (value if isinstance(value, (list, tuple)) else [value])]
 
 
 def _is_frame(value: Any) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import IO, BinaryIO
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 VideoSource = str | os.PathLike[str] | bytes | BinaryIO
 
@@ -82,17 +83,20 @@ def open_source(source: VideoSource) -> Iterator[SharedFile]:
             file, name = io.BytesIO(source), "<bytes>"
         elif isinstance(source, (str, os.PathLike)):
             name = os.fspath(source)
-            if name.startswith(("http://", "https://")):
+            scheme = _scheme(name)
+            if scheme in ("http", "https"):
                 file, name = (
                     stack.enter_context(tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)),
                     _without_secrets(name),
                 )
                 _download(os.fspath(source), name, file)
-            elif name.startswith("hf://"):
+            elif scheme == "hf":
                 from huggingface_hub import HfFileSystem
 
-                file = stack.enter_context(HfFileSystem().open(name, "rb"))
+                file = stack.enter_context(HfFileSystem().open(f"hf{name[2:]}", "rb"))
             else:
+                if scheme == "file":
+                    name = _local_path(name)
                 file = stack.enter_context(open(name, "rb", buffering=0))
         elif hasattr(source, "read"):
             name = str(getattr(source, "name", f"<{type(source).__name__}>"))
@@ -110,6 +114,24 @@ def open_source(source: VideoSource) -> Iterator[SharedFile]:
         if shared.size == 0:
             raise VideoDecodingError(f"{name}: empty (0 bytes), expected a video")
         yield shared
+
+
+def _scheme(source: str | bytes) -> str | None:
+    """The scheme of an address in lower case, `None` for a path."""
+    scheme, separator, _ = os.fsdecode(source).partition("://")
+    return scheme.lower() if separator and scheme.isalpha() else None
+
+
+def _local_path(address: str) -> str:
+    """The path that a `file://` address names.
+
+    Raises:
+        ValueError: If it names another machine.
+    """
+    parts = urlsplit(address)
+    if parts.netloc not in ("", "localhost"):
+        raise ValueError(f"{address}: a file:// address names a file of this machine, as file:///path, got a host")
+    return url2pathname(parts.path)
 
 
 def _spool(chunks: Iterable[bytes], name: str, file: IO[bytes]) -> None:

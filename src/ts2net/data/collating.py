@@ -72,7 +72,5 @@ def text_tensors(text: str, processor: TS2NetProcessor, max_words: int) -> dict[
     Returns:
         `input_ids` and `attention_mask`, each of shape `(max_words,)`.
     """
-    tokens = processor.tokenizer(
-        text, padding="max_length", truncation=True, max_length=max_words, return_tensors="pt"
-    )
+    tokens = processor(text=text, padding="max_length", truncation=True, max_length=max_words)
     return {name: tokens[name][0] for name in ("input_ids", "attention_mask")}

@@ -32,12 +32,11 @@ def encode_texts(
         batches = [processor(text=text) for text in texts]
     else:
         batches = [
-            processor.tokenizer(
-                list(texts[first : first + _TEXTS_A_BATCH]),
+            processor(
+                text=list(texts[first : first + _TEXTS_A_BATCH]),
                 padding="max_length",
                 truncation=True,
                 max_length=max_words,
-                return_tensors="pt",
             )
             for first in range(0, len(texts), _TEXTS_A_BATCH)
         ]

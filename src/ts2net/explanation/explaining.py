@@ -89,7 +89,7 @@ def explain(
         OSError: If the video can't be opened.
     """
     # A moment is one that a player or an index shows, whatever seconds the model was trained with.
-    clock = None if start is None and end is None else "seconds"
+    clock = processor.video_processor.clock if start is None and end is None else "seconds"
     inputs = processor.video_processor([video], start=start, end=end, clock=clock, return_metadata=True)
     seconds = inputs.pop("video_metadata")[0].timestamps
     name = os.fspath(video) if isinstance(video, (str, os.PathLike)) else "the video"  # which may be megabytes
