@@ -12,7 +12,7 @@ QUICK := not browser and not kill and not ray and not slow and not spread
 demo: $(VENV)/installed
 	$(BIN)/ts2net demo $(ARGS)
 
-setup: $(VENV)/installed $(VENV)/side/installed $(VENV)/object-storage/installed
+setup: $(VENV)/installed $(VENV)/side/installed $(VENV)/tools/installed $(VENV)/object-storage/installed
 
 # Lint, format, types and every quick test: under two minutes.
 check: $(VENV)/installed lint
@@ -39,6 +39,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 # Without its dependencies and out of the way: the package doesn't need it, and it would bring a torch of its own.
 $(VENV)/side/installed: $(VENV)/installed
 	$(BIN)/pip install -q --no-deps --upgrade --target $(VENV)/side torchvision==0.28.0
+	touch $@
+
+# Tools that load a pushed folder. Without their dependencies but the few that the tests need.
+$(VENV)/tools/installed: $(VENV)/installed
+	$(BIN)/pip install -q --no-deps --upgrade --target $(VENV)/tools sentence-transformers==6.2.0 \
+		scikit-learn joblib threadpoolctl narwhals cloudpickle
 	touch $@
 
 # An S3 server for tests, whose many dependencies are none of the package's.

@@ -121,6 +121,7 @@ def test_a_tokenizer_keeps_the_padding_that_it_was_saved_with(tmp_path):
 
 def test_an_explicit_none_reaches_the_video_processor(clip):
     processor = tiny_processor()
+    assert TS2NetVideoProcessor(do_resize=None).to_dict()["do_resize"] is None
     assert processor(videos=clip)["pixel_values_videos"].shape[1] == 3  # one frame a second
     assert processor(videos=clip, fps=None)["pixel_values_videos"].shape[1] == 6  # all, thinned to the most
     assert processor(videos=clip, fps=None, num_frames=None)["pixel_values_videos"].shape[1] == 30

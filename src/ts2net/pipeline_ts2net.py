@@ -22,7 +22,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .configuration_ts2net import TS2NetConfig
 from .modeling_ts2net import TS2NetModel
 from .processing_ts2net import TS2NetProcessor
-from .video_processing_ts2net import TS2NetVideosKwargs, as_videos, is_one_video
+from .video_processing_ts2net import TS2NetVideoProcessorKwargs, as_videos, is_one_video
 
 TASK = "text-video-scoring"
 
@@ -228,7 +228,9 @@ class TextVideoScoringPipeline(Pipeline):
         register_in_folder(save_directory)
 
     def _sanitize_parameters(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        settings = {name: kwargs.pop(name) for name in list(kwargs) if name in TS2NetVideosKwargs.__annotations__}
+        settings = {
+            name: kwargs.pop(name) for name in list(kwargs) if name in TS2NetVideoProcessorKwargs.__annotations__
+        }
         scoring: dict[str, Any] = {n: kwargs.pop(n) for n in ("texts", "text_embeds") if n in kwargs}
         if "on_error" in kwargs:
             settings["on_error"] = scoring["on_error"] = kwargs.pop("on_error")

@@ -17,7 +17,7 @@ from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .configuration_ts2net import TS2NetConfig
-from .video_processing_ts2net import TS2NetVideoProcessor, TS2NetVideosKwargs
+from .video_processing_ts2net import TS2NetVideoProcessor, TS2NetVideoProcessorKwargs
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -25,7 +25,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 class TS2NetProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
     """What a call takes, and what a tokenizer does that says nothing of it in its own settings."""
 
-    videos_kwargs: TS2NetVideosKwargs
+    videos_kwargs: TS2NetVideoProcessorKwargs
     _defaults = {"text_kwargs": {"padding": True, "truncation": True}}  # noqa: RUF012
 
 

@@ -40,7 +40,7 @@ _INTERPOLATION = {
 }
 
 
-class TS2NetVideosKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
+class TS2NetVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
     """Settings beyond those of every video processor.
 
     Attributes:
@@ -94,7 +94,7 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
     """
 
     _auto_class = "AutoVideoProcessor"
-    valid_kwargs = TS2NetVideosKwargs
+    valid_kwargs = TS2NetVideoProcessorKwargs
     model_input_names = ["pixel_values_videos", "padding_mask_videos"]  # noqa: RUF012
 
     do_sample_frames = True
@@ -125,6 +125,9 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         validate_typed_dict(self.valid_kwargs, settings)
         super().__init__(**kwargs)
         self._set_attributes(**settings)
+        for name, value in settings.items():
+            if value is None:  # which the library takes for its default
+                setattr(self, name, None)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings, without those of a single call."""
@@ -151,7 +154,7 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
 
         Args:
             videos: The video or videos.
-            kwargs: Settings for this call; see the class, [`TS2NetVideosKwargs`] and transformers' `VideosKwargs`.
+            kwargs: Settings for this call; see the class and [`TS2NetVideoProcessorKwargs`].
 
         Returns:
             `pixel_values_videos` of shape `(videos, frames, 3, H, W)` and `padding_mask_videos` of shape

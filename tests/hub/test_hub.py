@@ -20,6 +20,7 @@ from huggingface_hub import CommitInfo, HfApi, ModelCard, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.utils import get_session
 from peft import LoraConfig
+from torch.nn.functional import normalize
 
 from support.loopback_hub import LoopbackHub
 from support.tiny_models import tiny_model, tiny_processor
@@ -356,6 +357,7 @@ for name in ("nms", "qnms"):
 import torchvision
 """
 TORCHVISION_FOLDER = Path(sys.prefix) / "side"  # see the Makefile
+TOOLS_FOLDER = Path(sys.prefix) / "tools"
 
 
 @dataclass(frozen=True)
@@ -464,6 +466,31 @@ answer({{
         ]
         assert all(re.fullmatch(r"\w+_ts2net\.\w+", reference) for reference in references), path
         assert str(tmp_path.parent) not in path.read_text(), path
+
+
+def test_sentence_transformers_encodes_texts_and_videos(published: Published, tmp_path: Path) -> None:
+    """One vector of length 1 each, whatever the lengths in a batch, where ts2net is not installed."""
+    longer = write_video(tmp_path / "longer.mp4", frames=50, fps=8)
+    answer = published.run(
+        WITHOUT_TS2NET
+        + f"""
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer(REPO, trust_remote_code=True, device="cpu")
+texts, videos = model.encode(TEXTS), model.encode([CLIP, {str(longer)!r}])
+answer([texts.tolist(), videos.tolist(), model.similarity(texts, videos).tolist(), model.modalities])
+""",
+        PYTHONPATH=str(TOOLS_FOLDER),
+    )
+    model, processor = tiny_model(seed=1), tiny_processor()
+    with torch.no_grad():
+        texts = normalize(model.get_text_features(**processor(text=TEXTS)).pooler_output, dim=-1)
+        alone = [model.get_video_features(**processor(videos=[str(clip)])) for clip in (published.clip, longer)]
+        videos = normalize(torch.cat([video.pooler_output for video in alone]), dim=-1)
+    expected = [texts.tolist(), videos.tolist(), (texts @ videos.t()).tolist()]
+    for actual, wanted in zip(answer, expected, strict=False):
+        torch.testing.assert_close(torch.tensor(actual), torch.tensor(wanted), atol=1e-5, rtol=0)
+    assert answer[3] == ["text", "video"]
 
 
 def test_installed_package_needs_no_trust(published: Published, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from ..pipeline_ts2net import register_in_folder
 from ..processing_ts2net import TS2NetProcessor
 from .card import make_model_card
 from .repositories import check_repo_id
+from .sentence_transformers_files import write_sentence_transformers_files
 
 HUB_FILES = (
     "configuration_ts2net.py",
@@ -64,8 +65,8 @@ def save_hub_folder(
 ) -> Path:
     """Save everything that is needed to use a model, its code included, in one folder.
 
-    `AutoModel`, `AutoProcessor` and `pipeline` load the folder with `trust_remote_code=True`, with or without ts2net
-    installed. Other files in the folder stay; if anything fails, so does what was there.
+    `AutoModel`, `AutoProcessor`, `pipeline` and `SentenceTransformer` load the folder with `trust_remote_code=True`,
+    with or without ts2net installed. Other files in the folder stay; if anything fails, so does what was there.
 
     Args:
         model: A [`TS2NetModel`].
@@ -94,9 +95,11 @@ def save_hub_folder(
         if not folder.exists():
             staged.rename(folder)
             return folder
-        new_names = {path.name for path in staged.iterdir()}
-        for path in staged.iterdir():
-            path.replace(folder / path.name)
+        files = [path.relative_to(staged) for path in staged.rglob("*") if path.is_file()]
+        new_names = {str(file) for file in files}
+        for file in files:
+            (folder / file).parent.mkdir(exist_ok=True)
+            (staged / file).replace(folder / file)
         for path in folder.iterdir():
             if _WEIGHTS.fullmatch(path.name) and path.name not in new_names:
                 path.unlink()
@@ -152,7 +155,7 @@ def push_to_hub(
         (card or make_model_card(model.config, repo_id)).save(staged / "README.md")
 
         # Not `upload_folder`, which may split a slow upload into several commits: the first would break the branch.
-        new_names = sorted(path.name for path in staged.iterdir())
+        new_names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
         there = api.list_repo_files(repo_id, revision=revision)
         stale = [name for name in there if _WEIGHTS.fullmatch(name) and name not in new_names]
         operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(name) for name in stale]
@@ -173,6 +176,7 @@ def _write_all_but_card(
     register_in_folder(folder)
     _update_json(folder / "processor_config.json", {"auto_map": _PROCESSOR_AUTO_MAP}, {"auto_map": _VIDEO_AUTO_MAP})
     _update_json(folder / "tokenizer_config.json", {"auto_map": _PROCESSOR_AUTO_MAP})
+    write_sentence_transformers_files(folder)
 
 
 def _update_json(path: Path, fields: dict[str, Any], video_fields: dict[str, Any] | None = None) -> None:
