@@ -18,7 +18,7 @@ setup: $(VENV)/installed $(VENV)/side/installed $(VENV)/tools/installed $(VENV)/
 check: $(VENV)/installed lint
 	$(BIN)/pytest -n 2 --dist worksteal -m "$(QUICK)" $(ARGS)
 
-test: setup lint docs
+test: setup lint docs newest
 	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
 
 # The formatter is told where to look, or it would rewrite the template model_card.md.
@@ -44,8 +44,21 @@ $(VENV)/side/installed: $(VENV)/installed
 # Tools that load a pushed folder. Without their dependencies but the few that the tests need.
 $(VENV)/tools/installed: $(VENV)/installed
 	$(BIN)/pip install -q --no-deps --upgrade --target $(VENV)/tools sentence-transformers==6.2.0 \
-		scikit-learn joblib threadpoolctl narwhals cloudpickle
+		scikit-learn joblib threadpoolctl narwhals cloudpickle mteb==2.26.24 pytrec-eval-terrier polars polars-runtime-32
 	touch $@
+
+# The newest transformers that the range admits. Left out where it is the pinned one, which `test` runs anyway.
+$(VENV)/newest/installed: $(VENV)/installed
+	$(BIN)/pip install -q --no-deps --upgrade --target $(VENV)/newest 'transformers>=5.20.2,<6'
+	touch $@
+
+TRANSFORMERS := -c 'import transformers; print(transformers.__version__)'
+CONVENTIONS := $(addprefix tests/test_,any_clip.py configuration.py library_conventions.py processing.py)
+.PHONY: newest
+newest: $(VENV)/newest/installed
+	if [ "$$(PYTHONPATH=$(VENV)/newest $(BIN)/python $(TRANSFORMERS))" != "$$($(BIN)/python $(TRANSFORMERS))" ]; then \
+		PYTHONPATH=$(VENV)/newest $(BIN)/pytest -n 2 --dist worksteal -k "not compiles and not flex" $(CONVENTIONS); \
+	fi
 
 # An S3 server for tests, whose many dependencies are none of the package's.
 $(VENV)/object-storage/installed: $(VENV)/installed

@@ -11,6 +11,7 @@ EXTRAS = {
     "evaluate": "train",
     "yaml": "train",
     "peft": "peft",
+    "mteb": "mteb",
     "lancedb": "search",
     "pyarrow": "search",
     "ray": "ray",
