@@ -22,6 +22,7 @@ from av.video import VideoStream
 from av.video.reformatter import VideoReformatter
 
 from .video_bitstream_ts2net import Bitstream
+from .video_cropping_ts2net import Cropping, cropping_in_matroska, cropping_in_mp4
 from .video_source_ts2net import FileView, SharedFile, VideoDecodingError
 from .video_timing_ts2net import DEFAULT_FPS, FrameClock, Timeline, first_second
 
@@ -96,7 +97,8 @@ class VideoReader:
         decoder: its decoder.
         time_base: seconds of a tick of the stream's timestamps.
         declared_fps: the frame rate that the file declares, 0 if none.
-        shown_size: width and height with square pixels, before a picture is turned.
+        shown_size: width and height with square pixels, of what the container doesn't cut off, before a picture is
+            turned.
     """
 
     def __init__(self, file: SharedFile, max_pixels: int) -> None:
@@ -117,6 +119,7 @@ class VideoReader:
             raise VideoDecodingError(f"{file.name}: not a video that can be read ({reason})") from error
         try:
             self.stream = self._best_video_stream()
+            self._cropping = self._find_cropping()
             self.shown_size = self._shown_size()
         except VideoDecodingError:
             self.container.close()
@@ -252,13 +255,29 @@ class VideoReader:
 
     def picture(self, frame: av.VideoFrame) -> Picture:
         """Converts a frame to RGB with square pixels. One of another size is scaled to the stream's."""
-        width, height = self.shown_size
         try:
-            rgb = self._reformatter.reformat(frame, width=width, height=height, format="rgb24", threads=1)
+            rgb = self.rgb(frame, *self.shown_size)
         except av.FFmpegError as error:
             message = f"{self.file.name}: its {frame.format.name} frames can't be converted to RGB"
             raise VideoDecodingError(message) from error
-        return Picture(rgb.to_ndarray(), orientation(frame))
+        return Picture(rgb, orientation(frame))
+
+    def rgb(self, frame: av.VideoFrame, width: int, height: int, interpolation: int | None = None) -> np.ndarray:
+        """The pixels `(height, width, 3)` of a frame, without what the container cuts off.
+
+        Raises:
+            av.FFmpegError: the frame is of a kind that can't be converted.
+        """
+        settings: dict[str, Any] = {"format": "rgb24", "threads": 1}
+        if interpolation is not None:
+            settings["interpolation"] = interpolation
+        if any(self._cropping):
+            top, bottom, left, right = self._cropping
+            stored_width, stored_height = self.stream.width, self.stream.height
+            whole = self._reformatter.reformat(frame, stored_width, stored_height, **settings).to_ndarray()
+            rest: Any = np.ascontiguousarray(whole[top : stored_height - bottom, left : stored_width - right])
+            frame = av.VideoFrame.from_ndarray(rest, format="rgb24")
+        return self._reformatter.reformat(frame, width, height, **settings).to_ndarray()
 
     # -- tables
 
@@ -382,14 +401,26 @@ class VideoReader:
             )
         return stream
 
+    def _find_cropping(self) -> Cropping:
+        """What the container cuts off, where that leaves something."""
+        stream, name = self.stream, self.container.format.name
+        cropping = Cropping()
+        if name == _MOV:
+            cropping = cropping_in_mp4(self.file, stream.id, stream.width, stream.height)
+        elif name == _MATROSKA:
+            cropping = cropping_in_matroska(self.file, list(self.container.streams.video).index(stream))
+        return cropping if cropping.fits(stream.width, stream.height) else Cropping()
+
     def _shown_size(self) -> tuple[int, int]:
         """Width and height with square pixels: the side along which pixels are longer grows, as in browsers."""
-        width, height = self.stream.width, self.stream.height
+        top, bottom, left, right = self._cropping
+        stored = self.stream.width, self.stream.height
+        width, height = stored[0] - left - right, stored[1] - top - bottom
         aspect = self.stream.sample_aspect_ratio or Fraction(1)
         if not Fraction(1, _MAX_PIXEL_ASPECT) <= aspect <= _MAX_PIXEL_ASPECT:
             aspect = Fraction(1)
         shown = (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
-        for size in ((width, height), shown):
+        for size in (stored, shown):
             message = f"{self.file.name}: frames of {size[0]}x{size[1]}, expected"
             if min(size) < 1:
                 raise VideoDecodingError(f"{message} at least one pixel")

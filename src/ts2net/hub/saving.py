@@ -38,6 +38,7 @@ HUB_FILES = (
     "video_timing_ts2net.py",
     "video_sampling_ts2net.py",
     "video_bitstream_ts2net.py",
+    "video_cropping_ts2net.py",
     "video_container_ts2net.py",
     "video_decoding_ts2net.py",
     "video_processing_ts2net.py",

@@ -19,7 +19,7 @@ from typing import Any
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from ..video_container_ts2net import MAX_PIXELS, VideoReader, orientation
 from ..video_decoding_ts2net import damage_of, decode_in_order
@@ -177,7 +177,6 @@ class _Writer:
         self._file = io.BytesIO()
         self._container: Any = None
         self._stream: Any = None
-        self._reformatter = VideoReformatter()
         self._counts: dict[int | None, int] = {}  # thirds of a second that a frame stays on screen, by its timestamp
 
     @property
@@ -202,9 +201,7 @@ class _Writer:
         if self._container is None:
             self._open(frame)
         try:
-            rgb = self._reformatter.reformat(
-                frame, *self._size, format="rgb24", interpolation=_SCALING, threads=1
-            ).to_ndarray()
+            rgb = self._reader.rgb(frame, *self._size, interpolation=_SCALING)
             picture = av.VideoFrame.from_ndarray(self._orientation.apply(rgb), format="rgb24")
             picture = picture.reformat(
                 format="yuv420p",
