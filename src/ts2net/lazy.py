@@ -1,6 +1,7 @@
 """Public names that are imported at their first use, and what to install when a library for them is missing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -35,8 +36,19 @@ def import_public_name(package: str, modules: Mapping[str, str], name: str) -> A
     """
     if name not in modules:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    try:
+    with name_missing_extra():
         return getattr(import_module(f".{modules[name]}", package), name)
+
+
+@contextmanager
+def name_missing_extra() -> Iterator[None]:
+    """Name the extra to install where an import in this block lacks a library that an extra brings.
+
+    Raises:
+        ImportError: In place of the `ModuleNotFoundError` for such a library.
+    """
+    try:
+        yield
     except ModuleNotFoundError as error:
         advice = missing_library(error)
         if advice is None:

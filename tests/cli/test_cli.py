@@ -13,7 +13,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPModel, CLIPTokenizer
 
 import ts2net
+from support.commands import Result, Run, command_runner
 from support.video_files import write_video
 from ts2net import TextVideoScoringPipeline, TS2NetModel, TS2NetProcessor
 from ts2net.cli import main
@@ -47,17 +47,6 @@ class Workshop(NamedTuple):
     videos: list[str]
 
 
-class Result(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     folder = tmp_path_factory.mktemp("workshop")
@@ -73,15 +62,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command in this process, on an 80-column terminal."""
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run_command(*args: str | Path) -> Result:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(arg) for arg in args])
-        return Result(end.value.code or 0, *capfd.readouterr())
-
-    return run_command
+    return command_runner(capfd, monkeypatch, columns=80)
 
 
 def assert_fails(result: Result, *words: str) -> None:

@@ -7,14 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from datasets import Dataset, Features, List, Value, Video
 from huggingface_hub import HfApi
 
+from support.commands import Result, Run, command_runner
 from support.evaluation_split import CAPTIONS, NUM_TEXTS, NUM_VIDEOS, clip, split
 from support.loopback_hub import LoopbackHub
 from support.tiny_models import tiny_model, tiny_processor
@@ -30,29 +30,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning
 REPO = "tester/tiny-ts2net"
 
 
-class Result(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run a command in this process, on a terminal of 100 columns."""
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def run_command(*args: str | int | Path) -> Result:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(arg) for arg in args])
-        return Result(end.value.code or 0, *capfd.readouterr())
-
-    return run_command
+    return command_runner(capfd, monkeypatch, columns=100)
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,15 @@
 """The command `ts2net explain`: the picture it makes, and that every refusal is one line and leaves nothing behind."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from PIL import Image
 
+from support.commands import Result, Run, command_runner
 from support.tiny_models import tiny_model, tiny_processor
 from support.video_files import write_video
 from ts2net.app.explaining import explain_window
-from ts2net.cli import main
 from ts2net.cli.explain import _file_name
 from ts2net.explanation import explain
 from ts2net.explanation.figure import draw_explanation
@@ -24,29 +22,10 @@ pytestmark = pytest.mark.slow
 TEXTS = ["a dog", "a cat on a mat"]
 
 
-class Result(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command in this process, on a terminal of 80 columns."""
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run_command(*args: str | int | Path) -> Result:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main(["explain", *(str(arg) for arg in args)])
-        return Result(end.value.code or 0, *capfd.readouterr())
-
-    return run_command
+    return command_runner(capfd, monkeypatch, columns=80, before=["explain"])
 
 
 @pytest.fixture(scope="module")

@@ -7,43 +7,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from support.commands import Result, Run, command_runner
 from support.tiny_models import tiny_model, tiny_processor
 from support.video_files import encoded
-from ts2net.cli import main
 from ts2net.search.store import Store
 
 pytestmark = pytest.mark.slow
 
 
-class Result(NamedTuple):
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command in this process, on a terminal of 100 columns, without workers."""
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def run_command(*args: str | Path) -> Result:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main(["index", *(str(arg) for arg in args), "--workers", "0"])
-        return Result(end.value.code or 0, *capfd.readouterr())
-
-    return run_command
+    return command_runner(capfd, monkeypatch, columns=100, before=["index"], after=["--workers", "0"])
 
 
 @pytest.fixture(scope="module")

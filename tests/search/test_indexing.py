@@ -348,7 +348,7 @@ def test_a_library_that_is_not_installed_is_named_with_what_to_install(name: str
     )
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     extra = {"lancedb": "ts2net[search]", "ray": "ts2net[ray]"}[name]
-    assert process.stderr.splitlines()[-1].endswith(f"needs the library {name}: pip install '{extra}'")
+    assert process.stderr.splitlines()[-1].endswith(f"the library {name} is not installed: pip install '{extra}'")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits on processes are those of Unix")

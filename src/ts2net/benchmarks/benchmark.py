@@ -4,6 +4,7 @@ Nothing here looks at a video. What a benchmark knows of them is by which names 
 """
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from .rows import Row
 
 
 @dataclass(frozen=True, kw_only=True)
-class Benchmark:
+class Benchmark(ABC):
     """A dataset with its protocol and the lengths that the paper's recipe reads.
 
     Attributes:
@@ -34,14 +35,14 @@ class Benchmark:
     clock: Literal["seconds", "released"] = "seconds"
 
     @property
+    @abstractmethod
     def split_names(self) -> tuple[str, ...]:
         """All splits."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def default_splits(self) -> tuple[str, ...]:
         """The splits that are prepared if none is named."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Where prepared splits are read from: a folder, or a dataset repository at one commit."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ..hub.repositories import check_source
 from .manifest import Manifest, manifest_name, split_names
 
 
-class PreparedData:
+class PreparedData(ABC):
     """A folder made by `ts2net prepare`, on this machine or on the Hub.
 
     Args:
@@ -52,12 +53,13 @@ class PreparedData:
             raise FileNotFoundError(f"{self.name}: {len(missing)} shards are missing, such as {missing[0]}")
         return [self._address(shard.file) for shard in manifest.shards]
 
+    @abstractmethod
     def _local_copy(self, name: str) -> Path:
         """A small file, on this machine."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _address(self, name: str) -> str:
-        raise NotImplementedError
+        """A file as `datasets` opens it."""
 
 
 class PreparedFolder(PreparedData):

@@ -23,6 +23,7 @@ from huggingface_hub import (
 )
 
 from .. import __version__
+from ..files import write_whole
 from ..modeling_ts2net import TS2NetModel
 from ..pipeline_ts2net import register_in_folder
 from ..processing_ts2net import TS2NetProcessor
@@ -184,7 +185,7 @@ def _update_json(path: Path, fields: dict[str, Any], video_fields: dict[str, Any
     content = json.loads(path.read_text(encoding="utf-8")) | fields
     if video_fields is not None:
         content["video_processor"] |= video_fields
-    path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def _check_saveable(model: TS2NetModel, processor: TS2NetProcessor, card: ModelCard | None) -> None:

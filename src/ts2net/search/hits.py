@@ -1,11 +1,11 @@
 """What a search returns, and how a notebook shows it."""
 
-import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
 
 from ..clock import clock
+from ..pages.rendering import data_uri, printable
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,12 +53,10 @@ def _gallery(hits: Iterable[Hit]) -> str:
 
 
 def _figure(hit: Hit) -> str:
-    # A byte of a file's name that is no UTF-8 can't be in a page.
-    name = escape(hit.video_id.encode(errors="backslashreplace").decode())
-    picture = base64.b64encode(hit.thumbnail).decode()
+    name = escape(printable(hit.video_id))
     return (
         f'<figure style="margin:0;width:14em;overflow-wrap:anywhere">'
-        f'<img src="data:image/jpeg;base64,{picture}" alt="the middle of the moment" style="width:100%">'
+        f'<img src="{data_uri(hit.thumbnail)}" alt="the middle of the moment" style="width:100%">'
         f"<figcaption><b>{clock(hit.start)} – {clock(hit.end)}</b>, best at {clock(hit.second)}, "
         f"score {hit.score:.2f}<br>{name}</figcaption></figure>"
     )

@@ -21,6 +21,7 @@ from urllib.request import url2pathname
 import pyarrow as pa
 from huggingface_hub.utils import WeakFileLock
 
+from ..lazy import name_missing_extra
 from ..videos.broken import BrokenVideo
 from .about import FORMAT, About, AboutError
 from .columns import (
@@ -39,11 +40,9 @@ from .format2 import converted_batches, metadata_names_of_format2
 from .records import IndexedVideo
 from .store_errors import reading, writing
 
-try:
+with name_missing_extra():
     import lancedb
     from lancedb.index import BTree, IvfRq
-except ImportError as error:
-    raise ImportError("the search index needs the library lancedb: pip install 'ts2net[search]'") from error
 
 from .snapshot import VECTOR_COLUMN, Snapshot
 

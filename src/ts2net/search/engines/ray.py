@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from ...errors import one_line
+from ...lazy import name_missing_extra
 from ...parallel.pool import available_cores
 from ...parallel.read_ahead import read_ahead
 from ...videos.broken import BrokenVideo
@@ -41,12 +42,10 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
-try:
+with name_missing_extra():
     import pyarrow as pa
     import ray
     import ray.data
-except ImportError as error:
-    raise ImportError("the engine ray needs the library ray: pip install 'ts2net[ray]'") from error
 
 _VIDEOS_A_BLOCK = 8  # at most: when a machine is lost, the videos of whole blocks are decoded again
 _BLOCK_BYTES = (16 * 2**20, 128 * 2**20)  # of decoded windows that travel together, at least and at most
