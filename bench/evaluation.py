@@ -55,8 +55,8 @@ def at_once(model: TS2NetModel, split: EncodedSplit) -> dict[str, float]:
     scores = model.logit_scale.detach().exp() * match(
         texts, videos, split.padding_mask, model.config.matching_temperature
     )
-    retrieval_metrics(scores, split.text_places, dual_softmax=True)
-    return retrieval_metrics(scores, split.text_places)
+    retrieval_metrics(scores, split.video_of_text, dual_softmax=True)
+    return retrieval_metrics(scores, split.video_of_text)
 
 
 WAYS = {"blocks": in_blocks, "at once": at_once}

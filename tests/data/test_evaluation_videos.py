@@ -37,9 +37,9 @@ def test_each_video_comes_once_over_all_processes(num_processes: int, num_worker
     for process in range(num_processes):
         share = {"process_index": process, "num_processes": num_processes, "num_workers": num_workers}
         for batch in EvaluationVideos(split_of_seven(), tiny_processor(), **SETTINGS, **share).batches():
-            assert len(batch["places"]) <= SETTINGS["batch_size"]
+            assert len(batch["indices"]) <= SETTINGS["batch_size"]
             for place, video_id, pixels in zip(
-                batch["places"].tolist(), batch["video_ids"], batch["pixel_values_videos"], strict=True
+                batch["indices"].tolist(), batch["video_ids"], batch["pixel_values_videos"], strict=True
             ):
                 assert place not in seen
                 seen[place] = video_id, pixels
@@ -55,7 +55,7 @@ def test_every_process_knows_all_texts_and_their_places(read_first: bool):
         assert [id for batch in videos.batches() for id in batch["video_ids"]] == ["clip1", "clip3", "clip5"]
     assert len(videos.rows) == 7
     assert [row.group for row in videos.rows[:2]] == ["group0", "group1"]
-    assert videos.text_places.tolist() == [0, 1, 1, 2, 2, 2, 3, 4, 4, 5, 5, 5, 6]
+    assert videos.video_of_text.tolist() == [0, 1, 1, 2, 2, 2, 3, 4, 4, 5, 5, 5, 6]
     assert videos.texts[:4] == ["clip 0 text 0", "clip 1 text 0", "clip 1 text 1", "clip 2 text 0"]
 
 
@@ -63,17 +63,17 @@ def test_rows_of_one_video_are_decoded_once():
     """And those of one id that are not one video, such as files of one name in two folders, are kept apart."""
     rows = [row(0), row(1), row(0, captions=["again"]), row(0, start=0.5), row(1, video=row(2)["video"])]
     videos = EvaluationVideos(stream([rows, rows[:1]]), tiny_processor(), **SETTINGS)
-    assert [batch["places"].tolist() for batch in videos.batches()] == [[0, 1], [2, 3]]
+    assert [batch["indices"].tolist() for batch in videos.batches()] == [[0, 1], [2, 3]]
     assert videos.rows[0].captions == ("clip 0 text 0", "again", "clip 0 text 0")
     assert [len(row.captions) for row in videos.rows] == [3, 1, 1, 1]
-    assert videos.text_places.tolist() == [0, 0, 0, 1, 2, 3]
+    assert videos.video_of_text.tolist() == [0, 0, 0, 1, 2, 3]
 
 
 def test_broken_videos_are_left_out_and_told_by_place():
     """Their texts have to count as misses, so their places must be known. A batch of nothing else is no batch."""
     rows = [row(0), row(1, video=None), *(row(n, video={"bytes": b"no video", "path": None}) for n in (2, 3)), row(4)]
     videos = EvaluationVideos(stream([rows]), tiny_processor(), num_workers=1, **SETTINGS)
-    assert [batch["places"].tolist() for batch in videos.batches()] == [[0], [4]]
+    assert [batch["indices"].tolist() for batch in videos.batches()] == [[0], [4]]
     assert sorted(videos.broken) == [1, 2, 3]
     assert videos.broken[1] == BrokenVideo("clip1", "the video is missing")
     assert len(videos.texts) == 5

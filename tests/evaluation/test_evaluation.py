@@ -219,13 +219,13 @@ def test_a_broken_video_misses_in_its_group(scores: np.ndarray) -> None:
 
 
 def test_refuses_a_split_that_has_no_usable_video() -> None:
-    with pytest.raises(ValueError, match="none of the 7 videos can be used; 'video0', for one: .+"):
+    with pytest.raises(ValueError, match="none of the 7 videos can be used, such as 'video0': .+"):
         evaluate(split(broken=tuple(ALL)))
 
 
 def test_refuses_videos_without_captions() -> None:
     captions = [[], *CAPTIONS[1:]]
-    with pytest.raises(ValueError, match="1 of 7 videos have no caption, 'video0' for one"):
+    with pytest.raises(ValueError, match="1 of 7 videos have no caption, such as 'video0'"):
         evaluate(split(captions=captions))
 
 
@@ -233,7 +233,7 @@ def test_refuses_embeddings_that_are_no_numbers(dataset: Dataset) -> None:
     model: TS2NetModel = tiny_model()
     with torch.no_grad():
         model.visual_projection.weight.fill_(float("nan"))
-    with pytest.raises(ValueError, match="7 of 7 videos an embedding that is not finite, 'video0' for one"):
+    with pytest.raises(ValueError, match="7 of 7 videos an embedding that is not finite, such as 'video0'"):
         evaluate_retrieval(model, dataset, tiny_processor(), **SETTINGS)
 
 
@@ -286,5 +286,5 @@ def test_processes_report_broken_videos_in_order(in_two_processes: list) -> None
 
 def test_no_process_waits_for_a_main_one_that_stops(in_two_processes: list) -> None:
     main, other = (found["all broken"] for found in in_two_processes)
-    assert main.startswith("ValueError: none of the 7 videos can be used; 'video0', for one: ")
+    assert main.startswith("ValueError: none of the 7 videos can be used, such as 'video0': ")
     assert other == "MainProcessError: the main process had to stop: " + main.removeprefix("ValueError: ")

@@ -1,4 +1,4 @@
-"""A split for evaluation: each video decoded once over all processes, and every text with the place of its video.
+"""A split for evaluation: each video decoded once over all processes, and every text with the index of its video.
 
 Notable here:
 - Each process reads the rows of the whole split, and decodes only its own videos, every P-th. So all of them know all
@@ -34,8 +34,8 @@ class EvaluationRow:
 
     Attributes:
         video_id: The video's id.
-        captions: Its texts. There may be none: then it is only something to be mistaken for another.
-        group: Name of the group of candidates that it is ranked in; None is the whole split.
+        captions: Its texts. A video without any is only a candidate.
+        group: Name of the group in which it is ranked; None is the whole split.
     """
 
     video_id: str
@@ -46,19 +46,19 @@ class EvaluationRow:
 class EvaluationVideos:
     """The videos and texts of a split, for one of `num_processes` processes.
 
-    A video's place is its number in the split, counted from 0, in the order in which they first come.
+    A video's index counts from 0 in the order of the split.
 
     Args:
         dataset: The split, with the standard columns.
         processor: The model's processor.
         batch_size: Videos a batch, of this process.
         num_frames: The most frames taken of a video, and what shorter ones are padded to.
-        process_index: Which process this is.
-        num_processes: How many there are.
-        num_workers: Processes that decode for this one; with 0 it decodes itself.
+        process_index: Index of this process.
+        num_processes: Number of processes.
+        num_workers: Worker processes that decode for this one; 0 decodes in this one.
 
     Raises:
-        TypeError: If it is no data set.
+        TypeError: If `dataset` is no data set.
         ValueError: If the data set is empty, lacks a column, or a number is out of range.
     """
 
@@ -87,11 +87,11 @@ class EvaluationVideos:
         self._num_workers = num_workers
         self._rows: list[EvaluationRow] | None = None
         self.broken: dict[int, BrokenVideo] = {}
-        """This process's videos that can't be used, by place; complete once all batches have been read."""
+        """This process's videos that can't be used, by index; complete once all batches have been read."""
 
     @property
     def rows(self) -> list[EvaluationRow]:
-        """All videos of the split in order, known once all batches have been read; before, this reads them."""
+        """All videos of the split in order. Reads them unless all batches have been read."""
         if self._rows is None:
             for _ in self._read():
                 pass
@@ -104,17 +104,17 @@ class EvaluationVideos:
         return [caption for row in self.rows for caption in row.captions]
 
     @property
-    def text_places(self) -> torch.Tensor:
-        """The place of each text's video, int64 of shape `(texts,)`."""
-        return torch.tensor([place for place, row in enumerate(self.rows) for _ in row.captions], dtype=torch.int64)
+    def video_of_text(self) -> torch.Tensor:
+        """The index of each text's video, `(texts,)`, int64."""
+        return torch.tensor([index for index, row in enumerate(self.rows) for _ in row.captions], dtype=torch.int64)
 
     def batches(self) -> Iterator[dict[str, Any]]:
         """Decode this process's videos, in order. Workers end with the last batch, or when the iterator is closed.
 
         Yields:
-            `places`, int64 of shape `(n,)`; `video_ids`, a list of strings; `pixel_values_videos` of shape
-            `(n, num_frames, 3, H, W)`; and `padding_mask_videos` of shape `(n, num_frames)`. There is at least one
-            video in a batch. Those that can't be used are left out and stand in [`~EvaluationVideos.broken`].
+            `indices`, int64 of shape `(n,)`; `video_ids`, a list of strings; `pixel_values_videos` of shape
+            `(n, num_frames, 3, H, W)`; and `padding_mask_videos` of shape `(n, num_frames)`. A batch has at
+            least one video. Videos that can't be used are left out and listed in [`~EvaluationVideos.broken`].
 
         Raises:
             ValueError: If the split has no rows.
@@ -133,62 +133,62 @@ class EvaluationVideos:
                 yield batch
 
     def _read(self) -> Iterator[tuple[int, VideoRow]]:
-        """Every video with its place, by its first row. After the last one, `rows` are known."""
+        """Each video's first row with the video's index. Sets `rows` after the last one."""
         rows: dict[Hashable, EvaluationRow] = {}
         for row in read_rows(self._stream):
             video = _video_identity(row)
             if video in rows:
                 rows[video] = replace(rows[video], captions=rows[video].captions + row.captions)
                 continue
-            place = len(rows)
+            index = len(rows)
             rows[video] = EvaluationRow(row.video_id, row.captions, row.group)
-            yield place, row
+            yield index, row
         if not rows:
             raise ValueError("the data set is empty: expected at least one video")
         self._rows = list(rows.values())
 
 
 def _video_identity(row: VideoRow) -> Hashable:
-    """Equal for rows of one video. In another group a video is another candidate."""
+    """Equal for rows of one video in one group."""
     video = row.video
     data, path = (video.get("bytes"), video.get("path")) if isinstance(video, dict) else (video, None)
-    # The id alone wouldn't do: where it is the name of a file, those of two folders may share it.
+    # The id is not enough: files in two folders may have the same name.
     content = hashlib.sha256(data).digest() if isinstance(data, bytes) else path
     return row.video_id, row.start, row.end, row.group, content
 
 
 class _OwnRows:
-    """The sampler of the loader: what it hands to the workers are the rows themselves."""
+    """The sampler of the loader. It gives the rows themselves to the workers."""
 
     def __init__(self, videos: EvaluationVideos) -> None:
         self._videos = videos
 
     def __iter__(self) -> Iterator[tuple[int, VideoRow]]:
-        for place, row in self._videos._read():
-            if place % self._videos._num_processes == self._videos._process_index:
-                yield place, row
+        for index, row in self._videos._read():
+            if index % self._videos._num_processes == self._videos._process_index:
+                yield index, row
 
 
 class _Decoder(Dataset):
-    """What runs in a worker."""
+    """Decodes a row, in a worker."""
 
     def __init__(self, processor: TS2NetProcessor, num_frames: int) -> None:
         self._processor = processor
         self._num_frames = num_frames
 
     def __getitem__(self, item: tuple[int, VideoRow]) -> tuple[int, str, dict[str, torch.Tensor] | BrokenVideo]:
-        place, row = item
-        return place, row.video_id, video_tensors(row, self._processor, self._num_frames)
+        index, row = item
+        return index, row.video_id, video_tensors(row, self._processor, self._num_frames)
 
 
 def _collate(
     decoded: list[tuple[int, str, dict[str, torch.Tensor] | BrokenVideo]],
 ) -> tuple[dict[str, Any] | None, dict[int, BrokenVideo]]:
-    """A batch of those that can be used, if any, and the others by place."""
-    broken = {place: video for place, _, video in decoded if isinstance(video, BrokenVideo)}
+    """A batch of the videos that can be used, or None, and the broken ones by index."""
+    broken = {index: video for index, _, video in decoded if isinstance(video, BrokenVideo)}
     good = [
-        {"places": place, "video_ids": video_id, **video}
-        for place, video_id, video in decoded
+        {"indices": index, "video_ids": video_id, **video}
+        for index, video_id, video in decoded
         if not isinstance(video, BrokenVideo)
     ]
     return (default_collate(good) if good else None), broken

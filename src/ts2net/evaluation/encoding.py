@@ -1,9 +1,7 @@
-"""A whole split as embeddings: every video decoded and encoded once, every text once, by any number of processes.
+"""The embeddings of a whole split: every video and every text is encoded once, by any number of processes.
 
-Notable here:
-- Processes share the work and the main one (rank 0) gets all of it, in the order of the split, on the CPU in float32.
-- What they exchange goes over a gloo group of its own, whatever the backend of the run: nothing needs room on a GPU,
-  and a process may wait for a slower one as long as it takes.
+The processes share the work. The main one (rank 0) gathers the result in the order of the split, on the CPU in
+float32, over a gloo group: it takes no memory of a GPU, and a process may wait for a slower one without a timeout.
 """
 
 import contextlib
@@ -31,21 +29,21 @@ class EncodedSplit:
     Attributes:
         rows: Id, captions and group of each video, in the order of the split.
         text_embeds: `(Q, D)`, float32, not normalised.
-        text_places: `(Q,)`: the place of each text's video.
+        video_of_text: `(Q,)`: the index of each text's video.
         video_embeds: `(V, T, D)`, float32, not normalised; zeros for a broken video.
-        padding_mask: `(V, T)`: True for real frames, so nowhere for a broken video.
-        broken: The videos that can't be used by their places, and why.
+        padding_mask: `(V, T)`: True for real frames; all False for a broken video.
+        broken: The videos that can't be used, by index.
     """
 
     rows: list[EvaluationRow]
     text_embeds: torch.Tensor
-    text_places: torch.Tensor
+    video_of_text: torch.Tensor
     video_embeds: torch.Tensor
     padding_mask: torch.Tensor
     broken: dict[int, BrokenVideo]
 
     def check(self) -> None:
-        """Check that it can be ranked.
+        """Check that the split can be ranked.
 
         Raises:
             ValueError: If no video can be used, one has no caption, or an embedding is not finite.
@@ -53,11 +51,13 @@ class EncodedSplit:
         if len(self.broken) == len(self.rows):
             first = next(iter(self.broken.values()))
             raise ValueError(
-                f"none of the {len(self.rows)} videos can be used; {first.video_id!r}, for one: {first.reason}"
+                f"none of the {len(self.rows)} videos can be used, such as {first.video_id!r}: {first.reason}"
             )
-        mute = [row.video_id for row in self.rows if not row.captions]
-        if mute:
-            raise ValueError(f"{len(mute)} of {len(self.rows)} videos have no caption, {mute[0]!r} for one")
+        without_caption = [row.video_id for row in self.rows if not row.captions]
+        if without_caption:
+            raise ValueError(
+                f"{len(without_caption)} of {len(self.rows)} videos have no caption, such as {without_caption[0]!r}"
+            )
         _check_finite(self.video_embeds, "videos", [row.video_id for row in self.rows])
         _check_finite(self.text_embeds, "texts", [caption for row in self.rows for caption in row.captions])
 
@@ -74,16 +74,16 @@ def encode_split(
 ) -> EncodedSplit | None:
     """Encode the videos and texts of a split.
 
-    The model is in evaluation mode meanwhile. Autocast is left to the caller.
+    Puts the model in evaluation mode while it runs. Does not set autocast.
 
     Args:
         model: The model, whole on each process.
         processor: Its processor.
         videos: This process's videos of the split.
-        max_words: Tokens that texts are cut or padded to.
+        max_words: Tokens to which texts are truncated or padded.
         group: From [`~ts2net.parallel.distributed.cpu_group`].
-        num_videos: How many videos the split has, if it is known, for the time left in the progress bar.
-        progress: Show a bar for this process's videos on standard error.
+        num_videos: Number of videos of the split, for the progress bar; `None` if unknown.
+        progress: Show a progress bar for this process's videos on standard error.
 
     Returns:
         The split on the main process, `None` on the others.
@@ -98,7 +98,7 @@ def encode_split(
             mask = batch["padding_mask_videos"]
             pixels = batch["pixel_values_videos"].to(model.device)
             frames = model.get_video_features(pixels, mask.to(model.device)).frame_embeds  # (n, T, D)
-            video_parts.append((batch["places"], frames.float().cpu(), mask))
+            video_parts.append((batch["indices"], frames.float().cpu(), mask))
             advance(len(mask))
 
         texts = videos.texts
@@ -116,12 +116,12 @@ def encode_split(
         return None
     video_embeds, padding_mask = gathered_videos or (torch.empty(0, 0, 0), torch.empty(0, 0, dtype=torch.bool))
     (text_embeds,) = gathered_texts or (torch.empty(0, 0),)
-    return EncodedSplit(rows, text_embeds, videos.text_places, video_embeds, padding_mask, broken)
+    return EncodedSplit(rows, text_embeds, videos.video_of_text, video_embeds, padding_mask, broken)
 
 
 @contextlib.contextmanager
 def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards for each module the mode that it was in: some may be frozen in training."""
+    """Evaluation mode; restores the mode of each module afterwards, as some may be frozen in training."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -135,12 +135,12 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
 def _progress_bar(
     shown: bool, num_videos: int | None, group: dist.ProcessGroup | None
 ) -> Iterator[Callable[[int], None]]:
-    """A bar for the videos of the main process; gives what counts them."""
+    """A progress bar for the videos of the main process. Yields the function that advances it."""
     console = Console(stderr=True)
     rank, num_processes = (0, 1) if group is None else (group.rank(), group.size())
     columns = [TextColumn("encoding videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
     disable = not shown or rank > 0 or not console.is_terminal
-    # No thread to redraw it: the workers that decode are forked, and a lock that a thread holds would stay held.
+    # Without a refresh thread: forked workers would inherit a lock that the thread holds.
     with Progress(*columns, console=console, transient=True, disable=disable, auto_refresh=False) as bar:
         own = None if num_videos is None else math.ceil(num_videos / num_processes)
         task = bar.add_task("", total=own)
@@ -151,6 +151,6 @@ def _check_finite(embeds: torch.Tensor, what: str, names: list[str]) -> None:
     wrong = (~torch.isfinite(embeds.flatten(1)).all(dim=1)).nonzero()
     if len(wrong):
         raise ValueError(
-            f"the model gives {len(wrong)} of {len(names)} {what} an embedding that is not finite, "
-            f"{names[int(wrong[0])]!r} for one: try another dtype"
+            f"the model gives {len(wrong)} of {len(names)} {what} an embedding that is not finite, such as "
+            f"{names[int(wrong[0])]!r}: try another dtype"
         )

@@ -1,11 +1,10 @@
 """Ranks and recalls of text-video retrieval, from a matrix of similarities.
 
-Notable here:
-- Nothing is sorted. The rank of the true answer is the number of candidates that are not surely below it, itself
+- Nothing is sorted. The rank of the true candidate is the number of candidates that do not score below it, itself
   included. So ties count against the model: a constant matrix has R@1 0.
-- The matrix is read a block of rows at a time, on the CPU, and no second one is made. It may be a memory map.
-- The figures do not depend on the size of the blocks, nor on the place of a row or column: every column is summed in
-  the same order, row by row, in float64. Else two copies of a video could differ in the last bit and not be tied.
+- The matrix is read in blocks of rows, on the CPU, and never copied as a whole. It may be a memory map.
+- The figures do not depend on the size of the blocks or the order of rows and columns: every column is summed row by
+  row, in float64. Otherwise two copies of a video could differ in the last bit instead of being tied.
 """
 
 import math
@@ -30,21 +29,21 @@ def retrieval_metrics(
     dual_softmax: bool = False,
     querybank: "Querybank | None" = None,
 ) -> dict[str, float]:
-    """Recalls and ranks, as the tables of the paper give them.
+    """Recalls and ranks, as in the tables of the paper.
 
     Args:
         logits_per_text: Similarities of shape `(texts, videos)`, in any unit. A NumPy array may be a memory map.
         video_of_text: For each text the column of its video, of shape `(texts,)`. Every video needs a text. `None`:
             text `i` belongs to video `i`.
         dual_softmax: Multiply each entry by its softmax over all texts, for the same video, before ranking (Cheng et
-            al. 2021). It looks at all test texts at once: say so where you report it.
-        querybank: Normalise with a bank of other queries before ranking. It is a bank of texts, so only the
-            text-to-video figures are given.
+            al. 2021). It uses all test texts at once, so report it as such.
+        querybank: Normalise with a bank of other texts before ranking. Only the text-to-video figures are
+            returned then.
 
     Returns:
         `"text-to-video R@1"`, `R@5`, `R@10`, `R@50` in percent, `MdR` and `MnR` (median and mean rank, 1 is best),
-        and the same with `video-to-text`, where a video counts as found by its best-ranked text, and other videos
-        compete with their best text.
+        and the same with `video-to-text`, where the rank of a video is that of its best text among the best texts
+        of all videos.
 
     Raises:
         TypeError: If an input is not made of real numbers, or `video_of_text` not of integers.
@@ -54,8 +53,8 @@ def retrieval_metrics(
     ranks = retrieval_ranks(logits_per_text, video_of_text, dual_softmax=dual_softmax, querybank=querybank)
     return {
         f"{direction} {name}": value
-        for direction, found in ranks.items()
-        for name, value in rank_statistics(found).items()
+        for direction, ranks_of_direction in ranks.items()
+        for name, value in rank_statistics(ranks_of_direction).items()
     }
 
 
@@ -66,7 +65,7 @@ def retrieval_ranks(
     dual_softmax: bool = False,
     querybank: "Querybank | None" = None,
 ) -> dict[str, torch.Tensor]:
-    """The ranks behind [`retrieval_metrics`], which takes and raises the same.
+    """The ranks behind [`retrieval_metrics`], with the same arguments and errors.
 
     Returns:
         `"text-to-video"`, of shape `(texts,)`, and without a querybank `"video-to-text"`, of shape `(videos,)`; int64.
@@ -90,7 +89,7 @@ def text_to_video_ranks(
 ) -> torch.Tensor:
     """Rank of each text's video among all videos; 1 is best.
 
-    Takes what [`retrieval_metrics`] takes and raises what it raises, but there may be videos without a text.
+    Arguments and errors are those of [`retrieval_metrics`], but a video may have no text.
 
     Returns:
         Ranks of shape `(texts,)`, int64.
@@ -107,7 +106,7 @@ def video_to_text_ranks(
 ) -> torch.Tensor:
     """Rank of each video's best text among the best texts of all videos; 1 is best.
 
-    Takes what [`retrieval_metrics`] takes and raises what it raises.
+    Arguments and errors are those of [`retrieval_metrics`].
 
     Returns:
         Ranks of shape `(videos,)`, int64.
@@ -123,31 +122,31 @@ def rank_statistics(ranks: Sequence[int] | npt.ArrayLike | torch.Tensor) -> dict
 
     Raises:
         TypeError: If the ranks are not integers.
-        ValueError: If there is none, they are not in one row, or one is below 1.
+        ValueError: If there are none, they are not one-dimensional, or one is below 1.
     """
-    found = _integers(ranks, "ranks")
-    if not len(found):
-        raise ValueError("ranks is empty: there is nothing to take the recall of")
-    if found.min() < 1:
-        place = int(found.argmin())
-        raise ValueError(f"ranks[{place}] is {found[place]}: ranks count from 1")
-    recalls = {f"R@{k}": 100.0 * int((found <= k).sum()) / len(found) for k in (1, 5, 10, 50)}
-    # NumPy's median of an even number lies between the two in the middle, as in published figures; torch's does not.
-    return recalls | {"MdR": float(np.median(found)), "MnR": float(np.mean(found))}
+    values = _integers(ranks, "ranks")
+    if not len(values):
+        raise ValueError("ranks is empty: expected at least one rank")
+    if values.min() < 1:
+        index = int(values.argmin())
+        raise ValueError(f"ranks[{index}] is {values[index]}: ranks count from 1")
+    recalls = {f"R@{k}": 100.0 * int((values <= k).sum()) / len(values) for k in (1, 5, 10, 50)}
+    # NumPy's median of an even number of values is the mean of the middle two, as in published figures.
+    return recalls | {"MdR": float(np.median(values)), "MnR": float(np.mean(values))}
 
 
 class Querybank:
-    """Queries other than the test's, which tell the videos that too many queries find (Bogolin et al. 2022).
+    """Other queries than the test's, which identify videos that match too many queries (Bogolin et al. 2022).
 
-    This is QB-Norm with the dynamic inverted softmax: a test text whose best video is also the best of some query in
-    the bank is ranked by `exp(beta * s) / sum_bank exp(beta * s_bank)`, any other by its similarities as they are.
-    Where several videos tie for the best, any of them counts. Only one number and one flag a video are kept.
+    This is QB-Norm with the dynamic inverted softmax: a test text whose best video is also the best of a query in the
+    bank is ranked by `exp(beta * s) / sum_bank exp(beta * s_bank)`, any other by its similarities. Of several tied
+    best videos, each counts. Two numbers and one flag a video are kept.
 
     Args:
         logits_per_text: Similarities of the bank's queries, usually training captions, to the *test* videos, of
             shape `(queries, videos)` and in the unit of the test similarities.
         beta: Inverse temperature. The paper's 20 is for cosines; the default is the same for 100 times the cosine,
-            which is what a trained CLIP's `logit_scale` makes of it.
+            the similarity with a trained CLIP's `logit_scale`.
 
     Raises:
         TypeError: If the matrix is not made of real numbers.
@@ -161,22 +160,22 @@ class Querybank:
         self.beta = beta
         self._highest, totals = _column_exponentials(bank, beta)
         self._log_totals = totals.log()
-        self._found = torch.zeros(bank.num_videos, dtype=torch.bool)
+        self._is_best_of_a_query = torch.zeros(bank.num_videos, dtype=torch.bool)
         for _, block in bank.blocks():
-            self._found |= _best_of_row(block).any(dim=0)
+            self._is_best_of_a_query |= _best_of_row(block).any(dim=0)
 
     @property
     def num_videos(self) -> int:
         """Number of videos, the columns of the bank."""
-        return len(self._found)
+        return len(self._is_best_of_a_query)
 
     def apply(self, block: torch.Tensor) -> torch.Tensor:
-        """Normalise some rows of the test matrix, `(rows, videos)`, in a way that keeps the order inside a row.
+        """Normalise rows of the test matrix, `(rows, videos)`. The order within a row stays comparable.
 
-        The logarithm of the inverted softmax is given, which ranks alike and cannot overflow.
+        Returns the logarithm of the inverted softmax, which has the same ranks and cannot overflow.
         """
         normalised = self.beta * (block.double() - self._highest) - self._log_totals
-        is_normalised = (_best_of_row(block) & self._found).any(dim=1, keepdim=True)
+        is_normalised = (_best_of_row(block) & self._is_best_of_a_query).any(dim=1, keepdim=True)
         return torch.where(is_normalised, normalised, block.double())
 
 
@@ -210,7 +209,7 @@ class _RowReader:
         self.num_texts, self.num_videos = shape
 
     def blocks(self, order: torch.Tensor | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Numbers of some rows, and these rows, `(rows, videos)`, until all have been given."""
+        """Yield indices of rows with these rows, `(rows, videos)`, for all rows."""
         order = torch.arange(self.num_texts) if order is None else order
         for rows in order.split(max(1, _BLOCK_ENTRIES // self.num_videos)):
             block = self._read(rows)
@@ -226,7 +225,7 @@ class _RowReader:
             read = self._matrix[tuple(part.to(self._matrix.device) for part in index)].cpu()
         else:
             chosen = self._matrix[tuple(part.numpy() for part in index)]
-            # An ordinary array in this machine's byte order: torch takes no other.
+            # torch accepts only contiguous arrays in native byte order.
             read = torch.from_numpy(np.ascontiguousarray(chosen, dtype=chosen.dtype.newbyteorder("=")))
         return read if read.is_floating_point() else read.double()
 

@@ -145,7 +145,7 @@ def rank_split(model: TS2NetModel, encoded: EncodedSplit, *, leave_out_missing: 
     is_broken = torch.zeros(len(encoded.rows), dtype=torch.bool)
     is_broken[list(encoded.broken)] = True
     scores = _scores(model, encoded, is_broken)
-    video_of_text = encoded.text_places
+    video_of_text = encoded.video_of_text
     missed = {"text-to-video": is_broken[video_of_text], "video-to-text": is_broken}
 
     def figures(dual_softmax: bool) -> dict[str, float]:
@@ -173,13 +173,13 @@ def _without_broken(encoded: EncodedSplit) -> EncodedSplit:
     kept = torch.tensor([index for index in range(len(encoded.rows)) if index not in encoded.broken])
     new_index = torch.full((len(encoded.rows),), -1)
     new_index[kept] = torch.arange(len(kept))
-    text_indices = new_index[encoded.text_places]
+    text_indices = new_index[encoded.video_of_text]
     texts = text_indices >= 0
     return replace(
         encoded,
         rows=[encoded.rows[index] for index in kept.tolist()],
         text_embeds=encoded.text_embeds[texts],
-        text_places=text_indices[texts],
+        video_of_text=text_indices[texts],
         video_embeds=encoded.video_embeds[kept],
         padding_mask=encoded.padding_mask[kept],
         broken={},
