@@ -286,6 +286,15 @@ def test_metadata_is_searched_by_and_changed_without_decoding(tmp_path: Path, ma
     assert make(tmp_path / "a.mp4").relabelled == []
 
 
+def test_rows_about_no_video_are_named(tmp_path: Path, make: Any, clip: bytes):
+    """The others count: a table may be about more videos than a folder has."""
+    (tmp_path / "a.mp4").write_bytes(clip)
+    table = tmp_path / "about.csv"
+    table.write_text("file,kind\nb.mp4,cat\na.mp4,dog\nelsewhere/a.mp4,cow\n")
+    assert make(tmp_path / "a.mp4", metadata=table).unmatched_metadata == ["b.mp4", "elsewhere/a.mp4"]
+    assert [row["metadata"] for row in rows_of(tmp_path / "index")] == [{"kind": "dog"}]
+
+
 def test_a_row_adds_to_what_is_known_and_touches_no_other_video(tmp_path: Path, make: Any, clip: bytes):
     """Whether the video is as it was or has changed."""
     for name in ("a.mp4", "b.mp4", "c.mp4"):

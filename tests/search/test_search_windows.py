@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from ts2net.search import WindowSettings
-from ts2net.search.windows import Window, cut
+from ts2net.search.windows import Window, WindowChoice, cut
 
 
 def test_windows_overlap_and_cover_the_video():
@@ -28,6 +28,21 @@ def test_no_window_shows_only_what_the_one_before_shows(length: float, step: flo
     for before, after in pairwise(windows):
         assert after.start <= before.end < after.end
         assert math.isclose(after.start - before.start, step)
+
+
+def test_the_default_window_is_what_the_model_takes_and_at_most_twelve_seconds():
+    assert WindowChoice().complete() == WindowSettings(12, 6, 1)
+    assert WindowChoice().complete(max_frames=64) == WindowSettings(12, 6, 1)
+    assert WindowChoice().complete(max_frames=8) == WindowSettings(8, 4, 1)
+    assert WindowChoice(fps=4).complete(max_frames=8) == WindowSettings(2, 1, 4)
+    assert WindowChoice(step=3).complete(max_frames=8) == WindowSettings(8, 3, 1)
+
+
+def test_what_is_left_open_is_as_in_the_index():
+    present = WindowSettings(10, 2, 3)
+    assert WindowChoice().complete(present, max_frames=8) == present
+    assert WindowChoice(length=6).complete(present) == WindowSettings(6, 3, 3)
+    assert WindowChoice(length=10, fps=1).complete(present) == WindowSettings(10, 2, 1)
 
 
 def test_number_of_frames_of_a_window():

@@ -1,0 +1,40 @@
+"""An index of format 2 is refused by a search, with the command that converts it, and converted by the next write."""
+
+import json
+from pathlib import Path
+
+import lancedb
+import pyarrow as pa
+import pytest
+
+from support.search_indexes import about_of, make_index, random_video, rows_of, windows_table
+from support.tiny_models import tiny_model
+from ts2net.search.about import AboutError
+from ts2net.search.columns import ABOUT_KEY
+from ts2net.search.store import Store
+
+
+def as_format2(index: Path) -> None:
+    """Write the same rows as that format has them: all metadata of a video in one column, as JSON."""
+    rows = windows_table(index).to_arrow()
+    metadata = [json.dumps(row["metadata"]) for row in rows_of(index)]
+    about = json.loads(rows.schema.metadata[ABOUT_KEY]) | {"format": 2}
+    table = rows.sort_by("window").select([name for name in rows.column_names if not name.startswith("meta_")])
+    table = table.append_column(pa.field("metadata", pa.string(), nullable=False), pa.array(metadata, pa.string()))
+    table = table.replace_schema_metadata({ABOUT_KEY: json.dumps(about)})
+    lancedb.connect(str(index)).create_table("windows", data=table, mode="overwrite")
+
+
+def test_a_write_converts_it_and_loses_nothing(tmp_path: Path):
+    model, index = tiny_model(), tmp_path / "index"
+    labels = [{"kind": "dog", "year": "1999"}, {"kind": "cat", "o'clock": 'a "b" \u20ac'}, {}]
+    make_index(index, model, [random_video(f"/{seed}.mp4", seed, metadata=row) for seed, row in enumerate(labels)])
+    before = rows_of(index)
+    as_format2(index)
+
+    with pytest.raises(AboutError, match=r"an index of format 2.*`ts2net index --out .*index` converts it"):
+        Store.open(index)
+    with Store.write(index, about_of(model, "tiny")):
+        pass
+    assert rows_of(index) == before
+    assert Store.open(index).snapshot().metadata_names() == ["kind", "o'clock", "year"]
