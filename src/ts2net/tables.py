@@ -1,7 +1,7 @@
-"""Scores as tables to read.
+"""Tables of scores for a terminal.
 
-Notable here: a matrix has its longer side in the rows, and its columns are numbered when their names are too wide for
-the terminal. Marks are characters as well as colours, for a log file has no colours.
+The longer side of a matrix is in the rows. Columns are numbered when their names are too wide for the terminal. The
+best score is marked by a character as well as a colour, which a log file does not have.
 """
 
 from collections import Counter
@@ -15,31 +15,31 @@ from rich.table import Table
 from rich.text import Text
 
 _MARK = "*"
-_HEAD_WIDTH = 24  # characters that the head of a column is shortened to
+_HEAD_WIDTH = 24  # characters to which the head of a column is shortened
 _MIN_ROW_NAME_WIDTH = 20
 
 
 def score_matrix(
     console: Console, texts: Sequence[str], videos: Sequence[str], scores: Sequence[Sequence[float]]
 ) -> RenderableType:
-    """Every score at once, the best of each row marked, or of the only column.
+    """All scores. The best of each row is marked; in a single column, the best of all.
 
     Args:
-        console: Where it will be printed, for its width.
+        console: The console on which the table is printed; its width counts.
         texts: The texts.
         videos: Paths or addresses of the videos.
         scores: One row a text, one column a video.
     """
     rows, columns = list(texts), _file_names(videos)
-    what, best = "text", "for each text, its best video"
+    row_kind, best = "text", "for each text, its best video"
     if len(videos) > len(texts):
         rows, columns = columns, rows
         scores = list(zip(*scores, strict=True))
-        what, best = "video", "for each video, its best text"
+        row_kind, best = "video", "for each video, its best text"
     marked = [max(row) for row in scores]
-    if len(columns) == 1:  # nothing to choose from in a row
+    if len(columns) == 1:  # a row has one score
         marked = [max(marked)] * len(rows)
-        best = f"the best {what}"
+        best = f"the best {row_kind}"
     cells = [
         [f"{score:.2f}{_MARK if score == highest else ' '}" for score in row]
         for row, highest in zip(scores, marked, strict=True)
@@ -48,17 +48,17 @@ def score_matrix(
     cell_width = max(len(cell) for row in cells for cell in row) + 1
     room = console.width - min(max(map(len, rows)), _MIN_ROW_NAME_WIDTH)
     heads, legend = [_shortened(column) for column in columns], []
-    alike = len(set(heads)) < len(set(columns))  # once they are shortened
-    if alike or sum(max(len(head) + 1, cell_width) for head in heads) > room:
+    ambiguous = len(set(heads)) < len(set(columns))  # once they are shortened
+    if ambiguous or sum(max(len(head) + 1, cell_width) for head in heads) > room:
         heads = [str(number) for number in range(1, len(columns) + 1)]
         legend = [Text(f"{number:>4}  {name}") for number, name in zip(heads, columns, strict=True)]
 
-    # More columns than fit even when numbered go into a table below.
+    # Columns that do not fit even when numbered go into another table below.
     step = len(heads) if not legend else max(1, room // cell_width)
     tables: list[RenderableType] = []
     for first in range(0, len(heads), step):
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-        table.add_column(what)
+        table.add_column(row_kind)
         for head in heads[first : first + step]:
             table.add_column(escape(head), justify="right", no_wrap=True)
         for name, row in zip(rows, cells, strict=True):
@@ -75,37 +75,37 @@ def rankings(
     seconds: Sequence[Sequence[float]] | None = None,
     top_k: int | None = None,
 ) -> RenderableType:
-    """For each text its videos, best first.
+    """For each text, its videos, best first.
 
     Args:
         texts: The texts.
         videos: Paths or addresses of the videos.
         scores: One row a text, one column a video.
-        seconds: Of the same shape: where in the video the text fits best.
-        top_k: How many videos a text; all if not given.
+        seconds: The best second of each video, of the same shape as `scores`; `None` leaves the column out.
+        top_k: The most videos for each text; `None` is all.
     """
     tables: list[RenderableType] = []
-    for place, text in enumerate(texts):
+    for index, text in enumerate(texts):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(text, style="bold"), title_justify="left")
         table.add_column("", justify="right")
         table.add_column("video", overflow="fold")
         table.add_column("score", justify="right")
         if seconds is not None:
             table.add_column("best second", justify="right")
-        for rank, column in enumerate(best_first(scores[place])[:top_k], start=1):
-            moment = [] if seconds is None else [f"{seconds[place][column]:.1f}"]
-            table.add_row(str(rank), Text(videos[column]), f"{scores[place][column]:.2f}", *moment)
+        for rank, column in enumerate(best_first(scores[index])[:top_k], start=1):
+            moment = [] if seconds is None else [f"{seconds[index][column]:.1f}"]
+            table.add_row(str(rank), Text(videos[column]), f"{scores[index][column]:.2f}", *moment)
         tables.append(table)
     return Group(*tables)
 
 
 def best_first(scores: Sequence[float]) -> list[int]:
-    """Places of the scores from the highest to the lowest; equal ones in their order."""
-    return sorted(range(len(scores)), key=lambda place: -scores[place])
+    """Indices of the scores from the highest to the lowest; equal scores keep their order."""
+    return sorted(range(len(scores)), key=lambda index: -scores[index])
 
 
 def _file_names(videos: Sequence[str]) -> list[str]:
-    """For each path its shortest ending that no other path has: most often the name of the file."""
+    """For each path, its shortest ending that is unique: usually the name of the file."""
     paths = [PurePath(video).parts for video in videos]
     shared = Counter(path[start:] for path in set(paths) for start in range(len(path)))
     names = []
@@ -117,7 +117,7 @@ def _file_names(videos: Sequence[str]) -> list[str]:
 
 
 def _shortened(name: str) -> str:
-    """The name, cut in the middle if it is long: beginnings and endings tell names apart."""
+    """Shorten a long name in the middle, as beginnings and endings distinguish names."""
     if len(name) <= _HEAD_WIDTH:
         return name
     half = (_HEAD_WIDTH - 1) // 2

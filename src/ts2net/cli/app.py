@@ -1,4 +1,4 @@
-"""What every command shares: the application itself, options with several values, and quiet libraries."""
+"""Parts shared by all commands: the application, options with several values, and quiet libraries."""
 
 import io
 import os
@@ -16,14 +16,14 @@ _ORDER = ("demo", "score", "index", "search", "explain", "app", "prepare", "eval
 
 
 class _OrderedCommands(TyperGroup):
-    """Lists commands in the order of use; one that isn't in it comes last."""
+    """Lists commands in the order of `_ORDER`, then the others."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         names = super().list_commands(ctx)
         return sorted(names, key=lambda name: _ORDER.index(name) if name in _ORDER else len(_ORDER))
 
 
-# In Markdown, stars of a pattern in a help text stay only between backticks or in an indented block.
+# Markdown removes the stars of a pattern in a help text, except between backticks and in indented blocks.
 app = typer.Typer(
     cls=_OrderedCommands,
     rich_markup_mode="markdown",
@@ -35,36 +35,36 @@ app = typer.Typer(
 
 
 class ManyValuesCommand(TyperCommand):
-    """A command whose repeatable options may be followed by several values: a shell makes such of `--video *.mp4`.
+    """A command whose repeatable options accept several values, as a shell expands `--video *.mp4` to.
 
-    The values end at the next option of the command, and at nothing else: a file's name may begin with a dash.
+    Only an option of the command ends the values, as the name of a file may begin with a dash.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Write the option before each of its values, then parse as usual.
+        """Repeat the option before each of its values, then parse as usual.
 
         Raises:
             typer.BadParameter: If a repeatable option has no value.
         """
         params = self.get_params(ctx)
-        known = {"--", *(name for param in params for name in [*param.opts, *param.secondary_opts])}
+        options = {"--", *(name for param in params for name in [*param.opts, *param.secondary_opts])}
         repeatable = {name for param in params if getattr(param, "multiple", False) for name in param.opts}
-        spelled_out: list[str] = []
+        expanded: list[str] = []
         option = None
         for previous, arg in zip([None, *args], args, strict=False):
-            # Outside of a run of values, what begins with a dash is left to the parser to know or refuse.
-            if arg.partition("=")[0] in known or (option is None and arg.startswith("-")):
+            # Outside a run of values, the parser handles what begins with a dash.
+            if arg.partition("=")[0] in options or (option is None and arg.startswith("-")):
                 if option is not None and previous == option:
                     raise typer.BadParameter(f"needs a value, but {arg} follows", ctx=ctx, param_hint=option)
                 option = arg if arg in repeatable else None
             elif option is not None and previous != option:
-                spelled_out.append(option)
-            spelled_out.append(arg)
-        return super().parse_args(ctx, spelled_out)
+                expanded.append(option)
+            expanded.append(arg)
+        return super().parse_args(ctx, expanded)
 
 
 def hush_loading() -> None:
-    """Keep the bars of loading and saving weights off the screen; those of downloads stay, for they take minutes."""
+    """Hide progress bars of loading and saving weights. Those of downloads stay, as downloads take minutes."""
     from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging
 
@@ -85,12 +85,12 @@ def _every_command(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    # Read when the libraries are imported, and handed on to child processes.
+    # Libraries read these when they are imported; child processes inherit them.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.showwarning = _print_warning
-    # Not every terminal or file can take every character of a text or a file's name.
+    # A terminal or file may not be able to encode every character of a text or a file's name.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

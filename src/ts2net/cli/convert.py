@@ -42,7 +42,7 @@ def convert_original(
 ) -> None:
     """Convert a checkpoint of the TS2-Net authors' released code.
 
-    The file is read for its tensors alone; no code in it can run.
+    Only tensors are read from the file; no code in it can run.
 
     **Example**
 
@@ -75,7 +75,7 @@ def convert_clip(
 ) -> None:
     """Start an untrained TS2-Net from a CLIP.
 
-    CLIP's weights are taken over unchanged; the layers it doesn't have are started from its text transformer or at
+    CLIP's weights are copied unchanged. The layers that CLIP does not have start from its text transformer or at
     random, and have to be trained.
 
     **Examples**
@@ -113,7 +113,12 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
 
 
 def _check_destination(folder: Path, overwrite: bool) -> None:
-    """Refuse, before any work, a place that a model must not be saved in."""
+    """Check that a model can be saved in a folder.
+
+    Raises:
+        NotADirectoryError: If it is a file.
+        FileExistsError: If it is not empty, and `overwrite` is false.
+    """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; expected a folder to save the model in")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
@@ -130,7 +135,7 @@ def _save(model: Any, tokenizer: str, folder: Path, base_model: str | None = Non
         raise ValueError(f"cannot load the tokenizer {tokenizer!r}: {one_line(error)}") from error
     processor.video_processor.clock = clock
     end_of_text = model.config.text_config.eos_token_id
-    # 2 stands in old configurations of CLIP, where the end of a text is the token with the highest id.
+    # Old configurations of CLIP have 2 here; the end of a text is then the token with the highest id.
     if end_of_text not in (2, processor.tokenizer.eos_token_id):
         raise ValueError(
             f"the tokenizer {tokenizer!r} ends a text with token {processor.tokenizer.eos_token_id}, but the model "

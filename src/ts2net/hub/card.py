@@ -16,7 +16,7 @@ from .repositories import check_repo_id
 
 TAGS = ("ts2net", "text-video-retrieval", "video-retrieval", "video", "clip", "custom_code")
 
-_CIRCUMSTANCES = {
+_CONDITIONS = {
     "num_frames": "Frames",
     "max_words": "Words",
     "num_videos": "Videos",
@@ -24,28 +24,28 @@ _CIRCUMSTANCES = {
     "num_missing": "Missing",
     "num_left_out": "Left out",
 }
-"""What stands beside each figure, with the heading of its column in the table."""
+"""Fields that a card shows beside each figure, with the headings of their columns."""
 
 _PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model reached on one split of one dataset.
+    """The figures of a model on one split of a dataset.
 
     Args:
-        dataset_name: For people, such as `"MSR-VTT 1k-A"`.
-        dataset_type: For programs: the dataset's Hub id, or a short name such as `"msrvtt"`.
+        dataset_name: Name for readers, such as `"MSR-VTT 1k-A"`.
+        dataset_type: The dataset's Hub id, or a short name such as `"msrvtt"`.
         dataset_split: Such as `"test"`.
         metrics: Values by name, such as `{"text-to-video R@1": 47.0}`. Cards show two decimals.
         dataset_config: The dataset's configuration, if it has several.
         dataset_revision: The commit of the dataset.
         num_frames: The most frames that were read of a video.
         max_words: The most tokens that were read of a text.
-        num_videos: Videos that were searched, missing ones included.
-        num_queries: Texts that were searched with.
+        num_videos: Number of candidate videos, missing ones included.
+        num_queries: Number of texts.
         num_missing: Videos that were missing or could not be read, whose queries count as missed.
-        num_left_out: Videos of the split that the figures leave out.
+        num_left_out: Videos of the split that were left out with their queries.
 
     Raises:
         ValueError: If there is no metric, or one of them is not a finite number.
@@ -72,9 +72,9 @@ class Evaluation:
                 raise ValueError(f"metric {name!r} of {self.dataset_name!r} must be a finite number, got {value!r}")
 
     def to_eval_results(self) -> list[EvalResult]:
-        """The metrics, to two decimals, as a card's `model-index` keeps them: one result a metric."""
-        values = {name: getattr(self, name) for name in _CIRCUMSTANCES} | {"num_left_out": self.num_left_out or None}
-        circumstances = {name: value for name, value in values.items() if value is not None}
+        """The metrics, to two decimals, for the `model-index` of a card: one result for each metric."""
+        values = {name: getattr(self, name) for name in _CONDITIONS} | {"num_left_out": self.num_left_out or None}
+        conditions = {name: value for name, value in values.items() if value is not None}
         return [
             EvalResult(
                 task_type="text-video-retrieval",
@@ -87,7 +87,7 @@ class Evaluation:
                 metric_type=re.sub(r"[^a-z0-9@]+", "_", name.lower()).strip("_"),
                 metric_name=name,
                 metric_value=round(value, 2),
-                metric_args=dict(circumstances) or None,
+                metric_args=dict(conditions) or None,
             )
             for name, value in self.metrics.items()
         ]
@@ -107,20 +107,20 @@ def make_model_card(
     """Fill `model_card.md` for one model.
 
     Args:
-        config: The model's configuration, which the card describes.
-        repo_id: Where the model will be; the card's snippets load it from there. Without it they load a folder.
-        base_model: Hub id of the model that this one was started from.
-        license: Licence of the weights, as the Hub writes it (`"mit"`). Left out if not given.
-        datasets: Hub ids of the data that it was trained on.
+        config: The model's configuration.
+        repo_id: Repository of the model, from which the snippets of the card load it. `None` loads a folder.
+        base_model: Hub id of the model that this one was initialised from.
+        license: Licence of the weights, as the Hub writes it (`"mit"`). `None` states none.
+        datasets: Hub ids of the training data.
         language: Language of its texts, as an ISO 639-1 code.
-        evaluations: What it reached, for the table and the `model-index`.
-        training: Details worth knowing, by name: `{"batch size": 128, ...}`.
+        evaluations: Figures for the table and the `model-index`.
+        training: Details of the training, by name: `{"batch size": 128, ...}`.
 
     Returns:
-        The card. Change it as you like; [`save_hub_folder`] and [`push_to_hub`] take it.
+        The card, for [`save_hub_folder`] and [`push_to_hub`].
 
     Raises:
-        ValueError: If `repo_id`, `base_model` or one of `datasets` cannot be a Hub id.
+        ValueError: If `repo_id`, `base_model` or one of `datasets` is no valid Hub id.
     """
     if isinstance(datasets, str):
         raise ValueError(f"datasets must be a list of Hub ids, got the string {datasets!r}")
@@ -154,10 +154,10 @@ def make_model_card(
 
 
 def add_evaluation(card: ModelCard, evaluation: Evaluation) -> ModelCard:
-    """Write results into a card that is already there, in its `model-index` and in its table.
+    """Add figures to the `model-index` and the table of an existing card.
 
-    A metric that the card already has for the same dataset, configuration, split, revision, frames and words gets the
-    new value; everything else stays. The table is left alone in a card without the markers of `model_card.md`.
+    A new figure replaces that of the same metric, dataset, configuration, split, revision, frames and words. All else
+    stays. In a card without the markers of `model_card.md` the table is not changed.
 
     ```python
     card = add_evaluation(ModelCard.load("me/my-ts2net"), Evaluation("MSR-VTT 1k-A", "msrvtt", "test", metrics))
@@ -165,8 +165,8 @@ def add_evaluation(card: ModelCard, evaluation: Evaluation) -> ModelCard:
     ```
 
     Args:
-        card: The card, from a folder or from the Hub. It is changed.
-        evaluation: The results.
+        card: The card, from a folder or from the Hub; changed in place.
+        evaluation: The figures.
 
     Returns:
         The same card.
@@ -193,8 +193,8 @@ def _template_path() -> Path:
 def _evaluation_table(eval_results: Sequence[EvalResult]) -> str:
     if not eval_results:
         return "It has not been evaluated yet."
-    stated = [name for name in _CIRCUMSTANCES if any(name in (result.metric_args or {}) for result in eval_results)]
-    heading = ["Dataset", "Split", "Metric", "Value", *(_CIRCUMSTANCES[name] for name in stated)]
+    stated = [name for name in _CONDITIONS if any(name in (result.metric_args or {}) for result in eval_results)]
+    heading = ["Dataset", "Split", "Metric", "Value", *(_CONDITIONS[name] for name in stated)]
     rows = ["| " + " | ".join(heading) + " |", "| " + " | ".join("---" for _ in heading) + " |"]
     for result in eval_results:
         cells = [result.dataset_name, result.dataset_split, result.metric_name, result.metric_value]
@@ -204,7 +204,7 @@ def _evaluation_table(eval_results: Sequence[EvalResult]) -> str:
 
 
 def _is_replaced(old: EvalResult, new: EvalResult) -> bool:
-    """Whether a result of the same metric was reached with the same frames and words, or doesn't say with which."""
+    """Whether two results are of the same metric, frames and words. An old result may not state frames and words."""
     if (old.unique_identifier, old.metric_type) != (new.unique_identifier, new.metric_type):
         return False
     lengths = [[(result.metric_args or {}).get(name) for name in ("num_frames", "max_words")] for result in (old, new)]

@@ -65,16 +65,16 @@ def save_hub_folder(
     card: ModelCard | None = None,
     max_shard_size: int | str = "5GB",
 ) -> Path:
-    """Save everything that is needed to use a model, its code included, in one folder.
+    """Save a model with its processor, code and card in one folder.
 
     `AutoModel`, `AutoProcessor`, `pipeline` and `SentenceTransformer` load the folder with `trust_remote_code=True`,
-    with or without ts2net installed. Other files in the folder stay; if anything fails, so does what was there.
+    with or without ts2net installed. Other files in the folder are kept. If anything fails, the folder stays as it was.
 
     Args:
         model: A [`TS2NetModel`].
         processor: Its [`TS2NetProcessor`].
-        folder: Where to. Made if it is not there.
-        card: Its `README.md`; see [`make_model_card`], which makes the one that is used without it.
+        folder: The folder; created if it does not exist.
+        card: The `README.md`. `None` is the card of [`make_model_card`].
         max_shard_size: Weights larger than this are split into files of at most this size, such as `"5GB"`.
 
     Returns:
@@ -83,7 +83,7 @@ def save_hub_folder(
     Raises:
         NotADirectoryError: If `folder` is a file.
         TypeError: If the model or the processor is of another kind.
-        ValueError: If the two don't belong together, or their code is not the code that would be saved.
+        ValueError: If the two don't match, or their code is not the code that would be saved.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -120,18 +120,18 @@ def push_to_hub(
     token: str | None = None,
     max_shard_size: int | str = "5GB",
 ) -> CommitInfo:
-    """Push everything that is needed to use a model, its code and its card included, in one commit.
+    """Push a model with its processor, code and card in one commit.
 
-    A push that fails leaves the branch as it was. Repeat it: what was uploaded is not uploaded again.
+    A push that fails leaves the branch as it was. A repeated push does not upload the same files again.
 
     Args:
         model: A [`TS2NetModel`].
         processor: Its [`TS2NetProcessor`].
-        repo_id: `"name"` or `"owner/name"`. Made if it is not there.
-        card: Its `README.md`; see [`make_model_card`], which makes the one that is used without it. To keep the card
-            of the repository, give `ModelCard.load(repo_id)`.
-        private: Whether a repository that is made is private; `None` leaves it to the owner's settings.
-        revision: Branch to push to, made from `main` if it is not there. `None` is `main`.
+        repo_id: `"name"` or `"owner/name"`; created if it does not exist.
+        card: The `README.md`. `None` is the card of [`make_model_card`]. To keep the card of the repository, pass
+            `ModelCard.load(repo_id)`.
+        private: Whether a new repository is private; `None` leaves it to the owner's settings.
+        revision: Branch to push to, created from `main` if it does not exist. `None` is `main`.
         commit_message: Title of the commit.
         token: Token with the right to write. `None` takes the one of `hf auth login` or `HF_TOKEN`.
         max_shard_size: Weights larger than this are split into files of at most this size, such as `"5GB"`.
@@ -141,8 +141,8 @@ def push_to_hub(
 
     Raises:
         TypeError: If the model or the processor is of another kind.
-        ValueError: If `repo_id` cannot be one, the model and the processor don't belong together, or their code is not
-            the code that would be pushed.
+        ValueError: If `repo_id` is no valid id, the model and the processor don't match, or their code is not the
+            code that would be pushed.
         huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
     """
     check_repo_id(repo_id)
@@ -156,10 +156,10 @@ def push_to_hub(
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         (card or make_model_card(model.config, repo_id)).save(staged / "README.md")
 
-        # Not `upload_folder`, which may split a slow upload into several commits: the first would break the branch.
+        # `upload_folder` may split a slow upload into several commits, the first of which would break the branch.
         new_names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
-        there = api.list_repo_files(repo_id, revision=revision)
-        stale = [name for name in there if _WEIGHTS.fullmatch(name) and name not in new_names]
+        files = api.list_repo_files(repo_id, revision=revision)
+        stale = [name for name in files if _WEIGHTS.fullmatch(name) and name not in new_names]
         operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationDelete(name) for name in stale]
         operations += [CommitOperationAdd(path_in_repo=name, path_or_fileobj=staged / name) for name in new_names]
         return api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
@@ -172,8 +172,7 @@ def _write_all_but_card(
     processor.save_pretrained(folder)
     for name in HUB_FILES:
         (folder / name).write_bytes((_PACKAGE / name).read_bytes())
-    # Written here once more, and not left to the objects: what they carry from where they were loaded, such as another
-    # repository's name before `--`, must not reach the folder.
+    # Overwrites what the objects have from the repository they were loaded from, such as its name before `--`.
     _update_json(folder / "config.json", {"auto_map": _MODEL_AUTO_MAP})
     register_in_folder(folder)
     _update_json(folder / "processor_config.json", {"auto_map": _PROCESSOR_AUTO_MAP}, {"auto_map": _VIDEO_AUTO_MAP})
@@ -218,6 +217,6 @@ def _check_saveable(model: TS2NetModel, processor: TS2NetProcessor, card: ModelC
 
 
 def _is_shipped_code(source: Path) -> bool:
-    """Whether a module and the Hub files beside it are ours: a repository's remote code may have been changed."""
+    """Whether a module and the Hub files beside it equal this package's. Remote code may have been changed."""
     beside = [source.with_name(name) for name in HUB_FILES if source.with_name(name).exists()]
     return source in beside and all(filecmp.cmp(file, _PACKAGE / file.name, shallow=False) for file in beside)
