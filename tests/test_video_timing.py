@@ -73,14 +73,6 @@ def test_true_times_decide_and_not_the_declared_rate(step: float, tmp_path: Path
     assert_on_screen(path, times, [float(second) for second in range(int(times[-1]) + 1)])
 
 
-def test_the_two_clocks_agree_at_whole_rates_and_only_there():
-    for fps, agree in [(1, True), (25, True), (30, True), (29.97, False), (12.5, False), (0.4, False)]:
-        video = Timeline.even(1000, fps)
-        moments = [FrameSampling(12, start=start, end=30) for start in (None, 3, 20)]
-        released = [FrameSampling(12, start=each.start, end=30, clock="released").choose(video) for each in moments]
-        assert ([each.choose(video) for each in moments] == released) == agree, fps
-
-
 # Where seconds start
 
 
