@@ -68,7 +68,8 @@ def save_hub_folder(
     """Save a model with its processor, code and card in one folder.
 
     `AutoModel`, `AutoProcessor`, `pipeline` and `SentenceTransformer` load the folder with `trust_remote_code=True`,
-    with or without ts2net installed. Other files in the folder are kept. If anything fails, the folder stays as it was.
+    with or without ts2net installed. Other files in the folder are kept. If anything fails, the folder stays as it
+    was.
 
     Args:
         model: A [`TS2NetModel`].
