@@ -44,7 +44,8 @@ $(VENV)/side/installed: $(VENV)/installed
 # Tools that load a pushed folder. Without their dependencies but the few that the tests need.
 $(VENV)/tools/installed: $(VENV)/installed
 	$(BIN)/pip install -q --no-deps --upgrade --target $(VENV)/tools sentence-transformers==6.2.0 \
-		scikit-learn joblib threadpoolctl narwhals cloudpickle mteb==2.26.24 pytrec-eval-terrier polars polars-runtime-32
+		scikit-learn joblib threadpoolctl narwhals cloudpickle pytrec-eval-terrier polars polars-runtime-32 \
+		'mteb==2.26.24; python_version >= "3.11"'
 	touch $@
 
 # The newest transformers that the range admits. Left out where it is the pinned one, which `test` runs anyway.

@@ -12,7 +12,10 @@ from support.evaluation_split import CAPTIONS, split
 from support.tiny_models import tiny_model, tiny_processor
 from ts2net.evaluation import evaluate_retrieval
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.version_info < (3, 11), reason="mteb needs Python 3.11"),
+]
 
 TESTS = Path(__file__).parents[1]
 
