@@ -233,7 +233,7 @@ class TS2NetConfig(PreTrainedConfig):
             as_is: Add nothing to the CLIP: no shift, no selection, no temporal encoder, and the mean over frames for
                 matching. Overrides still apply.
             overrides: Fields of this class, and fields of [`TS2NetVisionConfig`] by their own names
-                (`shift_kind="none"`). A whole `text_config` or `vision_config` is CLIP's and cannot be given.
+                (`shift_kind="none"`). `text_config` and `vision_config` are CLIP's: they cannot be overridden.
 
         Raises:
             TypeError: If an override is a field of neither.
@@ -244,7 +244,7 @@ class TS2NetConfig(PreTrainedConfig):
         unknown = sorted(set(overrides) - own - shift)
         if unknown:
             known = ", ".join(sorted(own | shift))
-            raise TypeError(f"{unknown[0]!r} is not a setting of TS2-Net over CLIP; known are {known}")
+            raise TypeError(f"{unknown[0]!r} is not a setting of TS2-Net over CLIP; expected one of {known}")
         if as_is:
             overrides = _AS_IS | overrides
         vision_overrides = {name: overrides.pop(name) for name in shift & set(overrides)}

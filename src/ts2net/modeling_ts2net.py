@@ -52,7 +52,7 @@ _CHUNK_ELEMENTS = 2**24
 
 @dataclass
 class TS2NetTextOutput(BaseModelOutputWithPooling):
-    """What [`TS2NetModel.get_text_features`] returns.
+    """Output of [`TS2NetModel.get_text_features`].
 
     Args:
         last_hidden_state (`torch.FloatTensor` of shape `(Q, words, text width)`): Of the text transformer.
@@ -69,7 +69,7 @@ class TS2NetTextOutput(BaseModelOutputWithPooling):
 
 @dataclass
 class TS2NetVideoOutput(BaseModelOutputWithPooling):
-    """What [`TS2NetModel.get_video_features`] returns.
+    """Output of [`TS2NetModel.get_video_features`].
 
     Args:
         last_hidden_state (`torch.FloatTensor` of shape `(B, T, L, C)`):
@@ -104,13 +104,13 @@ class TS2NetVideoOutput(BaseModelOutputWithPooling):
     temporal_model_output: BaseModelOutput | None = None
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """The fields that are there, nested outputs as tuples too."""
+        """Return the fields that are not `None`, nested outputs as tuples too."""
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
 
 
 @dataclass
 class TS2NetOutput(ModelOutput):
-    """What [`TS2NetModel`] returns.
+    """Output of [`TS2NetModel`].
 
     Args:
         loss (`torch.FloatTensor` of shape `()`, *optional*): Symmetric cross-entropy, with `return_loss=True`.
@@ -121,9 +121,9 @@ class TS2NetOutput(ModelOutput):
         selected_token_indices (`torch.LongTensor` of shape `(B, T, K)`):
             Which tokens of each frame have the highest scores, in grid order; patches count from 1, [CLS] is 0.
         frame_weights (`torch.FloatTensor` of shape `(Q, B, T)`, *optional*):
-            How much each frame weighs in each score, with `output_frame_weights=True`. They sum to 1 over the frames.
-        text_model_output (`TS2NetTextOutput`): What [`TS2NetModel.get_text_features`] returns.
-        video_model_output (`TS2NetVideoOutput`): What [`TS2NetModel.get_video_features`] returns.
+            Weight of each frame in each score, with `output_frame_weights=True`. Weights sum to 1 over the frames.
+        text_model_output (`TS2NetTextOutput`): Output of [`TS2NetModel.get_text_features`].
+        video_model_output (`TS2NetVideoOutput`): Output of [`TS2NetModel.get_video_features`].
         logit_scale (`torch.FloatTensor` of shape `()`):
             What every cosine is multiplied by, `exp(logit_scale)`. A loss over several forward passes takes it from
             here, because outside of `forward` the parameter may be one process's shard.
@@ -141,7 +141,7 @@ class TS2NetOutput(ModelOutput):
     logit_scale: torch.Tensor | None = None
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """The fields that are there, nested outputs as tuples too."""
+        """Return the fields that are not `None`, nested outputs as tuples too."""
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
 
 
@@ -151,7 +151,7 @@ class TS2NetOutput(ModelOutput):
 
 
 class TS2NetShift(nn.Module):
-    """Let tokens, or channels, of neighbouring frames trade places. It has no parameters.
+    """Exchange tokens, or channels, between neighbouring frames. It has no parameters.
 
     With `shift_kind="token"`, tokens `1, 1 + s, ...` of frame `t` come from frame `t - 1` and tokens
     `1 + o, 1 + o + s, ...` from frame `t + 1`, for stride `s` and offset `o`. With the channel kinds a fraction of
@@ -315,10 +315,10 @@ class TS2NetTokenSelector(nn.Module):
             ]
             return torch.stack(draws).to(patches.device)
         # An integer hash of (frame, patch) is the same on every device and needs no generator.
-        place = torch.arange(1, num_frames * num_patches + 1, device=patches.device)
+        hashes = torch.arange(1, num_frames * num_patches + 1, device=patches.device)
         for _ in range(2):
-            place = (place ^ (place >> 15)) * 0x2C1B3C6D % 2**31
-        return place.view(1, num_frames, num_patches).expand(videos, -1, -1)
+            hashes = (hashes ^ (hashes >> 15)) * 0x2C1B3C6D % 2**31
+        return hashes.view(1, num_frames, num_patches).expand(videos, -1, -1)
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -453,7 +453,7 @@ class TS2NetTemporalEncoder(TS2NetPreTrainedModel):
         Args:
             hidden_states: Tokens of shape `(B, T * (K + 1), D)`.
             token_mask: Boolean, of shape `(B, T * (K + 1))`: tokens that may be attended to. `None`: all.
-            position_ids: Place of each token, of shape `(B, T * (K + 1))`. `None`: one after the other.
+            position_ids: Position of each token, of shape `(B, T * (K + 1))`. `None`: one after the other.
 
         Returns:
             `last_hidden_state` of shape `(B, T * (K + 1), D)`, with the input added back.
@@ -490,7 +490,7 @@ def frame_cosines(text_embeds: torch.Tensor, video_embeds: torch.Tensor, frame_m
 
 
 def frame_weights(cosines: torch.Tensor, frame_mask: torch.Tensor, temperature: float | None) -> torch.Tensor:
-    """How much each frame weighs in a video's score.
+    """Compute the weight of each frame in a video's score.
 
     Args:
         cosines: Of texts and frames, `(Q, B, T)`, 0 for frames that don't count.

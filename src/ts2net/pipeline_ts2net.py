@@ -211,7 +211,11 @@ class TextVideoScoringPipeline(Pipeline):
             OSError: If a video cannot be opened.
             TypeError: If an argument is unknown or a video is of an unknown kind.
         """
-        kwargs |= {name: operator.index(kwargs[name]) for name in ("batch_size", "num_workers") if name in kwargs}
+        kwargs |= {
+            name: operator.index(kwargs[name])
+            for name in ("batch_size", "num_workers")
+            if kwargs.get(name) is not None
+        }
         on_error = self._on_error if on_error is None else on_error
         _check_choice("on_error", on_error, ("raise", "skip"))
         texts = self._text if text is None else _checked_texts(text)
