@@ -1,8 +1,7 @@
-"""Every choice of TS2-Net as a checked field.
+"""The configuration of TS2-Net. Every field is checked when the configuration is created.
 
-Notable here: the defaults are the paper's model, each row of its ablations is another value of a few fields, and
-`shift_kind="none", selection_kind="none", matching_kind="mean"` is CLIP4Clip. A combination that cannot work fails
-when the configuration is made, not in the middle of a forward pass.
+The defaults are the paper's model; each row of its ablations sets a few fields to other values, and
+`shift_kind="none", selection_kind="none", matching_kind="mean"` is CLIP4Clip.
 """
 
 import math
@@ -77,7 +76,7 @@ class TS2NetVisionConfig(CLIPVisionConfig):
             raise ValueError(f"patch_size ({self.patch_size}) is larger than image_size ({self.image_size})")
 
     def validate_shift(self) -> None:
-        """Shift layers exist, and no token is asked to come from both sides."""
+        """Check that shift layers exist, and that no token is shifted from both sides."""
         layers = self.shift_layers or []
         if len(set(layers)) != len(layers) or not all(0 <= layer < self.num_hidden_layers for layer in layers):
             raise ValueError(
@@ -106,19 +105,19 @@ class TS2NetConfig(PreTrainedConfig):
     Args:
         text_config (`CLIPTextConfig` or `dict`, *optional*): CLIP's text transformer.
         vision_config (`TS2NetVisionConfig` or `dict`, *optional*): CLIP's vision transformer with token shift.
-        projection_dim (`int`, defaults to 512): `D`, the width that texts and video tokens are projected to.
+        projection_dim (`int`, defaults to 512): `D`, the width of the projected texts and video tokens.
         logit_scale_init_value (`float`, defaults to 2.6592): Logarithm of the factor on the similarity.
         initializer_factor (`float`, defaults to 1.0): Scales the initial weights, as in CLIP.
         text_pooling (`str`, *optional*):
             Which token is a text's embedding: `"eos"`, the first end-of-text token, or `"highest_id"`, the token with
-            the highest id. `None` is what transformers' CLIP does: the second where `eos_token_id` is 2, as in its old
+            the highest id. `None` is as in transformers' CLIP: the second where `eos_token_id` is 2, as in its old
             configurations, and otherwise the first.
-        num_frames (`int`, defaults to 12): The most frames a video has. The temporal positions are made for them.
+        num_frames (`int`, defaults to 12): The most frames of a video. The temporal positions cover them.
         padding_mode (`str`, defaults to `"masked"`):
-            `"masked"`: a padding frame touches nothing. `"released"`: what the authors' code does, and what
-            checkpoints converted from it were trained with.
+            `"masked"`: padding frames affect nothing. `"released"`: as in the authors' code, with which converted
+            checkpoints were trained.
         selection_kind (`str`, defaults to `"perturbed_topk"`):
-            How patches are chosen (paper, section 3.3): `"perturbed_topk"` by a learned scorer, `"random"`, or
+            How patches are selected (paper, section 3.3): `"perturbed_topk"` by a learned scorer, `"random"`, or
             `"none"` ([CLS] only).
         num_selected_tokens (`int`, defaults to 3): `K`, the patches of a frame that join [CLS], unless it is alone.
         selection_activation (`str`, defaults to `"tanh"`):
@@ -225,7 +224,7 @@ class TS2NetConfig(PreTrainedConfig):
 
     @classmethod
     def from_clip_config(cls, clip_config: Any, *, as_is: bool = False, **overrides: Any) -> "TS2NetConfig":
-        """Describe the TS2-Net that starts from a CLIP.
+        """Create the configuration of a TS2-Net that starts from a CLIP.
 
         Args:
             clip_config: Configuration of any transformers CLIP, or of a model that is one under another name
@@ -236,15 +235,15 @@ class TS2NetConfig(PreTrainedConfig):
                 (`shift_kind="none"`). `text_config` and `vision_config` are CLIP's: they cannot be overridden.
 
         Raises:
-            TypeError: If an override is a field of neither.
+            TypeError: If an override is a field of neither class.
         """
         own = set(cls.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
         own -= {"text_config", "vision_config"}
         shift = set(TS2NetVisionConfig.__dataclass_fields__) - set(CLIPVisionConfig.__dataclass_fields__)
         unknown = sorted(set(overrides) - own - shift)
         if unknown:
-            known = ", ".join(sorted(own | shift))
-            raise TypeError(f"{unknown[0]!r} is not a setting of TS2-Net over CLIP; expected one of {known}")
+            names = ", ".join(sorted(own | shift))
+            raise TypeError(f"{unknown[0]!r} is not a setting of TS2-Net over CLIP; expected one of {names}")
         if as_is:
             overrides = _AS_IS | overrides
         vision_overrides = {name: overrides.pop(name) for name in shift & set(overrides)}
@@ -304,13 +303,13 @@ class TS2NetConfig(PreTrainedConfig):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dictionary, without `custom_pipelines`.
 
-        That entry of a `config.json` names the code of a pipeline beside it, which is not there when a model or a
-        configuration alone is saved. The pipeline writes it where it saves its code.
+        That entry of a `config.json` names the code of a pipeline in the same folder, which a model or a configuration
+        does not save. The pipeline writes the entry where it saves its code.
         """
         return {name: value for name, value in super().to_dict().items() if name != "custom_pipelines"}
 
     def validate_selection(self) -> None:
-        """The number of tokens fits the kind of selection and the grid."""
+        """Check that the number of tokens fits the kind of selection and the grid."""
         if self.selection_kind != "none" and not 1 <= self.num_selected_tokens <= self.vision_config.num_patches:
             raise ValueError(
                 f"num_selected_tokens must lie between 1 and the {self.vision_config.num_patches} patches of a frame, "

@@ -1,8 +1,7 @@
-"""Texts and videos in, everything that the model's `forward` reads out.
+"""Turns texts and videos into the inputs of the model.
 
-Notable here: a processor loads its video processor itself instead of through `AutoVideoProcessor`, which refuses to
-work where torchvision is not installed. Texts for CLIP's tokenizer are cleaned first, as OpenAI's CLIP and the
-released TS2-Net clean them: transformers' tokenizer leaves that out.
+The processor loads its video processor itself and not through `AutoVideoProcessor`, which requires torchvision. Texts
+for CLIP's tokenizer are cleaned first, as in OpenAI's CLIP and the released TS2-Net: transformers' tokenizer does not.
 """
 
 import html
@@ -38,9 +37,9 @@ class TS2NetProcessor(ProcessorMixin):
 
     Args:
         tokenizer: The tokenizer of the CLIP.
-        video_processor: What turns videos into frames.
-        max_words: Tokens of a text that the model was trained with, at most, the start and the end token included. It
-            is saved with the processor, and an evaluation cuts its texts to it. `None`: not known.
+        video_processor: Turns videos into frames.
+        max_words: The most tokens of a text in the model's training, the start and the end token included. It is saved
+            with the processor, and evaluations truncate texts to it. `None` if unknown.
     """
 
     _auto_class = "AutoProcessor"
@@ -55,7 +54,7 @@ class TS2NetProcessor(ProcessorMixin):
 
         Args:
             text: A text or a list of them.
-            videos: A video or a list of them, of any kind that [`TS2NetVideoProcessor`] takes.
+            videos: A video or a list of them, in any form that [`TS2NetVideoProcessor`] accepts.
             kwargs: Settings of the tokenizer and the video processor by their own names, or in dictionaries
                 `text_kwargs` and `videos_kwargs`.
 
@@ -66,7 +65,7 @@ class TS2NetProcessor(ProcessorMixin):
 
         Raises:
             ValueError: If there is neither text nor video, a text is no string, or a video can't be decoded.
-            TypeError: If a video is of no known kind. (An unknown setting is reported and left out, as by every
+            TypeError: If a video has an unsupported type. (An unknown setting is reported and ignored, as by every
                 processor of transformers.)
         """
         if isinstance(text, (list, tuple)):

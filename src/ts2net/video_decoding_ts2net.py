@@ -98,11 +98,7 @@ def decode_video(
             except ValueError as error:
                 raise ValueError(f"{file.name}: {error}") from None
 
-        reader = stack.enter_context(VideoReader(file, max_pixels))
-        table = None
-        for find_table in (VideoReader.table_from_index, VideoReader.table_from_packets):
-            reader = stack.enter_context(reader.fresh())
-            table = find_table(reader)
+        for reader, table in readers_with_tables(VideoReader(file, max_pixels), stack):
             if table is None:
                 continue
             indices = choose(table.timeline)
@@ -121,6 +117,14 @@ def decode_video(
             with reader.another() as again:
                 run.pictures.update(pictures_in_order(again, run, missing, threads))
         return _assemble(run.pictures, indices, run.timeline)
+
+
+def readers_with_tables(reader: VideoReader, stack: ExitStack) -> Iterator[tuple[VideoReader, FrameTable | None]]:
+    """Yields each table that a file may have, with a reader for it, the cheapest first. `stack` closes the readers."""
+    stack.enter_context(reader)
+    for find_table in (VideoReader.table_from_index, VideoReader.table_from_packets):
+        reader = stack.enter_context(reader.fresh())
+        yield reader, find_table(reader)
 
 
 def _assemble(pictures: dict[int, Picture], indices: list[int], timeline: Timeline) -> DecodedVideo:

@@ -16,6 +16,7 @@ from ..video_decoding_ts2net import (
     likely_num_frames,
     pictures_by_table,
     pictures_in_order,
+    readers_with_tables,
     video_info,
 )
 from ..video_source_ts2net import VideoSource, open_source
@@ -81,11 +82,7 @@ def stream_video(
         return list(zip(left, timeline.on_screen(left).tolist(), strict=True))
 
     with open_source(source) as file, ExitStack() as stack:
-        reader = stack.enter_context(VideoReader(file, max_pixels))
-        table = None
-        for find_table in (VideoReader.table_from_index, VideoReader.table_from_packets):
-            reader = stack.enter_context(reader.fresh())
-            table = find_table(reader)
+        for reader, table in readers_with_tables(VideoReader(file, max_pixels), stack):
             if table is None:
                 continue
             pairs = wanted(table.timeline)

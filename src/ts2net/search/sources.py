@@ -1,9 +1,7 @@
-"""The videos of files, folders, patterns and shards, and how each is opened.
+"""Finds the videos of files, folders, patterns and shards, and opens them.
 
-Notable here:
-- A video's id is the absolute path of its file, exactly as the system has it; for a member of a tar file that path,
-  `#` and the clip's id. An id is only ever looked up, never run, unpacked or followed out of a folder.
-- A member of a tar file is read where it lies. Nothing is extracted, so its own name leads nowhere.
+- The id of a video is the absolute path of its file; for a member of a tar file, that path, `#` and the clip's id.
+- Members of a tar file are read in place. Nothing is extracted, so the name of a member never becomes a path.
 """
 
 import errno
@@ -99,7 +97,7 @@ class _Slice(io.RawIOBase):
 
 @dataclass(frozen=True)
 class FoundVideos:
-    """Videos, and what looks like one and can't be used."""
+    """Videos, and files that look like videos but can't be used."""
 
     videos: list[VideoFile]
     broken: list[BrokenVideo]
@@ -114,11 +112,11 @@ def find_videos(sources: Iterable[str | os.PathLike[str]]) -> FoundVideos:
             and links to other folders are left out. A pattern's files have to lie in the folder with which it begins.
 
     Returns:
-        Each video once, sorted by id; and what can't be read, folders included.
+        Each video once, sorted by id; and the files and folders that can't be read.
 
     Raises:
-        FileNotFoundError: If there is no such file or folder, or no file matches a pattern.
-        ValueError: If there is no source.
+        FileNotFoundError: If a file or folder does not exist, or no file matches a pattern.
+        ValueError: If `sources` is empty.
     """
     videos: dict[str, VideoFile] = {}
     broken: dict[str, BrokenVideo] = {}
@@ -130,7 +128,7 @@ def find_videos(sources: Iterable[str | os.PathLike[str]]) -> FoundVideos:
             else:
                 broken[video.video_id] = video
     if source is None:
-        raise ValueError("there is nothing to index: expected at least one file, folder or pattern")
+        raise ValueError("nothing to index: expected at least one file, folder or pattern")
     return FoundVideos(
         [videos[video_id] for video_id in sorted(videos)],
         [broken[video_id] for video_id in sorted(broken.keys() - videos.keys())],
@@ -163,7 +161,7 @@ def holds_videos(path: str) -> bool:
 def _is_gone(path: str) -> bool:
     try:
         os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for what is no path at all
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last for an invalid path
         return True
     except OSError as error:
         return error.errno == errno.ENAMETOOLONG  # a clip's id may be of any length
@@ -199,7 +197,7 @@ def _in_source(source: str) -> Iterator[VideoFile | BrokenVideo]:
         return
     if not glob.has_magic(source):
         raise FileNotFoundError(f"{source}: no such file or folder")
-    # A link to a folder above leads to the same files again, by ever longer paths: the shortest is taken.
+    # A link to a parent folder repeats its files under ever longer paths; keep the shortest.
     paths: dict[str, str] = {}
     for path in sorted(glob.glob(source, recursive=True), key=lambda path: (len(path), path)):
         paths.setdefault(os.path.realpath(path), os.path.abspath(path))

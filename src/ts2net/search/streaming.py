@@ -1,9 +1,9 @@
-"""One video as windows, ready to be encoded, in memory that doesn't grow with its length.
+"""Decodes a video into windows for the encoder, in memory that does not grow with its length.
 
-Notable here: frames come one at a time and are made small at once; what is held is the frames of the windows that are
-being filled, so neighbouring windows share theirs, and a film of two hours takes what a clip takes. What a video costs
-is bounded by the frames that its file holds, not by the hours that it claims: a frame is made small once, however long
-it is on screen, and a window that would only repeat the one picture of the window before is left out.
+Frames are decoded one at a time and resized at once. Only the frames of unfinished windows are kept, and neighbouring
+windows share them. The cost is bounded by the frames in the file, not by the duration that it states: a frame is
+resized once, however long it is on screen, and a window that only repeats the single frame of the window before it is
+left out.
 """
 
 import io
@@ -30,7 +30,7 @@ from .windows import Window, WindowSettings, cut
 THUMBNAIL_SHORT_SIDE = 160  # pixels
 _THUMBNAIL_QUALITY = 80
 _MAX_HOURS = 100  # a few bytes in a file can claim a thousand years
-_MAX_ASPECT_RATIO = 32  # its short side is what is made as large as the model takes it
+_MAX_ASPECT_RATIO = 32  # resizing scales the short side to the size of the model, so the long side could be huge
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class DecodedWindow:
     """A window of a video, decoded.
 
     Args:
-        video_id: Of the video.
-        number: Of the window among those that are given, from 0.
-        start: Seconds, for the next two as well.
-        end: Where it ends.
-        frame_times: When each of its `T` frames comes on screen.
+        video_id: Id of the video.
+        number: Number of the window, from 0, not counting those that are left out.
+        start: Second at which it starts.
+        end: Second at which it ends.
+        frame_times: Seconds at which its `T` frames come on screen.
         frame_numbers: Number of each frame in the video, in order of presentation.
-        pixels: uint8 of shape `(T, 3, H, W)`, at the size that the model takes.
+        pixels: uint8 of shape `(T, 3, H, W)`, at the model's size.
         thumbnail: The frame in the middle, a JPEG.
         video_seconds: Seconds that the whole video lasts.
     """
@@ -62,15 +62,15 @@ class DecodedWindow:
 
 @dataclass(frozen=True)
 class EndOfVideo:
-    """What follows the last window of a video.
+    """Follows the last window of a video.
 
     Args:
-        video_id: Of the video.
-        signature: Its file's.
-        duration: Seconds.
-        metadata: What else is known of it.
-        num_windows: How many windows were given.
-        damage: What can't be read of it, `None` if all can.
+        video_id: Id of the video.
+        signature: Signature of its file.
+        duration: Its seconds.
+        metadata: Its metadata.
+        num_windows: Number of its windows, not counting those that are left out.
+        damage: What can't be read of it; `None` if all can.
     """
 
     video_id: str
@@ -91,13 +91,13 @@ def decode_windows(
 
     Args:
         file: The video.
-        settings: How it is cut.
-        processor: Makes frames as large as the model takes them.
+        settings: The windows.
+        processor: Resizes frames for the model.
         num_threads: CPU cores to use.
 
     Yields:
-        Its windows in order, but those that only repeat the one picture of the window before; and then what it is as
-        a whole. Or, at any point, that it can't be used.
+        Its windows in order, without those that only repeat the single frame of the window before; then
+        [`EndOfVideo`]. Or, at any point, [`BrokenVideo`].
     """
     damage: list[str] = []
     windows = _Windows(file, settings)
@@ -105,7 +105,7 @@ def decode_windows(
         with (
             file.open() as source,
             closing(
-                _noting_warnings(stream_video(source, windows.moments, num_threads=num_threads), damage)
+                _with_warnings_in(damage, stream_video(source, windows.moments, num_threads=num_threads))
             ) as stream,
         ):
             for frame in stream:
@@ -114,20 +114,20 @@ def decode_windows(
     except (ValueError, OSError, MemoryError, RuntimeError, av.FFmpegError) as error:  # torch's is a RuntimeError
         yield BrokenVideo(file.video_id, _reason(error, file), "" if may_pass(error) else file.signature)
         return
-    if windows.num_given == 0:
+    if windows.num_yielded == 0:
         yield BrokenVideo(file.video_id, "it ends before the moment begins", file.signature)
         return
     first = _without_name(damage[0], file) if damage else None
-    yield EndOfVideo(file.video_id, file.signature, windows.duration, file.metadata, windows.num_given, first)
+    yield EndOfVideo(file.video_id, file.signature, windows.duration, file.metadata, windows.num_yielded, first)
 
 
-def _noting_warnings(stream: Iterator[StreamedFrame], said: list[str]) -> Generator[StreamedFrame, None, None]:
-    """The frames of a stream. What it warns of is added to `said`, not what others warn of between two frames."""
+def _with_warnings_in(messages: list[str], stream: Iterator[StreamedFrame]) -> Generator[StreamedFrame, None, None]:
+    """The frames of a stream. Adds the stream's warnings to `messages`, but not others between two frames."""
     while True:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             frame = next(stream, None)
-        said += [str(warning.message) for warning in caught]
+        messages += [str(warning.message) for warning in caught]
         if frame is None:
             return
         yield frame
@@ -152,16 +152,16 @@ class _Windows:
         self._plan: list[Window] = []
         self._held: dict[float, _SmallFrame] = {}  # by moment, in ascending order
         self._last: _SmallFrame | None = None
-        self._num_done = 0  # given or left out
-        self._shown: set[int] = set()  # the frames of the window that was done last
-        self.num_given = 0
+        self._num_done = 0  # windows that were yielded or left out
+        self._shown: set[int] = set()  # the frames of the last of these
+        self.num_yielded = 0
         self.duration = 0.0
 
     def moments(self, duration: float) -> list[float]:
-        """The moments of all frames of all windows, which this decides once the duration is known.
+        """The moments of all frames of all windows, for a duration.
 
         Raises:
-            VideoDecodingError: If that is no duration of a video.
+            VideoDecodingError: If the duration is out of range.
         """
         if not 0 < duration <= 3600 * _MAX_HOURS:
             raise VideoDecodingError(f"it lasts {duration:g} s, expected at most {_MAX_HOURS} hours")
@@ -177,30 +177,30 @@ class _Windows:
         return sorted({moment for window in self._plan for moment in self._grid(window)})
 
     def take(self, frame: StreamedFrame, processor: TS2NetVideoProcessor) -> Iterator[DecodedWindow]:
-        """Hold a frame, and give the windows that end before it.
+        """Keep a frame, and yield the windows that end before it.
 
         Raises:
-            VideoDecodingError: If it is a line rather than a picture.
+            VideoDecodingError: If one side of it is much longer than the other.
         """
         height, width = frame.rgb.shape[:2]
         if max(height, width) > _MAX_ASPECT_RATIO * min(height, width):
             raise VideoDecodingError(f"frames of {width}x{height}, expected sides of at most 1:{_MAX_ASPECT_RATIO}")
-        yield from self._give(until=frame.moment)
+        yield from self._finished(until=frame.moment)
         if self._last is None or self._last.index != frame.index:
             pixels, thumbnail = _model_pixels(frame.rgb, processor), _small(frame.rgb)
             self._last = _SmallFrame(frame.index, frame.timestamp, pixels, thumbnail)
         self._held[frame.moment] = self._last
 
     def finish(self) -> Iterator[DecodedWindow]:
-        """Give the rest."""
-        yield from self._give(until=math.inf)
+        """Yield the remaining windows."""
+        yield from self._finished(until=math.inf)
 
     def _grid(self, window: Window) -> list[float]:
-        """The moments of a window's frames. Those of its neighbours are the same numbers where they coincide."""
+        """The moments of a window's frames, rounded so that those of neighbouring windows are equal."""
         moments = [round(window.start + number / self._settings.fps, 6) for number in range(self._settings.num_frames)]
         return moments[: max(1, bisect_left(moments, window.end))]
 
-    def _give(self, until: float) -> Iterator[DecodedWindow]:
+    def _finished(self, until: float) -> Iterator[DecodedWindow]:
         while self._num_done < len(self._plan):
             window = self._plan[self._num_done]
             grid = self._grid(window)
@@ -214,7 +214,7 @@ class _Windows:
             if len(shown) > 1 or shown != self._shown:
                 yield DecodedWindow(
                     video_id=self._file.video_id,
-                    number=self.num_given,
+                    number=self.num_yielded,
                     start=window.start,
                     end=window.end,
                     frame_times=[frame.timestamp for frame in frames],
@@ -223,7 +223,7 @@ class _Windows:
                     thumbnail=_jpeg(frames[len(frames) // 2].thumbnail),
                     video_seconds=self.duration,
                 )
-                self.num_given += 1
+                self.num_yielded += 1
             self._shown = shown
             self._num_done += 1
             following = self._plan[self._num_done].start if self._num_done < len(self._plan) else math.inf
@@ -257,9 +257,9 @@ def _jpeg(rgb: np.ndarray) -> bytes:
 
 
 def _reason(error: Exception, file: VideoFile) -> str:
-    """What an error says, in one line and without the name, which may itself be of several lines."""
-    said = getattr(error, "strerror", None) or _without_name(str(error), file)
-    return one_line(ValueError(said)) if said else one_line(error)
+    """The message of an error in one line, without the file's name, which may itself have several lines."""
+    message = getattr(error, "strerror", None) or _without_name(str(error), file)
+    return one_line(ValueError(message)) if message else one_line(error)
 
 
 def _without_name(message: str, file: VideoFile) -> str:

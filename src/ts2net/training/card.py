@@ -1,4 +1,4 @@
-"""What a trained model's card says: where it comes from, how it was trained, and what it reached."""
+"""The card of a trained model: its origin, its training and its figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from .arguments import TS2NetTrainingArguments
 
 @dataclass
 class CardDetails:
-    """What the card says that a trainer can't know.
+    """Details for the card that the trainer does not have.
 
     Args:
-        base_model: Hub id of the model that this one was started from.
+        base_model: Hub id of the model that this one was initialised from.
         license: Licence of the weights, as the Hub writes it.
         language: Language of the captions, as an ISO 639-1 code.
         datasets: Hub ids of the training data.
@@ -73,17 +73,17 @@ def training_card(
     eval_names: Sequence[str] = (),
     changes: Sequence[Mapping[str, Any]] = (),
 ) -> ModelCard:
-    """Fill in the card of the weights of a step.
+    """Create the card for the weights of a step.
 
     Args:
-        config: Of the model.
-        details: What only its user knows.
-        args: How it was trained.
-        state: How far it came, with what was logged.
-        step: Whose weights they are.
-        repo_id: Where they go.
-        eval_names: Names of the evaluation sets, where there are several.
-        changes: What was changed when the run was resumed, as `DataState` has it.
+        config: The model's configuration.
+        details: Details from the user.
+        args: The training arguments.
+        state: The trainer's state, with its log.
+        step: The step.
+        repo_id: Repository of the model.
+        eval_names: Names of the evaluation sets, if there are several.
+        changes: Settings that were changed on resuming, as in `DataState`.
     """
     sets = [(details.evaluation_name, details.evaluation_type, "eval_")]
     sets += [(name, name, f"eval_{name}_") for name in eval_names]

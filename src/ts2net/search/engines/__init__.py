@@ -1,5 +1,5 @@
 """Engines that turn video files into embedded videos: on this machine, or on a Ray cluster.
 
-An engine is a function from files to outcomes and knows nothing of the index. Engines share what `assembling` holds
-and import nothing of each other.
+An engine turns files into outcomes and does not access the index. Engines share `assembling` and do not import each
+other.
 """

@@ -1,4 +1,4 @@
-"""What every engine is and yields, and the assembling of videos from windows that come in any order."""
+"""The interface of engines, and the assembly of videos from windows in any order."""
 
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
@@ -39,10 +39,10 @@ class Engine(Protocol):
 
     @property
     def model_device(self) -> str | None:
-        """Where this process should load the model; `None` is a GPU if there is one."""
+        """The device on which this process should load the model; `None` is a GPU if there is one."""
 
     def start(self) -> None:
-        """Begin what takes a while, to be done while the model is loaded."""
+        """Start slow preparations, which run while the model is loaded."""
 
     def encode(
         self, files: Sequence[VideoFile], settings: WindowSettings, encoder: WindowEncoder
@@ -67,14 +67,14 @@ class Assembler:
         self._ends: dict[str, EndOfVideo] = {}
 
     def add(self, item: Decoded, frames: np.ndarray | None = None) -> Iterator[Outcome]:
-        """Add what comes of a video.
+        """Add a decoded item of a video.
 
         Args:
-            item: A window, the end of a video, or that it is broken. Windows that come twice count once.
-            frames: Of a window, its frame embeddings.
+            item: A window, the end of a video, or a broken video. Repeated windows are ignored.
+            frames: The frame embeddings of a window.
 
         Yields:
-            How far the video has come, and the video once nothing of it is missing.
+            The progress within the video, and the video when it is complete.
         """
         if isinstance(item, BrokenVideo):
             self._forget(item.video_id)

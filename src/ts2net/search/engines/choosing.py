@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, TypedDict
 
-if TYPE_CHECKING:  # the engines import torch, which checking a name must not
+if TYPE_CHECKING:  # the engines import torch, which is not needed to check a name
     from .assembling import Engine
 
 
 class EngineOptions(TypedDict):
-    """What [`choose_engine`] takes beside the name."""
+    """Options of [`choose_engine`]."""
 
     batch_size: int
     workers: int | None
@@ -47,7 +47,7 @@ def choose_engine(
         ray_address: Of the cluster, as `ray.init` takes it; `None` is a Ray of this machine alone.
 
     Raises:
-        ValueError: If there is no such engine, an option is for the other one, or a number is out of range.
+        ValueError: If the engine does not exist, an option is for the other one, or a number is out of range.
         ImportError: If the engine's library isn't installed.
     """
     check_engine(name, batch_size=batch_size, workers=workers, device=device, ray_address=ray_address)

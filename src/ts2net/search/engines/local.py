@@ -37,7 +37,7 @@ class LocalEngine:
         return self.device
 
     def start(self) -> None:
-        """Start what workers are forked from."""
+        """Start the server from which workers are forked."""
         if self.workers != 0:
             ISOLATION.start_server()
 

@@ -1,10 +1,10 @@
 """The engine of a Ray cluster.
 
-Actors decode and actors encode; this process alone puts videos together, so the index has one writer, however many
-machines there are. The actors get the model of this process and load none themselves. Videos are opened by their
-paths, so every machine must see them under the same paths.
+Actors decode and encode. Only this process assembles videos, so the index has one writer. The actors receive the model
+from this process. Videos are opened by their paths, which must be the same on every machine.
 
-What is lost with a machine is done again: by Ray where it can, else from here, when the stream fails or stands still.
+Work that is lost with a machine is repeated: by Ray if it can, otherwise by this process when the stream fails or
+stalls.
 """
 
 import logging
@@ -54,7 +54,7 @@ _PATIENCE = 60.0  # seconds in which nothing has come since a machine was lost
 
 
 class ClusterError(RuntimeError):
-    """The cluster can't do it. What was done has been handed on, and a repeated call goes on."""
+    """The cluster failed. Finished videos have been yielded, so a repeated call continues."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class RayEngine:
         return "cpu"
 
     def start(self) -> None:
-        """Begin nothing: Ray is started when there are videos."""
+        """Do nothing: Ray starts when there are videos."""
 
     def encode(
         self, files: Sequence[VideoFile], settings: WindowSettings, encoder: WindowEncoder
@@ -84,7 +84,7 @@ class RayEngine:
         """Decode and encode videos; see [`Engine.encode`].
 
         Raises:
-            ClusterError: If there is no such cluster, or it fails twice without a video done.
+            ClusterError: If the cluster does not exist, or fails twice without finishing a video.
         """
         left = {file.video_id: file for file in files}
         failures = 0
@@ -99,7 +99,7 @@ class RayEngine:
                 ):
                     for item, frames in stream:
                         if item.video_id not in left:
-                            continue  # what was lost with a machine may come again with what wasn't
+                            continue  # repeated work may include videos that are finished
                         for outcome in assembler.add(item, frames):
                             if not isinstance(outcome, Progress):
                                 del left[item.video_id]
@@ -170,7 +170,7 @@ class _Encoder:
 
 
 def _pack(items: Sequence[Any]) -> pa.Table:
-    """Items as rows. Ray itself pickles what passes between its processes, which have to trust each other anyway."""
+    """Items as rows. They are pickled, as all data between Ray's processes is, which trust each other."""
     return pa.table({"item": pa.array([pickle.dumps(item, protocol=5) for item in items], pa.large_binary())})
 
 
@@ -188,7 +188,7 @@ class _StalledError(Exception):
 
 @contextmanager
 def _connected(address: str | None) -> Iterator[None]:
-    """Be connected to a cluster. Whatever this process has there ends with the connection."""
+    """Connect to a cluster. The actors and data of this process end with the connection."""
     if ray.is_initialized():
         raise ClusterError("this process is connected to Ray already, and indexing needs a connection of its own")
     alone: dict[str, Any] = {
@@ -214,7 +214,7 @@ def _connected(address: str | None) -> Iterator[None]:
 def _stream(
     files: list[VideoFile], settings: WindowSettings, encoder: WindowEncoder, batch_size: int
 ) -> Generator[Any, None, None]:
-    """Yield what comes from the cluster, read by a thread, to notice when nothing comes.
+    """Yield results of the cluster, which a thread reads, so that a stall is noticed.
 
     Raises:
         _StalledError: If a machine was lost, and nothing has come for a while.
@@ -247,7 +247,7 @@ def end_stream(dataset: Any) -> None:
     Ray has no public way.
     """
     shut_down_executor = dataset._synchronize_progress_bar
-    with suppress(Exception):  # it adds nothing to what has failed before
+    with suppress(Exception):  # an earlier error matters more
         shut_down_executor()
 
 
@@ -299,11 +299,11 @@ def _dataset(files: list[VideoFile], settings: WindowSettings, encoder: WindowEn
 
 
 def _machines() -> dict[str, dict[str, float]]:
-    """What each machine of the cluster that is alive has to give."""
+    """The resources of each machine of the cluster that is alive."""
     return {machine["NodeID"]: machine["Resources"] for machine in ray.nodes() if machine["Alive"]}
 
 
 def _room(machines: Any, resource: str) -> float:
-    """What part of a resource is left if the machine that has most of it is lost; 1 if there is only that one."""
+    """The share of a resource that remains if the machine with the most of it is lost; 1 on a single machine."""
     amounts = [machine.get(resource, 0.0) for machine in machines]
     return 1 - max(amounts) / sum(amounts) or 1.0
