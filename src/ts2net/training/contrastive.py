@@ -1,12 +1,11 @@
 """The contrastive loss over the batches of all processes.
 
-Notable here:
 - A process computes only its rows (its texts against all videos) and its columns (all texts against its videos) of
   the matrix of similarities: `n x P*n` entries instead of `(P*n)**2`, for `P` processes with `n` pairs each.
-- The embeddings of the others are gathered with their gradient. Each process differentiates the mean over its own
-  rows and columns; the average of those gradients over processes, which is what DDP and FSDP make, is the gradient of
+- The embeddings of the other processes are gathered with their gradient. Each process differentiates the mean over its
+  own rows and columns; the average of these gradients over processes, which DDP and FSDP compute, is the gradient of
   one process with the whole batch.
-- Captions of one video are not each other's negatives, wherever they are.
+- Captions of one video are not each other's negatives, in any process.
 """
 
 from collections.abc import Callable
@@ -58,15 +57,15 @@ def contrastive_loss_over_processes(
 
     Args:
         model: The TS2-Net whose matching is used, wrapped for training or not. None of its parameters is read.
-        text_embeds: Text embeddings of shape `(n, D)`, as the model's output has them. Text `i` describes video `i`.
-        video_embeds: Frame embeddings of shape `(n, T, D)`, from there too.
-        logit_scale: What cosines are multiplied by, from there too. Scalar.
+        text_embeds: Text embeddings of shape `(n, D)`, as in the model's output. Text `i` describes video `i`.
+        video_embeds: Frame embeddings of shape `(n, T, D)`, as in the model's output.
+        logit_scale: Factor of the cosines, as in the model's output. Scalar.
         padding_mask_videos: True (or 1) for real frames, of shape `(n, T)`. `None`: all are real.
         video_keys: int64 of shape `(n,)`, equal for equal videos. Pairs of one video, other than a text and its own
             clip, are left out of the denominators. `None`: all videos differ.
         selected_tokens: The selected tokens of each frame, without [CLS], of shape `(n, T, K, D)`. Needed for the
             selection loss, which is the same cross-entropy over [`selection_logits`].
-        selection_weight: What the selection loss is multiplied by. 0: it is not computed.
+        selection_weight: Weight of the selection loss. 0 does not compute it.
 
     Returns:
         See [`ContrastiveLoss`].
@@ -170,12 +169,12 @@ def _check_shapes(
             f"text_embeds must have shape (n, D) and video_embeds (n, T, D), "
             f"got {(*text_embeds.shape,)} and {(*video_embeds.shape,)}"
         )
-    for name, given, shape in (
+    for name, tensor, shape in (
         ("padding_mask_videos", padding_mask_videos, video_embeds.shape[:2]),
         ("video_keys", video_keys, video_embeds.shape[:1]),
     ):
-        if given is not None and given.shape != shape:
-            raise ValueError(f"{name} must have shape {(*shape,)}, got {(*given.shape,)}")
+        if tensor is not None and tensor.shape != shape:
+            raise ValueError(f"{name} must have shape {(*shape,)}, got {(*tensor.shape,)}")
     if video_keys is not None and video_keys.dtype != torch.int64:
         raise ValueError(f"video_keys must be int64, got {video_keys.dtype}")
     if selected_tokens is not None and (

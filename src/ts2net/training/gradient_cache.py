@@ -3,8 +3,8 @@
 The contrastive loss needs all embeddings of a batch at once, but not all activations. So a step
 1. encodes the batch in chunks without gradient and keeps the embeddings;
 2. computes the loss over the whole batch, of all processes, and its gradient with respect to the embeddings;
-3. encodes each chunk once more, with gradient and the same random numbers, and takes that gradient on to the weights.
-Memory is that of one chunk, for one more forward pass, and the gradients are those of the step in one piece.
+3. encodes each chunk again, with gradient and the same random numbers, and propagates that gradient to the weights.
+It takes the memory of one chunk and one more forward pass; the gradients are those of a step without chunks.
 """
 
 from collections.abc import Callable, Mapping
@@ -81,7 +81,7 @@ class GradientCache:
                 outputs = self._encode(chunk, device)
             if self.watch is not None:
                 self.watch(outputs)
-            # Copies, because a compiled model may put its next outputs in the same place.
+            # Copies, because a compiled model may reuse the memory of its outputs.
             parts.append({name: kept.clone() for name, kept in loss_inputs(outputs, selection_weight).items()})
             del outputs  # it holds every token of the chunk
 
