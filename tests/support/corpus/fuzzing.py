@@ -262,9 +262,11 @@ def _changed(dice: random.Random, drawn: Drawn) -> Drawn:
         settings = {name: value for name, value in drawn.settings.items() if name != "sound"}
         joined = dice.choice((0.0, 5000.0, 90000.0) if drawn.times[-1] > 1 else (5000.0, 90000.0))
         return replace(drawn, settings=settings, joined=joined)
-    if what == "share" and count > 10 and ending not in ("gif",):
+    # FFmpeg's JPEG decoder leaves the missing part of a damaged picture as its memory was: another one each time.
+    may_be_damaged = count > 10 and drawn.codec != "mjpeg"
+    if what == "share" and may_be_damaged and ending not in ("gif",):
         return replace(drawn, share=round(dice.uniform(0.3, 0.99), 3))
-    if what == "scratch" and count > 10:
+    if what == "scratch" and may_be_damaged:
         return replace(drawn, scratch=(round(dice.uniform(0.2, 0.95), 3), dice.choice((1, 10, 300))))
     return drawn
 
