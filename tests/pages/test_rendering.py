@@ -12,8 +12,6 @@ import ts2net
 from support.html_pages import HOSTILE, Page, content
 from ts2net.pages.rendering import data_uri, printable, render, render_page
 
-TEMPLATES = Path(ts2net.__file__).parent / "pages" / "templates"
-
 
 def test_html_is_escaped_and_other_text_is_not() -> None:
     assert Page(render("app/message.html", kind="error", text=HOSTILE)).text.strip() == HOSTILE
@@ -41,13 +39,15 @@ def test_a_name_that_is_no_utf_8_can_be_shown() -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_has_every_template_style_and_script(tmp_path: Path) -> None:
+def test_the_wheel_has_every_data_file(tmp_path: Path) -> None:
+    """Templates, styles and scripts, recipes, the pictures of moving things, and the small CLIP."""
     pytest.importorskip("hatchling")
     root = Path(__file__).parents[2]
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=root, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
-    files = [path for path in TEMPLATES.rglob("*") if path.is_file()]
-    assert {f"ts2net/pages/templates/{path.relative_to(TEMPLATES).as_posix()}" for path in files} <= names
-    assert len(files) > 10
+    package = Path(ts2net.__file__).parent
+    files = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert {f"ts2net/{path.relative_to(package).as_posix()}" for path in files} <= names
+    assert {"model.safetensors", "sheet.png", "NOTICE", "base.html"} <= {path.name for path in files}
