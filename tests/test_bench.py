@@ -13,32 +13,19 @@ pytestmark = pytest.mark.slow
 BENCH = Path(__file__).parents[1] / "bench"
 
 
-def ablation(out: Path, *options: str) -> list[dict]:
-    """Run a few steps of the ablation, and give back all runs of the setting."""
-    less = ["--seeds", "1", "--clips", "64", "--photos", "128", "--photo-steps", "1", "--jobs", "1"]
-    subprocess.run([sys.executable, BENCH / "ablation", "--out", out, *less, *options], check=True)
-    return [json.loads(line) for line in next(out.glob("*/runs.jsonl")).read_text().splitlines()]
-
-
 def test_ablation_writes_its_tables_and_takes_up_where_it_was(tmp_path: Path):
     """Two rows of the ablation, trained for a step; done again, nothing is left to do."""
-    options = ["--steps", "1", "--rows", "random", "told where the dot is"]
-    runs = random, told = ablation(tmp_path, *options)
-    assert [each["row"] for each in runs] == ["random", "told where the dot is"]
-    assert 5 < random["dots_selected"] < 50  # three of sixteen patches, the same ones in every clip
-    assert told["dots_selected"] == 100
-    assert "| random |" in (tmp_path / "coarse" / "tables.md").read_text()
-    assert (tmp_path / "coarse" / "choice.png").read_bytes().startswith(b"\x89PNG")
-
-    assert ablation(tmp_path, *options) == runs
-
-
-def test_ablation_with_a_locked_image_tower_and_a_selector_that_is_told_at_first(tmp_path: Path):
-    """The one keeps its place in the model, and the other chooses by itself in the end."""
-    row = "told for a sixth of the steps, then learned"
-    [run] = ablation(tmp_path, "--setting", "locked", "--steps", "6", "--rows", row)
-    assert run["row"] == row
-    assert run["dots_selected"] < 100
+    rows = ["full model", "told where the small thing is"]
+    options = ["--steps", "1", "--clips", "64", "--most", "8", "--seeds", "1", "--rows", *rows]
+    options += ["--out", tmp_path, "--picture", tmp_path / "selected.png"]
+    for _ in range(2):
+        subprocess.run([sys.executable, BENCH / "ablation", *options], check=True)
+        runs = full, told = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
+        assert [each["row"] for each in runs] == rows
+    assert told["small_thing_selected"] == 100
+    assert full["chance"] == told["chance"] > 0
+    assert "| full model |" in (tmp_path / "runs.md").read_text()
+    assert (tmp_path / "selected.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

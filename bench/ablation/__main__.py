@@ -1,81 +1,96 @@
-"""The paper's ablations in small, on motion shapes: which part of TS2-Net finds what.
+"""The paper's ablations in small, on moving things: which part of TS2-Net finds what.
 
-    python bench/ablation --out ablation          # all rows; tables in ablation/coarse/tables.md, plots beside it
-    python bench/ablation --setting locked --rows "mean pooling" "both (TS2-Net)" --seeds 0
+    python bench/ablation --out ablation          # all rows; tables in ablation/tables.md
+    python bench/ablation --rows "full model" "random choice" --seeds 1 2 3 --picture docs/selected-patches.webp
 
-A small CLIP is trained on photos once a seed. It knows the words for the colours of dots from large things, and that
-captions don't tell of dots. Every row starts from it and is trained alike: the same clips in the same batches, the
-same steps and learning rates. It then searches all 200 test clips with their captions, and the four
-candidates of each group in both diagnostic splits, where guessing finds 25 %. Everything is read back from mp4 files
-by the video processor. Runs that are done are kept in `OUT/SETTING/runs.jsonl` and not done again.
+All rows start from the small CLIP of the package, whose image tower stays as it is, and are trained alike: the same
+clips in the same batches, the same steps and learning rates. Each then searches all 200 test clips with their
+captions, and the four candidates of each group in both diagnostic splits, where guessing finds 25 %. Everything is
+read back from mp4 files by the video processor. Runs that are done are kept in `OUT/runs.jsonl` and not done again.
 
-There are three settings. In the *coarse* one frames have 16 patches, which is quick. In the *fine* one they have 49,
-as those of a ViT-B/32 have: a dot covers up to half of a patch there, up to a seventh in the coarse one. The *locked*
-one is as fine, and CLIP's image tower stays as it is while all else learns (Zhai et al. 2022, LiT). That is close to
-the paper's recipe, where CLIP learns a thousand times slower than what is new.
+Settings are chosen with `--choose`: validation clips, and others of another seed than those that are searched.
 """
 
 import argparse
 import json
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from loop import SPLITS, clips, prepare_clips, run
-from models import ROWS, SETTINGS, make_clip
-from tables import plot, tables
+import torch
+from clips import PATCHES_PER_SIDE, SEARCHED_SEED, SPLITS, clips, load_clips, prepare_clips
+from loop import run
+from models import FULL, ROWS
+from picture import draw
+from tables import tables
 
-from ts2net.demo.checkpoint import start_from_clip
+from ts2net.benchmarks.moving_things import Scene
 from ts2net.parallel.isolated import end_with_parent
+from ts2net.small_clip import small_clip_folder
+from ts2net.video_processing_ts2net import TS2NetVideoProcessor
+
+TO_CHOOSE_BY = {"validation": 200, "motion": 80, "small_object": 80}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("ablation"))
-    parser.add_argument("--setting", choices=SETTINGS, default="coarse")
+    parser.add_argument("--clip", type=Path, default=small_clip_folder(), help="the CLIP to start from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], default=[row.name for row in ROWS])
-    parser.add_argument("--steps", type=int, help="of training; the setting's own if not given")
-    parser.add_argument("--clips", type=int, help="to train on; the setting's own if not given")
-    parser.add_argument("--photos", type=int, default=10_000, help="to train the CLIP on")
-    parser.add_argument("--photo-steps", type=int, default=600)
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each on one core")
+    parser.add_argument("--steps", type=int, default=600, help="of training")
+    parser.add_argument("--clips", type=int, default=3000, help="to train on")
+    parser.add_argument("--most", type=int, default=1000, help="search at most so many clips of a split")
+    parser.add_argument("--choose", action="store_true", help="search the clips by which settings are chosen")
+    parser.add_argument("--picture", type=Path, help="draw what the last full model selects")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that render")
     args = parser.parse_args()
-    setting, out = SETTINGS[args.setting], args.out / args.setting
-    steps, num_clips = args.steps or setting.steps, args.clips or setting.clips
-    out.mkdir(parents=True, exist_ok=True)
-
-    record = out / "runs.jsonl"
+    every = TO_CHOOSE_BY if args.choose else SPLITS
+    splits = {split: min(count, args.most) for split, count in every.items()}
+    args.out.mkdir(parents=True, exist_ok=True)
+    record = args.out / ("chosen-by.jsonl" if args.choose else "runs.jsonl")
     runs = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
-    done = {(each["row"], each["seed"]) for each in runs if (each["steps"], each["clips"]) == (steps, num_clips)}
-    rows = [row for row in ROWS if row.name in args.rows]
-    todo = [(row, seed) for seed in args.seeds for row in rows if (row.name, seed) not in done]
+    done = {(each["row"], each["seed"]) for each in runs if (each["steps"], each["clips"]) == (args.steps, args.clips)}
 
+    seed_of_clips = 0 if args.choose else SEARCHED_SEED
+    scenes_of = {split: clips(split, count, seed_of_clips) for split, count in {"train": args.clips, **splits}.items()}
     with ProcessPoolExecutor(args.jobs, get_context("spawn"), initializer=end_with_parent) as pool:
-        seeds = sorted({seed for _, seed in todo if not (out / f"clip-{seed}").exists()})
-        captions = [scene.caption for scene in clips("train", num_clips)]
-        making = [
-            pool.submit(make_clip, out / f"clip-{seed}", captions, setting, seed, args.photos, args.photo_steps)
-            for seed in seeds
-        ]
-        for made in making:
-            made.result()
-        if todo:
-            _, processor = start_from_clip(out / f"clip-{todo[0][1]}")
-            for split, count in {"train": num_clips, **SPLITS}.items():
-                if not (out / f"{split}.safetensors").exists():
-                    prepare_clips(out, split, count, processor, pool)
-        started = [pool.submit(run, out, row, setting, seed, steps, num_clips) for row, seed in todo]
-        for number, finished in enumerate(as_completed(started), start=1):
-            runs.append(finished.result())
-            with record.open("a") as file:
-                file.write(json.dumps(runs[-1]) + "\n")
-            print(f"{number} of {len(todo)}: {runs[-1]}", flush=True)
+        frames = {
+            split: _frames(args.out, split, searched, seed_of_clips, pool) for split, searched in scenes_of.items()
+        }
+    torch.set_num_threads(1)
+    model = None
+    for seed in args.seeds:
+        for row in ROWS:
+            wanted = row.name in args.rows and (row.name, seed) not in done
+            if not wanted and not (args.picture and row.name == FULL and seed == args.seeds[-1]):
+                continue
+            folder = args.out / ("chosen-by" if args.choose else "searched")
+            folder.mkdir(exist_ok=True)
+            figures, trained = run(folder, args.clip, row, scenes_of, frames, steps=args.steps, seed=seed)
+            model = trained if row.name == FULL else model
+            if wanted:
+                runs.append(figures)
+                with record.open("a") as file:
+                    file.write(json.dumps(figures) + "\n")
+            print(figures, flush=True)
+    same = [each for each in runs if (each["steps"], each["clips"]) == (args.steps, args.clips)]
+    text = tables(same, list(splits))
+    (args.out / record.with_suffix(".md").name).write_text(text)
+    print(text)
+    if args.picture and model is not None:
+        draw(model, scenes_of[next(iter(splits))], frames[next(iter(splits))], args.picture)
 
-    wanted = [each for each in runs if (each["steps"], each["clips"]) == (steps, num_clips)]
-    (out / "tables.md").write_text(tables(wanted))
-    plot(wanted, out)
-    print(tables(wanted))
+
+def _frames(out: Path, split: str, searched: list[Scene], seed: int, pool: Executor) -> torch.Tensor:
+    """The frames of a split, from mp4 files, made once."""
+    file = out / f"{split}-{len(searched)}-{0 if split == 'train' else seed}.safetensors"
+    if not file.exists():
+        side = 8 * PATCHES_PER_SIDE
+        size = {"height": side, "width": side}
+        processor = TS2NetVideoProcessor(size={"shortest_edge": side}, crop_size=size, num_frames=4, fps=1)
+        prepare_clips(file, searched, processor, pool)
+    return load_clips(file)
 
 
 if __name__ == "__main__":
