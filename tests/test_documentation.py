@@ -44,6 +44,7 @@ SNIPPET = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL
 # Commands that would take hours as they stand are run with a little less to do.
 LESS = {
     "ts2net prepare motion_shapes": "--clips 8",
+    "ts2net prepare moving_things": "--clips 8",
     "accelerate launch": "--global_batch_size 2 --max_steps 1 --num_frames 2 --dataloader_num_workers 0 "
     "--use_cpu true --report_to none",
 }
