@@ -113,6 +113,7 @@ def test_later_captions_name_the_largest_thing_alone() -> None:
     assert PHASES[-1].places == 1
 
 
+@pytest.mark.slow
 def test_the_command_trains_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With all its files, and a card that tells what it knows."""
     main(["--out", str(tmp_path), "--steps", "1", "--photos", "8", "--batch-size", "4"])
