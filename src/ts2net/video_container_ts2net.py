@@ -155,7 +155,7 @@ class VideoReader:
 
     def clock(self) -> FrameClock:
         """Turns the timestamps of all frames, in order, into seconds from the start of the file."""
-        return FrameClock(self.time_base, self._start(), self._may_jump, self.declared_fps or DEFAULT_FPS)
+        return FrameClock(self.time_base, self.start(), self._may_jump, self.declared_fps or DEFAULT_FPS)
 
     def last_duration(self, pts: int | None, duration: int | None, is_cut_off: bool = False) -> float:
         """Seconds that the last frame is on screen, 0 if unknown.
@@ -368,7 +368,7 @@ class VideoReader:
 
     def _timeline(self, pts: np.ndarray, last_duration: int | None) -> Timeline:
         times = pts * self.time_base
-        times = times - first_second(float(times[0]), self._start(), self._may_jump)
+        times = times - first_second(float(times[0]), self.start(), self._may_jump)
         return Timeline.of(times, self.declared_fps, self.last_duration(int(pts[-1]), last_duration))
 
     def _is_trimmed(self) -> bool:
@@ -376,7 +376,7 @@ class VideoReader:
         entries = self.stream.index_entries
         return len(entries) < self.stream.frames or any(entry.is_discard for entry in entries)
 
-    def _start(self) -> float | None:
+    def start(self) -> float | None:
         """Seconds at which the file starts by its own clock; None if it doesn't say."""
         if self._format in (_MOV, _MATROSKA):
             return 0.0  # a time line of its own, as browsers have it

@@ -53,6 +53,10 @@ def test_the_table_says_what_was_done_and_again_with_the_indexs_own_model(run: R
     assert first.code == 0, first.err
     assert figures(first)[:5] == ["2", "0", "0", "0", "0"]
     assert Store.open(index).about.windows.step == 3  # half a window
+    holds, following = first.out.splitlines()[-2:]
+    assert holds.startswith(f"{index}: 2 videos, 2 windows, ")
+    assert holds.endswith(" MB")
+    assert following == f'next, try: ts2net search {index} "a sentence"'
     (videos / "a.mp4").unlink()
     (videos / "c.mp4").write_bytes(encoded(container="mp4"))
     second = run(videos, "-o", index)

@@ -1,14 +1,20 @@
 """`ts2net search`: what it prints, writes and refuses."""
 
+import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from support.search_indexes import make_index, random_video
 from support.tiny_models import tiny_model, tiny_processor
 from ts2net.cli import main
+from ts2net.cli.found import print_found
 from ts2net.search import VideoIndex
+from ts2net.search.hits import Hit, Place
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +70,9 @@ def test_nothing_found_is_said(index, capsys):
     assert run(index, "a dog", "--path", "nowhere", "--json") == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["results"] == [{"text": "a dog", "hits": []}]
-    assert "no video of it fits --path and --where" in captured.err
+    assert "no video fits --path and --where" in captured.err
     assert run(index.with_name("empty"), "a dog") == 0
-    assert "the index is empty" in capsys.readouterr().err
+    assert "nothing was found: it is empty" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -77,6 +83,9 @@ def test_nothing_found_is_said(index, capsys):
         (["a dog", "--where", "kind"], 2, "expected NAME=VALUE, got 'kind'"),
         (["a dog", "--where", "kind=a", "--where", "kind=b"], 2, "kind can't be both 'a' and 'b'"),
         (["a dog", "--approximate"], 1, "has no vector index"),
+        (["./gone", "a dog"], 1, "gone: there is no index"),
+        (["a dog", "--export", "clips.mp4"], 2, "expected a folder, or a file that ends in .csv or .edl"),
+        (["--export", "clips"], 2, "needs texts on the command line"),
         (["a dog", "--html", "/no/such/folder/page.html"], 1, "there is no folder /no/such/folder"),
         (["a dog", "--model", "gone"], 1, "cannot load the model 'gone': there is no folder gone"),
     ],
@@ -93,3 +102,68 @@ def test_what_cannot_be_done_is_said_in_a_line(index, capsys, monkeypatch, args,
 def test_a_folder_without_an_index(tmp_path, capsys):
     assert run(tmp_path / "gone", "a dog") == 1
     assert "there is no index" in capsys.readouterr().err
+
+
+def test_several_indexes_are_searched_as_one(index, tmp_path, capsys, monkeypatch):
+    """A name is an index where there is one, and else a text; a moment that is in both comes once."""
+    model = tiny_model()
+    videos = [random_video("/clips/a.mp4", 0), random_video("/clips/other.mp4", 9)]
+    make_index(tmp_path / "second", model, videos, kept_in=str(index.with_name("model")))
+    (tmp_path / "rain").mkdir()  # a folder, but no index
+    monkeypatch.chdir(tmp_path)
+    assert run(index, "second", "rain", "-k", 50, "--per-video", 0, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["indexes"] == [str(index), "second"]
+    (result,) = answer["results"]
+    assert result["text"] == "rain"
+    expected = sorted(
+        {
+            (round(-hit.score, 4), hit.video_id, hit.start)
+            for path in (index, tmp_path / "second")
+            for hit in VideoIndex.open(path, device="cpu").search("rain", k=50)
+        }
+    )
+    assert [(round(-hit["score"], 4), hit["video"], hit["start"]) for hit in result["hits"]] == expected
+    assert {hit["index"] for hit in result["hits"]} == {str(index), "second"}
+
+
+def test_indexes_of_two_models_do_not_compare(index, tmp_path, capsys):
+    make_index(tmp_path / "other", tiny_model(seed=1), [random_video("/clips/a.mp4", 0)])
+    assert run(index, tmp_path / "other", "rain") == 1
+    assert "their scores don't compare" in capsys.readouterr().err
+
+
+def test_without_a_text_lines_are_answered_as_they_come(index, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("a dog\n\nmore\nrain\n"))
+    assert run(index, "-k", 2, "--per-video", 1, "--json", "--device", "cpu") == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(answer["text"], len(answer["hits"])) for answer in answers] == [("a dog", 2), ("a dog", 1), ("rain", 2)]
+    expected = VideoIndex.open(index, device="cpu").search("a dog", k=3, per_video=1)
+    assert [hit["window"] for answer in answers[:2] for hit in answer["hits"]] == [hit.window for hit in expected]
+
+
+@pytest.mark.parametrize("width", [40, 100])
+def test_rank_and_name_are_whole_in_a_narrow_terminal_and_a_pipe(width):
+    name = f"/clips/{'long ' * 20}name.mp4"
+    copy = Place("/clips/copy.mp4", 2.0, 6.0, "0-0")
+    hits = [
+        Hit(name, 0.0, 4.0, 1.0, 17.25, {}, "0-0", b"", copies=(copy,)),
+        Hit("b.mp4", 0.0, 4.0, 1.0, 3.5, {}, "1-0", b""),
+    ]
+    for is_terminal in (True, False):
+        screen = io.StringIO()
+        console = Console(file=screen, width=width, force_terminal=is_terminal, highlight=False, color_system=None)
+        print_found(console, "a dog", hits)
+        lines = screen.getvalue().splitlines()
+        (line,) = [line for line in lines if name in line]
+        assert line.split()[0] == "1"
+        assert any("17.25" in line for line in lines)
+        assert any("the same in /clips/copy.mp4 0:02.0" in line for line in lines)
+        assert any(line.split()[0] == "2" and line.endswith("b.mp4") for line in lines)
+
+
+def test_a_mistake_that_needs_no_model_is_told_before_torch_is_imported(tmp_path):
+    code = "import sys; sys.modules['torch'] = None; from ts2net.cli import main; main(['search', 'gone', 'a dog'])"
+    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr == "error: gone: there is no index; `ts2net index VIDEOS --out gone` makes one\n"

@@ -345,7 +345,7 @@ def test_the_progress_says_how_many_videos_and_hours_are_done(tmp_path: Path, ma
         (tmp_path / name).write_bytes(clip)
     screen = io.StringIO()
     make(tmp_path / "a.mp4", tmp_path / "b.mp4", console=Console(file=screen, force_terminal=True, width=100))
-    assert "2 of 2 videos, 0.00 hours" in screen.getvalue()
+    assert "0.00 of 0.00 hours, 2 of 2 videos done" in screen.getvalue()
 
 
 @pytest.mark.parametrize("name", ["lancedb", "ray"])

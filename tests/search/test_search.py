@@ -294,3 +294,25 @@ def test_metadata_is_what_was_stored(tmp_path, model):
     hit = index.search("rain", k=1, metadata=metadata)[0]
     assert hit.metadata == metadata
     assert json.loads(json.dumps(hit.metadata)) == metadata
+
+
+def test_one_video_does_not_crowd_out_the_others_and_copies_are_one_hit(tmp_path, model):
+    """25 copies of a clip give one hit with 25 places, and a long film no more moments than are wanted."""
+    copies = [replace(random_video("/a/00.mp4", 1), video_id=f"/a/{number:02}.mp4") for number in range(26)]
+    film = random_video("/film.mp4", 2, windows=60, spread=0.2)
+    others = [random_video(f"/other/{seed}.mp4", seed) for seed in range(10, 14)]
+    index = make_index(tmp_path / "index", model, [*copies, film, *others])
+    query = np.asarray(film.windows[30].frames, np.float32).mean(axis=0) + np.asarray(copies[0].windows[2].frames[0])
+    plain = index.search_embeds(query[None], k=12, exact=True)[0]
+    assert len({hit.video_id for hit in plain}) < 12
+    (hits,) = index.search_embeds(query[None], k=12, per_video=2, fold=True)
+    assert len(hits) == 12
+    of_video = Counter(hit.video_id for hit in hits)
+    assert max(of_video.values()) == 2
+    assert {"/film.mp4", "/a/00.mp4"} <= of_video.keys()
+    assert not any(video.startswith("/a/") for video in of_video if video != "/a/00.mp4")
+    for hit in hits:
+        places = [(copy.video_id, copy.start, copy.end) for copy in hit.copies if copy.video_id.startswith("/a/")]
+        if hit.video_id == "/a/00.mp4":
+            assert places == [(f"/a/{number:02}.mp4", hit.start, hit.end) for number in range(1, 26)]
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)

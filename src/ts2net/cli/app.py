@@ -12,7 +12,20 @@ from typer.core import TyperCommand, TyperGroup
 from .. import __version__
 
 # The commands in the order in which a new user needs them.
-_ORDER = ("demo", "score", "index", "search", "explain", "app", "prepare", "evaluate", "convert")
+_ORDER = (
+    "demo",
+    "score",
+    "index",
+    "search",
+    "explain",
+    "app",
+    "info",
+    "list",
+    "remove",
+    "prepare",
+    "evaluate",
+    "convert",
+)
 
 
 class _OrderedCommands(TyperGroup):

@@ -1,6 +1,7 @@
 """`ts2net index`: from videos to an index that is searched."""
 
 import contextlib
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,9 +12,11 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import report_error
 from .app import app, hush_loading
+from .found import printable
 from .options import BatchSize, Device, Json, OptionalWeightType, Revision, Workers
 from .output import print_json
 
@@ -144,8 +147,9 @@ def index(
         _print_json(out, report)
     else:
         _print_report(report)
+        _print_index(out)
     for name in report.unmatched_metadata[:_MOST_LISTED]:
-        print(f"warning: {metadata}: {_printable(name)} is none of the videos", file=sys.stderr)
+        print(f"warning: {metadata}: {printable(name)} is none of the videos", file=sys.stderr)
     if len(report.unmatched_metadata) > _MOST_LISTED:
         more = len(report.unmatched_metadata) - _MOST_LISTED
         print(f"warning: {metadata}: {more:,} more rows are about none of the videos", file=sys.stderr)
@@ -171,6 +175,19 @@ def _print_report(report: "IndexReport") -> None:
         console.print(f"{len(report.missing):,} of its videos are gone; --drop-missing removes them")
 
 
+def _print_index(out: str) -> None:
+    """Say what the index now holds, and what can be done with it."""
+    from ..search.summary import summarize
+
+    summary = summarize(out)
+    size = "" if summary.bytes is None else f", {summary.bytes / 1e6:,.1f} MB"
+    console = Console(highlight=False)
+    holds = f"{printable(out)}: {summary.videos:,} videos, {summary.num_windows:,} windows{size}"
+    console.print(Text(holds), soft_wrap=True)
+    if summary.videos:
+        console.print(Text(f'next, try: {shlex.join(["ts2net", "search", out])} "a sentence"'), soft_wrap=True)
+
+
 def _table(report: "IndexReport") -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False)
     counts = {
@@ -189,11 +206,6 @@ def _table(report: "IndexReport") -> Table:
 
 def _list(console: Console, kind: str, remarks: list[tuple[str, str]]) -> None:
     for name, reason in remarks[:_MOST_LISTED]:
-        console.print(f"{kind}: {escape(_printable(name))}: {escape(_printable(reason))}", soft_wrap=True)
+        console.print(f"{kind}: {escape(printable(name))}: {escape(printable(reason))}", soft_wrap=True)
     if len(remarks) > _MOST_LISTED:
         console.print(f"... and {len(remarks) - _MOST_LISTED:,} more, which --json lists")
-
-
-def _printable(text: str) -> str:
-    """A file's name in one line, and without anything that a terminal would obey."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,37 +1,45 @@
 """`ts2net search`: sentences in, moments of videos out."""
 
 import contextlib
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from ..clock import clock
-from ..files import write_whole
+from ..files import check_writable, write_whole
 from .app import app, hush_loading
+from .found import print_found, printable
 from .options import Device, IndexModel, Json, check_output, named_values
 from .output import print_json
 
 if TYPE_CHECKING:
     from ..search.hits import Hit
+    from ..search.options import SearchOptions
+
+_LOCATIONS = ("/", "./", "../", "~/", ".\\", "..\\")  # with which an argument begins that is an index and no text
+_MORE = "more"
 
 
 @app.command()
 def search(
-    index: Annotated[
-        str,
-        typer.Argument(metavar="INDEX", help="What ts2net index made: a folder or an address.", show_default=False),
-    ],
-    texts: Annotated[
-        list[str], typer.Argument(metavar="TEXT...", help="Sentences to search for.", show_default=False)
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INDEX... [TEXT...]",
+            help="What ts2net index made, one or several; and sentences to search for.",
+            show_default=False,
+        ),
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="Moments a text.")] = 10,
+    per_video: Annotated[int, typer.Option(min=0, help="Moments of one video at most; 0 is any number.")] = 3,
+    fold: Annotated[
+        bool, typer.Option("--fold/--no-fold", help="List moments that show the same as one, with its places.")
+    ] = True,
     exact: Annotated[
         bool | None,
         typer.Option(
@@ -53,10 +61,25 @@ def search(
         Path | None,
         typer.Option(metavar="FILE", help="Also write a page of pictures that play.", show_default=False),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Also cut the moments out into this folder; or write them as FILE.csv or FILE.edl.",
+            show_default=False,
+        ),
+    ] = None,
     model: IndexModel = None,
     device: Device = None,
 ) -> None:
     """Find the moments of videos that sentences describe, best first.
+
+    The first argument is an index. Those that follow are indexes too, up to the first that is a text: an argument is
+    an index if there is one of that name, or if it begins with `/`, `./`, `../` or `~/` or has `://` in it. Several
+    indexes have to be made with one model.
+
+    Without a text, texts are read from standard input, a line each, and the model is loaded once; in a terminal,
+    `more` lists further moments for the last text.
 
     The score is the model's own, whichever way the search goes; windows that overlap a better one are left out. Code
     that comes with a model is never run.
@@ -65,75 +88,190 @@ def search(
 
         ts2net search my-index "a dog catches a frisbee"
 
-        ts2net search my-index "a goal is scored" -k 3 --path '*/2024/*' --where league=women --html goals.html
+        ts2net search my-index
+
+        ts2net search holidays work "a goal is scored" -k 3 --path '*/2024/*' --where league=women --html goals.html
+
+        ts2net search my-index "a goal is scored" --export goals
 
         ts2net search my-index "rain" "snow" --json | jq '.results[0].hits[0].video'
 
     **JSON**
 
         {
-          "index": str,
+          "indexes": [str],
           "results": [{"text": str, "hits": [
             {"video": str, "start": float, "end": float, "second": float, "score": float, "window": str,
-             "metadata": {str: str}}
+             "index": str, "metadata": {str: str},
+             "copies": [{"video": str, "start": float, "end": float, "window": str}]}
           ]}]
         }
 
-    Times are seconds from the start of the video; "second" is where the best frame is.
+    Times are seconds from the start of the video; "second" is where the best frame is, and "copies" show the same.
+    For texts from standard input, each result is printed in a line of its own.
     """
     metadata = named_values("--where", where)
-    if html is not None:
-        check_output("--html", html, "a file for the page")
+    _check_outputs(html, export)
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
-        from ..search.store import Store
+        paths, texts = _indexes_and_texts(arguments)
+        if not texts and (html is not None or export is not None):
+            raise typer.BadParameter("needs texts on the command line", param_hint="--html, --export")
+        _check_indexes(paths, path, metadata)
+        from ..search.options import SearchOptions
 
-        Store.open(index).snapshot().condition(
-            path, metadata
-        )  # mistakes that need no model are told before torch loads
-        from ..search.index import VideoIndex
-
-        hush_loading()
-        opened = VideoIndex.open(index, model=model, device=device)
-        results = opened.search(texts, k=k, exact=exact, path=path, metadata=metadata)
-        if not any(results):
-            narrowed = path is not None or metadata
-            reason = "no video of it fits --path and --where" if narrowed and len(opened) else "the index is empty"
-            print(f"warning: nothing was found: {reason}", file=sys.stderr)
+        options = SearchOptions(k=k, exact=exact, path=path, metadata=metadata, per_video=per_video or None, fold=fold)
+        searcher = _Searcher(paths, model, device, options)
+    if not texts:
+        _answer_lines(searcher, as_json)
+        return
+    with contextlib.redirect_stdout(sys.stderr):
+        results = list(zip(texts, searcher.find(texts, options), strict=True))
+        if not any(hits for _, hits in results):
+            searcher.warn_of_nothing()
         if html is not None:
             from ..pages.search import Answer, render_search_page
 
-            answers = [Answer(text, hits) for text, hits in zip(texts, results, strict=True)]
-            write_whole(html, render_search_page(f"Moments of {Path(index).name or index}", answers))
-
+            names = ", ".join(Path(index).name or index for index in paths)
+            write_whole(html, render_search_page(f"Moments of {names}", [Answer(*result) for result in results]))
     if as_json:
-        answer: dict[str, Any] = {
-            "index": index,
-            "results": [
-                {"text": text, "hits": [_as_dict(hit) for hit in hits]}
-                for text, hits in zip(texts, results, strict=True)
+        print_json({"indexes": paths, "results": [{"text": text, "hits": _as_dicts(hits)} for text, hits in results]})
+    else:
+        console = Console(highlight=False)
+        for text, hits in results:
+            print_found(console, text, hits)
+    if export is not None and not _export(export, results, ", ".join(texts)):
+        raise typer.Exit(1)
+
+
+class _Searcher:
+    """Some indexes with their model, loaded once."""
+
+    def __init__(self, paths: Sequence[str], model: str | None, device: str | None, options: "SearchOptions") -> None:
+        from ..search.index import VideoIndex
+
+        hush_loading()
+        self.options = options
+        self._indexes = [VideoIndex.open(path, model=model, device=device) for path in paths]
+
+    def find(self, texts: Sequence[str], options: "SearchOptions") -> "list[list[Hit]]":
+        from ..search.several import search_several
+
+        return search_several(self._indexes, texts, options)
+
+    def warn_of_nothing(self) -> None:
+        """Say why nothing was found."""
+        narrowed = self.options.path is not None or self.options.metadata
+        reason = "no video fits --path and --where" if narrowed and any(map(len, self._indexes)) else "it is empty"
+        print(f"warning: nothing was found: {reason}", file=sys.stderr)
+
+
+def _indexes_and_texts(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The indexes with which the arguments begin, and the texts that follow."""
+    from ..search.store import Store
+
+    count = 1
+    for argument in arguments[1:]:
+        is_location = argument.startswith(_LOCATIONS) or "://" in argument.partition(" ")[0]
+        if not is_location and not (Path(argument).is_dir() and Store.exists(argument)):
+            break
+        count += 1
+    indexes = [str(Path(index).expanduser()) if index.startswith("~/") else index for index in arguments[:count]]
+    return list(dict.fromkeys(indexes)), list(arguments[count:])
+
+
+def _check_outputs(html: Path | None, export: Path | None) -> None:
+    """Check, before any work, that what is asked for can be written."""
+    if html is not None:
+        check_output("--html", html, "a file for the page")
+    if export is not None and export.suffix.lower() in (".csv", ".edl"):
+        check_output("--export", export, "a table or an edit list")
+    elif export is not None and not export.is_dir():
+        check_writable(export, "a folder for clips, or a .csv or .edl file")
+        if export.suffix:
+            raise typer.BadParameter(
+                f"expected a folder, or a file that ends in .csv or .edl, got {export}", param_hint="--export"
+            )
+
+
+def _check_indexes(paths: Sequence[str], path: str | None, metadata: dict[str, str]) -> None:
+    """Find mistakes that need no model, before torch is imported."""
+    from ..search.about import check_same_embeddings
+    from ..search.store import Store
+
+    stores = [Store.open(index) for index in paths]
+    for store in stores:
+        store.snapshot().condition(path, metadata)
+    check_same_embeddings({store.path: store.about for store in stores})
+
+
+def _answer_lines(searcher: _Searcher, as_json: bool) -> None:
+    """Answer the texts of standard input as they come."""
+    console = Console(highlight=False)
+    text, shown = "", 0
+    for line in _lines():
+        if line == _MORE and text:
+            options = replace(searcher.options, k=shown + searcher.options.k)
+        else:
+            text, shown, options = line, 0, searcher.options
+        with contextlib.redirect_stdout(sys.stderr):
+            (hits,) = searcher.find([text], options)
+        if as_json:
+            print(json.dumps({"text": text, "hits": _as_dicts(hits[shown:])}), flush=True)
+        elif hits[shown:]:
+            print_found(console, text, hits[shown:], first_rank=shown + 1)
+        else:
+            print("no more" if shown else "nothing was found", file=sys.stderr)
+        shown = len(hits)
+
+
+def _lines() -> Iterator[str]:
+    """The lines of standard input that have words in them, after a prompt in a terminal."""
+    is_terminal = sys.stdin.isatty()
+    while True:
+        if is_terminal:
+            print("search: ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            if is_terminal:
+                print(file=sys.stderr)
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def _export(path: Path, results: "Sequence[tuple[str, Sequence[Hit]]]", title: str) -> bool:
+    """Write moments as files. Returns whether all could be."""
+    from ..search.exporting import export_clips, export_edit_list, export_table
+
+    if path.suffix.lower() == ".csv":
+        export_table(results, path)
+    elif path.suffix.lower() == ".edl":
+        export_edit_list(results, path, title)
+    else:
+        made = list(export_clips(results, path))
+        problems = [problem for problem in made if isinstance(problem, str)]
+        for problem in problems:
+            print(f"warning: {printable(problem)}", file=sys.stderr)
+        print(f"{len(made) - len(problems):,} clips are in {path}", file=sys.stderr)
+        return not problems
+    return True
+
+
+def _as_dicts(hits: "Sequence[Hit]") -> list[dict[str, Any]]:
+    return [
+        {
+            "video": hit.video_id,
+            "start": hit.start,
+            "end": hit.end,
+            "second": hit.second,
+            "score": hit.score,
+            "window": hit.window,
+            "index": hit.index,
+            "metadata": dict(hit.metadata),
+            "copies": [
+                {"video": copy.video_id, "start": copy.start, "end": copy.end, "window": copy.window}
+                for copy in hit.copies
             ],
         }
-        print_json(answer)
-        return
-    console = Console(highlight=False)
-    for text, hits in zip(texts, results, strict=True):
-        console.print(_table(text, hits))
-
-
-def _as_dict(hit: "Hit") -> dict[str, Any]:
-    names = ("start", "end", "second", "score", "window")
-    values = {name: getattr(hit, name) for name in names}
-    return {"video": hit.video_id} | values | {"metadata": dict(hit.metadata)}
-
-
-def _table(text: str, hits: Sequence["Hit"]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=Text(text, style="bold"), title_justify="left")
-    table.add_column("", justify="right")
-    table.add_column("video", overflow="fold")
-    for name in ("from", "to", "best at", "score"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for rank, hit in enumerate(hits, start=1):
-        times = [clock(seconds) for seconds in (hit.start, hit.end, hit.second)]
-        name = hit.video_id.encode(errors="backslashreplace").decode()
-        table.add_row(str(rank), Text(name), *times, f"{hit.score:.2f}")
-    return table
+        for hit in hits
+    ]

@@ -1,6 +1,7 @@
 """What an index is made with. It stands in the schema of the table, so that no second file can disagree with it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from .windows import WindowChoice, WindowSettings
@@ -117,3 +118,21 @@ def check_same_model(path: str, present: About, about: About) -> None:
         f"{path} was made with {present.model}{at}, whose weights, settings or processor differ from those of "
         f"{about.model}: choose that model with --model, or another folder for the index"
     )
+
+
+def check_same_embeddings(indexes: Mapping[str, About]) -> None:
+    """Check that one model made several indexes, so that their scores compare.
+
+    Args:
+        indexes: What each is made with, by its location.
+
+    Raises:
+        ValueError: If not.
+    """
+    (first, about), *others = indexes.items()
+    for path, other in others:
+        if other.fingerprint != about.fingerprint:
+            raise ValueError(
+                f"{first} was made with {about.model}, and {path} with {other.model}, which is another model or has "
+                "another processor: their scores don't compare, so search them one by one"
+            )

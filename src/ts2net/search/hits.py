@@ -8,6 +8,23 @@ from ..clock import clock
 from ..pages.rendering import data_uri, printable
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where else a moment is shown.
+
+    Args:
+        video_id: The video.
+        start: Second of the video at which it starts.
+        end: Second at which it ends.
+        window: Name of the window in the index.
+    """
+
+    video_id: str
+    start: float
+    end: float
+    window: str
+
+
 @dataclass(frozen=True, repr=False)
 class Hit:
     """A moment of a video.
@@ -21,6 +38,8 @@ class Hit:
         metadata: Names and values of the video.
         window: Name of the window in the index.
         thumbnail: A small JPEG.
+        index: The index that it was found in.
+        copies: Other moments that show the same, if they were folded.
     """
 
     video_id: str
@@ -31,6 +50,8 @@ class Hit:
     metadata: Mapping[str, str]
     window: str
     thumbnail: bytes
+    index: str = ""
+    copies: tuple[Place, ...] = ()
 
     def __repr__(self) -> str:
         """Without the picture."""

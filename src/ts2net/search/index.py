@@ -25,9 +25,9 @@ from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
 from .about import About
 from .fingerprint import fingerprint
-from .hits import Hit, Hits
+from .hits import Hit, Hits, Place
 from .matching import Matching, ScoredWindow, Top, top_windows
-from .moments import merge, windows_for
+from .moments import COPY_COSINE, Moment, choose, windows_for
 from .options import SearchKeywords, SearchOptions
 from .records import IndexedMoment, WindowDetails
 from .snapshot import Condition, Snapshot
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _CANDIDATES, _CANDIDATES_A_WINDOW = 40, 3
+_MOST_WINDOWS = 4096  # that are looked at for one query
 
 
 class VideoIndex:
@@ -162,8 +163,19 @@ class VideoIndex:
         for text in several:
             if not isinstance(text, str) or not text.strip():
                 raise ValueError(f"expected texts with words in them, got {text!r}")
-        hits = self.search_embeds(encode_texts(*self._encoder, several), options)
+        hits = self.search_embeds(self.encode_texts(several), options)
         return hits[0] if isinstance(texts, str) else hits
+
+    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+        """Encode texts for [`VideoIndex.search_embeds`], of this index or another one of the same model.
+
+        Returns:
+            Of shape `(Q, D)`.
+
+        Raises:
+            ValueError: If the model can't be loaded or is not the index's.
+        """
+        return encode_texts(*self._encoder, list(texts))
 
     def search_video(
         self,
@@ -244,9 +256,39 @@ class VideoIndex:
         queries = self._check_embeds(embeds)
         snapshot = self._store.snapshot()
         condition = snapshot.condition(options.path, options.metadata)
+        return _hits(self.path, snapshot, self._moments(snapshot, queries, options, condition))
+
+    def _moments(
+        self, snapshot: Snapshot, queries: np.ndarray, options: SearchOptions, condition: Condition | None
+    ) -> list[list[Moment]]:
+        """The moments of each query. More windows are looked at for those that have too few moments."""
+        moments: dict[int, list[Moment]] = {}
         count = windows_for(options.k, self.about.windows)
-        top = best_windows(snapshot, queries, count, self._matching, options.exact, condition)
-        return _hits(snapshot, [merge(windows, options.k) for windows in top.windows])
+        waiting = list(range(len(queries)))
+        frames_of = snapshot.unit_frames if options.fold else None
+        while waiting:
+            top = best_windows(snapshot, queries[waiting], count, self._matching, options.exact, condition)
+            for number, windows in zip(waiting, top.windows, strict=True):
+                moments[number] = choose(windows, options.k, options.per_video, frames_of)
+            waiting = [
+                number
+                for number, windows in zip(waiting, top.windows, strict=True)
+                if len(windows) == count and self._may_have_more(windows, moments[number], options)
+            ]
+            count *= 4
+            if count > _MOST_WINDOWS:
+                break
+        return [moments[number] for number in range(len(queries))]
+
+    def _may_have_more(
+        self, windows: Sequence[ScoredWindow], moments: Sequence[Moment], options: SearchOptions
+    ) -> bool:
+        """Whether windows that are worse than these may be moments, or copies of some."""
+        if len(moments) < options.k:
+            return True
+        # A copy may score a little less than what it is a copy of.
+        slack = (1 - COPY_COSINE) * self.about.logit_scale
+        return options.fold and windows[-1].score >= moments[-1].window.score - slack
 
     def window(self, window: str) -> IndexedMoment:
         """Look up a window by its name, which [`Hit`] has.
@@ -352,22 +394,27 @@ def _options(options: SearchOptions | None, keywords: SearchKeywords) -> SearchO
     return replace(options or SearchOptions(), **keywords)
 
 
-def _hits(snapshot: Snapshot, moments: Sequence[Sequence[ScoredWindow]]) -> list[list[Hit]]:
+def _hits(index: str, snapshot: Snapshot, moments: Sequence[Sequence[Moment]]) -> list[list[Hit]]:
     """Moments with what else is shown of them."""
-    details = snapshot.details(list({window.row for windows in moments for window in windows}))
-    return [Hits(_hit(window, details[window.row]) for window in windows) for windows in moments]
+    details = snapshot.details(
+        list({window.row for some in moments for moment in some for window in [moment.window, *moment.copies]})
+    )
+    return [Hits(_hit(index, moment, details) for moment in some) for some in moments]
 
 
-def _hit(window: ScoredWindow, details: WindowDetails) -> Hit:
+def _hit(index: str, moment: Moment, details: Mapping[int, WindowDetails]) -> Hit:
+    window, shown = moment.window, details[moment.window.row]
     return Hit(
         video_id=window.video_id,
         start=window.start,
         end=window.end,
-        second=details.frame_times[window.frame],
+        second=shown.frame_times[window.frame],
         score=window.score,
-        metadata=details.metadata,
-        window=details.window,
-        thumbnail=details.thumbnail,
+        metadata=shown.metadata,
+        window=shown.window,
+        thumbnail=shown.thumbnail,
+        index=index,
+        copies=tuple(Place(copy.video_id, copy.start, copy.end, details[copy.row].window) for copy in moment.copies),
     )
 
 

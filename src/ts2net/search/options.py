@@ -18,6 +18,9 @@ class SearchOptions:
         path: Only videos whose path matches this pattern, such as `"*/holidays/*.mp4"`. A star stands for slashes too,
             and a pattern that doesn't begin with a star may begin at any folder.
         metadata: Only videos that have these values.
+        per_video: How many moments of one video at most; `None` is any number.
+        fold: Whether moments that show nearly the same become one, with the others as its `copies`. Nearly the same
+            is a cosine of at least 0.995 of every frame's embedding with that of the same frame of the other.
 
     Raises:
         ValueError: If one is of another type or out of range.
@@ -27,10 +30,15 @@ class SearchOptions:
     exact: bool | None = None
     path: str | None = None
     metadata: Mapping[str, str] | None = None
+    per_video: int | None = None
+    fold: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise ValueError(f"k must be a whole number of at least 1, got {self.k!r}")
+        for name, number in (("k", self.k), ("per_video", 1 if self.per_video is None else self.per_video)):
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+        if not isinstance(self.fold, bool):
+            raise ValueError(f"fold must be True or False, got {self.fold!r}")
         if self.exact not in (None, True, False):
             raise ValueError(f"exact must be True, False or None, got {self.exact!r}")
         if self.path is not None and (not isinstance(self.path, str) or len(self.path) > MAX_PATTERN):
@@ -47,3 +55,5 @@ class SearchKeywords(TypedDict, total=False):
     exact: bool | None
     path: str | None
     metadata: Mapping[str, str] | None
+    per_video: int | None
+    fold: bool

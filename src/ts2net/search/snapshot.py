@@ -47,9 +47,10 @@ class Snapshot:
         """All videos, sorted."""
         return sorted(map(id_from_text, self._rows(_FIRST_WINDOWS, ["video"])["video"].to_pylist()))
 
-    def videos(self) -> list[StoredVideo]:
-        """All videos with their metadata, sorted by id."""
-        return sorted(self._videos(_FIRST_WINDOWS), key=lambda video: video.video_id)
+    def videos(self, condition: Condition | None = None) -> list[StoredVideo]:
+        """All videos with their metadata, or those of a condition, sorted by id."""
+        where = _FIRST_WINDOWS if condition is None else f"{_FIRST_WINDOWS} AND {condition}"
+        return sorted(self._videos(where), key=lambda video: video.video_id)
 
     def video(self, video_id: str) -> StoredVideo | None:
         """A video, if it is indexed."""
@@ -110,6 +111,15 @@ class Snapshot:
         """Some windows by their rows."""
         for batch in self._take(rows, _SCORED).to_batches():
             yield _window_batch(batch)
+
+    def unit_frames(self, rows: Sequence[int]) -> dict[int, np.ndarray]:
+        """The frame embeddings of some windows by row, each `(T, D)` in float32, of length 1."""
+        frames = {}
+        for batch in self.take(rows):
+            starts = np.cumsum(batch.lengths) - batch.lengths
+            for row, start, length in zip(batch.rows.tolist(), starts, batch.lengths, strict=True):
+                frames[row] = batch.frames[start : start + length].astype(np.float32)
+        return frames
 
     def details(self, rows: Sequence[int]) -> dict[int, WindowDetails]:
         """What a result shows of some windows, by row."""

@@ -25,10 +25,11 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a video has come, from 0 to 1."""
+    """How far a video has come, from 0 to 1, and the seconds that it lasts."""
 
     video_id: str
     fraction: float
+    video_seconds: float
 
 
 Outcome = Encoded | BrokenVideo | Progress
@@ -85,7 +86,7 @@ class Assembler:
             self._windows[item.video_id][item.number] = IndexedWindow(
                 item.start, item.end, item.frame_times, frames, item.thumbnail
             )
-            yield Progress(item.video_id, min(1.0, item.end / item.video_seconds))
+            yield Progress(item.video_id, min(1.0, item.end / item.video_seconds), item.video_seconds)
         else:
             self._ends[item.video_id] = item
         end = self._ends.get(item.video_id)

@@ -1,0 +1,154 @@
+"""`ts2net info`, `list` and `remove`: what an index holds, without its model."""
+
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from ..clock import clock
+from .app import app
+from .found import printable
+from .options import Json, named_values
+from .output import print_json
+
+if TYPE_CHECKING:
+    from ..search.records import StoredVideo
+    from ..search.snapshot import Snapshot
+
+Index = Annotated[
+    str, typer.Argument(metavar="INDEX", help="What ts2net index made: a folder or an address.", show_default=False)
+]
+PathPattern = Annotated[
+    str | None,
+    typer.Option("--path", metavar="GLOB", help="Only videos whose path fits, such as `*/holidays/*`."),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="NAME=VALUE", help="Only videos of which this is known; may be repeated."),
+]
+
+
+@app.command()
+def info(index: Index, as_json: Json = False) -> None:
+    """Say what an index holds and what it was made with.
+
+    **JSON**
+
+        {"index": str, "model": str, "revision": str | null, "dtype": str, "windows": str, "videos": int,
+         "num_windows": int, "hours": float, "broken": int, "metadata": [str], "vector_index": bool,
+         "bytes": int | null}
+    """
+    from ..search.summary import summarize
+
+    summary = summarize(index)
+    if as_json:
+        print_json(asdict(summary))
+        return
+    at = f" at {summary.revision}" if summary.revision else ""
+    facts = {
+        "model": f"{summary.model}{at}, {summary.dtype}",
+        "videos": f"{summary.videos:,}, {summary.hours:.2f} hours",
+        "windows": f"{summary.num_windows:,}, of {summary.windows}",
+        "can't be used": f"{summary.broken:,} videos; ts2net list --broken names them" if summary.broken else "none",
+        "metadata": ", ".join(summary.metadata) or "none",
+        "vector index": "yes" if summary.vector_index else "no: every window is scored",
+        "size": "on object storage" if summary.bytes is None else f"{summary.bytes / 1e6:,.1f} MB",
+    }
+    console = Console(highlight=False)
+    for name, fact in facts.items():
+        console.print(Text(f"{name:<14} {printable(fact)}"), soft_wrap=True)
+
+
+@app.command("list")
+def list_videos(
+    index: Index,
+    path: PathPattern = None,
+    where: Where = None,
+    broken: Annotated[bool, typer.Option("--broken", help="List the videos that can't be indexed, and why.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the videos of an index, one a line: how long it is, and its path.
+
+    **Examples**
+
+        ts2net list my-index --path '*/2024/*'
+
+        ts2net list my-index --json | jq -r '.videos[].video'
+
+    **JSON**
+
+        {"videos": [{"video": str, "seconds": float, "metadata": {str: str}}]}
+
+    With --broken, "videos" are {"video": str, "reason": str}.
+    """
+    from ..search.store import Store
+
+    metadata = named_values("--where", where)
+    store = Store.open(index)
+    if broken:
+        if path is not None or metadata:
+            raise typer.BadParameter("lists all: leave out --path and --where", param_hint="--broken")
+        unusable = store.broken()
+        if as_json:
+            print_json({"videos": [{"video": video.video_id, "reason": video.reason} for video in unusable]})
+        for video in [] if as_json else unusable:
+            print(f"{printable(video.video_id)}: {printable(video.reason)}")
+        return
+    snapshot = store.snapshot()
+    videos = snapshot.videos(snapshot.condition(path, metadata))
+    if as_json:
+        print_json(
+            {
+                "videos": [
+                    {"video": video.video_id, "seconds": video.duration, "metadata": dict(video.metadata)}
+                    for video in videos
+                ]
+            }
+        )
+        return
+    for video in videos:
+        print(f"{clock(video.duration):>9}  {printable(video.video_id)}")
+
+
+@app.command()
+def remove(
+    index: Index,
+    videos: Annotated[
+        list[str],
+        typer.Argument(metavar="VIDEO...", help="Paths of indexed videos, or patterns in quotes.", show_default=False),
+    ],
+) -> None:
+    """Remove videos from an index. Their files stay as they are.
+
+    A video whose file is still in an indexed folder is indexed again when `ts2net index` is run with that folder.
+
+    **Examples**
+
+        ts2net remove my-index ~/Videos/a.mp4 '*/2019/*'
+    """
+    from ..search.store import Store
+
+    with Store.write(index) as store:
+        snapshot = store.snapshot()
+        chosen = {video.video_id for name in videos for video in _named(snapshot, name)}
+        store.drop(sorted(chosen))
+    print(f"removed {len(chosen):,} of {len(snapshot.video_ids()):,} videos from {index}")
+
+
+def _named(snapshot: "Snapshot", name: str) -> "list[StoredVideo]":
+    """The indexed videos that go by a path or a pattern.
+
+    Raises:
+        FileNotFoundError: If there are none.
+    """
+    for video_id in (name, os.path.abspath(os.path.expanduser(name))):
+        video = snapshot.video(video_id)
+        if video is not None:
+            return [video]
+    videos = snapshot.videos(snapshot.condition(name))
+    if not videos:
+        raise FileNotFoundError(f"{name}: no video of {snapshot.path} has this path or fits this pattern")
+    return videos

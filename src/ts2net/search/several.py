@@ -1,0 +1,41 @@
+"""Several indexes of one model, searched as one."""
+
+from collections.abc import Sequence
+
+from .hits import Hit, Hits
+from .index import VideoIndex
+from .options import SearchOptions
+
+
+def search_several(indexes: Sequence[VideoIndex], texts: Sequence[str], options: SearchOptions) -> list[list[Hit]]:
+    """Find the moments that texts describe, in any of some indexes.
+
+    Args:
+        indexes: At least one, all of one model; the first one's encodes the texts.
+        texts: The texts.
+        options: See [`SearchOptions`].
+
+    Returns:
+        For each text its hits, best first. A moment of a video that is in several indexes comes once.
+
+    Raises:
+        ValueError: As in [`VideoIndex.search`].
+    """
+    if len(indexes) == 1:
+        return indexes[0].search(list(texts), options)
+    embeds = indexes[0].encode_texts(texts)
+    found = [index.search_embeds(embeds, options) for index in indexes]
+    return [
+        _joined([hit for hits in hits_of_a_text for hit in hits], options)
+        for hits_of_a_text in zip(*found, strict=True)
+    ]
+
+
+def _joined(hits: Sequence[Hit], options: SearchOptions) -> list[Hit]:
+    joined: list[Hit] = []
+    for hit in sorted(hits, key=lambda hit: (-hit.score, hit.video_id, hit.start)):
+        of_video = [other for other in joined if other.video_id == hit.video_id]
+        overlaps = any(min(hit.end, other.end) > max(hit.start, other.start) for other in of_video)
+        if not overlaps and (options.per_video is None or len(of_video) < options.per_video):
+            joined.append(hit)
+    return Hits(joined[: options.k])
