@@ -1,6 +1,8 @@
 """Searching an index: true to brute force with the model, to the filters, and to what is committed."""
 
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np

@@ -94,8 +94,9 @@ def list_videos(
         unusable = store.broken()
         if as_json:
             print_json({"videos": [{"video": video.video_id, "reason": video.reason} for video in unusable]})
-        for video in [] if as_json else unusable:
-            print(f"{printable(video.video_id)}: {printable(video.reason)}")
+        else:
+            for broken_video in unusable:
+                print(f"{printable(broken_video.video_id)}: {printable(broken_video.reason)}")
         return
     snapshot = store.snapshot()
     videos = snapshot.videos(snapshot.condition(path, metadata))
