@@ -72,7 +72,7 @@ def test_nothing_found_is_said(index, capsys):
     assert json.loads(captured.out)["results"] == [{"text": "a dog", "hits": []}]
     assert "no video fits --path and --where" in captured.err
     assert run(index.with_name("empty"), "a dog") == 0
-    assert "nothing was found: it is empty" in capsys.readouterr().err
+    assert "nothing fits 'a dog': there is no video in the index" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

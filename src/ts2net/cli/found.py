@@ -25,6 +25,8 @@ def print_found(console: Console, text: str, hits: Sequence["Hit"], first_rank: 
         first_rank: The rank of the first one.
     """
     console.print(Text(printable(text), style="bold"), soft_wrap=True)
+    if not hits:
+        console.print(Text("      nothing fits"), soft_wrap=True)
     is_narrow = console.is_terminal and console.width < _NARROW
     rows = [[clock(hit.start), clock(hit.end), clock(hit.second), f"{hit.score:.2f}"] for hit in hits]
     if hits and not is_narrow:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -40,6 +41,13 @@ def search(
     fold: Annotated[
         bool, typer.Option("--fold/--no-fold", help="List moments that show the same as one, with its places.")
     ] = True,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            help="Only moments of at least this score; -inf lists all.",
+            show_default="what one unrelated sentence in ten reaches",
+        ),
+    ] = None,
     exact: Annotated[
         bool | None,
         typer.Option(
@@ -81,6 +89,9 @@ def search(
     Without a text, texts are read from standard input, a line each, and the model is loaded once; in a terminal,
     `more` lists further moments for the last text.
 
+    What is no better than chance is left out: of a few hundred unrelated sentences that were searched for when the
+    index was made, one in ten reaches that score.
+
     The score is the model's own, whichever way the search goes; windows that overlap a better one are left out. Code
     that comes with a model is never run.
 
@@ -101,13 +112,14 @@ def search(
         {
           "indexes": [str],
           "results": [{"text": str, "hits": [
-            {"video": str, "start": float, "end": float, "second": float, "score": float, "window": str,
-             "index": str, "metadata": {str: str},
+            {"video": str, "start": float, "end": float, "second": float, "score": float, "chance": float | null,
+             "window": str, "index": str, "metadata": {str: str},
              "copies": [{"video": str, "start": float, "end": float, "window": str}]}
           ]}]
         }
 
-    Times are seconds from the start of the video; "second" is where the best frame is, and "copies" show the same.
+    Times are seconds from the start of the video; "second" is where the best frame is, "chance" the share of unrelated
+    sentences that reach this score, and "copies" show the same.
     For texts from standard input, each result is printed in a line of its own.
     """
     metadata = named_values("--where", where)
@@ -126,8 +138,9 @@ def search(
         return
     with contextlib.redirect_stdout(sys.stderr):
         results = list(zip(texts, searcher.find(texts, options), strict=True))
-        if not any(hits for _, hits in results):
-            searcher.warn_of_nothing()
+        for text, hits in results:
+            if not hits:
+                searcher.warn_of_nothing(text)
         if html is not None:
             from ..pages.search import Answer, render_search_page
 
@@ -158,11 +171,20 @@ class _Searcher:
 
         return search_several(self._indexes, texts, options)
 
-    def warn_of_nothing(self) -> None:
-        """Say why nothing was found."""
-        narrowed = self.options.path is not None or self.options.metadata
-        reason = "no video fits --path and --where" if narrowed and any(map(len, self._indexes)) else "it is empty"
-        print(f"warning: nothing was found: {reason}", file=sys.stderr)
+    def warn_of_nothing(self, text: str) -> None:
+        """Say why nothing was found for a text."""
+        (best,) = self.find([text], replace(self.options, k=1, min_score=-math.inf))
+        if best:
+            reason = f"the best score is {best[0].score:.2f}"
+            if best[0].chance is not None:
+                reason += (
+                    f", and {best[0].chance:.0%} of unrelated sentences reach as much; --min-score=-inf lists all"
+                )
+        elif self.options.path is not None or self.options.metadata:
+            reason = "no video fits --path and --where"
+        else:
+            reason = "there is no video in the index"
+        print(f"warning: nothing fits {printable(text)!r}: {reason}", file=sys.stderr)
 
 
 def _indexes_and_texts(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -219,8 +241,10 @@ def _answer_lines(searcher: _Searcher, as_json: bool) -> None:
             print(json.dumps({"text": text, "hits": _as_dicts(hits[shown:])}), flush=True)
         elif hits[shown:]:
             print_found(console, text, hits[shown:], first_rank=shown + 1)
+        elif shown:
+            print("no more", file=sys.stderr)
         else:
-            print("no more" if shown else "nothing was found", file=sys.stderr)
+            searcher.warn_of_nothing(text)
         shown = len(hits)
 
 
@@ -265,6 +289,7 @@ def _as_dicts(hits: "Sequence[Hit]") -> list[dict[str, Any]]:
             "end": hit.end,
             "second": hit.second,
             "score": hit.score,
+            "chance": hit.chance,
             "window": hit.window,
             "index": hit.index,
             "metadata": dict(hit.metadata),

@@ -40,6 +40,8 @@ class Hit:
         thumbnail: A small JPEG.
         index: The index that it was found in.
         copies: Other moments that show the same, if they were folded.
+        chance: The share of unrelated texts that find something of at least this score in the index; `None` for clips,
+            and where the index isn't calibrated.
     """
 
     video_id: str
@@ -52,6 +54,7 @@ class Hit:
     thumbnail: bytes
     index: str = ""
     copies: tuple[Place, ...] = ()
+    chance: float | None = None
 
     def __repr__(self) -> str:
         """Without the picture."""
@@ -66,7 +69,7 @@ class Hits(list[Hit]):
     """The moments of one query, best first: a list that a notebook shows with pictures."""
 
     def _repr_html_(self) -> str:
-        return _gallery(self) if self else "<p>Nothing was found.</p>"
+        return _gallery(self) if self else "<p>Nothing fits.</p>"
 
 
 def _gallery(hits: Iterable[Hit]) -> str:

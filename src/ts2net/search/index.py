@@ -24,6 +24,7 @@ from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
 from .about import About
+from .calibration import Calibration, read_calibration
 from .fingerprint import fingerprint
 from .hits import Hit, Hits, Place
 from .matching import Matching, ScoredWindow, Top, top_windows
@@ -163,8 +164,35 @@ class VideoIndex:
         for text in several:
             if not isinstance(text, str) or not text.strip():
                 raise ValueError(f"expected texts with words in them, got {text!r}")
-        hits = self.search_embeds(self.encode_texts(several), options)
+        hits = self.search_text_embeds(self.encode_texts(several), options)
         return hits[0] if isinstance(texts, str) else hits
+
+    def calibration(self) -> Calibration | None:
+        """What unrelated texts reach in this index, if it is calibrated."""
+        return read_calibration(self._store)
+
+    def search_text_embeds(
+        self, embeds: np.ndarray | torch.Tensor, options: SearchOptions | None = None
+    ) -> list[list[Hit]]:
+        """Find moments for embeddings of texts, and say how unusual their scores are.
+
+        Args:
+            embeds: From [`VideoIndex.encode_texts`].
+            options: See [`SearchOptions`]. What is no better than chance is left out, unless it has a `min_score`.
+
+        Raises:
+            ValueError: As in [`VideoIndex.search_embeds`].
+        """
+        options = options or SearchOptions()
+        calibration = self.calibration()
+        if calibration is None:
+            return self.search_embeds(embeds, options)
+        if options.min_score is None:
+            options = replace(options, min_score=calibration.threshold)
+        return [
+            Hits(replace(hit, chance=calibration.chance(hit.score)) for hit in hits)
+            for hits in self.search_embeds(embeds, options)
+        ]
 
     def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
         """Encode texts for [`VideoIndex.search_embeds`], of this index or another one of the same model.
@@ -256,7 +284,10 @@ class VideoIndex:
         queries = self._check_embeds(embeds)
         snapshot = self._store.snapshot()
         condition = snapshot.condition(options.path, options.metadata)
-        return _hits(self.path, snapshot, self._moments(snapshot, queries, options, condition))
+        moments = self._moments(snapshot, queries, options, condition)
+        if options.min_score is not None:
+            moments = [[moment for moment in some if moment.window.score >= options.min_score] for some in moments]
+        return _hits(self.path, snapshot, moments)
 
     def _moments(
         self, snapshot: Snapshot, queries: np.ndarray, options: SearchOptions, condition: Condition | None

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from ..videos.broken import BrokenVideo
 from .about import About, check_same_model, check_windows
+from .calibration import calibrate, is_stale
 from .engines.choosing import EngineOptions, check_engine, choose_engine
 from .index_plan import Plan, plan
 from .metadata import MatchedMetadata, read_metadata
@@ -169,10 +170,10 @@ def index_videos(
         try:
             store.compact()
             store.update_indexes()
+            if encoder is not None and is_stale(store):
+                calibrate(store, encoder.model, encoder.processor)
         except StoreError as error:
-            raise StoreError(
-                f"{error}. The videos are all in; the same command makes what is left, which only speeds up searching"
-            ) from error
+            raise StoreError(f"{error}. The videos are all in; the same command makes what is left") from error
     report.seconds = time.monotonic() - begun
     return report
 

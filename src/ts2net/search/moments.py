@@ -75,22 +75,43 @@ def choose(
             better one are its copies and no moments of their own; `None` folds none.
     """
     moments: list[Moment] = []
+    seen: list[Moment] = []  # those too that are too many of their video, for their copies are no results either
     of_video: Counter[str] = Counter()
     merged = merge(windows, None if frames_of or per_video else count)
-    frames = {} if frames_of is None else frames_of([window.row for window in merged])
+    if not merged:
+        return []
+    copies = None if frames_of is None else _Copies(frames_of([window.row for window in merged]))
     for window in merged:
-        if frames_of is not None:
-            original = next((moment for moment in moments if _alike(frames, moment.window, window)), None)
+        if copies is not None:
+            original = next((moment for moment in seen if copies.alike(moment.window.row, window.row)), None)
             if original is not None:
                 original.copies.append(window)
                 continue
+        seen.append(Moment(window))
         if len(moments) < count and (per_video is None or of_video[window.video_id] < per_video):
             of_video[window.video_id] += 1
-            moments.append(Moment(window))
+            moments.append(seen[-1])
     return moments
 
 
-def _alike(frames: dict[int, np.ndarray], one: ScoredWindow, other: ScoredWindow) -> bool:
-    """Whether two windows have as many frames, and each of one is nearly the same as that of the other."""
-    left, right = frames[one.row], frames[other.row]
-    return left.shape == right.shape and bool((np.vecdot(left, right) >= COPY_COSINE).all())
+class _Copies:
+    """Tells which windows show the same: as many frames, each nearly the same as that of the other.
+
+    Args:
+        frames: Frame embeddings `(T, D)` of length 1, by row.
+    """
+
+    def __init__(self, frames: dict[int, np.ndarray]) -> None:
+        self._frames = frames
+        self._number = {row: number for number, row in enumerate(frames)}
+        # Unit frames of a cosine c are sqrt(2 - 2 c) apart, and means are no farther apart than their frames.
+        means = np.array([of_window.mean(axis=0) for of_window in frames.values()])
+        squares = np.vecdot(means, means)
+        distances = squares[:, None] + squares - 2 * means @ means.T
+        self._is_near = distances <= 2 - 2 * COPY_COSINE + 1e-4
+
+    def alike(self, row: int, other: int) -> bool:
+        if not self._is_near[self._number[row], self._number[other]]:
+            return False
+        left, right = self._frames[row], self._frames[other]
+        return left.shape == right.shape and bool((np.vecdot(left, right) >= COPY_COSINE).all())

@@ -1,5 +1,6 @@
 """What a search may be told, beside what it looks for."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
@@ -18,6 +19,8 @@ class SearchOptions:
         path: Only videos whose path matches this pattern, such as `"*/holidays/*.mp4"`. A star stands for slashes too,
             and a pattern that doesn't begin with a star may begin at any folder.
         metadata: Only videos that have these values.
+        min_score: Only moments of at least this score. `None` leaves out, for a text, what is no better than chance: a
+            score that one unrelated text in ten reaches in this index. `-math.inf` leaves out nothing.
         per_video: How many moments of one video at most; `None` is any number.
         fold: Whether moments that show nearly the same become one, with the others as its `copies`. Nearly the same
             is a cosine of at least 0.995 of every frame's embedding with that of the same frame of the other.
@@ -30,6 +33,7 @@ class SearchOptions:
     exact: bool | None = None
     path: str | None = None
     metadata: Mapping[str, str] | None = None
+    min_score: float | None = None
     per_video: int | None = None
     fold: bool = False
 
@@ -37,6 +41,8 @@ class SearchOptions:
         for name, number in (("k", self.k), ("per_video", 1 if self.per_video is None else self.per_video)):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}")
+        if self.min_score is not None and (isinstance(self.min_score, str) or math.isnan(self.min_score)):
+            raise ValueError(f"min_score must be a number or None, got {self.min_score!r}")
         if not isinstance(self.fold, bool):
             raise ValueError(f"fold must be True or False, got {self.fold!r}")
         if self.exact not in (None, True, False):
@@ -55,5 +61,6 @@ class SearchKeywords(TypedDict, total=False):
     exact: bool | None
     path: str | None
     metadata: Mapping[str, str] | None
+    min_score: float | None
     per_video: int | None
     fold: bool

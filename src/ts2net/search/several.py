@@ -24,7 +24,7 @@ def search_several(indexes: Sequence[VideoIndex], texts: Sequence[str], options:
     if len(indexes) == 1:
         return indexes[0].search(list(texts), options)
     embeds = indexes[0].encode_texts(texts)
-    found = [index.search_embeds(embeds, options) for index in indexes]
+    found = [index.search_text_embeds(embeds, options) for index in indexes]
     return [
         _joined([hit for hits in hits_of_a_text for hit in hits], options)
         for hits_of_a_text in zip(*found, strict=True)

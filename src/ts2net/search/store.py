@@ -48,13 +48,16 @@ from .snapshot import VECTOR_COLUMN, Snapshot
 
 MIN_INDEXED_WINDOWS = 20_000  # fewer are searched in a moment without indexes of the database
 
-_WINDOWS, _BROKEN, _LOCK = "windows", "broken", ".lock"
+_WINDOWS, _BROKEN, _UNRELATED, _LOCK = "windows", "broken", "unrelated", ".lock"
 # An exact search reads all frames, and this version of the files gives lists about twice as fast as newer ones.
 _STORAGE = {"new_table_data_storage_version": "2.0"}
 _MANY_SMALL_FILES = 16
 _VIDEOS_A_COMMIT_OF_METADATA = 64
 _KEEP_OLD_VERSIONS = timedelta(minutes=10)
 _BROKEN_SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ("video", "key", "signature", "reason")])
+_UNRELATED_SCHEMA = pa.schema(
+    [pa.field("caption", pa.string()), pa.field("score", pa.float32()), pa.field("num_windows", pa.int64())]
+)
 _STALE_SHARE = 0.2  # of rows that an index of the database does not cover
 # The vector index: 4 bits a dimension (RaBitQ) beside the centre of the partition. All partitions are searched, which
 # takes some 20 ms for a million windows on one core. They are few, since finding a vector's partition is what takes
@@ -170,6 +173,37 @@ class Store:
             rows = [] if table is None else table.to_arrow().to_pylist()
         videos = [BrokenVideo(id_from_text(row["video"]), row["reason"], row["signature"]) for row in rows]
         return sorted(videos, key=lambda video: video.video_id)
+
+    def unrelated_scores(self) -> tuple[list[float], int] | None:
+        """The best score of each unrelated caption, and how many windows there were; `None` if there are none.
+
+        Raises:
+            OSError: If they can't be read.
+        """
+        with reading(self.path):
+            table = _open_table(self._database, _UNRELATED)
+            columns = None if table is None else table.to_arrow()
+        if columns is None or not columns.num_rows:
+            return None
+        return columns["score"].to_pylist(), columns["num_windows"][0].as_py()
+
+    def set_unrelated_scores(self, captions: Sequence[str], scores: Sequence[float], num_windows: int) -> None:
+        """Replace the scores of unrelated captions.
+
+        Args:
+            captions: The captions.
+            scores: The best score of each.
+            num_windows: How many windows the index has.
+
+        Raises:
+            StoreError: If it can't be written.
+        """
+        columns = {"caption": captions, "score": scores, "num_windows": [num_windows] * len(scores)}
+        with writing(self.path):
+            rows = pa.table(columns, schema=_UNRELATED_SCHEMA)
+            is_new = _open_table(self._database, _UNRELATED) is None
+            mode = "create" if is_new else "overwrite"
+            self._database.create_table(_UNRELATED, data=rows, mode=mode, storage_options=_STORAGE)
 
     def add(self, videos: Sequence[IndexedVideo]) -> None:
         """Add videos, or replace those of the same ids, in one commit.

@@ -1,0 +1,70 @@
+"""How often a search finds something for a text that fits nothing, and how often it loses what fits.
+
+    ts2net demo
+    ts2net index demo/clips --model demo/model --out demo/index
+    python bench/nothing_found.py --demo demo
+
+The index of the demo has 200 clips of moving shapes, which its model has never seen. Three kinds of texts:
+
+- each clip's own caption: a true hit is lost if the clip itself scores below the threshold;
+- half of the bank of everyday captions, with the threshold of the other half, and the other way round: a hit is false;
+- each clip's caption, in the index without the clips that have its coloured shape. A hit is false here too, but the
+  nearest clips share the words of the caption, which seldom happens with a stranger's text.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ts2net.data.loading import load_benchmark
+from ts2net.search import VideoIndex
+from ts2net.search.calibration import CHANCE, read_bank
+
+
+def main() -> None:
+    """Print the rates."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--demo", type=Path, default=Path("demo"), help="what ts2net demo made, with an index")
+    demo = parser.parse_args().demo
+
+    index = VideoIndex.open(demo / "index", model=str(demo / "model"))
+    captions = {row["id"]: row["captions"][0] for row in load_benchmark("motion_shapes", demo / "data", "test")}
+    scores = all_scores(index, list(captions.values()))  # one dict a caption: the score of each clip
+    unrelated = np.array([max(row.values()) for row in all_scores(index, read_bank())])
+    true = np.array([row[clip] for clip, row in zip(captions, scores, strict=True)])
+    nearest = np.array(
+        [nearest_other(captions[clip], row, captions) for clip, row in zip(captions, scores, strict=True)]
+    )
+
+    print(f"{len(captions)} clips, {len(unrelated)} unrelated captions")
+    first = [max(row, key=row.__getitem__) == clip for clip, row in zip(captions, scores, strict=True)]
+    print(f"the true clip is first for {np.mean(first):.1%}")
+    print(" chance | threshold | false: unrelated | false: other shape or colour | true hits lost")
+    for chance in (0.2, CHANCE, 0.05, 0.02):
+        halves = np.random.default_rng(0).permutation(len(unrelated))
+        parts = np.array_split(halves, 2)
+        false = [
+            np.mean(unrelated[held_out] >= np.quantile(unrelated[fitted], 1 - chance))
+            for fitted, held_out in (parts, parts[::-1])
+        ]
+        threshold = np.quantile(unrelated, 1 - chance)
+        rates = (np.mean(false), np.mean(nearest >= threshold), np.mean(true < threshold))
+        print(f" {chance:6.2f} | {threshold:9.2f} | {rates[0]:16.1%} | {rates[1]:28.1%} | {rates[2]:14.1%}")
+
+
+def all_scores(index: VideoIndex, texts: list[str]) -> list[dict[str, float]]:
+    """The best score of every clip for each text."""
+    found = index.search(texts, k=len(index), exact=True, min_score=-math.inf)
+    return [{Path(hit.video_id).stem: hit.score for hit in reversed(hits)} for hits in found]
+
+
+def nearest_other(caption: str, row: dict[str, float], captions: dict[str, str]) -> float:
+    """The best score of a clip in whose caption the coloured shape of this one isn't named."""
+    shape = " ".join(caption.split()[1:3])
+    return max(score for clip, score in row.items() if shape not in captions[clip])
+
+
+if __name__ == "__main__":
+    main()
