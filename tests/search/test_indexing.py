@@ -637,7 +637,7 @@ def test_a_folder_is_searched_for_videos_and_for_nothing_else(tmp_path: Path, cl
     found = find_videos([folder, folder / "a.mp4"])
     assert names(found.videos) == ["a.mp4", "b.MKV", "inside.mp4"]
     assert {os.path.basename(video.video_id): video.reason for video in found.broken} == {
-        "out.mp4": "a link that leads out of the folder",
+        "out.mp4": "a link that leads out of the folder; --follow-links follows it",
         "dangling.mp4": "No such file or directory",
         "pipe.mp4": "not a regular file",
     }

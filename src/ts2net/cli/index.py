@@ -70,6 +70,9 @@ def index(
     drop_missing: Annotated[
         bool, typer.Option("--drop-missing", help="Remove videos from the index whose files are gone.")
     ] = False,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="Follow links to other folders, and out of a folder.")
+    ] = False,
     workers: Workers = None,
     batch_size: BatchSize = 16,
     device: Device = None,
@@ -91,6 +94,9 @@ def index(
     or changed videos, and only they are indexed. Stop it whenever you like: the same command goes on where it was, and
     the index never holds half a video, or one twice. Without VIDEOS, an index of an older format is converted.
 
+    A file that was moved or renamed is known by its content and not encoded again, if the folder that it is in now is
+    given; ts2net relocate is for whole folders.
+
     A video that cannot be used is listed with the reason, the others are indexed, and the exit code is 1. It is tried
     again when its file has changed, or at once if the cause may have passed, for instance if it could not be opened.
     Code that comes with a model is never run.
@@ -110,8 +116,8 @@ def index(
     **JSON**
 
         {
-          "index": str, "indexed": [str], "replaced": [str], "relabelled": [str], "unchanged": [str],
-          "dropped": [str], "missing": [str],
+          "index": str, "indexed": [str], "replaced": [str], "relabelled": [str], "moved": {str: str},
+          "unchanged": [str], "dropped": [str], "missing": [str],
           "broken": [{"video": str, "reason": str}], "damaged": {str: str}, "unmatched_metadata": [str],
           "hours": float, "seconds": float
         }
@@ -131,6 +137,7 @@ def index(
                 settings=WindowChoice(window, step, fps),
                 metadata=metadata,
                 drop_missing=drop_missing,
+                follow_links=follow_links,
                 workers=workers,
                 batch_size=batch_size,
                 device=device,
@@ -171,6 +178,10 @@ def _print_report(report: "IndexReport") -> None:
     console.print(_table(report))
     _list(console, "broken", [(video.video_id, video.reason) for video in report.broken])
     _list(console, "damaged", list(report.damaged.items()))
+    if report.moved:
+        console.print(
+            f"{len(report.moved):,} moved or renamed videos are known by their content, and not encoded again"
+        )
     if report.missing:
         console.print(f"{len(report.missing):,} of its videos are gone; --drop-missing removes them")
 

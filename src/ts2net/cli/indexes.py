@@ -1,4 +1,4 @@
-"""`ts2net info`, `list` and `remove`: what an index holds, without its model."""
+"""`ts2net info`, `list`, `remove` and `relocate`: what an index holds and where, without its model."""
 
 import os
 from dataclasses import asdict
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..search.records import StoredVideo
     from ..search.snapshot import Snapshot
 
+_MOST_LISTED = 10
 Index = Annotated[
     str, typer.Argument(metavar="INDEX", help="What ts2net index made: a folder or an address.", show_default=False)
 ]
@@ -137,6 +138,39 @@ def remove(
         chosen = {video.video_id for name in videos for video in _named(snapshot, name)}
         store.drop(sorted(chosen))
     print(f"removed {len(chosen):,} of {len(snapshot.video_ids()):,} videos from {index}")
+
+
+@app.command("relocate")
+def relocate_videos(
+    index: Index,
+    root: Annotated[str, typer.Argument(metavar="FOLDER", help="Where the videos are now.", show_default=False)],
+    old: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FOLDER", help="Where they were.", show_default="the folder that all are in"),
+    ] = None,
+) -> None:
+    """Say where the videos of an index are now, after their folder was moved or the index was carried elsewhere.
+
+    Nothing is decoded, and names of windows stay. Files that differ from those that were indexed are named, and the
+    exit code is 1; `ts2net index` brings them up to date.
+
+    **Examples**
+
+        ts2net relocate my-index /media/disk/Videos
+
+        ts2net relocate my-index ~/Films --from /home/me/Videos/films
+    """
+    from ..search.relocating import relocate
+
+    done = relocate(index, root, old)
+    print(f"{done.moved:,} videos of {printable(done.old)} are in {printable(done.new)} now")
+    for kind, names in (("missing", done.missing), ("changed", done.changed)):
+        for name in names[:_MOST_LISTED]:
+            print(f"{kind}: {printable(name)}")
+        if len(names) > _MOST_LISTED:
+            print(f"... and {len(names) - _MOST_LISTED:,} more that are {kind}")
+    if done.missing or done.changed:
+        raise typer.Exit(1)
 
 
 def _named(snapshot: "Snapshot", name: str) -> "list[StoredVideo]":

@@ -26,7 +26,7 @@ def windows_schema(about: About, metadata_names: Iterable[str] = ()) -> pa.Schem
             pa.field("video", pa.string(), nullable=False),  # see id_to_text
             pa.field("key", pa.string(), nullable=False),  # see video_key
             pa.field("number", pa.int32(), nullable=False),  # of the window in its video, from 0
-            pa.field("signature", pa.string(), nullable=False),
+            pa.field("signature", pa.string(), nullable=False),  # see join_signature
             pa.field("duration", pa.float64(), nullable=False),  # seconds, of the video
             pa.field("start", pa.float64(), nullable=False),  # seconds
             pa.field("end", pa.float64(), nullable=False),
@@ -105,6 +105,17 @@ def _half(escape: re.Match[str]) -> str:
     return chr(int(escape[1], 16) if escape[1] else 0xDC00 | int(escape[2], 16))
 
 
+def join_signature(signature: str, content: str | None) -> str:
+    """The text that stands for a file in the index: what changes with it, and the digest of its bytes."""
+    return signature if content is None else f"{signature}#{content}"
+
+
+def split_signature(text: str) -> tuple[str, str | None]:
+    """What `join_signature` joined."""
+    signature, _, content = text.partition("#")
+    return signature, content or None
+
+
 def window_rows(videos: Sequence[IndexedVideo], schema: pa.Schema) -> pa.Table:
     """The windows of videos as rows of a table that has a column for all of their metadata."""
     pairs = [(video, number) for video in videos for number in range(len(video.windows))]
@@ -121,7 +132,7 @@ def window_rows(videos: Sequence[IndexedVideo], schema: pa.Schema) -> pa.Table:
         "video": [id_to_text(video.video_id) for video, _ in pairs],
         "key": [keys[video.video_id] for video, _ in pairs],
         "number": [number for _, number in pairs],
-        "signature": [video.signature for video, _ in pairs],
+        "signature": [join_signature(video.signature, video.content) for video, _ in pairs],
         "duration": [video.duration for video, _ in pairs],
         "start": [window.start for window in windows],
         "end": [window.end for window in windows],

@@ -1,10 +1,12 @@
 """What has to be done to bring an index up to date with its videos."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..videos.broken import BrokenVideo
-from .sources import FoundVideos, VideoFile, holds_videos, missing_videos
+from .records import StoredVideo
+from .sources import FoundVideos, VideoFile, content_digest, holds_videos, missing_videos, size_of_file
 from .store import Store
 
 
@@ -15,6 +17,8 @@ class Plan:
     Args:
         todo: Videos to decode and encode, with their metadata.
         present: Ids of the videos that are in the index.
+        moved: Videos that are in the index under another path or with another time of change: by the id until now, the
+            id from now on, the file's signature and the digest of its content.
         unchanged: Ids of those that need no decoding.
         metadata: New metadata of unchanged videos, by id.
         gone: Ids of videos of the index, indexed or broken, whose files are gone.
@@ -25,6 +29,7 @@ class Plan:
 
     todo: Sequence[VideoFile]
     present: frozenset[str]
+    moved: Mapping[str, tuple[str, str, str]]
     unchanged: Sequence[str]
     metadata: Mapping[str, Mapping[str, str]]
     gone: Sequence[str]
@@ -45,6 +50,10 @@ def plan(store: Store, found: FoundVideos, metadata: Mapping[str, Mapping[str, s
     broken = {video.video_id: video for video in store.broken()}
     todo, unchanged, still_broken = [], [], []
     changed: dict[str, Mapping[str, str]] = {}
+    listed = {file.video_id for file in found.videos} | {video.video_id for video in found.broken}
+    gone = missing_videos((stored.keys() | broken.keys()) - listed)
+    known = _KnownContents([*(stored[video_id] for video_id in gone if video_id in stored)])
+    moved: dict[str, tuple[str, str, str]] = {}
     for file in found.videos:
         if file.video_id in broken and broken[file.video_id].signature == file.signature:
             still_broken.append(broken[file.video_id])
@@ -53,18 +62,23 @@ def plan(store: Store, found: FoundVideos, metadata: Mapping[str, Mapping[str, s
         before = {} if video is None else video.metadata
         after = {**file.metadata, **before, **metadata.get(file.video_id, {})}
         if video is None or video.signature != file.signature:
-            todo.append(replace(file, metadata=after))
-            continue
+            original = known.take(file, video)
+            if original is None or original.content is None:
+                todo.append(replace(file, metadata=after))
+                continue
+            moved[original.video_id] = (file.video_id, file.signature, original.content)
+            before = original.metadata
+            after = {**file.metadata, **before, **metadata.get(file.video_id, {})}
         unchanged.append(file.video_id)
         if file.video_id in metadata and before != after:
             changed[file.video_id] = after
-    listed = {file.video_id for file in found.videos} | {video.video_id for video in found.broken}
     return Plan(
         todo=todo,
         present=frozenset(stored),
+        moved=moved,
         unchanged=unchanged,
         metadata=changed,
-        gone=missing_videos((stored.keys() | broken.keys()) - listed),
+        gone=[video_id for video_id in gone if video_id not in moved],
         # A folder or an archive is no video, and nothing would tell when all of it can be read again.
         newly_broken=[
             video for video in found.broken if broken.get(video.video_id) != video and not holds_videos(video.video_id)
@@ -72,3 +86,40 @@ def plan(store: Store, found: FoundVideos, metadata: Mapping[str, Mapping[str, s
         still_broken=still_broken,
         previously_broken=frozenset(broken.values()),
     )
+
+
+class _KnownContents:
+    """Indexed videos by what is in them. A file is only read if one of its size is looked for.
+
+    Args:
+        gone: The videos whose files are gone.
+    """
+
+    def __init__(self, gone: Sequence[StoredVideo]) -> None:
+        self._by_size: defaultdict[int | None, list[StoredVideo]] = defaultdict(list)
+        for video in gone:
+            if video.content is not None:
+                self._by_size[size_of_file(video.signature)].append(video)
+
+    def take(self, file: VideoFile, present: StoredVideo | None) -> StoredVideo | None:
+        """The indexed video with the content of a file, each once.
+
+        Args:
+            file: The file.
+            present: What is indexed under its id, with another signature.
+        """
+        if file.member is not None:
+            return None
+        candidates = self._by_size[file.size]
+        if present is not None and present.content is not None and size_of_file(present.signature) == file.size:
+            candidates = [present, *candidates]
+        if not candidates:
+            return None
+        try:
+            content = content_digest(file)
+        except OSError:  # it is decoded in its turn, and the error told then
+            return None
+        video = next((video for video in candidates if video.content == content), None)
+        if video is not None and video is not present:
+            self._by_size[file.size].remove(video)
+        return video

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator
 from contextlib import closing
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -12,6 +13,7 @@ from .index_plan import Plan
 from .indexing import IndexReport
 from .indexing_progress import indexing_progress
 from .records import IndexedVideo
+from .sources import VideoFile, content_digest, locate
 from .store import Store
 
 _COMMIT_SECONDS = 5.0
@@ -34,6 +36,7 @@ def write_videos(
         report: What was done is added to it.
         console: Where to show the progress.
     """
+    files = {file.video_id: file for file in plan.todo}
     done: list[IndexedVideo] = []
     broken: list[BrokenVideo] = []
 
@@ -51,7 +54,7 @@ def write_videos(
         try:
             for outcome in outcomes:
                 if isinstance(outcome, assembling.Encoded):
-                    done.append(outcome.video)
+                    done.append(replace(outcome.video, content=_content(files.get(outcome.video.video_id))))
                     report.hours += outcome.video.duration / 3600
                     if outcome.damage is not None:
                         report.damaged[outcome.video.video_id] = outcome.damage
@@ -64,3 +67,15 @@ def write_videos(
                     last = time.monotonic()
         finally:
             commit()
+
+
+def _content(file: VideoFile | None) -> str | None:
+    """The digest of a file, if it is no member of an archive and still is what was decoded."""
+    if file is None or file.member is not None:
+        return None
+    try:
+        content = content_digest(file)
+    except OSError:
+        return None
+    present = locate(file.video_id)
+    return content if present is not None and present.signature == file.signature else None

@@ -40,6 +40,7 @@ class IndexReport:
         indexed: Ids of videos that are new in it, as are the next five.
         replaced: Videos that had changed.
         relabelled: Videos of which only the metadata had changed.
+        moved: Videos that were in it under another path or time of change, by the id until now; nothing was decoded.
         unchanged: Videos that were in it already.
         dropped: Videos that were removed, since their files are gone.
         missing: Videos whose files are gone, and that were not removed.
@@ -53,6 +54,7 @@ class IndexReport:
     indexed: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     relabelled: list[str] = field(default_factory=list)
+    moved: dict[str, str] = field(default_factory=dict)
     unchanged: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -72,6 +74,7 @@ def index_videos(
     settings: WindowSettings | WindowChoice | None = None,
     metadata: str | os.PathLike[str] | None = None,
     drop_missing: bool = False,
+    follow_links: bool = False,
     workers: int | None = None,
     batch_size: int = 16,
     device: str | None = None,
@@ -94,6 +97,7 @@ def index_videos(
         metadata: A CSV file with a column `file` and a column for each name. A row replaces the values of its video
             and adds new ones; videos without a row keep what they have.
         drop_missing: Remove videos whose files are gone.
+        follow_links: As in [`sources.find_videos`].
         workers: Processes that decode. 0 is this one alone, which a hostile video may then hold up or crash; `None`
             is one for each core.
         batch_size: Windows encoded at a time.
@@ -128,7 +132,7 @@ def index_videos(
     path = os.fspath(out)
     present = Store.read_about(path)
     sources = [videos] if isinstance(videos, (str, os.PathLike)) else list(videos)
-    found = find_videos(sources) if sources or present is None else FoundVideos([], [])
+    found = find_videos(sources, follow_links=follow_links) if sources or present is None else FoundVideos([], [])
     rows = MatchedMetadata({}, []) if metadata is None else read_metadata(metadata, found.videos)
     if present is None and not found.videos and not found.broken:
         raise ValueError(f"there is no video in {', '.join(os.fspath(source) for source in sources)}")
@@ -180,10 +184,12 @@ def index_videos(
 
 def _carry_out(difference: Plan, store: Store, drop_missing: bool) -> IndexReport:
     """Do what needs no decoding."""
+    store.rename(difference.moved)
     store.set_metadata(difference.metadata)
     store.mark_broken(difference.newly_broken)
     report = IndexReport(
         relabelled=list(difference.metadata),
+        moved={old: new for old, (new, *_) in difference.moved.items() if old != new},
         unchanged=list(difference.unchanged),
         broken=list(difference.still_broken),
     )

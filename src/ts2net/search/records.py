@@ -35,6 +35,7 @@ class IndexedVideo:
         duration: Seconds.
         metadata: Names and values, to filter by.
         windows: In order.
+        content: Digest of its bytes, to know it again under another name.
     """
 
     video_id: str
@@ -42,6 +43,7 @@ class IndexedVideo:
     duration: float
     metadata: Mapping[str, str]
     windows: Sequence[IndexedWindow]
+    content: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,14 @@ class StoredVideo:
     Args:
         video_id: See `sources.VideoFile`.
         signature: Of the file when it was indexed.
+        content: Digest of its bytes; `None` if it was indexed before there were any.
         duration: Seconds.
         metadata: Names and values.
     """
 
     video_id: str
     signature: str
+    content: str | None
     duration: float
     metadata: Mapping[str, str]
 

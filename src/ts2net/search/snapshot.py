@@ -7,16 +7,26 @@ vectors, most of them nearly alike, and cost as many times more. The mean only p
 from all their frames.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NewType
 
 import numpy as np
 import pyarrow as pa
 from lancedb.expr import col, lit
 
-from .columns import id_from_text, id_to_text, metadata_column, metadata_names, metadata_rows, video_key
+from .columns import (
+    id_from_text,
+    id_to_text,
+    metadata_column,
+    metadata_names,
+    metadata_rows,
+    split_signature,
+    video_key,
+)
 from .filters import pattern_to_regex
 from .records import IndexedMoment, StoredVideo, WindowBatch, WindowDetails
+from .roots import Roots
 from .store_errors import reading
 
 VECTOR_COLUMN = "mean"
@@ -34,8 +44,9 @@ class Snapshot:
     Every method raises `OSError` if the index can't be read.
     """
 
-    def __init__(self, path: str, table: Any) -> None:
+    def __init__(self, path: str, table: Any, roots: Roots) -> None:
         self.path = path
+        self.roots = roots
         self._table = table
 
     def __len__(self) -> int:
@@ -45,7 +56,7 @@ class Snapshot:
 
     def video_ids(self) -> list[str]:
         """All videos, sorted."""
-        return sorted(map(id_from_text, self._rows(_FIRST_WINDOWS, ["video"])["video"].to_pylist()))
+        return sorted(map(self._present, self._rows(_FIRST_WINDOWS, ["video"])["video"].to_pylist()))
 
     def videos(self, condition: Condition | None = None) -> list[StoredVideo]:
         """All videos with their metadata, or those of a condition, sorted by id."""
@@ -54,7 +65,7 @@ class Snapshot:
 
     def video(self, video_id: str) -> StoredVideo | None:
         """A video, if it is indexed."""
-        videos = self._videos(f"{_FIRST_WINDOWS} AND key = '{video_key(video_id)}'")
+        videos = self._videos(f"{_FIRST_WINDOWS} AND key = '{video_key(self.roots.to_name(video_id))}'")
         return next((video for video in videos if video.video_id == video_id), None)
 
     def window(self, window: str) -> IndexedMoment | None:
@@ -66,7 +77,8 @@ class Snapshot:
         rows = self._rows(f"window = '{window}'", ["video", "signature", "start", "end"]).to_pylist()
         if not rows:
             return None
-        return IndexedMoment(id_from_text(rows[0]["video"]), rows[0]["signature"], rows[0]["start"], rows[0]["end"])
+        signature, _ = split_signature(rows[0]["signature"])
+        return IndexedMoment(self._present(rows[0]["video"]), signature, rows[0]["start"], rows[0]["end"])
 
     def metadata_names(self) -> list[str]:
         """The names of metadata that videos of the index have or had, sorted."""
@@ -88,7 +100,7 @@ class Snapshot:
         terms = []
         regex = "" if path is None else pattern_to_regex(path)
         if regex:
-            terms.append(f"regexp_like(video, '{regex}')")
+            terms.append(f"regexp_like({self._present_column()}, '{regex}')")
         names = self.metadata_names()
         for name, value in (metadata or {}).items():
             if name not in names:
@@ -105,12 +117,12 @@ class Snapshot:
                 search = search.where(condition)
             for batch in search.limit(None).to_batches(batch_size=_WINDOWS_A_BATCH):
                 if batch.num_rows:
-                    yield _window_batch(batch)
+                    yield _window_batch(batch, self._present)
 
     def take(self, rows: Sequence[int]) -> Iterator[WindowBatch]:
         """Some windows by their rows."""
         for batch in self._take(rows, _SCORED).to_batches():
-            yield _window_batch(batch)
+            yield _window_batch(batch, self._present)
 
     def unit_frames(self, rows: Sequence[int]) -> dict[int, np.ndarray]:
         """The frame embeddings of some windows by row, each `(T, D)` in float32, of length 1."""
@@ -165,6 +177,19 @@ class Snapshot:
             # Reading is fastest in the order of the file.
             return self._table.take_row_ids(sorted(rows)).select(list(columns)).with_row_id().to_arrow()
 
+    def _present(self, text: str) -> str:
+        return self.roots.to_present(id_from_text(text))
+
+    def _present_column(self) -> str:
+        """SQL for the present path of a video, as text."""
+        expression = "video"
+        for then, now in sorted(self.roots.moves, key=lambda move: len(move[0])):  # the longest one decides
+            old, new = (id_to_text(root.rstrip("/\\") + os.sep) for root in (then, now))
+            rest = f"substr(video, {len(old) + 1})"
+            fits = f"starts_with(video, {lit(old).to_sql()})"
+            expression = f"CASE WHEN {fits} THEN concat({lit(new).to_sql()}, {rest}) ELSE {expression} END"
+        return expression
+
     def _metadata_columns(self) -> list[str]:
         return [metadata_column(name) for name in self.metadata_names()]
 
@@ -173,19 +198,19 @@ class Snapshot:
         table = self._rows(where, [*columns, *self._metadata_columns()])
         rows = zip(*(table[name].to_pylist() for name in columns), metadata_rows(table), strict=True)
         return [
-            StoredVideo(id_from_text(video), signature, duration, metadata)
+            StoredVideo(self._present(video), *split_signature(signature), duration, metadata)
             for video, signature, duration, metadata in rows
         ]
 
 
-def _window_batch(batch: pa.RecordBatch) -> WindowBatch:
+def _window_batch(batch: pa.RecordBatch, video_id: Callable[[str], str]) -> WindowBatch:
     """Windows with their frames as they lie in the column, not copied."""
     column = batch.column("frames")  # list<fixed_size_list<float16, D>>
     flat = column.flatten()  # respects where a slice begins
 
     def moments(positions: np.ndarray) -> list[tuple[str, float, float]]:
         columns = (batch.column(name).take(pa.array(positions)).to_pylist() for name in ("video", "start", "end"))
-        return [(id_from_text(video), start, end) for video, start, end in zip(*columns, strict=True)]
+        return [(video_id(video), start, end) for video, start, end in zip(*columns, strict=True)]
 
     return WindowBatch(
         rows=batch.column("_rowid").to_numpy(),

@@ -6,6 +6,7 @@
 
 import errno
 import glob
+import hashlib
 import io
 import json
 import os
@@ -25,7 +26,8 @@ from ..videos.broken import BrokenVideo
 from ..videos.finding import VIDEO_SUFFIXES
 
 _MAX_JSON_BYTES = 2**20
-_LEADS_OUT = "a link that leads out of the folder"
+_BLOCK = 2**20  # bytes read at a time
+_LEADS_OUT = "a link that leads out of the folder; --follow-links follows it"
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,15 @@ class FoundVideos:
     broken: list[BrokenVideo]
 
 
-def find_videos(sources: Iterable[str | os.PathLike[str]]) -> FoundVideos:
+def find_videos(sources: Iterable[str | os.PathLike[str]], *, follow_links: bool = False) -> FoundVideos:
     """Find videos.
 
     Args:
         sources: Files, folders with their subfolders, patterns such as `clips/**/*.mp4`, and tar files such as
             `ts2net prepare` makes. In a folder, videos and tar files are recognised by their extensions; hidden files
             and links to other folders are left out. A pattern's files have to lie in the folder with which it begins.
+        follow_links: Also follow links to folders, and links that lead out of a folder. A folder that several links
+            lead to comes once.
 
     Returns:
         Each video once, sorted by id; and the files and folders that can't be read.
@@ -122,7 +126,7 @@ def find_videos(sources: Iterable[str | os.PathLike[str]]) -> FoundVideos:
     broken: dict[str, BrokenVideo] = {}
     source = None
     for source in sources:
-        for video in _in_source(os.fspath(source)):
+        for video in _in_source(os.fspath(source), follow_links):
             if isinstance(video, VideoFile):
                 videos[video.video_id] = video
             else:
@@ -142,6 +146,25 @@ def locate(video_id: str) -> VideoFile | None:
         return next((video for video in videos if isinstance(video, VideoFile)), None)
     video = _members_of(_archive_of(video_id)).get(video_id)
     return video if isinstance(video, VideoFile) else None
+
+
+def content_digest(file: VideoFile) -> str:
+    """A digest of the bytes of a video, equal wherever the file is and whatever it is called.
+
+    Raises:
+        OSError: If it can't be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    with file.open() as content:
+        while block := content.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def size_of_file(signature: str) -> int | None:
+    """The size in the signature of a file; `None` if the signature is that of a member of an archive."""
+    size, _, rest = signature.partition("-")
+    return int(size) if size.isdigit() and rest.isdigit() else None
 
 
 def missing_videos(video_ids: Iterable[str]) -> list[str]:
@@ -190,10 +213,10 @@ def _list_members(archive: str, modified: int, size: int) -> Mapping[str, VideoF
     return {video.video_id: video for video in _in_tar(archive)}
 
 
-def _in_source(source: str) -> Iterator[VideoFile | BrokenVideo]:
+def _in_source(source: str, follow_links: bool) -> Iterator[VideoFile | BrokenVideo]:
     """The videos of a file, a folder or a pattern, which no shell expands if it is quoted."""
     if os.path.lexists(source):
-        yield from _in_path(os.path.abspath(source))
+        yield from _in_path(os.path.abspath(source), follow_links)
         return
     if not glob.has_magic(source):
         raise FileNotFoundError(f"{source}: no such file or folder")
@@ -208,26 +231,35 @@ def _in_source(source: str) -> Iterator[VideoFile | BrokenVideo]:
         folder = os.path.dirname(folder)
     root = os.path.realpath(folder)
     for target, path in paths.items():
-        if os.path.commonpath([root, target]) == root:
-            yield from _in_path(path)
+        if follow_links or os.path.commonpath([root, target]) == root:
+            yield from _in_path(path, follow_links)
         else:
             yield BrokenVideo(path, _LEADS_OUT)
 
 
-def _in_path(path: str) -> Iterator[VideoFile | BrokenVideo]:
-    return _in_folder(path) if os.path.isdir(path) else _in_file(path)
+def _in_path(path: str, follow_links: bool) -> Iterator[VideoFile | BrokenVideo]:
+    return _in_folder(path, follow_links) if os.path.isdir(path) else _in_file(path)
 
 
-def _in_folder(folder: str) -> Iterator[VideoFile | BrokenVideo]:
+def _in_folder(folder: str, follow_links: bool) -> Iterator[VideoFile | BrokenVideo]:
     root = os.path.realpath(folder)
     unread: list[OSError] = []
-    for parent, folders, names in os.walk(folder, onerror=unread.append):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    visited = {root}
+    for parent, folders, names in os.walk(folder, onerror=unread.append, followlinks=follow_links):
+        folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
+        if follow_links:  # a link to a folder above would lead to the same files again and again
+            targets = {name: os.path.realpath(os.path.join(parent, name)) for name in folders}
+            folders[:] = [name for name in folders if targets[name] not in visited]
+            visited.update(targets.values())
         for name in names:
             if name.startswith(".") or os.path.splitext(name)[1].lower() not in {*VIDEO_SUFFIXES, ".tar"}:
                 continue
             path = os.path.join(parent, name)
-            if os.path.islink(path) and os.path.commonpath([root, os.path.realpath(path)]) != root:
+            if (
+                not follow_links
+                and os.path.islink(path)
+                and os.path.commonpath([root, os.path.realpath(path)]) != root
+            ):
                 yield BrokenVideo(path, _LEADS_OUT)
                 continue
             yield from _in_file(path)

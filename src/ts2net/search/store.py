@@ -28,6 +28,7 @@ from .columns import (
     ABOUT_KEY,
     id_from_text,
     id_to_text,
+    join_signature,
     metadata_arrays,
     metadata_column,
     metadata_fields,
@@ -38,6 +39,7 @@ from .columns import (
 )
 from .format2 import converted_batches, metadata_names_of_format2
 from .records import IndexedVideo
+from .roots import Roots
 from .store_errors import reading, writing
 
 with name_missing_extra():
@@ -48,13 +50,14 @@ from .snapshot import VECTOR_COLUMN, Snapshot
 
 MIN_INDEXED_WINDOWS = 20_000  # fewer are searched in a moment without indexes of the database
 
-_WINDOWS, _BROKEN, _UNRELATED, _LOCK = "windows", "broken", "unrelated", ".lock"
+_WINDOWS, _BROKEN, _UNRELATED, _ROOTS, _LOCK = "windows", "broken", "unrelated", "roots", ".lock"
 # An exact search reads all frames, and this version of the files gives lists about twice as fast as newer ones.
 _STORAGE = {"new_table_data_storage_version": "2.0"}
 _MANY_SMALL_FILES = 16
 _VIDEOS_A_COMMIT_OF_METADATA = 64
 _KEEP_OLD_VERSIONS = timedelta(minutes=10)
 _BROKEN_SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ("video", "key", "signature", "reason")])
+_ROOTS_SCHEMA = pa.schema([pa.field("then", pa.string()), pa.field("now", pa.string())])
 _UNRELATED_SCHEMA = pa.schema(
     [pa.field("caption", pa.string()), pa.field("score", pa.float32()), pa.field("num_windows", pa.int64())]
 )
@@ -72,11 +75,12 @@ class Store:
     Use [`Store.open`] to read and [`Store.write`] to write.
     """
 
-    def __init__(self, path: str, database: Any, table: Any, about: About) -> None:
+    def __init__(self, path: str, database: Any, table: Any, about: About, roots: Roots | None = None) -> None:
         self.path = path
         self.about = about
         self._database = database
         self._table = table
+        self._roots = roots or Roots()
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> "Store":
@@ -164,14 +168,15 @@ class Store:
     def snapshot(self) -> Snapshot:
         """The index as the latest commit left it."""
         with reading(self.path):
-            return Snapshot(self.path, self._database.open_table(_WINDOWS))
+            return Snapshot(self.path, self._database.open_table(_WINDOWS), _read_roots(self._database))
 
     def broken(self) -> list[BrokenVideo]:
         """The videos that can't be indexed, sorted by id."""
         with reading(self.path):
             table = self._broken_table()
             rows = [] if table is None else table.to_arrow().to_pylist()
-        videos = [BrokenVideo(id_from_text(row["video"]), row["reason"], row["signature"]) for row in rows]
+        present = self._roots.to_present
+        videos = [BrokenVideo(present(id_from_text(row["video"])), row["reason"], row["signature"]) for row in rows]
         return sorted(videos, key=lambda video: video.video_id)
 
     def unrelated_scores(self) -> tuple[list[float], int] | None:
@@ -214,6 +219,7 @@ class Store:
         """
         if not videos:
             return
+        videos = [replace(video, video_id=self._roots.to_name(video.video_id)) for video in videos]
         keys = [video_key(video.video_id) for video in videos]
         if len(set(keys)) < len(keys):
             raise ValueError("a video is among those to add twice")
@@ -236,7 +242,7 @@ class Store:
         Raises:
             StoreError: If it can't be written.
         """
-        keys = [video_key(video_id) for video_id in video_ids]
+        keys = [self._key(video_id) for video_id in video_ids]
         if not keys:
             return
         with writing(self.path):
@@ -252,7 +258,7 @@ class Store:
         Raises:
             StoreError: If it can't be written.
         """
-        by_key = {video_key(video_id): values for video_id, values in metadata.items()}
+        by_key = {self._key(video_id): values for video_id, values in metadata.items()}
         keys = list(by_key)
         with writing(self.path):
             self._add_metadata_columns(name for values in metadata.values() for name in values)
@@ -275,8 +281,8 @@ class Store:
         self.drop(video.video_id for video in videos)
         rows = [
             {
-                "video": id_to_text(video.video_id),
-                "key": video_key(video.video_id),
+                "video": id_to_text(self._roots.to_name(video.video_id)),
+                "key": self._key(video.video_id),
                 "signature": video.signature,
                 "reason": video.reason.encode(errors="backslashreplace").decode(),
             }
@@ -287,6 +293,58 @@ class Store:
             if table is None:
                 table = self._database.create_table(_BROKEN, schema=_BROKEN_SCHEMA)
             table.add(pa.Table.from_pylist(rows, schema=_BROKEN_SCHEMA))
+
+    def rename(self, videos: Mapping[str, tuple[str, str, str]]) -> None:
+        """Give indexed videos another id or another signature, and change nothing else.
+
+        Args:
+            videos: By the id until now: the id from now on, the file's signature and the digest of its content.
+
+        Raises:
+            StoreError: If it can't be written.
+        """
+        names = list(videos)
+        for first in range(0, len(names), _VIDEOS_A_COMMIT_OF_METADATA):
+            some = {self._key(name): videos[name] for name in names[first : first + _VIDEOS_A_COMMIT_OF_METADATA]}
+            with writing(self.path):
+                rows = self._table.search().where(_among(some)).limit(None).to_arrow()
+                olds = rows["key"].to_pylist()
+                texts = [self._roots.to_name(some[old][0]) for old in olds]
+                keys = [video_key(text) for text in texts]
+                numbers = rows["number"].to_pylist()
+                new = {
+                    "window": [f"{key}-{number:06d}" for key, number in zip(keys, numbers, strict=True)],
+                    "video": [id_to_text(text) for text in texts],
+                    "key": keys,
+                    "signature": [join_signature(*some[old][1:]) for old in olds],
+                }
+                for column, values in new.items():
+                    field = rows.schema.field(column)
+                    rows = rows.set_column(rows.schema.get_field_index(column), field, pa.array(values, field.type))
+                self._remove_broken(keys)
+                merge = self._table.merge_insert("window").when_matched_update_all().when_not_matched_insert_all()
+                merge.when_not_matched_by_source_delete(_among({*olds, *keys})).execute(rows)
+
+    def move_root(self, old: str, new: str) -> None:
+        """Note that a folder of videos is elsewhere now.
+
+        Args:
+            old: Where it was, as the index says now.
+            new: Where it is.
+
+        Raises:
+            StoreError: If it can't be written.
+        """
+        roots = self._roots.with_move(old, new)
+        columns = {name: [id_to_text(pair[side]) for pair in roots.moves] for side, name in enumerate(("then", "now"))}
+        with writing(self.path):
+            mode = "create" if _open_table(self._database, _ROOTS) is None else "overwrite"
+            rows = pa.table(columns, schema=_ROOTS_SCHEMA)
+            self._database.create_table(_ROOTS, data=rows, mode=mode, storage_options=_STORAGE)
+        self._roots = roots
+
+    def _key(self, video_id: str) -> str:
+        return video_key(self._roots.to_name(video_id))
 
     def compact(self) -> None:
         """Join many small files into a few large ones, and free the space of versions that nobody reads any more.
@@ -356,7 +414,7 @@ class Store:
                 mode="overwrite",
                 storage_options=_STORAGE,
             )
-        return Store(self.path, self._database, table, about)
+        return Store(self.path, self._database, table, about, self._roots)
 
 
 @contextlib.contextmanager
@@ -412,7 +470,15 @@ def _open(path: str) -> Store | None:
         if table is None:
             return None
         metadata = table.schema.metadata or {}
-    return Store(path, database, table, About.from_json(metadata.get(ABOUT_KEY, b""), path))
+        roots = _read_roots(database)
+    return Store(path, database, table, About.from_json(metadata.get(ABOUT_KEY, b""), path), roots)
+
+
+def _read_roots(database: Any) -> Roots:
+    """The folders that are elsewhere now."""
+    table = _open_table(database, _ROOTS)
+    rows = [] if table is None else table.to_arrow().to_pylist()
+    return Roots(tuple((id_from_text(row["then"]), id_from_text(row["now"])) for row in rows))
 
 
 def _connect(path: str) -> Any:

@@ -1,0 +1,87 @@
+"""Tell an index that a folder of its videos is elsewhere now, without decoding or encoding anything."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .sources import VideoFile, content_digest, locate, size_of_file
+from .store import Store
+
+
+@dataclass(frozen=True)
+class Relocation:
+    """What became of an index.
+
+    Args:
+        old: Where the folder was.
+        new: Where it is.
+        moved: How many videos are named by it.
+        missing: Those whose files are not there, by their new paths.
+        changed: Those whose files have another content than was indexed.
+    """
+
+    old: str
+    new: str
+    moved: int
+    missing: Sequence[str]
+    changed: Sequence[str]
+
+
+def relocate(
+    path: str | os.PathLike[str], root: str | os.PathLike[str], old: str | os.PathLike[str] | None = None
+) -> Relocation:
+    """Name a folder of indexed videos anew.
+
+    A file that has only another time of change, as copies have, is known by its content.
+
+    Args:
+        path: The index.
+        root: Where the folder is now.
+        old: Where it was; the innermost folder that all indexed videos are in if it is not given.
+
+    Raises:
+        FileNotFoundError: If there is no index, or no folder `root`.
+        ValueError: If no indexed video was in the old folder, or the index is of another format.
+        BlockingIOError: If another process is writing to the index.
+        StoreError: If it can't be written.
+    """
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f"{os.fspath(root)}: there is no such folder; expected the one with the videos")
+    new = os.path.abspath(root)
+    with Store.write(path) as store:
+        names = store.snapshot().video_ids()
+        was = _common_folder(names) if old is None else os.path.abspath(old)
+        if was is None or not any(name.startswith(_inside(was)) for name in names):
+            place = "one folder of this computer" if was is None else was
+            raise ValueError(f"{os.fspath(path)}: no indexed video is in {place}: name the old folder with --from")
+        store.move_root(was, new)
+        missing, changed = [], []
+        renamed: dict[str, tuple[str, str, str]] = {}
+        videos = [video for video in store.snapshot().videos() if video.video_id.startswith(_inside(new))]
+        for video in videos:
+            file = locate(video.video_id)
+            if file is None:
+                missing.append(video.video_id)
+            elif file.signature != video.signature:
+                if video.content is None or not _has_content(file, video.signature, video.content):
+                    changed.append(video.video_id)
+                else:
+                    renamed[video.video_id] = (video.video_id, file.signature, video.content)
+        store.rename(renamed)
+    return Relocation(was, new, len(videos), missing, changed)
+
+
+def _common_folder(video_ids: Sequence[str]) -> str | None:
+    """The innermost folder that all videos are in."""
+    try:
+        return os.path.commonpath([os.path.dirname(video_id.partition(".tar#")[0]) for video_id in video_ids])
+    except ValueError:  # none, or on several drives
+        return None
+
+
+def _inside(folder: str) -> str:
+    return folder.rstrip(os.sep) + os.sep
+
+
+def _has_content(file: VideoFile, signature: str, content: str) -> bool:
+    return file.member is None and size_of_file(signature) == file.size and content_digest(file) == content
