@@ -13,6 +13,7 @@ import time
 import warnings
 from collections import Counter
 from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,7 @@ def test_only_what_changed_is_touched(tmp_path: Path, make: Any, clip: bytes):
     folder.mkdir()
     for name in ("same.mp4", "changed.mp4", "deleted.mp4", "breaks.mp4"):
         (folder / name).write_bytes(clip)
+    (folder / "deleted.mp4").write_bytes(clip + bytes(3))  # else it would be known again in a new file
     (folder / "mends.mp4").write_bytes(b"not yet")
     first = make(folder)
     assert names(first.indexed) == ["breaks.mp4", "changed.mp4", "deleted.mp4", "same.mp4"]
@@ -337,7 +339,8 @@ def test_a_broken_video_is_tried_again_once_it_has_changed_or_what_failed_may_ha
     assert (names(second.indexed), second.broken) == (["away.mp4"], first.broken[1:])
     (tmp_path / "broken.mp4").write_bytes(clip)
     assert names(make(tmp_path / "broken.mp4").indexed) == ["broken.mp4"]
-    assert tried == ["away.mp4", "broken.mp4", "away.mp4", "broken.mp4"]
+    # What is indexed is read again for its words and for what it is known by.
+    assert [name for name, _ in groupby(tried)] == ["away.mp4", "broken.mp4", "away.mp4", "broken.mp4"]
 
 
 def test_the_progress_says_how_many_videos_and_hours_are_done(tmp_path: Path, make: Any, clip: bytes):

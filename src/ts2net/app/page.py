@@ -174,7 +174,8 @@ def _pattern(path: str | None) -> str | None:
 
 def _hits(hits: list[Hit], text: str | None = None, clip: str | None = None) -> str:
     if not hits:
-        return render("app/message.html", kind="done", text="Nothing was found.")
+        sought = "this clip" if text is None else f"“{text}”"
+        return render("app/message.html", kind="none", text=f"Nothing here fits {sought} better than chance.")
     return render("app/hits.html", shown_name=shown_name, hits=hits, text=text, clip=clip)
 
 

@@ -248,9 +248,9 @@ def _in_folder(folder: str, follow_links: bool) -> Iterator[VideoFile | BrokenVi
     for parent, folders, names in os.walk(folder, onerror=unread.append, followlinks=follow_links):
         folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
         if follow_links:  # a link to a folder above would lead to the same files again and again
-            targets = {name: os.path.realpath(os.path.join(parent, name)) for name in folders}
-            folders[:] = [name for name in folders if targets[name] not in visited]
-            visited.update(targets.values())
+            targets = {os.path.realpath(os.path.join(parent, name)): name for name in reversed(folders)}
+            folders[:] = sorted(name for target, name in targets.items() if target not in visited)
+            visited.update(targets)
         for name in names:
             if name.startswith(".") or os.path.splitext(name)[1].lower() not in {*VIDEO_SUFFIXES, ".tar"}:
                 continue
