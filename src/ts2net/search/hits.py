@@ -69,7 +69,7 @@ class Hits(list[Hit]):
     """The moments of one query, best first: a list that a notebook shows with pictures."""
 
     def _repr_html_(self) -> str:
-        return _gallery(self) if self else "<p>Nothing fits.</p>"
+        return _gallery(self) if self else "<p>Nothing was found.</p>"
 
 
 def _gallery(hits: Iterable[Hit]) -> str:
