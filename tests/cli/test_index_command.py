@@ -58,7 +58,9 @@ def test_the_table_says_what_was_done_and_again_with_the_indexs_own_model(run: R
     assert holds.endswith(" MB")
     assert following == f'next, try: ts2net search {index} "a sentence"'
     (videos / "a.mp4").unlink()
-    (videos / "c.mp4").write_bytes(encoded(container="mp4"))
+    (videos / "c.mp4").write_bytes(
+        encoded(container="mp4", frames=60)
+    )  # else it would be known as the one that is gone
     second = run(videos, "-o", index)
     assert figures(second)[:5] == ["1", "0", "1", "0", "0"]
     assert "1 of its videos are gone; --drop-missing removes them" in second.out
