@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import cpu_offload, disk_offload, infer_auto_device_map
 from peft import LoraConfig, get_peft_model
+from torch._dynamo.testing import CompileCounter
 from torch._dynamo.utils import counters
 from transformers import AutoModel, CLIPModel
 
@@ -145,6 +146,31 @@ def test_compiles_for_inference_without_a_graph_break(partly_padded):
     torch._dynamo.reset()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(logits(compiled, partly_padded), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_one_graph_serves_every_number_of_videos_frames_texts_and_words():
+    """`torch.compile` itself makes a graph of its own where a size is 1; nothing in the model asks for another."""
+    model = tiny_model()
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    compiled = torch.compile(model, dynamic=True, fullgraph=True, backend=counter)
+    for videos, frames, texts in [(4, 5, 3), (2, 6, 7), (3, 2, 5)]:
+        inputs = random_inputs(videos, frames, texts)
+        inputs["padding_mask_videos"][0, 1:] = False
+        torch.testing.assert_close(logits(compiled, inputs), logits(model, inputs), atol=1e-5, rtol=1e-5)
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("overrides", [{}, {"padding_mode": "released", "shift_kind": "channel"}])
+def test_an_exported_program_takes_videos_of_any_length(overrides):
+    """From one frame up, which no example that has more must rule out."""
+    model = tiny_model(**overrides)
+    inputs = random_inputs(3, 5, 2)
+    sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    program = torch.export.export(model, (), inputs, dynamic_shapes=dict.fromkeys(inputs, sizes)).module()
+    for videos, frames, texts in [(1, 1, 1), (4, 6, 1), (1, 2, 3)]:
+        inputs = random_inputs(videos, frames, texts)
+        torch.testing.assert_close(logits(program, inputs), logits(model, inputs), atol=1e-5, rtol=1e-5)
 
 
 def test_compiles_for_training_but_for_the_draws(partly_padded):

@@ -9,6 +9,7 @@ from .lazy import import_public_name
 
 if TYPE_CHECKING:
     from .configuration_ts2net import TS2NetConfig, TS2NetVisionConfig
+    from .encoding.onnx_runtime import TS2NetOnnx
     from .modeling_ts2net import TS2NetModel, TS2NetOutput
     from .pipeline_ts2net import TextVideoScoringPipeline
     from .processing_ts2net import TS2NetProcessor
@@ -20,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "TS2NetConfig",
     "TS2NetModel",
+    "TS2NetOnnx",
     "TS2NetOutput",
     "TS2NetProcessor",
     "TS2NetVideoProcessor",
@@ -33,6 +35,7 @@ _MODULES = {
     "TS2NetConfig": "configuration_ts2net",
     "TS2NetVisionConfig": "configuration_ts2net",
     "TS2NetModel": "modeling_ts2net",
+    "TS2NetOnnx": "encoding.onnx_runtime",
     "TS2NetOutput": "modeling_ts2net",
     "TS2NetProcessor": "processing_ts2net",
     "TS2NetVideoProcessor": "video_processing_ts2net",

@@ -181,20 +181,20 @@ class TS2NetShift(nn.Module):
         Returns:
             Tokens of shape `(B, T, L, C)`.
         """
-        earlier, later = hidden_states[:, :-1], hidden_states[:, 1:]  # (B, T - 1, L, C) each
-        pair_is_real = None
+        # Rolling, unlike slices of T - 1 frames, is the same graph for any number of frames from 1 up.
+        frames = torch.arange(hidden_states.shape[1], device=hidden_states.device)
+        has_before, has_after = frames > 0, frames < hidden_states.shape[1] - 1  # (T,)
         if frame_mask is not None:
-            pair_is_real = (frame_mask[:, :-1] & frame_mask[:, 1:])[:, :, None, None]  # (B, T - 1, 1, 1)
+            has_before = has_before & frame_mask & frame_mask.roll(1, dims=1)  # (B, T)
+            has_after = has_after & frame_mask & frame_mask.roll(-1, dims=1)
 
         shifted = hidden_states.clone()
-        for target, own, neighbour, (tokens, channels) in (
-            (shifted[:, 1:], later, earlier, self.from_before),
-            (shifted[:, :-1], earlier, later, self.from_after),
+        for (tokens, channels), step, has_neighbour in (
+            (self.from_before, 1, has_before),
+            (self.from_after, -1, has_after),
         ):
-            taken = neighbour[:, :, tokens, channels]
-            if pair_is_real is not None:
-                taken = torch.where(pair_is_real, taken, own[:, :, tokens, channels])
-            target[:, :, tokens, channels] = taken
+            own = hidden_states[:, :, tokens, channels]
+            shifted[:, :, tokens, channels] = torch.where(has_neighbour[..., None, None], own.roll(step, dims=1), own)
         return shifted
 
 
@@ -302,7 +302,7 @@ class TS2NetTokenSelector(nn.Module):
             indicators = indicators.unflatten(0, tokens.shape[:2]).to(patches.dtype)  # (B, T, K, N)
             chosen = indicators @ patches
         else:
-            chosen = patches.take_along_dim(indices[..., None], dim=2)
+            chosen = patches.gather(2, indices[..., None].expand(-1, -1, -1, patches.shape[-1]))
         return torch.cat([cls, chosen], dim=2), indices + 1, scores
 
     def _random_ranking(self, patches: torch.Tensor, seeds: torch.Tensor | None) -> torch.Tensor:
@@ -889,7 +889,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
         """
         texts, videos, frame_mask = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
         scale = (self._exp_logit_scale() if logit_scale is None else logit_scale).to(texts.device, texts.dtype)
-        num_texts, (num_videos, num_frames) = len(texts), videos.shape[:2]
+        num_texts, (num_videos, num_frames) = texts.shape[0], videos.shape[:2]
         if num_texts * num_videos * num_frames <= _CHUNK_ELEMENTS:
             return scale * match(texts, videos, frame_mask, self._temperature)
 

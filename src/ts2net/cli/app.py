@@ -25,6 +25,7 @@ _ORDER = (
     "prepare",
     "evaluate",
     "convert",
+    "export",
 )
 
 
