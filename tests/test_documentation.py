@@ -33,10 +33,10 @@ GOLDEN = Path(__file__).parent / "golden" / "small_b32_grid.safetensors"
 
 # Each snippet with names of its own, in one process, which spares importing the libraries for each.
 RUN_ALL = """
-import sys
-for number, snippet in enumerate(open(sys.argv[1], encoding="utf-8").read().split("\\0")):
-    exec(compile(snippet, f"snippet {number + 1}", "exec"), {"__name__": "__main__"})
-    print(end="\\0")
+import json, sys
+for title, snippet in json.load(open(sys.argv[1], encoding="utf-8")):
+    exec(compile(snippet, title, "exec"), {"__name__": "__main__"})
+    print(end="\0")
 """
 SNIPPET = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 
@@ -133,15 +133,14 @@ def run(command: list[str], workplace) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if "```python" in text])
-def test_python_snippets_print_what_the_page_says(workplace, tmp_path, page):
-    snippets = SNIPPET.findall(PAGES[page])
-    joined = tmp_path / "snippets"
-    joined.write_text("\0".join(code for code, _ in snippets), encoding="utf-8")
-    printed = run([sys.executable, "-c", RUN_ALL, str(joined)], workplace).split("\0")
-    for (_, expected), actual in zip(snippets, printed, strict=False):
+def test_python_snippets_print_what_their_page_says(workplace, tmp_path):
+    snippets = [(page, *snippet) for page, text in PAGES.items() for snippet in SNIPPET.findall(text)]
+    file = tmp_path / "snippets.json"
+    file.write_text(json.dumps([(f"{page}, snippet {n}", code) for n, (page, code, _) in enumerate(snippets, 1)]))
+    printed = run([sys.executable, "-c", RUN_ALL, str(file)], workplace).split("\0")
+    for (page, _, expected), actual in zip(snippets, printed, strict=False):
         if expected:
-            assert any_score(actual) == any_score(expected)
+            assert any_score(actual) == any_score(expected), page
 
 
 def test_the_readme_says_what_its_snippets_print():
@@ -157,16 +156,19 @@ def test_shell_commands_run(workplace, command):
     assert run(["bash", "-c", command], workplace)
 
 
-LONG_COMMANDS = sorted({block for page in PAGES for block in blocks(page, "sh")})
+def without_installation(block: str) -> str:
+    return "\n".join(line for line in block.splitlines() if line and not line.startswith("pip "))
+
+
+LONG_COMMANDS = sorted({without_installation(block) for page in PAGES for block in blocks(page, "sh")})
 
 
 @pytest.mark.parametrize("block", LONG_COMMANDS)
 def test_long_commands_run(workplace, block):
     """From raw files to a trained and evaluated model, each command as it stands with a little less to do."""
     for command in block.splitlines():
-        if command and not command.startswith("pip "):
-            less = [options for start, options in LESS.items() if command.startswith(start)]
-            run(["bash", "-c", " ".join([command, *less])], workplace)
+        less = [options for start, options in LESS.items() if command.startswith(start)]
+        run(["bash", "-c", " ".join([command, *less])], workplace)
 
 
 def test_every_link_between_pages_leads_somewhere():
