@@ -36,7 +36,7 @@ RUN_ALL = """
 import json, sys
 for title, snippet in json.load(open(sys.argv[1], encoding="utf-8")):
     exec(compile(snippet, title, "exec"), {"__name__": "__main__"})
-    print(end="\0")
+    print(end="\\0")
 """
 SNIPPET = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 
