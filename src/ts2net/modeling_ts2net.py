@@ -933,7 +933,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
         ids = input_ids.to(last_hidden_state.device, torch.int)  # the export to ONNX knows argmax of no int64
         if self.config.text_pooling == "eos":
             ids = (ids == self.config.text_config.eos_token_id).int()  # argmax finds the first
-        return last_hidden_state[torch.arange(len(ids), device=ids.device), ids.argmax(dim=-1)]
+        return last_hidden_state[torch.arange(ids.shape[0], device=ids.device), ids.argmax(dim=-1)]
 
     def _exp_logit_scale(self) -> torch.Tensor:
         return self.logit_scale.to(torch.promote_types(self.logit_scale.dtype, torch.float32)).exp()

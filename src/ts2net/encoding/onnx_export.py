@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -123,14 +124,10 @@ def _export(tower: _VideoTower | _TextTower, path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         try:
+            # First on its own, because `torch.onnx.export` would silently fix an axis that cannot be kept free.
+            traced = torch.export.export(tower, inputs, dynamic_shapes=(axes, axes))
             program = torch.onnx.export(
-                tower,
-                inputs,
-                dynamo=True,
-                verbose=False,
-                input_names=tower.inputs,
-                output_names=tower.outputs,
-                dynamic_shapes=(axes, axes),
+                traced, dynamo=True, verbose=False, input_names=tower.inputs, output_names=tower.outputs
             )
         except Exception as error:  # of many kinds, and with pages of advice for whoever wrote the model
             reason = error.__cause__ if error.__cause__ is not None else error
@@ -143,6 +140,14 @@ def _export(tower: _VideoTower | _TextTower, path: Path) -> None:
 def _is_model_of(folder: Path, model: TS2NetModel) -> bool:
     """Whether a folder's configuration is the model's."""
     with suppress(Exception):
-        stored, own = type(model.config).from_pretrained(folder).to_dict(), model.config.to_dict()
-        return all(stored.get(field) == own.get(field) for field in stored.keys() | own.keys() if field not in _OTHER)
+        return _facts(type(model.config).from_pretrained(folder).to_dict()) == _facts(model.config.to_dict())
     return False
+
+
+def _facts(fields: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without what says nothing of the computation, in the configurations within it too."""
+    return {
+        name: _facts(value) if isinstance(value, dict) else value
+        for name, value in fields.items()
+        if name not in _OTHER
+    }
