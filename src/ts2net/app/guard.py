@@ -1,8 +1,8 @@
-"""What of the server may be reached, and what a page of it may reach.
+"""Middleware that limits what clients can request and what the page can load.
 
-Notable here: Gradio's own server can hand out files by their paths, fetch addresses for a client and convert videos
-on request. The page needs none of that, so everything of Gradio's interface but what the page uses is closed. Gradio
-limits each file of an upload, but neither how many come at once nor how many wait to be used; here all are counted.
+Gradio's server can serve files by their paths, download addresses for a client and convert videos on request. The
+page uses none of this, so only the routes that it uses are open. Gradio limits the size of each uploaded file, but not
+their number; here all uploads count together.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ _USED_BY_THE_PAGE = {
     "user",
 }
 
-# Gradio's scripts stand in the page and evaluate its templates. Whatever they do, they can't load from elsewhere.
+# Gradio needs inline scripts and eval for its templates. Nothing can be loaded from other sites.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; form-action 'self'",
@@ -46,26 +46,26 @@ _HEADERS = {
 }
 
 
-_MAX_FORM_BYTES = 2**16  # around the one file of an upload
+_MAX_FORM_BYTES = 2**16  # of an upload, beside its one file
 _MAX_BODY_BYTES = 2**20  # of any other request
-_MAX_UPLOADS = 20  # of the largest size, arriving or waiting to be used
-_BROKEN_OFF = 3600.0  # seconds after which an upload that isn't whole is taken for one that never will be
+_MAX_UPLOADS = 20  # of the largest size, incoming or stored
+_ABANDONED_AFTER = 3600.0  # seconds after which an incomplete upload is removed
 
 
 class Guard:
-    """ASGI middleware: closes what the page doesn't use, bounds what is sent to it, and keeps other sites out.
+    """ASGI middleware that closes unused routes, limits the size of requests, and refuses requests of other sites.
 
     Args:
-        app: What it guards.
-        limits: Of uploads.
-        folder: Where Gradio puts them.
+        app: The application.
+        limits: Limits of uploads.
+        folder: Folder in which Gradio stores uploads.
     """
 
     def __init__(self, app: ASGIApp, limits: UploadLimits, folder: Path) -> None:
         self._app = app
         self._folder = folder
         self._max_upload_bytes = limits.bytes + _MAX_FORM_BYTES
-        self._arriving = 0  # bytes of uploads that may yet come
+        self._incoming = 0  # bytes that current uploads may still send
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -82,15 +82,15 @@ class Guard:
             await PlainTextResponse(sentence, status)(scope, receive, send_with_headers)
 
         headers = Headers(scope=scope)
-        asked = re.search(r"gradio_api(?:/+([^/=]*))?", scope["path"])
-        if asked and asked[1] not in _USED_BY_THE_PAGE:
+        route = re.search(r"gradio_api(?:/+([^/=]*))?", scope["path"])
+        if route and route[1] not in _USED_BY_THE_PAGE:
             await refuse(404, "Not found")
             return
-        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and _comes_from_elsewhere(headers):
+        if scope["method"] not in ("GET", "HEAD", "OPTIONS") and _is_cross_site(headers):
             await refuse(403, "A page of another site can't send anything here.")
             return
 
-        is_upload = asked is not None and asked[1] == "upload" and scope["method"] == "POST"
+        is_upload = route is not None and route[1] == "upload" and scope["method"] == "POST"
         most = self._max_upload_bytes if is_upload else _MAX_BODY_BYTES
         length = _content_length(headers)
         too_large = f"The request exceeds the maximum allowed size of {most} bytes."
@@ -103,47 +103,47 @@ class Guard:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > most:  # no length was given
-                raise MultiPartException(too_large)  # upon which Gradio removes what has come
+            if received > most:  # without a Content-Length
+                raise MultiPartException(too_large)  # Gradio then removes the partial file
             return message
 
         if not is_upload:
             await self._app(scope, receive_bounded, send_with_headers)
             return
-        coming = most if length is None else length
-        waiting = await run_in_threadpool(self._waiting)
-        if waiting + self._arriving + coming > _MAX_UPLOADS * self._max_upload_bytes:
-            await _read_all(receive, most)  # else a browser that is still sending doesn't read why not
+        size = most if length is None else length
+        stored = await run_in_threadpool(self._stored_bytes)
+        if stored + self._incoming + size > _MAX_UPLOADS * self._max_upload_bytes:
+            await _read_all(receive, most)  # a browser reads the response only after it has sent the request
             await refuse(503, "Too many uploads are waiting here. Try again in an hour.")
             return
-        self._arriving += coming
+        self._incoming += size
         try:
             await self._app(scope, receive_bounded, send_with_headers)
         finally:
-            self._arriving -= coming
+            self._incoming -= size
 
-    def _waiting(self) -> int:
-        """Bytes of the uploads that are here; those that were broken off, which Gradio forgets, are removed."""
+    def _stored_bytes(self) -> int:
+        """Bytes of the stored uploads. Removes abandoned partial files, which Gradio leaves behind."""
         total = 0
         for parent, _, names in os.walk(self._folder):
             for name in names:
                 file = Path(parent, name)
-                with contextlib.suppress(FileNotFoundError):  # Gradio moves and removes them meanwhile
+                with contextlib.suppress(FileNotFoundError):  # Gradio moves and removes files meanwhile
                     status = file.stat()
                     is_part = file.parent == self._folder and name.startswith(tempfile.gettempprefix())
-                    if is_part and status.st_mtime < time.time() - _BROKEN_OFF:
+                    if is_part and status.st_mtime < time.time() - _ABANDONED_AFTER:
                         file.unlink()
                     else:
                         total += status.st_size
         return total
 
 
-def _comes_from_elsewhere(headers: Headers) -> bool:
-    """Whether a browser sends this for a page of another site. It says so itself; programs needn't say anything."""
+def _is_cross_site(headers: Headers) -> bool:
+    """Whether a browser states that the request is from a page of another site. Other clients state nothing."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")
-    origin = headers.get("origin")  # of browsers that say no more, and to addresses without TLS
+    origin = headers.get("origin")  # all that old browsers send, and browsers without TLS
     return origin is not None and origin.partition("://")[2] not in (
         headers.get("host"),
         headers.get("x-forwarded-host"),
@@ -156,10 +156,10 @@ def _content_length(headers: Headers) -> int | None:
 
 
 async def _read_all(receive: Receive, most: int) -> None:
-    """Read a request's body, which is dropped, up to so many bytes."""
+    """Read and discard the body of a request, up to `most` bytes."""
     received = 0
     while received <= most:
         message = await receive()
         received += len(message.get("body", b""))
-        if not message.get("more_body", False):  # nor has one that says that nobody is there any more
+        if not message.get("more_body", False):  # also true of the message that the client has disconnected
             return

@@ -1,8 +1,7 @@
 """One index, shared by all visitors of a page.
 
-Notable here: a visitor's request never changes what another one's is working with, for every search reads the latest
-commit of the index from beginning to end. One lock keeps model calls apart, another one additions, so that searches go
-on while a video is being added.
+Each search reads one commit of the index, so requests don't affect each other. One lock serialises model calls,
+another one additions: searches continue while a video is added.
 """
 
 import os
@@ -26,12 +25,12 @@ from .decoding import check_video, clip_inputs
 from .explaining import explain_window
 from .uploads import UploadError, UploadLimits, check_room, check_upload, copy_whole, kept_path, without_folders
 
-_MOST_LOOKED_THROUGH = 4096  # moments, for some of videos whose names fit
+_MAX_CANDIDATES = 4096  # moments that are searched for those of videos whose names match
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What an index holds, and what it is made with."""
+    """The size of an index, and its model."""
 
     videos: int
     moments: int
@@ -43,9 +42,9 @@ class OpenVideo:
     """The bytes of an indexed video.
 
     Args:
-        name: The video's.
-        file: To be closed by whoever asked for it.
-        size: Bytes.
+        name: Name of the video in the index.
+        file: The open file; the caller closes it.
+        size: Its bytes.
     """
 
     name: str
@@ -54,17 +53,17 @@ class OpenVideo:
 
 
 class Library:
-    """An index that several threads search, and add to.
+    """An index that several threads search and add to.
 
     Args:
         path: The index.
-        model: Where its model is now; `None` is where the index says.
-        device: Where to compute. `None` is a GPU if there is one.
-        uploads: Folder for added videos; `None` takes none.
-        limits: Of uploads.
+        model: Folder or repository of its model; `None` takes the one that the index names.
+        device: Device of the model. `None` is a GPU if there is one.
+        uploads: Folder for added videos; `None` accepts none.
+        limits: Limits of uploads.
 
     Raises:
-        ValueError: If the model is another one than the index was made with.
+        ValueError: If the index was made with another model.
         OSError: If there is no index or no model.
     """
 
@@ -80,7 +79,7 @@ class Library:
         self.limits = limits
         self.uploads = uploads
         self._path = os.fspath(path)
-        ISOLATION.start_server()  # for the first upload, while the model is loaded
+        ISOLATION.start_server()  # so that it is ready for the first upload
         about = Store.open(path).about
         name, revision = (about.model, about.revision) if model is None else (model, None)
         self._model, self._processor = load_model(name, revision=revision, dtype=about.dtype, device=device)
@@ -89,9 +88,9 @@ class Library:
         self._index = VideoIndex.open(path, model=self._model, processor=self._processor)
 
     def facts(self) -> Facts:
-        """What there is to search."""
+        """The size of the index, and its model."""
         model = self._index.about.model
-        shown = os.path.basename(model) if os.path.isabs(model) else model  # visitors needn't know the folders here
+        shown = os.path.basename(model) if os.path.isabs(model) else model  # without the folders of the server
         return Facts(len(self._index.videos()), len(self._index), shown)
 
     def search(self, text: str, count: int, pattern: str | None = None) -> list[Hit]:
@@ -99,45 +98,45 @@ class Library:
 
         Args:
             text: The text.
-            count: At most so many.
-            pattern: Only of videos whose shown names fit it.
+            count: The most moments.
+            pattern: Only search videos whose shown names match it.
         """
         with self._without_folders(), self._computing:
-            return self._of_fitting_videos(partial(self._index.search, text), count, pattern)
+            return self._in_matching_videos(partial(self._index.search, text), count, pattern)
 
     def search_clip(self, upload: str | None, count: int, pattern: str | None = None) -> list[Hit]:
-        """Find moments like an uploaded clip, best first.
+        """Find moments that are similar to an uploaded clip, best first.
 
         Raises:
-            UploadError: If it is no video, or more than is taken.
+            UploadError: If it is no video, or exceeds a limit.
         """
         with self._without_folders(upload):
             clip = check_upload(upload, self.limits)
             inputs = clip_inputs(clip, self._processor.video_processor, self.limits)
             with self._computing:
-                return self._of_fitting_videos(partial(self._index.search_inputs, inputs), count, pattern)
+                return self._in_matching_videos(partial(self._index.search_inputs, inputs), count, pattern)
 
     def explain(self, window: str, text: str) -> tuple[str, Explanation]:
-        """Say what the model saw in a window, for a text: the video's name, and the explanation.
+        """Explain the score of a window for a text. Returns the video's name and the explanation.
 
         Raises:
-            ValueError: If there is no such window any more, or its video is gone, has changed or can't be read.
+            ValueError: If the window is no longer in the index, or its video is missing, has changed or can't be read.
         """
         try:
-            found = self._index.window(window)
+            video_id = self._index.window(window).video_id
         except LookupError:
             raise ValueError("This moment is no longer in the index: search again.") from None
-        with self._without_folders(found.video_id):
+        with self._without_folders(video_id):
             return explain_window(self._index, window, [text], self._model, self._processor, self._computing)
 
     def add(self, upload: str | None) -> str:
         """Add an uploaded video to the index.
 
         Returns:
-            What was done, for the visitor.
+            A message for the visitor.
 
         Raises:
-            UploadError: If it is no video, or more than is taken.
+            UploadError: If it is no video, or exceeds a limit.
             ValueError: If the index can't be written.
         """
         assert self.uploads is not None
@@ -147,8 +146,8 @@ class Library:
             name = Path(video).name
             kept = kept_path(video, self.uploads)
             with self._adding:
-                was_there = kept.exists()
-                if not was_there:
+                existed = kept.exists()
+                if not existed:
                     check_room(video, self.uploads, self.limits)
                 try:
                     copy_whole(video, kept)
@@ -156,37 +155,37 @@ class Library:
                     if report.broken:
                         raise UploadError(f"{name} can't be used: {report.broken[0].reason}.")
                 except BaseException:
-                    # What fails may come after the video was committed, and then visitors find it.
-                    if not was_there and not self._holds(kept):
+                    # Keep a video that was committed before the error: searches find it.
+                    if not existed and not self._holds(kept):
                         kept.unlink(missing_ok=True)
                     raise
         return f"{name} is in the index already." if report.unchanged else f"{name} can be found from now on."
 
     def open_video(self, window: str) -> OpenVideo:
-        """Open the video that a window of the index is of.
+        """Open the video of a window.
 
         Raises:
             LookupError: If there is no such window.
-            OSError: If it is gone or has changed since it was indexed, or can't be read.
+            OSError: If the video is missing, has changed since it was indexed, or can't be read.
         """
         name = self._index.window(window).video_id
         file = self._index.open_video(name)
         return OpenVideo(name, file.open(), file.size)
 
-    def _of_fitting_videos(self, search: Callable[..., list[Hit]], count: int, pattern: str | None) -> list[Hit]:
-        """Search among the videos whose shown names fit a pattern.
+    def _in_matching_videos(self, search: Callable[..., list[Hit]], count: int, pattern: str | None) -> list[Hit]:
+        """Search the videos whose shown names match a pattern.
 
-        The index holds patterns against whole paths, which would tell visitors what the folders are called. So it
-        leaves out what can't fit, and what fits for its folders alone is left out here.
+        The index matches whole paths, which would reveal the names of folders. So the index filters roughly, and
+        videos of which only the folders match are removed here.
         """
         if pattern is None:
             return search(k=count)
-        fits = {video for video in self._index.videos() if fnmatchcase(shown_name(video), pattern)}
+        matching = {video for video in self._index.videos() if fnmatchcase(shown_name(video), pattern)}
         k = count
-        while fits:
-            found = search(k=k, path=f"*{pattern}")  # a shown name is the end of a path
-            hits = [hit for hit in found if hit.video_id in fits]
-            if len(hits) >= count or len(found) < k or k >= _MOST_LOOKED_THROUGH:
+        while matching:
+            candidates = search(k=k, path=f"*{pattern}")  # a shown name is the end of a path
+            hits = [hit for hit in candidates if hit.video_id in matching]
+            if len(hits) >= count or len(candidates) < k or k >= _MAX_CANDIDATES:
                 return hits[:count]
             k *= 4
         return []
@@ -196,21 +195,21 @@ class Library:
 
     @contextmanager
     def _without_folders(self, *paths: str | None) -> Iterator[None]:
-        """What goes wrong, with the index or with these files, is told without the folders of the server."""
+        """Remove the folders of the server from the message of an error."""
         try:
             yield
         except UploadError:
-            raise  # it is for the visitor already
+            raise  # its message is for the visitor
         except (ValueError, OSError) as error:
-            known = [path for path in (self._path, self.uploads, *paths) if path is not None]
-            raise ValueError(without_folders(one_line(error), *known)) from error
+            secret = [path for path in (self._path, self.uploads, *paths) if path is not None]
+            raise ValueError(without_folders(one_line(error), *secret)) from error
 
 
 def shown_name(video: str) -> str:
-    """What visitors know a video by: its file's name, or what its archive calls it.
+    """The name of a video for visitors: that of its file, or of its member in an archive.
 
     Args:
-        video: Its name in the index.
+        video: Name of the video in the index.
     """
     *archive, member = re.split(r"\.tar#", video, maxsplit=1, flags=re.IGNORECASE)
     name = member if archive else video.replace("\\", "/").rpartition("/")[2]

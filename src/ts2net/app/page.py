@@ -1,7 +1,7 @@
-"""The page itself, in Gradio.
+"""The search page in Gradio.
 
-Notable here: whatever is shown of videos, texts and files goes through a template that escapes it. What goes wrong is
-answered by a sentence in the place of the answer; only what nobody foresaw goes to the server's log instead.
+Names and texts are shown through templates, which escape them. An expected error is shown as a sentence in place of
+the result; an unexpected one goes to the server's log.
 """
 
 import itertools
@@ -20,15 +20,15 @@ from ..search import Hit
 from ..videos.finding import VIDEO_SUFFIXES
 from .library import Library, shown_name
 
-_LONGEST_TEXT = 1000  # characters; the model reads fewer
+_LONGEST_TEXT = 1000  # characters; more than the model reads
 _VISITORS_WAITING = 64
 
 logger = logging.getLogger(__name__)
-_numbers = itertools.count()  # of explanations, so that no two are alike and the page sees each come
+_numbers = itertools.count()  # of explanations: the page only notices one that differs from the last
 
 
 def make_page(library: Library) -> gr.Blocks:
-    """Make the page of an index.
+    """Build the page of an index.
 
     Args:
         library: The index.
@@ -40,7 +40,7 @@ def make_page(library: Library) -> gr.Blocks:
     )
     limits = library.limits
     upload: dict[str, Any] = {"file_types": ["video", *sorted(VIDEO_SUFFIXES)], "height": 132}
-    taken = f"a video of at most {limits.megabytes:,} MB and {limits.seconds:,} seconds"
+    accepted = f"a video of at most {limits.megabytes:,} MB and {limits.seconds:,} seconds"
     with page:
         facts = gr.HTML(render("app/facts.html", facts=library.facts()))
         with gr.Tab("By words", elem_id="words"), gr.Row(equal_height=True):
@@ -56,11 +56,11 @@ def make_page(library: Library) -> gr.Blocks:
             )
             search = gr.Button("Search", variant="primary", scale=1, min_width=110, elem_id="search")
         with gr.Tab("By a clip", elem_id="clip"):
-            clip = gr.File(label=f"What to look for: {taken}", elem_id="clip-file", **upload)
+            clip = gr.File(label=f"What to look for: {accepted}", elem_id="clip-file", **upload)
             search_clip = gr.Button("Search with this clip", variant="primary", elem_id="clip-search")
         if library.uploads is not None:
             with gr.Tab("Add a video", elem_id="add"):
-                video = gr.File(label=f"To be searched by everyone here: {taken}", elem_id="add-file", **upload)
+                video = gr.File(label=f"To be searched by everyone here: {accepted}", elem_id="add-file", **upload)
                 add = gr.Button("Add to the index", variant="primary", elem_id="add-button")
                 added = gr.HTML(elem_id="added")
         with gr.Accordion("Options", open=False, elem_id="options"), gr.Row():
@@ -74,8 +74,8 @@ def make_page(library: Library) -> gr.Blocks:
             return _hits(library.search(words, int(how_many), _pattern(path)), text=words)
 
         def find_by_clip(file: str | None, how_many: float, path: str | None) -> str:
-            found = library.search_clip(file, int(how_many), _pattern(path))
-            return _hits(found, clip=Path(file or "").name)
+            hits = library.search_clip(file, int(how_many), _pattern(path))
+            return _hits(hits, clip=Path(file or "").name)
 
         def add_video(file: str | None) -> str:
             return render("app/message.html", kind="done", text=library.add(file))
@@ -83,14 +83,18 @@ def make_page(library: Library) -> gr.Blocks:
         def why(event: gr.EventData) -> str:
             return _explanation(*library.explain(str(event.window), _checked(str(event.text))))
 
-        for ask in (search.click, text.submit):
-            ask(_in_sentences(find), [text, count, pattern], hits, api_name="search", concurrency_limit=4)
+        for event in (search.click, text.submit):
+            event(_with_error_message(find), [text, count, pattern], hits, api_name="search", concurrency_limit=4)
         search_clip.click(
-            _in_sentences(find_by_clip), [clip, count, pattern], hits, api_name="search_by_clip", concurrency_limit=2
+            _with_error_message(find_by_clip),
+            [clip, count, pattern],
+            hits,
+            api_name="search_by_clip",
+            concurrency_limit=2,
         )
-        hits.explain(_in_sentences(why), None, explanation, api_visibility="private", concurrency_limit=2)
+        hits.explain(_with_error_message(why), None, explanation, api_visibility="private", concurrency_limit=2)
         if library.uploads is not None:
-            add.click(_in_sentences(add_video), video, added, api_name="add", concurrency_limit=1).then(
+            add.click(_with_error_message(add_video), video, added, api_name="add", concurrency_limit=1).then(
                 lambda: render("app/facts.html", facts=library.facts()), None, facts, api_visibility="private"
             )
         page.load(lambda: render("app/facts.html", facts=library.facts()), None, facts, api_visibility="private")
@@ -98,7 +102,7 @@ def make_page(library: Library) -> gr.Blocks:
 
 
 def theme() -> gr.Theme:
-    """Colours and type of the page; the type comes with Gradio, so that a browser asks nobody else for it."""
+    """Colours and fonts of the page. The fonts come with Gradio, so the browser loads them from nowhere else."""
     font = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
     mono = gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700))
     return gr.themes.Default(
@@ -116,18 +120,18 @@ def css() -> str:
 
 
 class _Page(gr.Blocks):
-    """Takes files that were uploaded here, and no others.
+    """Accepts uploaded files only.
 
-    A request names its files. Gradio checks such names only for pages that it serves itself, not for one that is
-    mounted, and fetches addresses.
+    A request names its files. Gradio checks these names only for pages that it serves itself, not for a mounted one,
+    and downloads addresses.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.has_launched = True  # what makes it check
+        self.has_launched = True  # makes Gradio check file names
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
-        """Refuse addresses, then do as always."""
+        """Refuse addresses, then call the base class."""
         _refuse_addresses(inputs)
         return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
 
@@ -138,15 +142,15 @@ def _refuse_addresses(data: Any) -> None:
             raise gr.Error("A file has to be uploaded; addresses are not fetched.", print_exception=False)
         data = list(data.values())
     if isinstance(data, list):
-        for each in data:
-            _refuse_addresses(each)
+        for item in data:
+            _refuse_addresses(item)
 
 
-def _in_sentences(answer: Callable[..., str]) -> Callable[..., str]:
-    """What fails is answered by what it says."""
+def _with_error_message(answer: Callable[..., str]) -> Callable[..., str]:
+    """Return the message of an error in place of the result."""
 
     @wraps(answer)
-    def answer_or_say_why(*args: Any) -> str:
+    def answer_or_message(*args: Any) -> str:
         try:
             return answer(*args)
         except (ValueError, OSError) as error:
@@ -156,7 +160,7 @@ def _in_sentences(answer: Callable[..., str]) -> Callable[..., str]:
             message = "That did not work, and the server's log says why."
         return render("app/message.html", kind="error", text=message)
 
-    return answer_or_say_why
+    return answer_or_message
 
 
 def _checked(text: str | None) -> str:

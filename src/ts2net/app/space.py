@@ -1,7 +1,7 @@
-"""The page as a Hugging Face Space: a folder with the videos, the model, this package and the few lines that run it.
+"""The page as a Hugging Face Space: a folder with the videos, the model, this package and a script that runs it.
 
-Notable here: the folder stands alone, as a pushed model does, and is written whole or not at all. A Space has other
-folders than this computer, so it is the videos that travel and not the index: the Space makes its own when it starts.
+The folder is self-contained, and is written whole or not at all. It holds the videos and not the index, which has
+paths of this machine: the Space builds its own index when it starts.
 """
 
 import csv
@@ -30,11 +30,11 @@ _LARGE_FILES = "videos/** filter=lfs diff=lfs merge=lfs -text\n*.safetensors fil
 
 @dataclass(frozen=True)
 class WrittenSpace:
-    """What was written.
+    """A written Space.
 
     Args:
-        videos: How many are in it.
-        gone: Names of indexed videos that are not, for they are no longer there or have changed.
+        videos: Number of videos in it.
+        gone: Names of indexed videos that are missing or have changed, and were left out.
     """
 
     videos: int
@@ -53,14 +53,14 @@ def write_space(
 
     Args:
         index: The index.
-        folder: Where to. It must not exist, or be empty.
-        model: Where the index's model is now; by default where it was. A folder is copied, a repository is named.
-        limits: Of what a visitor uploads.
-        read_only: Let nobody add a video. A Space without a disk of its own forgets what was added when it restarts.
+        folder: The folder to write. It must not exist, or be empty.
+        model: Folder or repository of the index's model; by default the one that the index names. A folder is copied.
+        limits: Limits of uploads.
+        read_only: Accept no new videos. A Space without persistent storage loses added videos when it restarts.
 
     Raises:
-        FileExistsError: If the folder has something in it.
-        ValueError: If none of the index's videos is there.
+        FileExistsError: If the folder is not empty.
+        ValueError: If all of the index's videos are missing.
         OSError: If there is no index, or something can't be copied.
     """
     target = Path(folder)
@@ -101,7 +101,7 @@ def write_space(
 
 
 def _copy_videos(store: Store, folder: Path) -> WrittenSpace:
-    """Copy the videos of an index, members of tar files too, under names that any system takes."""
+    """Copy the videos of an index, also members of tar files, under names that are valid on any system."""
     copied: dict[str, Mapping[str, str]] = {}
     gone = []
     for video in store.snapshot().videos():
@@ -126,7 +126,7 @@ def _copy_videos(store: Store, folder: Path) -> WrittenSpace:
 
 
 def _requirements() -> list[str]:
-    """What this package needs to serve the page. It lies in the Space itself, so it is not among them."""
+    """The requirements of this package and its extras for the page, without the package itself."""
     lines = []
     for line in requires("ts2net") or []:
         requirement = Requirement(line)

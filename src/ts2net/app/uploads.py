@@ -1,4 +1,4 @@
-"""What comes from a visitor: checked before anything is done with it, and kept under a name of our own."""
+"""Uploaded files: checks, limits, and the names under which they are stored."""
 
 import hashlib
 import os
@@ -12,24 +12,24 @@ from ..files import whole_file
 from ..videos.finding import VIDEO_SUFFIXES
 
 _LONGEST_STEM = 40
-_MEGABYTE = 2**20  # as the browser's side of Gradio counts
+_MEGABYTE = 2**20  # as in Gradio
 
 
 class UploadError(ValueError):
-    """An upload that isn't taken. The message is for the visitor."""
+    """An upload that is refused. The message is for the visitor."""
 
 
 @dataclass(frozen=True)
 class UploadLimits:
-    """How much is taken from visitors.
+    """Limits of uploads.
 
     Args:
-        megabytes: Of a file, of 2**20 bytes each.
-        seconds: Of a video.
-        total_megabytes: Of all videos that are added.
+        megabytes: The most for one file, in units of 2**20 bytes.
+        seconds: The longest video.
+        total_megabytes: The most for all added videos together.
 
     Raises:
-        ValueError: If one of them is not positive.
+        ValueError: If one is not positive.
     """
 
     megabytes: int = 200
@@ -38,7 +38,7 @@ class UploadLimits:
 
     @property
     def bytes(self) -> int:
-        """Of a file."""
+        """The most bytes of one file."""
         return self.megabytes * _MEGABYTE
 
     def __post_init__(self) -> None:
@@ -48,17 +48,17 @@ class UploadLimits:
 
 
 def check_upload(path: str | None, limits: UploadLimits) -> str:
-    """Check that there is an uploaded file of a size that is taken; what is in it isn't looked at.
+    """Check that a file was uploaded and is not too large. Its content is not read.
 
     Args:
-        path: Where it lies; `None` if there is none.
-        limits: What may be taken.
+        path: Path of the upload; `None` if there is none.
+        limits: The limits.
 
     Returns:
-        Where it lies.
+        The path.
 
     Raises:
-        UploadError: If there is none, or it is too large.
+        UploadError: If there is no upload, or it is too large.
     """
     if path is None:
         raise UploadError("Choose a video file first.")
@@ -70,10 +70,10 @@ def check_upload(path: str | None, limits: UploadLimits) -> str:
 
 
 def check_room(upload: str, folder: Path, limits: UploadLimits) -> None:
-    """Check that an upload may be added to those that are kept.
+    """Check that there is room for an upload beside the added videos.
 
     Raises:
-        UploadError: If they would take more than is allowed.
+        UploadError: If there is not.
     """
     kept = sum(file.stat().st_size for file in folder.iterdir()) if folder.is_dir() else 0
     if kept + os.path.getsize(upload) > limits.total_megabytes * _MEGABYTE:
@@ -84,34 +84,33 @@ def check_room(upload: str, folder: Path, limits: UploadLimits) -> None:
 
 
 def without_folders(message: str, *paths: str | os.PathLike[str]) -> str:
-    """A message for visitors, whom the folders of the server don't concern.
+    """Replace paths in a message by their last parts, so that visitors don't see the folders of the server.
 
     Args:
-        message: It may name files.
-        paths: Those that it may name, and folders of such. They are left with their names alone, however they are
-            written.
+        message: The message.
+        paths: Paths that it may contain, as given, absolute or resolved.
     """
-    written = {
+    forms = {
         form
         for path in paths
         for form in (os.fspath(path), os.path.abspath(path), os.path.realpath(path))
-        if os.path.dirname(form)  # else there is nothing to hide in it
+        if os.path.dirname(form)  # a bare name hides nothing
     }
-    for form in sorted(written, key=len, reverse=True):  # one may be the beginning of another
+    for form in sorted(forms, key=len, reverse=True):  # one may be the beginning of another
         message = message.replace(form, Path(form).name)
     return message
 
 
 def kept_path(upload: str, folder: Path) -> Path:
-    """Where an upload is to stay.
+    """The path under which an upload is stored.
 
     Args:
-        upload: Where it lies.
-        folder: Where to.
+        upload: Path of the upload.
+        folder: Folder of the added videos.
 
     Returns:
-        A path whose name ends in a digest of the content: the same file has the same name however often it comes, and
-        another one never takes its place.
+        A path whose name ends in a digest of the content: the same file always gets the same name, and another file
+        never replaces it.
     """
     digest = hashlib.sha256()
     with open(upload, "rb") as file:
@@ -121,7 +120,7 @@ def kept_path(upload: str, folder: Path) -> Path:
 
 
 def copy_whole(upload: str, kept: Path) -> None:
-    """Copy an upload to where it stays, whole or not at all, if it isn't there already."""
+    """Copy an upload, whole or not at all, unless it is stored already."""
     if kept.exists():
         return
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +129,7 @@ def copy_whole(upload: str, kept: Path) -> None:
 
 
 def safe_name(name: str, digest: str) -> str:
-    """A file name out of a visitor's: letters and digits of any script, dashes, and a video's extension or none."""
+    """A safe file name: letters and digits of any script, dashes, the digest, and a video's extension or none."""
     stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
     stem = re.sub(r"[^\w]+", "-", stem)[:_LONGEST_STEM].strip("-_") or "video"
     return f"{stem}-{digest}{suffix.lower() if suffix.lower() in VIDEO_SUFFIXES else ''}"
