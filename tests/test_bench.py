@@ -32,14 +32,9 @@ def test_ablation_writes_its_tables_and_takes_up_where_it_was(tmp_path: Path):
     ("bench", "said"),
     [
         ("gradient_cache.py --clips 2 --frames 1 --layers 1 --chunks 1 --rounds 1", "chunks of 1"),
-        ("evaluation.py --texts 1000 --videos 1000 --frames 2 --width 64 --repeats 1", "blocks / at once: "),
         ("evaluation.py --texts 8 --videos 8 --only querybank", '"bytes"'),
-        (
-            "training_speed.py --layers 1 --frames 1 --batch 2 --rounds 1 --steps 1 --warm-up 1 --clips 2 --workers 1",
-            "of the bare loop",
-        ),
     ],
-    ids=["gradient cache", "evaluation", "ranking", "training speed"],
+    ids=["gradient cache", "ranking"],
 )
 def test_a_measurement_of_the_smallest_size(bench: str, said: str):
     """It measures in processes of its own, and says what it found."""
