@@ -36,6 +36,8 @@ _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,ivf,nut,mxf,gxf,wtv,rm,dv,nsv,"
     "h261,h263,h264,hevc,vvc,m4v,obu,av1,mjpeg,dirac,vc1,cavsvideo,yuv4mpegpipe"
 )
+# Seconds. An edit list counts in the film's clock, mostly of milliseconds: what is left of it may be rounding.
+_EDIT_ROUNDING = 0.002
 _MOV, _MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 # Codecs whose keyframes (for H.264 and HEVC, after a look at the bytes) let decoding start afresh.
 _SEEKABLE_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "prores", "dnxhd"}
@@ -173,9 +175,9 @@ class VideoReader:
             start = stream.start_time or 0
             if start > 0 and self._is_trimmed():
                 start = 0  # FFmpeg's duration is then that of the edit list, which has the delay before the start
-            left = start + stream.duration - pts
-            if left > 0:
-                return left * self.time_base
+            left = (start + stream.duration - pts) * self.time_base
+            if left > _EDIT_ROUNDING:
+                return left
         return (duration or 0) * self.time_base
 
     def describe(self) -> str:

@@ -703,7 +703,7 @@ def test_the_command_prepares_and_reports(source: Path, prepared: Path, tmp_path
         (["msrvtt", "--annotations", ".", "--videos", "nowhere"], "MSRVTT_train.9k.csv: no such file"),
         (["folder", "--videos", "nowhere"], "nowhere: no such folder"),
         (["folder", "--videos", ".", "--push-to-hub", "a/b/c"], "'a/b/c' is not the id of a repository"),
-        (["folder", "--videos", ".", "--clips", "3"], "can be chosen for motion_shapes only"),
+        (["folder", "--videos", ".", "--clips", "3"], "can be chosen for motion_shapes and moving_things only"),
         (["motion_shapes", "--videos", "."], "it takes no annotations and no videos"),
         (["motion_shapes", "--follow-links"], "it takes no annotations and no videos"),
         (["folder", "--videos", ".", "--prefer", "mp4"], "--prefer is for benchmarks"),

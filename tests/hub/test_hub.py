@@ -215,11 +215,11 @@ def test_saving_over_a_folder_keeps_its_other_files(tmp_path: Path) -> None:
 def test_saving_that_fails_changes_nothing(tmp_path: Path) -> None:
     """Neither half a new model nor a mixture of two."""
     folder = save_hub_folder(tiny_model(0), tiny_processor(), tmp_path / "model")
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for target in (folder, tmp_path / "new"):
         with pytest.raises(ValueError, match="a lot"):
             save_hub_folder(tiny_model(1), tiny_processor(), target, max_shard_size="a lot")
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
     assert list(tmp_path.iterdir()) == [folder]
 
 
