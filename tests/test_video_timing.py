@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from support.corpus.writing import cut_bytes, even, remux, set_edits, without_times, write
+from support.corpus.writing import cut_bytes, even, remux, remux_with_a_late_packet, set_edits, without_times, write
 from support.video_files import decode_from_start
 from ts2net.search.frame_stream import stream_video
 from ts2net.video_decoding_ts2net import decode_video
@@ -191,12 +191,7 @@ def test_missing_times_lie_evenly_between_those_that_there_are(tmp_path: Path):
 def test_a_wrong_time_leaves_the_rate_to_go_by(tmp_path: Path):
     """Whichever frames are asked for."""
     source = write(tmp_path / "src.mp4", even(200), time_base=Fraction(1, 25), options={"bf": "0", "g": "25"})
-
-    def put_off(packets: list[av.Packet]) -> list[av.Packet]:
-        packets[100].pts += round(36_000_000 / packets[100].time_base)
-        return packets
-
-    path = remux(source, tmp_path / "a.mkv", edit=put_off)
+    path = remux_with_a_late_packet(source, tmp_path / "a.mkv")
     for sampling in (FrameSampling(end=2), FrameSampling(), EVERY_FRAME):
         info = decode_video(path, sampling).info
         assert (info.num_frames, info.fps, info.duration) == (200, 25, 8)

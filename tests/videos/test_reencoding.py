@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from support.corpus.writing import even, remux, write
+from support.corpus.writing import even, remux, remux_with_a_late_packet, write
 from ts2net.video_decoding_ts2net import decode_video
 from ts2net.video_sampling_ts2net import FrameSampling
 from ts2net.videos.reencoding import FPS, reencode_video
@@ -31,12 +31,7 @@ def test_hours_that_a_file_claims_cost_nothing(hours: int, tmp_path: Path):
 def test_one_wrong_time_costs_nothing(tmp_path: Path):
     """The frame rate alone is gone by then, as the processor has it."""
     source = write(tmp_path / "src.mp4", even(200), time_base=Fraction(1, 25), options={"bf": "0", "g": "25"})
-
-    def put_off(packets: list[av.Packet]) -> list[av.Packet]:
-        packets[100].pts += round(36_000_000 / packets[100].time_base)
-        return packets
-
-    path = remux(source, tmp_path / "a.mkv", edit=put_off)
+    path = remux_with_a_late_packet(source, tmp_path / "a.mkv")
     video = decode_video(reencode_video(path).video, EVERY_FRAME)
     assert video.timestamps == pytest.approx([number / FPS for number in range(8 * FPS)], abs=1e-5)
 

@@ -4,7 +4,7 @@ Notable here: this is `transformers.Trainer` with CLIP's own loss. Photos go the
 vision transformer sees later what it has learnt to see.
 """
 
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from transformers import (
 )
 
 from ..benchmarks.motion_shapes import Photo, photos, render_photo
-from ..parallel.pool import Died, run_in_order
+from ..benchmarks.rendering import draw_in_processes
 from ..training.optimisation import LogitScaleLimit
 from ..video_processing_ts2net import TS2NetVideoProcessor
 from .bar import TrainingBar
@@ -80,7 +80,7 @@ def _pairs(tokenizer: CLIPTokenizer, side: int, count: int, seed: int, workers: 
     """Photos and their captions, as the model takes them."""
     found = photos(count, seed)
     processor = TS2NetVideoProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-    album = _album(found, workers)
+    album = draw_in_processes(_draw, found, items_a_job=_PHOTOS_A_JOB, workers=workers)  # (count, H, W, 3)
     pixels = processor([album], do_sample_frames=False)["pixel_values_videos"][0]  # (count, 3, side, side)
     texts = tokenizer([photo.caption for photo in found], padding=True, return_tensors="pt")
     return [
@@ -89,18 +89,7 @@ def _pairs(tokenizer: CLIPTokenizer, side: int, count: int, seed: int, workers: 
     ]
 
 
-def _album(found: list[Photo], workers: int) -> np.ndarray:
-    """Render photos: `(count, H, W, 3)`."""
-    parts = [partial(_draw, found[first : first + _PHOTOS_A_JOB]) for first in range(0, len(found), _PHOTOS_A_JOB)]
-    drawn = []
-    for part in run_in_order(parts, workers):
-        if isinstance(part, Died):
-            raise RuntimeError("a process that draws photos died, for want of memory perhaps")
-        drawn.append(part)
-    return np.concatenate(drawn)
-
-
-def _draw(some: list[Photo]) -> np.ndarray:
+def _draw(some: Sequence[Photo]) -> np.ndarray:
     return np.stack([render_photo(photo) for photo in some])
 
 

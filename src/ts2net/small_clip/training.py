@@ -14,7 +14,6 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from ..benchmarks.moving_things import PLACES, THINGS, Photo, photos, phrase, render_photo, scenes
+from ..benchmarks.rendering import draw_in_processes
 from ..files import whole_file
-from ..parallel.pool import Died, run_in_order
 from .tokenizer import TEXT_LENGTH, train_tokenizer
 
 IMAGE_SIZE, PATCH_SIZE = 56, 8
@@ -247,13 +246,7 @@ def project_tokens(clip: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
 
 def render_photos(some: Sequence[Photo], workers: int) -> np.ndarray:
     """Photos as the CLIP sees them: `(photos, IMAGE_SIZE, IMAGE_SIZE, 3)`, uint8."""
-    parts = [partial(_render, some[first : first + _PHOTOS_A_JOB]) for first in range(0, len(some), _PHOTOS_A_JOB)]
-    rendered = []
-    for part in run_in_order(parts, workers):
-        if isinstance(part, Died):
-            raise RuntimeError("a process that renders photos died, for want of memory perhaps")
-        rendered.append(part)
-    return np.concatenate(rendered)
+    return draw_in_processes(_render, some, items_a_job=_PHOTOS_A_JOB, workers=workers)
 
 
 def to_pixels(pictures: np.ndarray) -> torch.Tensor:

@@ -307,3 +307,13 @@ def without_times(data: bytes, keep: int) -> bytes:
                 output[position + 9 : position + 9 + length] = b"\xff" * length  # stuffing
             pictures += 1
     return bytes(output)
+
+
+def remux_with_a_late_packet(source: Path, target: Path) -> Path:
+    """Copy a file with its hundred-and-first packet put off by ten thousand hours."""
+
+    def put_off(packets: list[av.Packet]) -> list[av.Packet]:
+        packets[100].pts += round(36_000_000 / packets[100].time_base)
+        return packets
+
+    return remux(source, target, edit=put_off)

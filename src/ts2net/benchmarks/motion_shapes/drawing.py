@@ -5,13 +5,12 @@ is taken, so only the order of the frames tells them apart. All that is random h
 scenes that differ in the movement or in the dot differ in nothing else.
 """
 
-import io
 from functools import partial
 
-import av
 import numpy as np
 
 from ..benchmark import RenderedClip
+from ..rendering import encode_mp4
 from .photos import Photo
 from .scenes import DOT_COLOURS, MOVEMENTS, Scene, Setting, scenes
 
@@ -104,18 +103,8 @@ def render_photo(photo: Photo) -> np.ndarray:
 
 def render_mp4(scene: Scene) -> bytes:
     """Draw a scene and encode it as an mp4 file with H.264, the same bytes each time."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        # Else the bytes would hang on the number of cores and on the processor: with the instructions of some, the
-        # encoder doesn't even repeat itself. Fine enough for the dot to keep its colour.
-        options = {"threads": "1", "x264-params": "cpu-independent=1", "preset": "veryfast", "crf": "14"}
-        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
-        stream.height = stream.width = FRAME_SIZE
-        stream.pix_fmt = "yuv420p"
-        for frame in render(scene):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return file.getvalue()
+    # Fine enough for the dot to keep its colour.
+    return encode_mp4(render(scene), FRAMES_PER_SECOND, crf=14)
 
 
 def _scenery(setting: Setting, corner: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -8,16 +8,15 @@ Notable:
 """
 
 import functools
-import io
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 
-import av
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ..benchmark import RenderedClip
+from ..rendering import encode_mp4
 from .photos import Photo
 from .scenes import ORDER, STRAIGHT, Scene, scenes
 from .things import THINGS
@@ -95,17 +94,7 @@ def render_photo(photo: Photo) -> np.ndarray:
 
 def render_mp4(scene: Scene) -> bytes:
     """Draw a scene and encode it as an mp4 file with H.264, the same bytes each time."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        # One thread and no special instructions, or the bytes would depend on the processor.
-        options = {"threads": "1", "x264-params": "cpu-independent=1", "preset": "veryfast", "crf": "18"}
-        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=options)
-        stream.height = stream.width = FRAME_SIZE
-        stream.pix_fmt = "yuv420p"
-        for frame in render(scene):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return file.getvalue()
+    return encode_mp4(render(scene), FRAMES_PER_SECOND, crf=18)
 
 
 def patch_shares(scene: Scene, patches_per_side: int) -> dict[str, np.ndarray]:

@@ -1,0 +1,61 @@
+"""What the rendered benchmarks share: frames to an mp4 file, and many pictures drawn by several processes."""
+
+import io
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+import av
+import numpy as np
+
+from ..parallel.pool import Died, run_in_order
+
+T = TypeVar("T")
+
+
+def encode_mp4(frames: np.ndarray, fps: int, crf: int) -> bytes:
+    """Encode frames as an mp4 file with H.264, the same bytes each time.
+
+    Args:
+        frames: uint8 RGB of shape `(T, H, W, 3)`.
+        fps: Frames a second.
+        crf: Constant rate factor of x264: smaller is finer.
+    """
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        # One thread and no special instructions, or the bytes would depend on the number of cores and the processor:
+        # with the instructions of some, the encoder does not even repeat itself.
+        options = {"threads": "1", "x264-params": "cpu-independent=1", "preset": "veryfast", "crf": str(crf)}
+        stream = container.add_stream("libx264", rate=fps, options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def draw_in_processes(
+    draw: Callable[[Sequence[T]], np.ndarray], items: Sequence[T], *, items_a_job: int, workers: int
+) -> np.ndarray:
+    """Draw pictures of many items, in their order.
+
+    Args:
+        draw: Picklable function from some items to their pictures, `(items, H, W, 3)`.
+        items: The items.
+        items_a_job: How many a process draws at a time.
+        workers: Number of processes; 0 draws in this one.
+
+    Returns:
+        The pictures, `(items, H, W, 3)`.
+
+    Raises:
+        RuntimeError: If a process dies.
+    """
+    jobs = [partial(draw, items[first : first + items_a_job]) for first in range(0, len(items), items_a_job)]
+    drawn = []
+    for pictures in run_in_order(jobs, workers):
+        if isinstance(pictures, Died):
+            raise RuntimeError("a process that draws pictures died, for want of memory perhaps")
+        drawn.append(pictures)
+    return np.concatenate(drawn)
