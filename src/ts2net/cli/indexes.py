@@ -11,7 +11,7 @@ from rich.text import Text
 from ..clock import clock
 from .app import app
 from .found import printable
-from .options import Json, named_values
+from .options import Json, PathPattern, Where, named_values
 from .output import print_json
 
 if TYPE_CHECKING:
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 _MOST_LISTED = 10
 Index = Annotated[
     str, typer.Argument(metavar="INDEX", help="What ts2net index made: a folder or an address.", show_default=False)
-]
-PathPattern = Annotated[
-    str | None,
-    typer.Option("--path", metavar="GLOB", help="Only videos whose path fits, such as `*/holidays/*`."),
-]
-Where = Annotated[
-    list[str] | None,
-    typer.Option("--where", metavar="NAME=VALUE", help="Only videos of which this is known; may be repeated."),
 ]
 
 

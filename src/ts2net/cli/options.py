@@ -44,6 +44,14 @@ Workers = Annotated[
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Videos or windows encoded at a time, by each process.")]
+PathPattern = Annotated[
+    str | None,
+    typer.Option("--path", metavar="GLOB", help="Only videos whose path fits, such as `*/holidays/*`."),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="NAME=VALUE", help="Only videos of which this is known; may be repeated."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs; see above.")]
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from ..files import check_writable, write_whole
 from .app import app, hush_loading
 from .found import print_found, printable
-from .options import Device, IndexModel, Json, check_output, named_values
+from .options import Device, IndexModel, Json, PathPattern, Where, check_output, named_values
 from .output import print_json
 
 if TYPE_CHECKING:
@@ -56,14 +56,8 @@ def search(
             show_default="approximate where there is a vector index, which large indexes have",
         ),
     ] = None,
-    path: Annotated[
-        str | None,
-        typer.Option(metavar="GLOB", help="Only videos whose path fits, such as `*/holidays/*`.", show_default=False),
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", metavar="NAME=VALUE", help="Only videos of which this is known; may be repeated."),
-    ] = None,
+    path: PathPattern = None,
+    where: Where = None,
     as_json: Json = False,
     html: Annotated[
         Path | None,
