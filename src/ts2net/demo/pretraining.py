@@ -21,9 +21,9 @@ from transformers import (
 )
 
 from ..benchmarks.motion_shapes import Photo, photos, render_photo
-from ..benchmarks.rendering import draw_in_processes
 from ..training.optimisation import LogitScaleLimit
 from ..video_processing_ts2net import TS2NetVideoProcessor
+from ..videos.rendering import draw_in_processes
 from .bar import TrainingBar
 
 _PHOTOS_A_JOB = 250

@@ -25,8 +25,8 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from ..benchmarks.moving_things import PLACES, THINGS, Photo, photos, phrase, render_photo, scenes
-from ..benchmarks.rendering import draw_in_processes
 from ..files import whole_file
+from ..videos.rendering import draw_in_processes
 from .tokenizer import TEXT_LENGTH, train_tokenizer
 
 IMAGE_SIZE, PATCH_SIZE = 56, 8

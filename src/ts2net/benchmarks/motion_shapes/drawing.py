@@ -9,8 +9,8 @@ from functools import partial
 
 import numpy as np
 
+from ...videos.rendering import encode_mp4
 from ..benchmark import RenderedClip
-from ..rendering import encode_mp4
 from .photos import Photo
 from .scenes import DOT_COLOURS, MOVEMENTS, Scene, Setting, scenes
 

@@ -15,8 +15,8 @@ from importlib.resources import files
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ...videos.rendering import encode_mp4
 from ..benchmark import RenderedClip
-from ..rendering import encode_mp4
 from .photos import Photo
 from .scenes import ORDER, STRAIGHT, Scene, scenes
 from .things import THINGS
