@@ -370,9 +370,9 @@ class TS2NetVisionEncoder(nn.Module):
             TS2NetVisionLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers)
         )
 
-    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Apply all layers to tokens of shape `(B * T, L, C)`."""
-        for layer in self.layers:
+    def forward(self, hidden_states: torch.Tensor, *args: Any, first_layer: int = 0, **kwargs: Any) -> torch.Tensor:
+        """Apply the layers from `first_layer` on to tokens of shape `(B * T, L, C)`."""
+        for layer in self.layers[first_layer:]:
             hidden_states = layer(hidden_states, *args, **kwargs)
         return hidden_states
 
@@ -400,9 +400,11 @@ class TS2NetVisionModel(TS2NetPreTrainedModel):
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
         self,
-        pixel_values_videos: torch.Tensor,
+        pixel_values_videos: torch.Tensor | None = None,
         frame_mask: torch.Tensor | None = None,
         interpolate_pos_encoding: bool = False,
+        vision_hidden_states: torch.Tensor | None = None,
+        first_vision_layer: int = 0,
         **kwargs: Any,
     ) -> BaseModelOutput:
         """Encode frames.
@@ -411,16 +413,25 @@ class TS2NetVisionModel(TS2NetPreTrainedModel):
             pixel_values_videos: Normalised frames of shape `(B, T, 3, H, W)`.
             frame_mask: Boolean, of shape `(B, T)`: frames that may trade tokens. `None`: all.
             interpolate_pos_encoding: Accept frames of another size than the configuration's.
+            vision_hidden_states: In place of frames, what the layers below `first_vision_layer` make of them:
+                `hidden_states[first_vision_layer]` of an earlier call, of shape `(B, T, L, C)`.
+            first_vision_layer: The layer that takes them, from 0. The number of layers: only the final LayerNorm.
 
         Returns:
             `last_hidden_state` of shape `(B * T, L, C)`, after the final LayerNorm on every token; hidden states and
             attentions on request, before it.
         """
-        num_frames = pixel_values_videos.shape[1]
-        frames = pixel_values_videos.flatten(0, 1)  # (B * T, 3, H, W)
-        hidden_states = self.embeddings(frames, interpolate_pos_encoding=interpolate_pos_encoding)  # (B * T, L, C)
-        hidden_states = self.pre_layrnorm(hidden_states)
-        hidden_states = self.encoder(hidden_states, num_frames, frame_mask, **kwargs)
+        if vision_hidden_states is not None:
+            num_frames = vision_hidden_states.shape[1]
+            hidden_states = vision_hidden_states.flatten(0, 1)  # (B * T, L, C)
+        elif pixel_values_videos is not None:
+            num_frames = pixel_values_videos.shape[1]
+            frames = pixel_values_videos.flatten(0, 1)  # (B * T, 3, H, W)
+            hidden_states = self.embeddings(frames, interpolate_pos_encoding=interpolate_pos_encoding)
+            hidden_states = self.pre_layrnorm(hidden_states)
+        else:
+            raise ValueError("pixel_values_videos is missing")
+        hidden_states = self.encoder(hidden_states, num_frames, frame_mask, first_layer=first_vision_layer, **kwargs)
         return BaseModelOutput(last_hidden_state=self.post_layernorm(hidden_states))
 
 
@@ -720,10 +731,12 @@ class TS2NetModel(TS2NetPreTrainedModel):
     @can_return_tuple
     def get_video_features(
         self,
-        pixel_values_videos: torch.Tensor,
+        pixel_values_videos: torch.Tensor | None = None,
         padding_mask_videos: torch.Tensor | None = None,
         selection_seeds: torch.Tensor | None = None,
         interpolate_pos_encoding: bool = False,
+        vision_hidden_states: torch.Tensor | None = None,
+        first_vision_layer: int = 0,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
@@ -735,6 +748,9 @@ class TS2NetModel(TS2NetPreTrainedModel):
             padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None`: all are real.
             selection_seeds: Integers of shape `(B,)` that fix each video's selection noise in training.
             interpolate_pos_encoding: Accept frames of another size than the configuration's.
+            vision_hidden_states: In place of `pixel_values_videos`, what the vision layers below `first_vision_layer`
+                make of them, of shape `(B, T, L, C)`: frames whose lower layers do not learn need these only once.
+            first_vision_layer: The vision layer that takes them, from 0.
             output_hidden_states: Also return the hidden states of both transformers. `None`: as configured.
             output_attentions: Also return their attentions. `None`: as configured.
             return_dict: False returns a tuple. `None`: as configured.
@@ -746,32 +762,30 @@ class TS2NetModel(TS2NetPreTrainedModel):
         Raises:
             ValueError: If a shape is wrong or there are more frames than the temporal encoder has positions for.
         """
-        if pixel_values_videos.ndim != 5:
+        videos = self._videos(pixel_values_videos, vision_hidden_states, first_vision_layer)
+        if selection_seeds is not None and selection_seeds.shape != videos.shape[:1]:
             raise ValueError(
-                f"pixel_values_videos must have shape (videos, frames, channels, height, width), "
-                f"got {(*pixel_values_videos.shape,)}"
-            )
-        if selection_seeds is not None and selection_seeds.shape != pixel_values_videos.shape[:1]:
-            raise ValueError(
-                f"selection_seeds must have one seed for each of {len(pixel_values_videos)} videos, "
+                f"selection_seeds must have one seed for each of {len(videos)} videos, "
                 f"got shape {(*selection_seeds.shape,)}"
             )
         recorded = {"output_hidden_states": output_hidden_states, "output_attentions": output_attentions}
         recorded = {name: value for name, value in recorded.items() if value is not None}  # else as configured
-        frame_mask = self._frame_mask(pixel_values_videos, padding_mask_videos)
+        frame_mask = self._frame_mask(videos, padding_mask_videos)
         masked = self.config.padding_mode == "masked"
-        if masked and frame_mask is not None:
+        if masked and frame_mask is not None and pixel_values_videos is not None:
             # Whatever stands in a padding frame, even NaN, times an attention weight of 0 would still be felt.
             pixel_values_videos = pixel_values_videos.masked_fill(~frame_mask[:, :, None, None, None], 0.0)
         vision = self.vision_model(
             pixel_values_videos,
             frame_mask=frame_mask if masked else None,
             interpolate_pos_encoding=interpolate_pos_encoding,
+            vision_hidden_states=vision_hidden_states,
+            first_vision_layer=first_vision_layer,
             return_dict=True,
             **recorded,
         )
         tokens = self.visual_projection(vision.last_hidden_state)  # (B * T, L, D)
-        tokens = tokens.unflatten(0, pixel_values_videos.shape[:2])  # (B, T, L, D)
+        tokens = tokens.unflatten(0, videos.shape[:2])  # (B, T, L, D)
         kept, indices, scores = self.token_selector(tokens, selection_seeds)  # (B, T, K + 1, D)
 
         temporal = None
@@ -793,7 +807,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
             )
             frames = temporal.last_hidden_state[:, ::tokens_per_frame]
         return TS2NetVideoOutput(
-            last_hidden_state=vision.last_hidden_state.unflatten(0, pixel_values_videos.shape[:2]),
+            last_hidden_state=vision.last_hidden_state.unflatten(0, videos.shape[:2]),
             pooler_output=mean_of_unit_frames(frames, frame_mask),
             hidden_states=vision.hidden_states,
             attentions=vision.attentions,
@@ -817,6 +831,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
         output_frame_weights: bool = False,
         selection_seeds: torch.Tensor | None = None,
         interpolate_pos_encoding: bool = False,
+        vision_hidden_states: torch.Tensor | None = None,
+        first_vision_layer: int = 0,
         **kwargs: Any,
     ) -> TS2NetOutput:
         """Score texts against videos.
@@ -831,6 +847,9 @@ class TS2NetModel(TS2NetPreTrainedModel):
             output_frame_weights: Also return how much each frame weighs in each score.
             selection_seeds: Integers of shape `(B,)` that fix each video's selection noise in training.
             interpolate_pos_encoding: Accept frames of another size than the configuration's.
+            vision_hidden_states: In place of `pixel_values_videos`, what the vision layers below `first_vision_layer`
+                make of them, of shape `(B, T, L, C)`.
+            first_vision_layer: The vision layer that takes them, from 0.
 
         Returns:
             See [`TS2NetOutput`].
@@ -838,7 +857,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
         Raises:
             ValueError: If a shape is wrong, or with `return_loss` if there are not as many texts as videos.
         """
-        if pixel_values_videos is None:
+        if pixel_values_videos is None and vision_hidden_states is None:
             raise ValueError("pixel_values_videos is missing: to encode texts alone use get_text_features")
         text = self.get_text_features(input_ids, attention_mask, position_ids, return_dict=True, **kwargs)
         video = self.get_video_features(
@@ -846,6 +865,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
             padding_mask_videos,
             selection_seeds=selection_seeds,
             interpolate_pos_encoding=interpolate_pos_encoding,
+            vision_hidden_states=vision_hidden_states,
+            first_vision_layer=first_vision_layer,
             # All other keywords are the text transformer's.
             output_hidden_states=kwargs.get("output_hidden_states"),
             output_attentions=kwargs.get("output_attentions"),
@@ -957,6 +978,30 @@ class TS2NetModel(TS2NetPreTrainedModel):
         texts = nn.functional.normalize(text_embeds.to(dtype), dim=-1)
         videos = nn.functional.normalize(video_embeds.to(texts), dim=-1)
         return texts, videos, frame_mask.to(texts.device)
+
+    def _videos(
+        self, pixels: torch.Tensor | None, hidden_states: torch.Tensor | None, first_layer: int
+    ) -> torch.Tensor:
+        """The one of both that is given, whose first two axes are videos and frames."""
+        if hidden_states is None:
+            if pixels is None:
+                raise ValueError("pixel_values_videos is missing")
+            if pixels.ndim != 5:
+                raise ValueError(
+                    f"pixel_values_videos must have shape (videos, frames, channels, height, width), "
+                    f"got {(*pixels.shape,)}"
+                )
+            return pixels
+        if pixels is not None:
+            raise ValueError("pixel_values_videos and vision_hidden_states are given; expected one of them")
+        if hidden_states.ndim != 4:
+            raise ValueError(
+                f"vision_hidden_states must have shape (videos, frames, tokens, width), got {(*hidden_states.shape,)}"
+            )
+        num_layers = self.config.vision_config.num_hidden_layers
+        if not 0 <= first_layer <= num_layers:
+            raise ValueError(f"first_vision_layer must lie from 0 to {num_layers}, got {first_layer}")
+        return hidden_states
 
     @staticmethod
     def _frame_mask(video: torch.Tensor, padding_mask_videos: torch.Tensor | None) -> torch.Tensor | None:

@@ -32,6 +32,7 @@ from .lanes import (
     stable_hash,
 )
 from .rows import VideoRow, as_stream
+from .trunk_states import TrunkStates
 from .worker_batches import worker_batches
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class TrainingBatches:
         positions: Where to begin, to resume a run: the positions of all its processes, merged.
         same_video_negatives: Give two samples of one video different keys, so that each is a negative of the other in
             the loss, as in the released code.
+        states: What locked vision layers make of the videos. No video is decoded then.
 
     Attributes:
         num_lanes: Number of parts that the data is read in, the same for all processes.
@@ -86,6 +88,7 @@ class TrainingBatches:
         shuffle_buffer: int = 4096,
         positions: dict[str, list[int]] | None = None,
         same_video_negatives: bool = False,
+        states: TrunkStates | None = None,
     ) -> None:
         check_sizes(processor, num_frames, max_words)
         for name, value in {"batch_size": batch_size, "shuffle_buffer": shuffle_buffer}.items():
@@ -118,6 +121,7 @@ class TrainingBatches:
             seed,
             shuffle_buffer,
             same_video_negatives,
+            states,
         )
 
     @property
@@ -140,7 +144,8 @@ class TrainingBatches:
 
         Yields:
             `input_ids` and `attention_mask`, int64 of shape `(n, max_words)`; `pixel_values_videos` of shape
-            `(n, num_frames, 3, H, W)`; `padding_mask_videos` of shape `(n, num_frames)`; `selection_seeds`, int64 of
+            `(n, num_frames, 3, H, W)`, or with `states` `vision_hidden_states` of shape `(n, num_frames, L, C)`;
+            `padding_mask_videos` of shape `(n, num_frames)`; `selection_seeds`, int64 of
             shape `(n,)`, a seed for each sample's selection noise; `video_keys`, int64 of shape `(n,)`, the same for
             samples of one video and different for others; `video_ids`, a list of strings; `broken`, a list of
             [`BrokenVideo`] that were replaced by others; and `positions`, those after the batch. Here
@@ -185,6 +190,7 @@ class _Reading:
     seed: int
     shuffle_buffer: int
     same_video_negatives: bool
+    states: TrunkStates | None
 
     @property
     def samples_per_lane(self) -> int:
@@ -200,7 +206,7 @@ class _Reading:
         video_id = row.video_id
         if not row.captions:
             return BrokenVideo(video_id, "it has no captions")
-        video = video_tensors(row, self.processor, self.num_frames)
+        video = self._video(row)
         if isinstance(video, BrokenVideo):
             return video
         caption = caption_of_pass(row.captions, seed=self.seed, video_id=video_id, pass_index=pass_index)
@@ -212,6 +218,18 @@ class _Reading:
             "video_keys": stable_hash("video", video_id, *own_key),
             "video_ids": video_id,
         }
+
+    def _video(self, row: VideoRow) -> dict[str, torch.Tensor] | BrokenVideo:
+        states = None if self.states is None else self.states.get(row)
+        if states is not None:
+            return states
+        video = video_tensors(row, self.processor, self.num_frames)
+        if self.states is not None and not isinstance(video, BrokenVideo):
+            raise DataLoadingError(
+                f"video {row.video_id!r} was not there when the locked layers were run over all videos: the data has "
+                f"changed; start again"
+            )
+        return video
 
 
 @dataclass(frozen=True)

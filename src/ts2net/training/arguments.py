@@ -37,11 +37,14 @@ class TS2NetTrainingArguments(TrainingArguments):
         global_batch_size: Pairs of text and video in a step, over all processes.
         per_device_train_batch_size: Follows from `global_batch_size`. Need not be given.
         learning_rate: Peak, of the parameters that CLIP does not have: token selector and temporal encoder.
-        clip_learning_rate: Peak, of CLIP's own parameters.
+        clip_learning_rate: Peak, of CLIP's own parameters. 0 locks them all.
         freeze_layers: Number of lower layers of both of CLIP's transformers that are not trained, nor the embeddings
             below them. 0 trains everything, -1 nothing of the transformers and their projections.
         freeze_text_layers: The same for the text alone. `None` is `freeze_layers`.
         freeze_vision_layers: The same for the frames alone. `None` is `freeze_layers`.
+        trunk_cache: Folder for what the lower vision layers make of each video where they do not learn: they are run
+            once, before the first step, and no epoch decodes a video. `None` runs them in every step.
+        trunk_cache_gb: Gigabytes that it may take there, for this data. Where more are needed, nothing is kept.
         gradient_cache_chunk_size: Pairs that a process encodes at a time. The gradient is that of the whole batch, in
             the memory of a chunk and the time of one more forward pass. `None` encodes the batch at once.
         num_frames: Frames of a video, at most; shorter ones are padded. `None` takes the benchmark's, or else the
@@ -110,6 +113,10 @@ class TS2NetTrainingArguments(TrainingArguments):
     freeze_vision_layers: int | None = field(
         default=None, metadata={"help": "The same for the frames alone; not given, freeze_layers."}
     )
+    trunk_cache: str | None = field(
+        default=None, metadata={"help": "Folder for the outputs of vision layers that do not learn, to run them once."}
+    )
+    trunk_cache_gb: float = field(default=16.0, metadata={"help": "Gigabytes that these outputs may take at most."})
     gradient_cache_chunk_size: int | None = field(
         default=None, metadata={"help": "Pairs that a process encodes at a time; not given, the batch at once."}
     )
@@ -262,6 +269,8 @@ class TS2NetTrainingArguments(TrainingArguments):
                 value, default = getattr(self, name), type(self).__dataclass_fields__[name].default
                 if value != default:
                     raise ValueError(f"released_optimizer decides optimizer and schedule, but {name}={value} is given")
+        if not 0 < self.trunk_cache_gb < math.inf:
+            raise ValueError(f"trunk_cache_gb must be a number above 0, got {self.trunk_cache_gb}")
         if self.clip_learning_rate < 0:
             raise ValueError(f"clip_learning_rate must be 0 or more, got {self.clip_learning_rate}")
         if not 0 <= self.selection_loss_weight < math.inf:

@@ -78,6 +78,13 @@ def freeze_lower_layers(model: TS2NetModel, *, text: int, vision: int) -> None:
             module.requires_grad_(False)
 
 
+def lock_clip(model: TS2NetModel) -> None:
+    """Stop training all that has come from CLIP."""
+    for name, parameter in model.named_parameters():
+        if is_clip_parameter(name):
+            parameter.requires_grad_(False)
+
+
 class LogitScaleLimit(TrainerCallback):
     """Keeps `logit_scale` at most ln 100 after each step, as CLIP's training does."""
 

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from transformers.trainer_utils import has_length
 
 from ..data.training_batches import TrainingBatches
+from ..data.trunk_states import TrunkStates
 from ..parallel.read_ahead import read_ahead
 from ..processing_ts2net import TS2NetProcessor
 from .arguments import TS2NetTrainingArguments
@@ -23,6 +24,7 @@ class RunData:
         processor: The model's processor.
         args: The run's arguments.
         positions: Where the run stopped, as [`RunData.positions`] was then. `None` begins.
+        states: What locked vision layers make of the videos; see [`TrainingBatches`].
 
     Raises:
         ValueError: If there is no dataset, the length of an epoch is unknown, or the dataset is smaller than a batch.
@@ -34,6 +36,7 @@ class RunData:
         processor: TS2NetProcessor,
         args: TS2NetTrainingArguments,
         positions: dict[str, list[int]] | None = None,
+        states: TrunkStates | None = None,
     ) -> None:
         if dataset is None:
             raise ValueError("training needs a train_dataset")
@@ -53,6 +56,7 @@ class RunData:
             shuffle_buffer=args.shuffle_buffer,
             positions=positions,
             same_video_negatives=args.same_video_negatives,
+            states=states,
         )
 
     @property

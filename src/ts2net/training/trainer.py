@@ -22,6 +22,7 @@ from transformers.trainer_utils import TrainOutput, speed_metrics
 from transformers.utils import logging
 
 from ..data.lanes import DataLoadingError
+from ..data.trunk_states import TrunkStates
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 from .arguments import TS2NetTrainingArguments
@@ -38,7 +39,7 @@ from .contrastive import ContrastiveLoss, contrastive_loss_over_processes, loss_
 from .evaluating import evaluate_split, logged_figures
 from .gradient_cache import GradientCache
 from .monitoring import BrokenVideos, NonFiniteError, StepFigures, Stopwatch, training_figures, write_tensorboard_to
-from .optimisation import LogitScaleLimit, freeze_lower_layers, split_off_clip, without_scales
+from .optimisation import LogitScaleLimit, freeze_lower_layers, lock_clip, split_off_clip, without_scales
 from .released_optimizer import BertAdam, follow_released_schedule, released_decay
 from .run_data import RunData
 from .run_settings import TakeOverChanges, changes_since, run_settings
@@ -47,6 +48,7 @@ from .selection_loss import faded_weight
 from .sharding import sharding_of
 from .steps import Batch
 from .trained_processor import processor_of_run
+from .trunk_cache import fill_trunk_cache, locked_vision_layers
 
 if TYPE_CHECKING:
     import datasets
@@ -54,7 +56,14 @@ if TYPE_CHECKING:
 logger = logging.get_logger(__name__)
 
 # The arguments of the model's forward that a batch has.
-_MODEL_INPUTS = ("input_ids", "attention_mask", "pixel_values_videos", "padding_mask_videos", "selection_seeds")
+_MODEL_INPUTS = (
+    "input_ids",
+    "attention_mask",
+    "pixel_values_videos",
+    "vision_hidden_states",
+    "padding_mask_videos",
+    "selection_seeds",
+)
 
 
 class TS2NetTrainer(SavingTrainer):
@@ -112,6 +121,11 @@ class TS2NetTrainer(SavingTrainer):
             text=args.freeze_layers if args.freeze_text_layers is None else args.freeze_text_layers,
             vision=args.freeze_layers if args.freeze_vision_layers is None else args.freeze_vision_layers,
         )
+        if args.clip_learning_rate == 0:
+            lock_clip(model)
+        self._num_locked = locked_vision_layers(model)
+        if args.trunk_cache is not None and self._num_locked == 0:
+            raise ValueError("trunk_cache needs vision layers that do not learn: give freeze_vision_layers")
         self._take_over = TakeOverChanges()
         own_callbacks: list[TrainerCallback] = [LogitScaleLimit(), self._take_over]
         if args.early_stopping_patience is not None:
@@ -136,6 +150,7 @@ class TS2NetTrainer(SavingTrainer):
         self._resumed: DataState | None = None
         self.changes = []
         self._data: RunData | None = None
+        self._states: TrunkStates | None = None
         self._positions: dict[str, list[int]] = {}
         self._video_ids: list[str] = []
         self._eval_sizes: dict[str, int] = {}
@@ -150,7 +165,7 @@ class TS2NetTrainer(SavingTrainer):
             ValueError: If there is no training data, or the length of an epoch is unknown.
         """
         positions = self._resumed.positions if self._resumed else None
-        self._data = RunData(self.train_dataset, self.processing_class, self.args, positions)
+        self._data = RunData(self.train_dataset, self.processing_class, self.args, positions, self._states)
         self._positions = self._data.positions
         return self._data.loader(lambda: self.state.global_step)
 
@@ -243,6 +258,10 @@ class TS2NetTrainer(SavingTrainer):
         if checkpoint is not None:
             logger.warning(f"resuming from {checkpoint}")
         self._start_counting()
+        if self.args.trunk_cache is not None:
+            self._states = fill_trunk_cache(
+                self.model, self.train_dataset, self.processing_class, self.args, self.accelerator
+            )
         try:
             return super().train(None if checkpoint is None else str(checkpoint), *args, **kwargs)
         finally:
@@ -302,7 +321,9 @@ class TS2NetTrainer(SavingTrainer):
         self._positions = inputs["positions"]
         self._video_ids = inputs["video_ids"]
         self.stopwatch.add_clips(len(self._video_ids))
-        tensors = {name: inputs[name] for name in (*_MODEL_INPUTS, "video_keys")}
+        tensors = {name: inputs[name] for name in (*_MODEL_INPUTS, "video_keys") if name in inputs}
+        if "vision_hidden_states" in tensors:
+            tensors["first_vision_layer"] = self._num_locked
         chunk_size = self.args.gradient_cache_chunk_size
         if not chunk_size:
             return super().training_step(model, tensors, num_items_in_batch)
