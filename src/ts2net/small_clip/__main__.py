@@ -30,8 +30,8 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("small-clip"), help="folder for the checkpoint")
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--photos", type=int, default=24_000, help="rendered photos to learn from")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--photos", type=int, default=40_000, help="rendered photos to learn from")
     parser.add_argument("--batch-size", type=int, default=96, help="photos of a step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=0, help="processes that render; 0 is this one alone")

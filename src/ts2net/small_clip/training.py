@@ -58,8 +58,7 @@ class Phase:
 
 PHASES = (
     Phase("all things", 0.5, others=0.3, places=0.6),
-    Phase("the largest thing", 0.3, others=0.0, places=0.6),
-    Phase("the largest thing and its place", 0.2, others=0.0, places=1.0),
+    Phase("the largest thing and its place", 0.5, others=0.0, places=1.0),
 )
 
 
