@@ -34,10 +34,11 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 
-from ts2net.benchmarks.motion_shapes import render_mp4, scenes
-from ts2net.demo.checkpoint import make_clip_checkpoint, start_from_clip
+from ts2net import TS2NetModel, TS2NetProcessor
+from ts2net.benchmarks.moving_things import render_mp4, scenes
 from ts2net.hub import save_hub_folder
 from ts2net.search.store import Store
+from ts2net.small_clip import small_clip_folder
 
 DISTINCT = 250  # clips that are drawn; the others are copies that differ in what no player shows
 WINDOWS = ["--window", "2", "--step", "1", "--fps", "2"]  # three a clip, so that a part of one could be seen
@@ -195,8 +196,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        make_clip_checkpoint(work / "clip", (scene.caption for scene in scenes("train", 100)))
-        save_hub_folder(*start_from_clip(work / "clip"), work / "model")
+        model = TS2NetModel.from_clip(small_clip_folder(), num_frames=4, temporal_num_layers=2)
+        save_hub_folder(model, TS2NetProcessor.from_clip(small_clip_folder(), model.config), work / "model")
         write_clips(work / "clips", args.clips, args.broken)
         some = sorted((work / "clips").iterdir())[: args.kill_clips]
         (work / "some").mkdir()

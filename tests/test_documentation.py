@@ -109,7 +109,7 @@ def workplace(tmp_path_factory):
     write_video(folder / "bread.mp4", frames=20, fps=10, size=(48, 64))
     write_msrvtt(folder / "msrvtt_data")
     write_clips(folder)
-    prepare("motion_shapes", folder / "shapes", splits=["train", "test"], num_clips=8, workers=0)
+    prepare("moving_things", folder / "shapes", splits=["train", "test"], num_clips=8, workers=0)
     golden = {name.removeprefix("state."): value for name, value in load_file(GOLDEN).items() if "state." in name}
     torch.save(golden, folder / "pytorch_model.bin.4")
     clip = small_clip(folder / "clip")

@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS], default=[row.name for row in ROWS])
     parser.add_argument("--steps", type=int, default=600, help="of training")
-    parser.add_argument("--clips", type=int, default=3000, help="to train on")
+    parser.add_argument("--clips", type=int, default=12_000, help="to train on")
     parser.add_argument("--most", type=int, default=1000, help="search at most so many clips of a split")
     parser.add_argument("--choose", action="store_true", help="search the clips by which settings are chosen")
     parser.add_argument("--picture", type=Path, help="draw what the last full model selects")

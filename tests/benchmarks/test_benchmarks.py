@@ -209,7 +209,6 @@ def test_a_split_needs_its_own_files_only(name: str, split: str, tmp_path: Path)
         ("activitynet", 64, 64, "val"),
         ("didemo", 64, 64, "test"),
         ("msvd", 12, 32, "test"),
-        ("motion_shapes", 4, 26, "test"),
         ("moving_things", 4, 32, "test"),
     ],
 )
@@ -218,7 +217,7 @@ def test_defaults_are_those_of_the_recipe(name: str, frames: int, words: int, ev
     benchmark = ALL_BENCHMARKS[name]
     assert (benchmark.num_frames, benchmark.max_words) == (frames, words)
     assert benchmark.evaluation_split == evaluation
-    assert benchmark.clock == ("seconds" if name in ("motion_shapes", "moving_things") else "released")
+    assert benchmark.clock == ("seconds" if name == "moving_things" else "released")
     assert benchmark.name == name
 
 

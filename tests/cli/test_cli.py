@@ -28,9 +28,9 @@ from support.commands import Result, Run, command_runner
 from support.video_files import write_video
 from ts2net import TextVideoScoringPipeline, TS2NetModel, TS2NetProcessor
 from ts2net.cli import main
-from ts2net.demo.checkpoint import make_clip_checkpoint, start_from_clip
 from ts2net.errors import one_line
 from ts2net.hub import save_hub_folder
+from ts2net.small_clip import small_clip_folder
 from ts2net.tables import _shortened, score_matrix
 
 pytestmark = pytest.mark.slow
@@ -50,13 +50,13 @@ class Workshop(NamedTuple):
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     folder = tmp_path_factory.mktemp("workshop")
-    make_clip_checkpoint(folder / "clip", TEXTS)
-    save_hub_folder(*start_from_clip(folder / "clip"), folder / "model")
+    model = TS2NetModel.from_clip(small_clip_folder(), num_frames=4, temporal_num_layers=2)
+    save_hub_folder(model, TS2NetProcessor.from_clip(small_clip_folder(), model.config), folder / "model")
     videos = [
         write_video(folder / "red-circle-left.mp4", frames=48, fps=12, size=(160, 120)),
         write_video(folder / "red-circle-right.mp4", frames=60, fps=15, size=(120, 160)),
     ]
-    return Workshop(folder / "clip", folder / "model", [str(video) for video in videos])
+    return Workshop(small_clip_folder(), folder / "model", [str(video) for video in videos])
 
 
 @pytest.fixture

@@ -192,7 +192,7 @@ def test_a_manifest_without_captions_says_what_it_cannot_count(run: Run, model: 
 
 def test_the_models_own_training_decides_frames_and_words(run: Run, tmp_path: Path):
     """Not the benchmark's recipe, for which the model may not have been made; and the command line before both."""
-    prepare("motion_shapes", tmp_path / "shapes", splits=["test"], num_clips=4, workers=0)
+    prepare("moving_things", tmp_path / "shapes", splits=["test"], num_clips=4, workers=0)
     processor = tiny_processor()
     processor.video_processor.num_frames, processor.max_words = 3, 5
     trained = save_hub_folder(tiny_model(), processor, tmp_path / "trained")
@@ -204,7 +204,7 @@ def test_the_models_own_training_decides_frames_and_words(run: Run, tmp_path: Pa
         (trained, ["--num-frames", 2, "--max-words", 4], (2, 4)),
         (untold, [], (3, 16)),  # the recipe's 26 words, as far as the tokenizer goes
     ]:
-        done = run("evaluate", folder, "motion_shapes", tmp_path / "shapes", "--workers", 0, "--json", file, *options)
+        done = run("evaluate", folder, "moving_things", tmp_path / "shapes", "--workers", 0, "--json", file, *options)
         assert done.code == 0, done.err
         written = json.loads(file.read_text())
         assert (written["num_frames"], written["max_words"]) == lengths
@@ -213,7 +213,7 @@ def test_the_models_own_training_decides_frames_and_words(run: Run, tmp_path: Pa
 
 def test_a_benchmark_is_evaluated_by_its_own_clock(run: Run, model: Path, tmp_path: Path, monkeypatch):
     """Published figures come from frames that are counted, not timed; other data keep the model's own seconds."""
-    prepare("motion_shapes", tmp_path / "shapes", splits=["test"], num_clips=4, workers=0)
+    prepare("moving_things", tmp_path / "shapes", splits=["test"], num_clips=4, workers=0)
     clocks = []
 
     def note_clock(_model: object, _dataset: object, processor: TS2NetProcessor, **_: object) -> None:
@@ -222,15 +222,15 @@ def test_a_benchmark_is_evaluated_by_its_own_clock(run: Run, model: Path, tmp_pa
 
     monkeypatch.setattr("ts2net.evaluation.retrieval.evaluate_retrieval", note_clock)
     for clock in ("seconds", "released"):
-        benchmark = dataclasses.replace(BENCHMARKS["motion_shapes"], clock=clock)
-        monkeypatch.setitem(BENCHMARKS, "motion_shapes", benchmark)
-        assert "noted" in run("evaluate", model, "motion_shapes", tmp_path / "shapes").err
+        benchmark = dataclasses.replace(BENCHMARKS["moving_things"], clock=clock)
+        monkeypatch.setitem(BENCHMARKS, "moving_things", benchmark)
+        assert "noted" in run("evaluate", model, "moving_things", tmp_path / "shapes").err
     # The last benchmark's clock is not that of a model that was trained by another; the command line decides.
     processor = tiny_processor()
     processor.max_words = 16
     trained = save_hub_folder(tiny_model(), processor, tmp_path / "trained")
-    run("evaluate", trained, "motion_shapes", tmp_path / "shapes")
-    run("evaluate", trained, "motion_shapes", tmp_path / "shapes", "--clock", "released")
+    run("evaluate", trained, "moving_things", tmp_path / "shapes")
+    run("evaluate", trained, "moving_things", tmp_path / "shapes", "--clock", "released")
     assert clocks == ["seconds", "released", "seconds", "released"]
 
 

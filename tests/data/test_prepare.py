@@ -22,7 +22,7 @@ from huggingface_hub.utils import WeakFileLock
 
 from support.loopback_hub import LoopbackHub
 from support.video_files import decode_from_start, encoded, write_streams, write_video
-from ts2net.benchmarks import BENCHMARKS, Row, activitynet, didemo, motion_shapes
+from ts2net.benchmarks import BENCHMARKS, Row, activitynet, didemo, moving_things
 from ts2net.cli import main
 from ts2net.cli import prepare as _registers_the_command  # noqa: F401
 from ts2net.data import clip_videos, split_preparation
@@ -316,27 +316,34 @@ def test_the_number_of_shards_is_sensible(clips: int, shards: int) -> None:
     assert default_num_shards(clips) == shards
 
 
-def test_motion_shapes_are_rendered(tmp_path: Path) -> None:
+def test_moving_things_are_rendered(tmp_path: Path) -> None:
     """Every split, by seed alone, with the groups of the diagnostic ones."""
-    manifests = prepare("motion_shapes", tmp_path / "a", num_clips=8, workers=0)
-    assert [manifest.split for manifest in manifests] == ["train", "validation", "test", "motion", "small_object"]
+    manifests = prepare("moving_things", tmp_path / "a", num_clips=8, workers=0)
+    assert [manifest.split for manifest in manifests] == [
+        "train",
+        "validation",
+        "test",
+        "unseen",
+        "motion",
+        "small_object",
+    ]
     assert all(manifest.videos == 8 for manifest in manifests)
     clips = members(tmp_path / "a")
     assert sum(annotation["group"] is not None for annotation, _ in clips.values()) == 16
     assert all(decode_video(video).info.num_frames > 1 for _, video in clips.values())
-    prepare("motion_shapes", tmp_path / "b", num_clips=8, workers=0)
+    prepare("moving_things", tmp_path / "b", num_clips=8, workers=0)
     assert contents(tmp_path / "b") == contents(tmp_path / "a")
-    prepare("motion_shapes", tmp_path / "c", num_clips=8, workers=0, seed=1, splits=["test"])
+    prepare("moving_things", tmp_path / "c", num_clips=8, workers=0, seed=1, splits=["test"])
     assert contents(tmp_path / "c")["test-00000.tar"] != contents(tmp_path / "a")["test-00000.tar"]
 
 
 def test_what_an_older_drawing_made_is_not_taken_for_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of a split would show other pictures than the rest."""
-    prepare("motion_shapes", tmp_path, num_clips=8, workers=0, splits=["test"])
-    monkeypatch.setattr(motion_shapes, "DRAWING", motion_shapes.DRAWING + 1)
+    prepare("moving_things", tmp_path, num_clips=8, workers=0, splits=["test"])
+    monkeypatch.setattr(moving_things, "DRAWING", moving_things.DRAWING + 1)
     with pytest.raises(FileExistsError, match=r"'test' was prepared with drawing=\d+, not \d+; .*--overwrite"):
-        prepare("motion_shapes", tmp_path, num_clips=8, workers=0, splits=["test"])
-    prepare("motion_shapes", tmp_path, num_clips=8, workers=0, splits=["test"], overwrite=True)
+        prepare("moving_things", tmp_path, num_clips=8, workers=0, splits=["test"])
+    prepare("moving_things", tmp_path, num_clips=8, workers=0, splits=["test"], overwrite=True)
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -703,9 +710,9 @@ def test_the_command_prepares_and_reports(source: Path, prepared: Path, tmp_path
         (["msrvtt", "--annotations", ".", "--videos", "nowhere"], "MSRVTT_train.9k.csv: no such file"),
         (["folder", "--videos", "nowhere"], "nowhere: no such folder"),
         (["folder", "--videos", ".", "--push-to-hub", "a/b/c"], "'a/b/c' is not the id of a repository"),
-        (["folder", "--videos", ".", "--clips", "3"], "can be chosen for motion_shapes and moving_things only"),
-        (["motion_shapes", "--videos", "."], "it takes no annotations and no videos"),
-        (["motion_shapes", "--follow-links"], "it takes no annotations and no videos"),
+        (["folder", "--videos", ".", "--clips", "3"], "can be chosen for moving_things only"),
+        (["moving_things", "--videos", "."], "it takes no annotations and no videos"),
+        (["moving_things", "--follow-links"], "it takes no annotations and no videos"),
         (["folder", "--videos", ".", "--prefer", "mp4"], "--prefer is for benchmarks"),
     ],
 )

@@ -466,14 +466,14 @@ def test_workers_give_what_this_process_gives(tmp_path: Path, model_folder: Path
 
 
 def test_shards_of_a_benchmark_are_read_where_they_lie(tmp_path: Path, make: Any):
-    prepare("motion_shapes", tmp_path / "shards", splits=["test"], num_clips=4, workers=0)
+    prepare("moving_things", tmp_path / "shards", splits=["test"], num_clips=4, workers=0)
     report = make(tmp_path / "shards")
     assert len(report.indexed) == 4
     assert report.broken == []
     for row in rows_of(tmp_path / "index"):
         about = row["metadata"]
         assert row["video"] == f"{tmp_path}/shards/test-00000.tar#{about['id']}"
-        assert (about["benchmark"], about["split"]) == ("motion_shapes", "test")
+        assert (about["benchmark"], about["split"]) == ("moving_things", "test")
         file = locate(row["video"])
         assert file is not None
         with file.open() as video:

@@ -19,6 +19,7 @@ class Page(HTMLParser):
         super().__init__()
         self.elements: list[Element] = []
         self.text = ""
+        self._contents: dict[int, str] = {}  # what follows an element, by its number from 1
         self.feed(html)
         self.close()
 
@@ -27,9 +28,18 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if self.elements:
+            self._contents[len(self.elements)] = self._contents.get(len(self.elements), "") + data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [element.attributes for element in self.elements if element.tag == tag]
+
+    def content(self, tag: str, element_id: str) -> str:
+        """The text right in an element."""
+        number = next(
+            place for place, each in enumerate(self.elements, 1) if each == (tag, each.attributes | {"id": element_id})
+        )
+        return self._contents[number]
 
 
 def content(uri: str | None, media_type: str) -> bytes:

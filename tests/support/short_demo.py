@@ -11,8 +11,7 @@ from ts2net.demo.run import run_demo
 SHORT = {
     "training_clips": 16,
     "test_clips": 6,
-    "photos": 128,
-    "photo_steps": 2,
+    "group_clips": 16,
     "workers": 0,
     "max_steps": 30,
     "global_batch_size": 8,

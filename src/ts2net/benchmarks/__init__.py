@@ -1,4 +1,4 @@
-"""The benchmarks of the TS2-Net paper, MSVD and synthetic ones: rows of videos and captions, and their protocols.
+"""The benchmarks of the TS2-Net paper, MSVD and a synthetic one: rows of videos and captions, and their protocols.
 
 Importing this needs nothing but the standard library, so that annotation files can be read anywhere.
 """
@@ -13,15 +13,6 @@ from .msvd import MSVD
 from .rows import COLUMN_TYPES, Row
 from .vatex import VATEX
 
-MOTION_SHAPES = RenderedBenchmark(
-    name="motion_shapes",
-    title="Motion shapes",
-    evaluation_split="test",
-    num_frames=4,
-    max_words=26,  # the longest caption has 24
-    module="motion_shapes",
-)
-
 MOVING_THINGS = RenderedBenchmark(
     name="moving_things",
     title="Moving things",
@@ -32,8 +23,7 @@ MOVING_THINGS = RenderedBenchmark(
 )
 
 BENCHMARKS: dict[str, Benchmark] = {
-    benchmark.name: benchmark
-    for benchmark in (MSRVTT, VATEX, LSMDC, ACTIVITYNET, DIDEMO, MSVD, MOTION_SHAPES, MOVING_THINGS)
+    benchmark.name: benchmark for benchmark in (MSRVTT, VATEX, LSMDC, ACTIVITYNET, DIDEMO, MSVD, MOVING_THINGS)
 }
 """All benchmarks by name."""
 

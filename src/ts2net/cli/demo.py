@@ -31,8 +31,9 @@ def demo(
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for all that is made.")] = Path("demo"),
+    serve: Annotated[bool, typer.Option("--serve", help="Then open the clips on the page of `ts2net app`.")] = False,
 ) -> None:
-    """See it work: clips, training, recalls, a Hub folder, and a page of answers, with no network.
+    """See it work: clips, training, recalls, a Hub folder, an index, and a page of answers, with no network.
 
     It takes a few minutes. Stopped and run again, it goes on where it was; once all is there, only the searching is
     done again.
@@ -45,7 +46,9 @@ def demo(
 
         ts2net demo
 
-        ts2net demo --text "a red circle moves left" "a purple cross turns"
+        ts2net demo --text "a cat moves left" "a small key appears"
+
+        ts2net demo --serve
 
         ts2net demo --model me/my-ts2net --videos clips/*.mp4 --text "a dog catches a frisbee" "a man slices bread"
     """
@@ -55,7 +58,13 @@ def demo(
         from ..demo.run import run_demo
 
         run_demo(console, out, texts)
+        if serve:
+            from .serve import serve as serve_index
+
+            serve_index(str(out / "index"), read_only=True)
         return
+    if serve:
+        raise typer.BadParameter("--serve shows the demo's own clips: give it without --model and --videos")
     if model is None or not videos or not texts:
         raise typer.BadParameter("--model, --videos and --text are needed together, to score videos of your own")
 

@@ -103,7 +103,7 @@ def prepare(
 
         ts2net prepare msrvtt --annotations msrvtt_data --videos msrvtt_data/videos --out msrvtt --reencode
 
-        ts2net prepare motion_shapes --out motion_shapes
+        ts2net prepare moving_things --out moving_things
 
         ts2net prepare folder --videos clips --annotations captions.csv --out my-clips --push-to-hub me/my-clips
     """

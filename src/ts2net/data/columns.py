@@ -5,7 +5,7 @@
 | `id` | string | the clip's id, unique in the split |
 | `captions` | list of strings | at least one |
 | `start`, `end` | float64 or null | the moment, in seconds of the video; null is the start or the end of the video |
-| `group` | string or null | clips of one group are ranked among themselves only; null is among all |
+| `group` | string or null | clips of one group are also ranked among themselves; null is no group |
 | `video` | `{"bytes", "path"}` or null | the video's file, not decoded; null if there is none |
 """
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -64,19 +65,19 @@ def caption_of_pass(captions: Sequence[str], *, seed: int, video_id: str, pass_i
     return captions[order[turn]]
 
 
-def count_lanes(batch_size: int, num_shards: int) -> int:
-    """The number of lanes of a run: the largest divisor of the global batch for which there are enough shards."""
-    most = min(batch_size, num_shards, MAX_LANES)
-    return next(lanes for lanes in range(most, 0, -1) if batch_size % lanes == 0)
+def count_lanes(batch_size: int, num_shards: int, group_size: int = 1) -> int:
+    """The number of lanes of a run: as many as there are shards for, each giving whole groups to a global batch."""
+    most = min(batch_size // group_size, num_shards, MAX_LANES)
+    return next(lanes for lanes in range(most, 0, -1) if (batch_size // group_size) % lanes == 0)
 
 
-def check_processes(batch_size: int, num_shards: int, num_processes: int) -> None:
+def check_processes(batch_size: int, num_shards: int, num_processes: int, group_size: int = 1) -> None:
     """Check that the processes can divide the lanes evenly.
 
     Raises:
         ValueError: If they can't. The message names what to change.
     """
-    lanes = count_lanes(batch_size, num_shards)
+    lanes = count_lanes(batch_size, num_shards, group_size)
     if lanes % num_processes == 0:
         return
     problem = f"{num_processes} processes can't share a global batch of {batch_size} from {num_shards} shards evenly"
@@ -100,14 +101,26 @@ class Lane:
         num_lanes: Number of lanes.
         seed: The run's seed.
         shuffle_buffer: Rows held back for shuffling, over all lanes.
+        group_size: Most rows of one group that stay together in the shuffling.
     """
 
     def __init__(
-        self, stream: datasets.IterableDataset, index: int, num_lanes: int, *, seed: int, shuffle_buffer: int
+        self,
+        stream: datasets.IterableDataset,
+        index: int,
+        num_lanes: int,
+        *,
+        seed: int,
+        shuffle_buffer: int,
+        group_size: int = 1,
     ) -> None:
         self._name = f"part {index + 1} of {num_lanes} of the data set"
+        self._seed = stable_hash("order", seed, index)
+        self._buffer_size = -(-shuffle_buffer // num_lanes)
+        self._group_size = group_size
+        # Where groups stay together, the library shuffles the shards alone.
         self._stream = stream.shard(num_shards=num_lanes, index=index).shuffle(
-            seed=stable_hash("order", seed, index), buffer_size=-(-shuffle_buffer // num_lanes)
+            seed=self._seed, buffer_size=self._buffer_size if group_size == 1 else 1
         )
 
     def samples(
@@ -152,15 +165,53 @@ class Lane:
     def _rows(self, pass_index: int) -> Iterator[VideoRow]:
         """The rows of a pass."""
         self._stream.set_epoch(pass_index)
+        rows = read_rows(self._stream)
+        if self._group_size > 1:
+            capacity = max(1, self._buffer_size // self._group_size)
+            rows = shuffle_groups(rows, self._group_size, capacity, random.Random(f"{self._seed} {pass_index}"))
         rows_read = 0
         try:
-            for row in read_rows(self._stream):
+            for row in rows:
                 yield row
                 rows_read += 1
         except Exception as error:  # of the file system, the archive, the network, or a user's own code
             raise DataLoadingError(
                 f"{self._name} can't be read on after {rows_read} videos: {one_line(error)}"
             ) from error
+
+
+def shuffle_groups(
+    rows: Iterable[VideoRow], group_size: int, capacity: int, random: random.Random
+) -> Iterator[VideoRow]:
+    """Shuffle rows, of which successive ones of one group stay together.
+
+    Args:
+        rows: The rows. One without a group stays alone.
+        group_size: Most rows of a group that stay together.
+        capacity: Groups held back, of which the next one is drawn.
+        random: Draws.
+    """
+    buffer: list[list[VideoRow]] = []
+    for rows_of_group in _groups(rows, group_size):
+        if len(buffer) < capacity:
+            buffer.append(rows_of_group)
+            continue
+        index = random.randrange(capacity)
+        yield from buffer[index]
+        buffer[index] = rows_of_group
+    random.shuffle(buffer)
+    yield from itertools.chain.from_iterable(buffer)
+
+
+def _groups(rows: Iterable[VideoRow], group_size: int) -> Iterator[list[VideoRow]]:
+    group: list[VideoRow] = []
+    for row in rows:
+        if group and (len(group) == group_size or row.group is None or row.group != group[-1].group):
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
 
 
 def as_positions(saved: dict[str, list[int]] | None, num_lanes: int) -> dict[int, Position]:

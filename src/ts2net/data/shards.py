@@ -47,23 +47,26 @@ def default_num_shards(num_clips: int) -> int:
     return shards
 
 
-def assign_to_shards(video_ids: Sequence[str], num_shards: int, seed: int) -> list[list[int]]:
-    """Shuffle clips into shards whose sizes differ by one at most.
+def assign_to_shards(names: Sequence[str], num_shards: int, seed: int) -> list[list[int]]:
+    """Shuffle clips into shards of like sizes. Clips of one name stay together, in their order.
 
     The order is that of hashes, so it depends neither on the order of the clips nor on the version of a library.
 
     Args:
-        video_ids: The clips' ids.
+        names: Of each clip its group's, or else its id.
         num_shards: How many shards.
         seed: Another seed gives another order.
 
     Returns:
-        For each shard, the indices of its clips in `video_ids`.
+        For each shard, the indices of its clips in `names`.
     """
-    order = sorted(
-        range(len(video_ids)), key=lambda index: hashlib.sha256(f"{seed}:{video_ids[index]}".encode()).digest()
-    )
-    ends = [math.ceil(len(video_ids) * number / num_shards) for number in range(num_shards + 1)]
+    order = sorted(range(len(names)), key=lambda index: hashlib.sha256(f"{seed}:{names[index]}".encode()).digest())
+    ends = []
+    for number in range(num_shards + 1):
+        end = math.ceil(len(names) * number / num_shards)
+        while 0 < end < len(names) and names[order[end]] == names[order[end - 1]]:
+            end += 1
+        ends.append(end)
     return [order[start:end] for start, end in itertools.pairwise(ends)]
 
 

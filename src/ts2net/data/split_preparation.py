@@ -131,7 +131,9 @@ def prepare_split(
     """
     with _notes(task, out) as notes:
         _check_settings(task, out, notes, overwrite)
-        indices = assign_to_shards([clip.row.video_id for clip in task.clips], task.num_shards, task.seed)
+        indices = assign_to_shards(
+            [clip.row.group or clip.row.video_id for clip in task.clips], task.num_shards, task.seed
+        )
         contents = [[task.clips[index] for index in shard] for shard in indices]
         finished = _current_shards(task, out, notes, contents)
         notes.write_settings(task.settings)

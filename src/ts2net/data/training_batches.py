@@ -62,6 +62,7 @@ class TrainingBatches:
         positions: Where to begin, to resume a run: the positions of all its processes, merged.
         same_video_negatives: Give two samples of one video different keys, so that each is a negative of the other in
             the loss, as in the released code.
+        group_size: Successive rows of one group that a batch takes together, as hard negatives of each other.
         states: What locked vision layers make of the videos. No video is decoded then.
 
     Attributes:
@@ -88,10 +89,15 @@ class TrainingBatches:
         shuffle_buffer: int = 4096,
         positions: dict[str, list[int]] | None = None,
         same_video_negatives: bool = False,
+        group_size: int = 1,
         states: TrunkStates | None = None,
     ) -> None:
         check_sizes(processor, num_frames, max_words)
-        for name, value in {"batch_size": batch_size, "shuffle_buffer": shuffle_buffer}.items():
+        for name, value in {
+            "batch_size": batch_size,
+            "shuffle_buffer": shuffle_buffer,
+            "group_size": group_size,
+        }.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not 0 <= process_index < num_processes:
@@ -99,9 +105,13 @@ class TrainingBatches:
         stream = as_stream(dataset, max_shards=MAX_LANES)
         if stream.num_shards < 1:
             raise ValueError("the data set has no shards: expected at least one video")
-        check_processes(batch_size, stream.num_shards, num_processes)
+        if batch_size % group_size:
+            raise ValueError(f"a batch of {batch_size} can't be made of groups of group_size={group_size}")
+        if group_size > 1 and stream.features is not None and "group" not in stream.features:
+            raise ValueError(f"group_size={group_size} needs a column 'group' in the training data")
+        check_processes(batch_size, stream.num_shards, num_processes, group_size)
 
-        self.num_lanes = count_lanes(batch_size, stream.num_shards)
+        self.num_lanes = count_lanes(batch_size, stream.num_shards, group_size)
         self._lanes = list(range(process_index, self.num_lanes, num_processes))
         all_positions = as_positions(positions, self.num_lanes)
         self._positions = {lane: all_positions[lane] for lane in self._lanes}
@@ -121,6 +131,7 @@ class TrainingBatches:
             seed,
             shuffle_buffer,
             same_video_negatives,
+            group_size,
             states,
         )
 
@@ -190,6 +201,7 @@ class _Reading:
     seed: int
     shuffle_buffer: int
     same_video_negatives: bool
+    group_size: int
     states: TrunkStates | None
 
     @property
@@ -199,7 +211,14 @@ class _Reading:
 
     def lane(self, index: int) -> Lane:
         """One of the lanes."""
-        return Lane(self.stream, index, self.num_lanes, seed=self.seed, shuffle_buffer=self.shuffle_buffer)
+        return Lane(
+            self.stream,
+            index,
+            self.num_lanes,
+            seed=self.seed,
+            shuffle_buffer=self.shuffle_buffer,
+            group_size=self.group_size,
+        )
 
     def sample(self, row: VideoRow, pass_index: int) -> dict[str, Any] | BrokenVideo:
         """Make a sample of a row."""

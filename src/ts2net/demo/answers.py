@@ -1,88 +1,118 @@
-"""What the demo's model finds for each query, and where it looked."""
+"""What the demo's model finds, and where it looked."""
 
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
+
+from ..benchmarks.moving_things import GROUP_SIZE, Scene, patch_shares
 from ..explanation import DrawnFrame, drawn_frames, explain
 from ..hub.loading import load_model
 from ..tables import best_first
+from .clips import Clip
+
+_SEED = 2022  # of the captions that the page shows
+_ON_A_THING = 0.2  # of a patch: from here on it shows a thing
+_CLIPS_A_BATCH = 50
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A clip that can be found.
+class Answer:
+    """The first hit for a caption.
 
-    Args:
-        name: The clip's.
-        path: Its file, an mp4.
-        caption: What it shows.
+    Attributes:
+        caption: The caption.
+        clip: The hit.
+        is_right: Whether the caption is the clip's own.
+        rank: Rank of the clip that the caption is of, from 1.
     """
 
-    name: str
-    path: Path
     caption: str
+    clip: Clip
+    is_right: bool
+    rank: int
 
 
 @dataclass(frozen=True)
-class FoundClip:
-    """A clip that was found for a query.
+class LookedAt:
+    """A clip with a small thing, and what was selected in its frames.
 
-    Args:
-        clip: The clip.
-        video: The content of its file.
-        score: How well it fits the query.
-        frames: The frames that the model saw.
+    Attributes:
+        answer: The first hit for the clip's caption among the clips that differ in the small thing alone.
+        frames: The frames that the model saw of the clip, with the selected patches outlined.
     """
 
-    clip: Clip
-    video: bytes
-    score: float
+    answer: Answer
     frames: Sequence[DrawnFrame]
 
 
 @dataclass(frozen=True)
-class Query:
-    """A query with what was found for it.
+class Share:
+    """How many of the selected patches show a thing, and how many of all patches do, in percent."""
 
-    Args:
-        text: The query.
-        clips: The best clips, best first.
-        rank: Rank of the clip that the query describes, from 1; `None` if there is no such clip.
-    """
-
-    text: str
-    clips: Sequence[FoundClip]
-    rank: int | None = None
+    selected: float
+    all: float
 
 
-def find_clips(
-    model: Path, clips: Sequence[Clip], texts: Sequence[str], scores: Sequence[Sequence[float]], top_k: int
-) -> list[Query]:
-    """Take the best clips for each text, and explain them.
+Scores = Mapping[str, Mapping[str, float]]
+"""By text, and then by the id of a clip."""
+
+
+def draw_captions(clips: Sequence[Clip], scores: Scores, count: int) -> list[Answer]:
+    """The answers for some captions, which a fixed seed draws before anything is known of the model."""
+    drawn = random.Random(_SEED).sample(clips, min(count, len(clips)))
+    return [answer(clip.scene, clips, scores) for clip in drawn]
+
+
+def groups(clips: Sequence[Clip], count: int) -> list[Sequence[Clip]]:
+    """The first groups of a diagnostic split, whose clips follow each other."""
+    return [clips[first : first + GROUP_SIZE] for first in range(0, count * GROUP_SIZE, GROUP_SIZE)]
+
+
+def answer(scene: Scene, clips: Sequence[Clip], scores: Scores) -> Answer:
+    """The answer for the caption of a scene among some clips."""
+    row = [scores[scene.caption][clip.scene.video_id] for clip in clips]
+    first = clips[best_first(row)[0]]
+    own = scores[scene.caption][scene.video_id]
+    rank = 1 + sum(
+        score >= own for clip, score in zip(clips, row, strict=True) if clip.scene.video_id != scene.video_id
+    )
+    return Answer(scene.caption, first, first.scene.video_id == scene.video_id, rank)
+
+
+def look_at(model: Path, chosen: Sequence[Sequence[Clip]], scores: Scores) -> list[LookedAt]:
+    """The first clip of each group, with what was selected in it.
 
     Args:
         model: Folder of the model that computed the scores.
-        clips: The clips.
-        texts: The queries.
-        scores: One row a text, one column a clip.
-        top_k: Clips a query.
+        chosen: Groups of clips.
+        scores: Of their captions.
     """
     network, processor = load_model(model)
-    queries = []
-    for text, row in zip(texts, scores, strict=True):
-        found = []
-        for index in best_first(row)[:top_k]:
-            clip = clips[index]
-            explanation = explain(network, processor, clip.path, [text])
-            frames = drawn_frames(explanation, format="PNG")
-            found.append(FoundClip(clip, clip.path.read_bytes(), explanation.scores[0], frames))
-        queries.append(Query(text, found, _rank(text, clips, row)))
-    return queries
+    found = []
+    for group in chosen:
+        scene = group[0].scene
+        frames = drawn_frames(explain(network, processor, group[0].path, [scene.caption]))
+        found.append(LookedAt(answer(scene, group, scores), frames))
+    return found
 
 
-def _rank(text: str, clips: Sequence[Clip], row: Sequence[float]) -> int | None:
-    """Rank of the clip with this caption, after clips of an equal score; `None` if no clip has it."""
-    own = [score for clip, score in zip(clips, row, strict=True) if clip.caption == text]
-    others = [score for clip, score in zip(clips, row, strict=True) if clip.caption != text]
-    return 1 + sum(score >= max(own) for score in others) if own else None
+@torch.inference_mode()
+def share_on_things(model: Path, clips: Sequence[Clip]) -> Share:
+    """Compare the patches that a model selects with what the clips show."""
+    network, processor = load_model(model)
+    selected, shown = [], []
+    for first in range(0, len(clips), _CLIPS_A_BATCH):
+        batch = clips[first : first + _CLIPS_A_BATCH]
+        inputs = processor.video_processor([str(clip.path) for clip in batch])
+        selected.append(network.get_video_features(**inputs).selected_token_indices.numpy() - 1)  # (n, T, K)
+    vision = network.config.vision_config
+    for clip in clips:
+        shares = patch_shares(clip.scene, vision.image_size // vision.patch_size)
+        shown.append(sum(shares.values()) >= _ON_A_THING)  # (T, N)
+    things = np.stack(shown)
+    on_things = np.take_along_axis(things, np.concatenate(selected), axis=-1)
+    return Share(100 * float(on_things.mean()), 100 * float(things.mean()))

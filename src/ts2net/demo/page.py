@@ -1,37 +1,59 @@
-"""The demo's page: for each query the best clips, playing, and where the model looked in them."""
+"""The demo's page: a search box over the clips, captions with their first hits, and where the model looked."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ..pages.rendering import render_page
-from .answers import Query
+from ..tables import best_first
+from .answers import Answer, LookedAt, Scores, Share
+from .clips import Clip
+
+_HITS_A_PHRASE = 6
 
 
-def render_demo_page(
-    title: str, summary: str, facts: Sequence[tuple[str, str]], queries: Sequence[Query], num_clips: int
-) -> str:
-    """Make the page, in one file.
+@dataclass(frozen=True)
+class Findings:
+    """All that the page shows.
 
-    Args:
-        title: Its heading.
-        summary: A sentence or two below it.
-        facts: Names and values below that.
-        queries: With the clips that were found.
-        num_clips: How many clips were searched.
+    Attributes:
+        clips: The clips that are searched.
+        phrases: What the search box can answer, the first one at once.
+        scores: Of the phrases and captions.
+        captions: Answers for drawn captions.
+        motions: For each group of clips that differ in their motion alone, the answers for its captions.
+        small_things: Clips with small things, and what was selected in them.
+        share: Of the selected patches that show a thing.
+        facts: Names and values.
+        search_command: The command that answers any sentence, without the sentence.
+        next_commands: What to try next, each with what it does.
     """
+
+    clips: Sequence[Clip]
+    phrases: Sequence[str]
+    scores: Scores
+    captions: Sequence[Answer]
+    motions: Sequence[Sequence[Answer]]
+    small_things: Sequence[LookedAt]
+    share: Share
+    facts: Sequence[tuple[str, str]]
+    search_command: str
+    next_commands: Sequence[tuple[str, str]]
+
+
+def render_demo_page(findings: Findings) -> str:
+    """Make the page, in one file."""
     return render_page(
         "demo.html",
         media="data:",
         script="demo.js",
-        title=title,
-        summary=summary,
-        facts=facts,
-        queries=queries,
-        num_clips=num_clips,
-        ordinal=_ordinal,
+        title="Clips found by a TS2-Net",
+        found=findings,
+        hits=[_hits(findings, phrase) for phrase in findings.phrases],
+        num_right=sum(answer.is_right for answer in findings.captions),
     )
 
 
-def _ordinal(number: int) -> str:
-    """Write 1 as "1st"."""
-    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{ending}"
+def _hits(findings: Findings, phrase: str) -> list[tuple[int, float]]:
+    """The best clips for a phrase: their indices and scores."""
+    row = [findings.scores[phrase][clip.scene.video_id] for clip in findings.clips]
+    return [(index, round(row[index], 2)) for index in best_first(row)[:_HITS_A_PHRASE]]

@@ -1,4 +1,4 @@
-"""The demo's training: that of `python -m ts2net.training --recipe motion_shapes`, with another progress bar."""
+"""The demo's training: that of `python -m ts2net.training --recipe moving_things`, with another progress bar."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,22 +6,23 @@ from typing import Any
 
 from transformers import ProgressCallback
 
+from ..small_clip import small_clip_folder
 from ..training.command_line import parse
 from ..training.preparation import prepare_run
 from ..training.trainer import TS2NetTrainer
 
 
-def make_trainer(model: Path, data: Path, output_dir: Path, changes: Mapping[str, Any]) -> TS2NetTrainer:
+def make_trainer(data: Path, output_dir: Path, changes: Mapping[str, Any]) -> TS2NetTrainer:
     """Set up the training on the prepared clips.
 
     Args:
-        model: Folder of the model to start from.
         data: Folder of the prepared splits.
         output_dir: Where the checkpoints go.
         changes: Options of the training that differ from the recipe's.
     """
-    options = {"recipe": "motion_shapes", "model": model, "train_data": data, "output_dir": output_dir, **changes}
-    options |= {"report_to": "none", "use_cpu": True, "disable_tqdm": False, "resume_from_checkpoint": "auto"}
+    options: dict[str, Any] = {"recipe": "moving_things", "model": small_clip_folder(), "train_data": data}
+    options |= {"output_dir": output_dir, "resume_from_checkpoint": "auto"}
+    options |= {"report_to": "none", "use_cpu": True, "disable_tqdm": False, **changes}
     trainer = prepare_run(parse([f"--{name}={value}" for name, value in options.items()]))
     trainer.remove_callback(ProgressCallback)  # [`TrainingBar`] stands in for it
     return trainer

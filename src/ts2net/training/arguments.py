@@ -56,6 +56,8 @@ class TS2NetTrainingArguments(TrainingArguments):
         shuffle_buffer: Encoded videos that are held in memory for shuffling, over all processes. The batch is read in
             lanes, at most 64, and each shuffles its own share of the buffer: of 4096 a lane's next video is drawn
             from 64, of 1000 it would be from 16, in which neighbours of the file stay neighbours.
+        group_size: Successive clips of one group (the data's column `group`) that a batch takes together, as hard
+            negatives of each other. 1 pays no attention to groups.
         samples_per_epoch: Captions of the training set, for a stream that does not know its length. Without it such a
             stream needs `max_steps`.
         same_video_negatives: Captions of one video in a batch are each other's negatives, as in the released code.
@@ -137,6 +139,9 @@ class TS2NetTrainingArguments(TrainingArguments):
     )
     shuffle_buffer: int = field(
         default=4096, metadata={"help": "Encoded videos held in memory for shuffling, over all processes."}
+    )
+    group_size: int = field(
+        default=1, metadata={"help": "Successive clips of one group that a batch takes together, as hard negatives."}
     )
     samples_per_epoch: int | None = field(
         default=None, metadata={"help": "Captions of a training set that does not know its length."}
@@ -255,6 +260,7 @@ class TS2NetTrainingArguments(TrainingArguments):
             ("num_frames", 1),
             ("max_words", 3),
             ("shuffle_buffer", 1),
+            ("group_size", 1),
             ("samples_per_epoch", 1),
         ]:
             value = getattr(self, name)

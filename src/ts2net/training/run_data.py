@@ -56,6 +56,7 @@ class RunData:
             shuffle_buffer=args.shuffle_buffer,
             positions=positions,
             same_video_negatives=args.same_video_negatives,
+            group_size=args.group_size,
             states=states,
         )
 

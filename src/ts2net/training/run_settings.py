@@ -50,6 +50,7 @@ FIXED_ARGUMENTS = (
     "data_seed",
     "global_batch_size",
     "shuffle_buffer",
+    "group_size",
     "released_optimizer",
     "optim",
     "optim_args",

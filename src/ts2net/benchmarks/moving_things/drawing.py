@@ -21,7 +21,7 @@ from .photos import Photo
 from .scenes import ORDER, STRAIGHT, Scene, scenes
 from .things import THINGS
 
-DRAWING = 1  # raise it when a scene or its file changes, so that what was prepared before counts as outdated
+DRAWING = 2  # raise it when a scene or its file changes, so that what was prepared before counts as outdated
 
 FRAME_SIZE = 112  # pixels, each way
 FRAMES_PER_SECOND = 8

@@ -55,7 +55,8 @@ class Scene:
         companion: A second thing, which only moves in `meet` and `part`; None if there is none.
         small: A small thing that appears for one to three seconds; None if there is none.
         look: Seed of what the other fields do not tell: background, sizes, locations, times and phrasing.
-        group: In a diagnostic split, the candidates among which the clip is to be found.
+        group: Name of the clips that differ from it in little. In a diagnostic split it is to be found among these; in
+            the training split they are a family.
     """
 
     video_id: str
@@ -132,9 +133,12 @@ def _families(count: int, random: np.random.Generator) -> list[Scene]:
         is_allowed = all(may_show("train", thing, motion, small) for motion, small in product(motions, smalls))
         if is_allowed and thing not in (companion, *smalls):
             turns.pop()
+            family = f"family-{len(found) // GROUP_SIZE:05d}"
             for motion, small in product(motions, smalls):
                 name = f"train-{len(found):05d}"
-                found.append(Scene(name, thing, motion, companion if with_companion else None, small, _look(random)))
+                found.append(
+                    Scene(name, thing, motion, companion if with_companion else None, small, _look(random), family)
+                )
     return found[:count]
 
 
