@@ -67,6 +67,24 @@ def test_figures_are_those_of_the_whole_score_matrix(result: RetrievalResult, sc
     assert 0 < result.metrics["video-to-text R@1"] < 100
 
 
+def test_figures_of_words_are_those_of_the_whole_score_matrix(dataset: Dataset) -> None:
+    """With word-token interaction, whose texts are as many vectors as they have words."""
+    model, processor = tiny_model(matching_kind="wti"), tiny_processor()
+    found = evaluate_retrieval(model, dataset, processor, **SETTINGS)
+    inputs = processor(
+        text=[caption for row in dataset for caption in row["captions"]],
+        videos=[row["video"] for row in dataset],
+        num_frames=SETTINGS["num_frames"],
+    )
+    with torch.no_grad():
+        scores = model(**inputs).logits_per_text.numpy()
+    assert found.dual_softmax == retrieval_metrics(scores, VIDEO_OF_TEXT, dual_softmax=True)
+    assert {name: value for name, value in found.metrics.items() if "group" not in name} == retrieval_metrics(
+        scores, VIDEO_OF_TEXT
+    )
+    assert 0 < found.metrics["text-to-video R@1"] < 100
+
+
 def test_groups_are_ranked_among_themselves(result: RetrievalResult, scores: np.ndarray) -> None:
     """Against the definition, one comparison at a time; a group of one and a video without a group don't count."""
     found: dict[str, list[bool]] = {"text-to-video": [], "video-to-text": []}

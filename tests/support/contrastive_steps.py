@@ -66,15 +66,17 @@ def reference_step(case: Case, num_processes: int = 1, chunk_size: int = BATCH) 
         outputs = model(**batch, return_loss=True)
         logits, loss = outputs.logits_per_text, outputs.loss
     else:
-        texts, videos, selected = [], [], []
+        texts, words, videos, selected = [], [], [], []
         for rank in range(num_processes):
             torch.manual_seed(rank)
             for chunk in chunks_of(part_of(batch, rank, num_processes), chunk_size):
                 outputs = model(**chunk)
                 texts.append(outputs.text_embeds)
+                words.append(outputs.word_embeds)
                 videos.append(outputs.video_embeds)
                 selected.append(outputs.video_model_output.selected_tokens[:, :, 1:])
-        logits = model.similarity(torch.cat(texts), torch.cat(videos), batch["padding_mask_videos"])
+        matched = torch.cat(texts if words[0] is None else words)
+        logits = model.similarity(matched, torch.cat(videos), batch["padding_mask_videos"])
         pairs = torch.arange(BATCH)
         keys = pairs if keys is None else keys
         same = (keys[:, None] == keys) & ~torch.eye(BATCH, dtype=torch.bool)

@@ -29,6 +29,8 @@ CASES = {
     "softmax": Case({"selection_activation": "softmax"}),
     "released padding, mean matching": Case({"padding_mode": "released", "matching_kind": "mean"}),
     "random selection": Case({"selection_kind": "random"}),
+    "words": Case({"matching_kind": "wti"}),
+    "words, selection loss, same videos": Case({"matching_kind": "wti"}, same_videos=True, selection_weight=0.7),
     "same videos": Case(same_videos=True),
     "own noise": Case(own_noise=True),
     "own noise, same videos": Case(own_noise=True, same_videos=True),

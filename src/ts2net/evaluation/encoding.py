@@ -28,7 +28,7 @@ class EncodedSplit:
 
     Attributes:
         rows: Id, captions and group of each video, in the order of the split.
-        text_embeds: `(Q, D)`, float32, not normalised.
+        text_embeds: `(Q, D)`, or with word-token interaction `(Q, words, D)`, float32, not normalised.
         video_of_text: `(Q,)`: the index of each text's video.
         video_embeds: `(V, T, D)`, float32, not normalised; zeros for a broken video.
         padding_mask: `(V, T)`: True for real frames; all False for a broken video.

@@ -34,6 +34,7 @@ from .sentence_transformers_files import write_sentence_transformers_files
 HUB_FILES = (
     "configuration_ts2net.py",
     "perturbed_topk_ts2net.py",
+    "word_interaction_ts2net.py",
     "modeling_ts2net.py",
     "video_source_ts2net.py",
     "video_timing_ts2net.py",

@@ -17,7 +17,7 @@ from ..modeling_ts2net import TS2NetModel
 MAX_LOGIT_SCALE = math.log(100)
 
 # What CLIP does not have. Inside a name, for wrappers put names of their own before it.
-_NEW_PARTS = ("token_selector.", "temporal_encoder.")
+_NEW_PARTS = ("token_selector.", "temporal_encoder.", "word_interaction.")
 # Vectors and scalars that are no weights, beside the biases and norms that Trainer knows.
 _NO_DECAY = ("logit_scale", "class_embedding")
 
