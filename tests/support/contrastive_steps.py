@@ -15,6 +15,7 @@ from transformers.models.clip.modeling_clip import CLIPAttention
 
 from support.tiny_models import random_inputs, tiny_model
 from ts2net import TS2NetModel
+from ts2net.hub.adapters import add_adapters, lora_config
 from ts2net.training import ContrastiveLoss, GradientCache, contrastive_loss_over_processes
 from ts2net.training.contrastive import loss_inputs
 
@@ -33,9 +34,16 @@ class Case:
     checkpointing: bool = False
     selection_weight: float = 0.0
     dtype: torch.dtype = torch.float64
+    adapters: bool = False
 
     def model(self) -> TS2NetModel:
-        model = tiny_model(**self.overrides).to(self.dtype).train()
+        model = tiny_model(**self.overrides)
+        if self.adapters:
+            add_adapters(model, lora_config(2, ["q_proj", "fc1"]), "base")
+            for name, parameter in model.named_parameters():
+                if ".lora_B." in name:  # which starts at 0, so that A would have no gradient
+                    nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
+        model = model.to(self.dtype).train()
         if self.own_noise:
             for module in model.modules():
                 if isinstance(module, CLIPAttention):

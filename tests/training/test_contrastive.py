@@ -19,6 +19,7 @@ CASES = {
     "released padding, mean matching": Case({"padding_mode": "released", "matching_kind": "mean"}),
     "words": Case({"matching_kind": "wti"}),
     "words, selection loss, same videos": Case({"matching_kind": "wti"}, same_videos=True, selection_weight=0.7),
+    "adapters": Case(adapters=True),
     "same videos": Case(same_videos=True),
     "selection loss": Case(selection_weight=0.7),
     "selection loss, same videos": Case(selection_weight=0.7, same_videos=True),

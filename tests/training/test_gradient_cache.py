@@ -31,6 +31,7 @@ CASES = {
     "random selection": Case({"selection_kind": "random"}),
     "words": Case({"matching_kind": "wti"}),
     "words, selection loss, same videos": Case({"matching_kind": "wti"}, same_videos=True, selection_weight=0.7),
+    "adapters": Case(adapters=True),
     "same videos": Case(same_videos=True),
     "own noise": Case(own_noise=True),
     "own noise, same videos": Case(own_noise=True, same_videos=True),

@@ -16,6 +16,7 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 from transformers.utils import logging
 
 from ..configuration_ts2net import TS2NetConfig
+from ..hub.adapters import DEFAULT_TARGET
 from .best_metric import less_is_better
 from .run_settings import CHANGEABLE
 
@@ -47,6 +48,10 @@ class TS2NetTrainingArguments(TrainingArguments):
         trunk_cache_gb: Gigabytes that it may take there, for this data. Where more are needed, nothing is kept.
         gradient_cache_chunk_size: Pairs that a process encodes at a time. The gradient is that of the whole batch, in
             the memory of a chunk and the time of one more forward pass. `None` encodes the batch at once.
+        lora_r: Rank of adapters (LoRA) on CLIP's layers, which are trained in place of its own weights. `None` is
+            without them. Layers that CLIP does not have are trained as usual. Needs `ts2net[peft]`.
+        lora_target: The layers that get adapters, by the last part of their names.
+        peft_config: A configuration of LoRA that PEFT has written, a file or folder, instead of these two.
         num_frames: Frames of a video, at most; shorter ones are padded. `None` takes the benchmark's, or else the
             model's.
         clock: What a second of a video is, `"seconds"` or `"released"`; the trained model's processor keeps it. `None`
@@ -119,6 +124,16 @@ class TS2NetTrainingArguments(TrainingArguments):
     trunk_cache_gb: float = field(default=16.0, metadata={"help": "Gigabytes that these outputs may take at most."})
     gradient_cache_chunk_size: int | None = field(
         default=None, metadata={"help": "Pairs that a process encodes at a time; not given, the batch at once."}
+    )
+    lora_r: int | None = field(
+        default=None, metadata={"help": "Rank of adapters (LoRA) that are trained in place of CLIP's own weights."}
+    )
+    lora_target: list[str] = field(
+        default_factory=lambda: list(DEFAULT_TARGET),
+        metadata={"help": "Layers that get adapters, such as q_proj v_proj fc1 fc2 visual_projection."},
+    )
+    peft_config: str | None = field(
+        default=None, metadata={"help": "A configuration of LoRA that PEFT has written, instead of lora_r."}
     )
     num_frames: int | None = field(
         default=None,
@@ -251,6 +266,7 @@ class TS2NetTrainingArguments(TrainingArguments):
             ("freeze_text_layers", -1),
             ("freeze_vision_layers", -1),
             ("early_stopping_patience", 1),
+            ("lora_r", 1),
             ("gradient_cache_chunk_size", 1),
             ("num_frames", 1),
             ("max_words", 3),
@@ -271,6 +287,10 @@ class TS2NetTrainingArguments(TrainingArguments):
                     raise ValueError(f"released_optimizer decides optimizer and schedule, but {name}={value} is given")
         if not 0 < self.trunk_cache_gb < math.inf:
             raise ValueError(f"trunk_cache_gb must be a number above 0, got {self.trunk_cache_gb}")
+        if self.lora_r is not None and self.peft_config is not None:
+            raise ValueError(
+                f"lora_r={self.lora_r} and peft_config={self.peft_config} both say which adapters: give one"
+            )
         if self.clip_learning_rate < 0:
             raise ValueError(f"clip_learning_rate must be 0 or more, got {self.clip_learning_rate}")
         if not 0 <= self.selection_loss_weight < math.inf:

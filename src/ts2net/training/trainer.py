@@ -23,8 +23,10 @@ from transformers.utils import logging
 
 from ..data.lanes import DataLoadingError
 from ..data.trunk_states import TrunkStates
+from ..hub.adapters import has_adapters, trained_share
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
+from .adapting import adapt
 from .arguments import TS2NetTrainingArguments
 from .best_metric import EarlyStopping, resolve_metric
 from .card import CardDetails
@@ -116,6 +118,7 @@ class TS2NetTrainer(SavingTrainer):
         args.fit_model(model.config)
         processor = processor_of_run(cast(TS2NetProcessor, processing_class), args)
         args.metric_for_best_model = resolve_metric(args.metric_for_best_model, eval_dataset)
+        adapt(model, processor, args)
         freeze_lower_layers(
             model,
             text=args.freeze_layers if args.freeze_text_layers is None else args.freeze_text_layers,
@@ -155,6 +158,9 @@ class TS2NetTrainer(SavingTrainer):
         self._video_ids: list[str] = []
         self._eval_sizes: dict[str, int] = {}
         self._start_counting()
+        if has_adapters(self.model):
+            trained, total = trained_share(self.model)
+            logger.warning(f"adapters: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
 
     # ---- Data ----
 
