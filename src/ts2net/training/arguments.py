@@ -78,6 +78,8 @@ class TS2NetTrainingArguments(TrainingArguments):
             log it, without `eval_`. A later checkpoint replaces the best only if it is better.
         greater_is_better: Follows from `metric_for_best_model`. Need not be given.
         early_stopping_patience: Training stops after this many evaluations in a row that are not better than the best.
+        learning_rate_range_test: Instead of a training, take so many steps with growing learning rates, and write a
+            table of their losses; see `ts2net.training.learning_rate_range`. Nothing is evaluated, saved or pushed.
         logging_dir: Folder for TensorBoard's files. `None` is a new folder in `output_dir/runs`.
         changed_settings: Names of settings whose new values a resumed run takes over. All others that its result
             depends on must be those of the checkpoint.
@@ -188,6 +190,10 @@ class TS2NetTrainingArguments(TrainingArguments):
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after so many evaluations in a row that are not better than the best."}
     )
+    learning_rate_range_test: int | None = field(
+        default=None,
+        metadata={"help": "Take so many steps with growing learning rates, to choose them; save no model."},
+    )
     logging_dir: str | None = field(
         default=None, metadata={"help": "Folder for TensorBoard's files; not given, a new one in output_dir/runs."}
     )
@@ -207,6 +213,8 @@ class TS2NetTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         self._check_own()
+        if self.learning_rate_range_test is not None:
+            self._set_range_test(self.learning_rate_range_test)
         self._check_best_metric()
         # Before processes wait for each other, which they do before `world_size` can be asked for.
         share = self._share_of_batch(get_int_from_env(_WORLD_SIZE_VARIABLES, 1))
@@ -229,6 +237,13 @@ class TS2NetTrainingArguments(TrainingArguments):
                 f"one process uses one of the {self.n_gpu} GPUs: start it with `accelerate launch` to use all of them"
             )
             self.use_one_gpu()
+
+    def _set_range_test(self, steps: int) -> None:
+        """A run of that many steps, of which only the losses are kept."""
+        self.max_steps, self.logging_steps, self.logging_strategy = steps, 1, "steps"
+        self.eval_strategy = self.save_strategy = "no"
+        self.eval_on_start = self.load_best_model_at_end = self.push_to_hub = False
+        self.early_stopping_patience = self.resume_from_checkpoint = None
 
     def use_one_gpu(self) -> None:
         """Have Trainer not wrap the model in DataParallel, which would split the batch of a loss."""
@@ -267,6 +282,7 @@ class TS2NetTrainingArguments(TrainingArguments):
             ("freeze_vision_layers", -1),
             ("early_stopping_patience", 1),
             ("lora_r", 1),
+            ("learning_rate_range_test", 10),
             ("gradient_cache_chunk_size", 1),
             ("num_frames", 1),
             ("max_words", 3),
