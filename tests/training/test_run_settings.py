@@ -35,7 +35,7 @@ OTHER_ARGUMENTS = """
     ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout fsdp fsdp_config deepspeed debug
     skip_memory_metrics do_train do_eval do_predict resume_from_checkpoint local_rank gradient_cache_chunk_size
     max_broken_share early_stopping_patience logging_dir changed_settings lora_r lora_target peft_config
-    learning_rate_range_test
+    learning_rate_range_test trunk_cache trunk_cache_gb
 """
 
 
