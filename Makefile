@@ -15,7 +15,7 @@ demo: $(VENV)/installed
 setup: $(VENV)/installed $(VENV)/side/installed $(VENV)/tools/installed $(VENV)/object-storage/installed
 
 # Lint, format, types and every quick test: under two minutes.
-check: $(VENV)/installed lint
+check: $(VENV)/installed $(VENV)/tools/installed lint
 	$(BIN)/pytest -n 2 --dist worksteal -m "$(QUICK)" $(ARGS)
 
 test: setup lint docs newest

@@ -42,7 +42,8 @@ def synthetic_split(texts: int, videos: int, frames: int, width: int) -> Encoded
     noise = torch.randn(texts, width, generator=generator)
     rows = [EvaluationRow(str(place), ("",), None) for place in range(videos)]
     mask = torch.ones(videos, frames, dtype=torch.bool)
-    return EncodedSplit(rows, video_embeds[places].mean(dim=1) + noise, places, video_embeds, mask, {})
+    text_embeds = video_embeds[places].mean(dim=1) + noise
+    return EncodedSplit(rows, text_embeds, torch.arange(texts), places, video_embeds, mask, {})
 
 
 def in_blocks(model: TS2NetModel, split: EncodedSplit) -> dict[str, float]:

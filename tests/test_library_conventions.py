@@ -42,12 +42,14 @@ def test_saves_and_loads(tmp_path, overrides, partly_padded):
         assert torch.equal(logits(loaded, partly_padded), logits(model, partly_padded))
 
 
-def test_every_parameter_is_initialised_by_init_weights():
+@pytest.mark.parametrize("matching_kind", ["weighted", "wti"])
+def test_every_parameter_is_initialised_by_init_weights(matching_kind):
     """A model loaded from nothing gets the same distribution as a fresh one, and nothing stays unset."""
+    config = tiny_config(matching_kind=matching_kind)
     torch.manual_seed(0)
-    fresh = TS2NetModel(tiny_config())
+    fresh = TS2NetModel(config)
     torch.manual_seed(0)
-    loaded = TS2NetModel.from_pretrained(None, config=tiny_config(), state_dict={})
+    loaded = TS2NetModel.from_pretrained(None, config=config, state_dict={})
     expected = dict(fresh.named_parameters()) | dict(fresh.named_buffers())
     for name, value in (dict(loaded.named_parameters()) | dict(loaded.named_buffers())).items():
         assert value.isfinite().all(), name
@@ -127,10 +129,11 @@ def test_gradient_checkpointing_changes_no_gradient(partly_padded):
         torch.testing.assert_close(gradients[1][name], expected, msg=name)
 
 
+@pytest.mark.parametrize("matching_kind", ["weighted", "wti"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision(dtype, partly_padded):
+def test_half_precision(dtype, matching_kind, partly_padded):
     """Scores stay near those of float32, themselves in float32; training gives finite gradients."""
-    model = tiny_model()
+    model = tiny_model(matching_kind=matching_kind)
     expected = logits(model, partly_padded)
     model = model.to(dtype)
     scores = logits(model, partly_padded)
@@ -148,9 +151,10 @@ def test_compiles_for_inference_without_a_graph_break(partly_padded):
     torch.testing.assert_close(logits(compiled, partly_padded), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_one_graph_serves_every_number_of_videos_frames_texts_and_words():
+@pytest.mark.parametrize("matching_kind", ["weighted", "wti"])
+def test_one_graph_serves_every_number_of_videos_frames_texts_and_words(matching_kind):
     """`torch.compile` itself makes a graph of its own where a size is 1; nothing in the model asks for another."""
-    model = tiny_model()
+    model = tiny_model(matching_kind=matching_kind)
     torch._dynamo.reset()
     counter = CompileCounter()
     compiled = torch.compile(model, dynamic=True, fullgraph=True, backend=counter)
@@ -162,7 +166,9 @@ def test_one_graph_serves_every_number_of_videos_frames_texts_and_words():
     assert counter.frame_count == 1
 
 
-@pytest.mark.parametrize("overrides", [{}, {"padding_mode": "released", "shift_kind": "channel"}])
+@pytest.mark.parametrize(
+    "overrides", [{}, {"padding_mode": "released", "shift_kind": "channel"}, {"matching_kind": "wti"}]
+)
 def test_an_exported_program_takes_videos_of_any_length(overrides):
     """From one frame up, which no example that has more must rule out."""
     model = tiny_model(**overrides)
@@ -200,9 +206,10 @@ def test_token_embeddings_grow(partly_padded):
     assert torch.equal(logits(model, partly_padded), expected)
 
 
-def test_offloads_to_cpu_and_disk(tmp_path, partly_padded):
+@pytest.mark.parametrize("matching_kind", ["weighted", "wti"])
+def test_offloads_to_cpu_and_disk(tmp_path, matching_kind, partly_padded):
     """Weights that are fetched when their module runs: nothing reads a parameter behind its module's back."""
-    model = tiny_model()
+    model = tiny_model(matching_kind=matching_kind)
     expected = logits(model, partly_padded)
     on_cpu = cpu_offload(copy.deepcopy(model), torch.device("cpu"))
     assert torch.equal(logits(on_cpu, partly_padded), expected)

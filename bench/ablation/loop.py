@@ -123,7 +123,7 @@ def search(model: TS2NetModel, seen: torch.Tensor, captions: Captions, group_siz
         for indices in torch.arange(len(seen)).split(100)
     ]
     videos = torch.cat([part.frame_embeds for part in parts])
-    texts = model.get_text_features(captions.ids, captions.mask).pooler_output
+    texts = model.get_text_features(captions.ids, captions.mask).matching_embeds
     scores = model.similarity(texts, videos)
     ranks = [
         rank

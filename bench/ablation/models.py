@@ -45,7 +45,16 @@ ROWS = [
     Row({"modules": "[CLS] only, no shift"}, {"shift_kind": "none", "selection_kind": "none"}, selection_loss=False),
     Row({"modules": "[CLS] only", "K": "0 ([CLS] only)"}, {"selection_kind": "none"}, selection_loss=False),
     Row({"modules": "no shift", "shift": "none"}, {"shift_kind": "none"}),
-    Row({"modules": FULL, "shift": "token", "layers": "last two", "K": "3", "choice": "learned, with the loss"}),
+    Row(
+        {
+            "modules": FULL,
+            "shift": "token",
+            "layers": "last two",
+            "K": "3",
+            "choice": "learned, with the loss",
+            "matching": "weighted",
+        }
+    ),
     Row({"choice": "learned, without the loss"}, selection_loss=False),
     Row({"modules": "random choice", "choice": "random"}, {"selection_kind": "random"}, selection_loss=False),
     Row({"choice": "random, with the loss"}, {"selection_kind": "random"}),
@@ -58,6 +67,8 @@ ROWS = [
     Row({"K": "2"}, {"num_selected_tokens": 2}),
     Row({"K": "4"}, {"num_selected_tokens": 4}),
     Row({"K": "12"}, {"num_selected_tokens": 12}),
+    Row({"matching": "mean"}, {"matching_kind": "mean"}),
+    Row({"matching": "word-token interaction"}, {"matching_kind": "wti"}),
 ]
 
 

@@ -12,6 +12,7 @@ TABLES = {
     "shift": "Kind of shift",
     "layers": "Layers that shift, of four",
     "K": "Patches that are kept beside [CLS]",
+    "matching": "Matching",
 }
 _WITH_SELECTION = ("modules", "choice", "K")
 

@@ -15,7 +15,7 @@ from transformers.configuration_utils import SubConfigSpec
 ShiftKind = Literal["token", "channel", "channel_patches", "channel_cls", "none"]
 PaddingMode = Literal["masked", "released"]
 SelectionKind = Literal["perturbed_topk", "random", "none"]
-MatchingKind = Literal["weighted", "mean"]
+MatchingKind = Literal["weighted", "mean", "wti"]
 TextPooling = Literal["eos", "highest_id"]
 
 # CLIP as it is: each frame is an image, and a video's score the mean over its frames.
@@ -138,8 +138,11 @@ class TS2NetConfig(PreTrainedConfig):
         temporal_hidden_act (`str`, defaults to `"quick_gelu"`): Its activation.
         temporal_layer_norm_eps (`float`, defaults to 1e-12): Epsilon of its LayerNorms.
         matching_kind (`str`, defaults to `"weighted"`):
-            `"weighted"`: frames weigh in by their own similarity to the text. `"mean"`: all alike.
-        matching_temperature (`float`, defaults to 4.0): Factor on the normalised cosines before their softmax.
+            `"weighted"`: frames weigh in by their own similarity to the text. `"mean"`: all alike. `"wti"`: word-token
+            interaction (Wang et al. 2022), in which every word of the text is held against every frame, and two small
+            learned networks weigh words and frames.
+        matching_temperature (`float`, defaults to 4.0):
+            With `"weighted"`: factor on the normalised cosines before their softmax.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: If a field has a wrong type, is out of range or contradicts

@@ -8,6 +8,7 @@ Shapes: `B` videos, `T` frames, `N` patches a frame, `L = N + 1` tokens a frame 
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -29,6 +30,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_ts2net import TS2NetConfig, TS2NetVisionConfig
 from .perturbed_topk_ts2net import perturbed_topk
+from .word_interaction_ts2net import TS2NetTokenScorer, TS2NetWordInteraction, TS2NetWordMatches, WordMatching
 
 if TYPE_CHECKING:
     _Method = TypeVar("_Method")
@@ -59,12 +61,20 @@ class TS2NetTextOutput(BaseModelOutputWithPooling):
         pooler_output (`torch.FloatTensor` of shape `(Q, D)`): The projected end-of-text embedding, not normalised.
         hidden_states (`tuple[torch.FloatTensor]`, *optional*): Of the text transformer, on request.
         attentions (`tuple[torch.FloatTensor]`, *optional*): Of the text transformer, on request.
+        word_embeds (`torch.FloatTensor` of shape `(Q, words, D)`, *optional*):
+            With `matching_kind="wti"`: every token after projection, not normalised. Zeros behind the end of a text.
     """
 
     last_hidden_state: torch.Tensor = None  # type: ignore[assignment]  # the library asks for a default
     pooler_output: torch.Tensor = None  # type: ignore[assignment]
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
+    word_embeds: torch.Tensor | None = None
+
+    @property
+    def matching_embeds(self) -> torch.Tensor:
+        """What [`TS2NetModel.similarity`] takes of a text: `word_embeds` if there are any, or else `pooler_output`."""
+        return self.pooler_output if self.word_embeds is None else self.word_embeds
 
 
 @dataclass
@@ -127,6 +137,11 @@ class TS2NetOutput(ModelOutput):
         logit_scale (`torch.FloatTensor` of shape `()`):
             What every cosine is multiplied by, `exp(logit_scale)`. A loss over several forward passes takes it from
             here, because outside of `forward` the parameter may be one process's shard.
+        word_embeds (`torch.FloatTensor` of shape `(Q, words, D)`, *optional*):
+            With `matching_kind="wti"`: word embeddings of length 1, zeros for padding.
+        weight_logits (`tuple[torch.FloatTensor]` of shapes `(Q, words)` and `(B, T)`, *optional*):
+            With `matching_kind="wti"`: logits of the weights of words and of frames. A loss takes them from here, for
+            the reason above.
     """
 
     loss: torch.Tensor | None = None
@@ -139,6 +154,8 @@ class TS2NetOutput(ModelOutput):
     text_model_output: TS2NetTextOutput | None = None
     video_model_output: TS2NetVideoOutput | None = None
     logit_scale: torch.Tensor | None = None
+    word_embeds: torch.Tensor | None = None
+    weight_logits: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the fields that are not `None`, nested outputs as tuples too."""
@@ -354,6 +371,10 @@ class TS2NetPreTrainedModel(CLIPPreTrainedModel):
             # Scores start well below the noise on them, so that training sees every patch.
             for layer in (module.in_proj, module.out_proj, module.score_proj):
                 init.normal_(layer.weight, std=(3 * layer.in_features) ** -0.5 * self.config.initializer_factor)
+        elif isinstance(module, TS2NetTokenScorer):
+            for layer in (module.fc1, module.fc2):  # as in the released code: all tokens start with nearly one weight
+                init.normal_(layer.weight, std=0.02 * self.config.initializer_factor)
+            init.zeros_(module.fc1.bias)
         elif isinstance(module, TS2NetModel):
             factor = self.config.initializer_factor
             init.normal_(module.text_projection.weight, std=module.config.text_config.hidden_size**-0.5 * factor)
@@ -553,6 +574,29 @@ def mean_of_unit_frames(video_embeds: torch.Tensor, frame_mask: torch.Tensor | N
 # ----------------------------------------------------------------------------------------------------------------
 
 
+def cat_texts(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Join the texts of several batches, `(Q, D)`, or their words `(Q, words, D)` with zeros for padding."""
+    most = max(part.shape[-2] for part in parts)
+    if parts[0].ndim == 3:
+        parts = [nn.functional.pad(part, (0, 0, 0, most - part.shape[1])) for part in parts]
+    return torch.cat(list(parts))
+
+
+def _in_chunks(matching: WordMatching) -> torch.Tensor:
+    """The scores `(Q, B)`, of which so many are computed at a time that memory stays bounded."""
+    (num_texts, num_words), (num_videos, num_frames) = matching.words.shape[:2], matching.frames.shape[:2]
+    if num_texts * num_words * num_videos * num_frames <= _CHUNK_ELEMENTS:
+        return matching.scores()
+    videos_a_chunk = max(1, min(num_videos, _CHUNK_ELEMENTS // (num_frames * num_words * min(num_texts, 256))))
+    texts_a_chunk = max(1, _CHUNK_ELEMENTS // (num_frames * num_words * videos_a_chunk))
+    blocks = []
+    for first in range(0, num_videos, videos_a_chunk):
+        some = matching.videos(slice(first, first + videos_a_chunk))
+        starts = range(0, num_texts, texts_a_chunk)
+        blocks.append(torch.cat([some.texts(slice(start, start + texts_a_chunk)).scores() for start in starts]))
+    return torch.cat(blocks, dim=1)
+
+
 class TS2NetModel(TS2NetPreTrainedModel):
     """TS2-Net: scores texts against videos.
 
@@ -569,6 +613,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
         self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
         self.token_selector = TS2NetTokenSelector(config)
         self.temporal_encoder = TS2NetTemporalEncoder(config) if config.temporal_num_layers else None
+        uses_words = config.matching_kind == "wti"
+        self.word_interaction = TS2NetWordInteraction(config.projection_dim) if uses_words else None
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
         self.post_init()
 
@@ -591,7 +637,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
 
         CLIP's tensors are taken over bit for bit under their own names. The temporal encoder starts as the first
         layers of CLIP's text transformer, its positions as the text's (interpolated where more are needed), times
-        `temporal_position_scale`. The scorer of the token selection is initialised.
+        `temporal_position_scale`. The scorer of the token selection and the networks of the word-token interaction
+        are initialised.
 
         Args:
             pretrained_model_name_or_path: A repository or folder of any transformers CLIP, or of a model that is one
@@ -676,7 +723,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
         kwargs = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
         model = cls._from_config(config, dtype=clip.dtype, **kwargs)
         state = clip.state_dict() | _temporal_from_text(clip.text_model, config)
-        expected = {name for name in model.state_dict() if not name.startswith("token_selector.")}
+        new = ("token_selector.", "word_interaction.")
+        expected = {name for name in model.state_dict() if not name.startswith(new)}
         if expected != set(state):
             odd = sorted(expected ^ set(state))
             raise ValueError(f"this CLIP does not fit: {len(odd)} tensors without a counterpart, {odd[0]!r} for one")
@@ -712,7 +760,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
             position_ids: Position of each token, of shape `(Q, words)`. `None`: one after the other.
 
         Returns:
-            `pooler_output` of shape `(Q, D)`: the projected end-of-text embedding, not normalised.
+            `pooler_output` of shape `(Q, D)`: the projected end-of-text embedding, not normalised. With
+            `matching_kind="wti"` also `word_embeds` of shape `(Q, words, D)`.
         """
         text = self.text_model(
             input_ids=input_ids,
@@ -721,11 +770,21 @@ class TS2NetModel(TS2NetPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
+        hidden_states, ends = text.last_hidden_state, self._text_ends(input_ids, text.last_hidden_state.device)
+        texts = torch.arange(ends.shape[0], device=ends.device)  # no `len`, which an export would fix
+        word_embeds = None
+        if self.word_interaction is not None:
+            word_embeds = self.text_projection(hidden_states)  # (Q, words, D)
+            is_word = torch.arange(hidden_states.shape[1], device=ends.device) <= ends[:, None]
+            if attention_mask is not None:
+                is_word = is_word & attention_mask.to(ends.device, torch.bool)
+            word_embeds = word_embeds.masked_fill(~is_word[..., None], 0.0)
         return TS2NetTextOutput(
-            last_hidden_state=text.last_hidden_state,
-            pooler_output=self.text_projection(self._pooled_text(text.last_hidden_state, input_ids)),
+            last_hidden_state=hidden_states,
+            pooler_output=self.text_projection(hidden_states[texts, ends]),
             hidden_states=text.hidden_states,
             attentions=text.attentions,
+            word_embeds=word_embeds,
         )
 
     @can_return_tuple
@@ -875,8 +934,17 @@ class TS2NetModel(TS2NetPreTrainedModel):
         text_embeds = nn.functional.normalize(text.pooler_output, dim=-1)
         video_embeds = nn.functional.normalize(video.frame_embeds, dim=-1)
         logit_scale = self._exp_logit_scale()
-        logits_per_text = self.similarity(text_embeds, video_embeds, padding_mask_videos, logit_scale)
-        weights = self.frame_weights(text_embeds, video_embeds, padding_mask_videos) if output_frame_weights else None
+        word_embeds = weight_logits = None
+        matching_embeds = text_embeds
+        if self.word_interaction is not None:
+            word_embeds = matching_embeds = nn.functional.normalize(text.matching_embeds, dim=-1)
+            weight_logits = self.word_interaction(word_embeds, video_embeds)
+        logits_per_text = self.similarity(
+            matching_embeds, video_embeds, padding_mask_videos, logit_scale, weight_logits
+        )
+        weights = None
+        if output_frame_weights:
+            weights = self.frame_weights(matching_embeds, video_embeds, padding_mask_videos)
         return TS2NetOutput(
             loss=contrastive_loss(logits_per_text) if return_loss else None,
             logits_per_text=logits_per_text,
@@ -888,6 +956,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
             text_model_output=text,
             video_model_output=video,
             logit_scale=logit_scale,
+            word_embeds=word_embeds,
+            weight_logits=weight_logits,
         )
 
     def similarity(
@@ -896,20 +966,29 @@ class TS2NetModel(TS2NetPreTrainedModel):
         video_embeds: torch.Tensor,
         padding_mask_videos: torch.Tensor | None = None,
         logit_scale: torch.Tensor | None = None,
+        weight_logits: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Match embeddings (paper, section 3.5), in memory that does not grow with texts times videos times frames.
 
         Args:
-            text_embeds: Text embeddings of shape `(Q, D)`, normalised or not.
+            text_embeds: Text embeddings of shape `(Q, D)`, normalised or not; with `matching_kind="wti"` word
+                embeddings of shape `(Q, words, D)`, zeros for padding. [`TS2NetTextOutput`] has the right ones as
+                `matching_embeds`.
             video_embeds: Frame embeddings of shape `(B, T, D)`, normalised or not.
             padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None`: all are real.
             logit_scale: What to multiply by, as [`TS2NetOutput`] has it. `None`: the model's `exp(logit_scale)`.
+            weight_logits: Of words and frames, as [`TS2NetOutput`] has them. `None`: computed.
 
         Returns:
             Similarities of shape `(Q, B)`, times `exp(logit_scale)`, in float32 (float64 stays).
+
+        Raises:
+            ValueError: If a shape is wrong.
         """
         texts, videos, frame_mask = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
         scale = (self._exp_logit_scale() if logit_scale is None else logit_scale).to(texts.device, texts.dtype)
+        if self.word_interaction is not None:
+            return scale * _in_chunks(self._word_matching(texts, videos, frame_mask, weight_logits))
         num_texts, (num_videos, num_frames) = texts.shape[0], videos.shape[:2]
         if num_texts * num_videos * num_frames <= _CHUNK_ELEMENTS:
             return scale * match(texts, videos, frame_mask, self._temperature)
@@ -931,9 +1010,12 @@ class TS2NetModel(TS2NetPreTrainedModel):
     ) -> torch.Tensor:
         """Find the frame of each video with the highest cosine to each text: its index from 0, of shape `(Q, B)`.
 
-        The arguments are those of [`TS2NetModel.similarity`].
+        With `matching_kind="wti"` it is the frame with the highest weighted mean of the words' cosines. The arguments
+        are those of [`TS2NetModel.similarity`].
         """
         texts, videos, frame_mask = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
+        if self.word_interaction is not None:
+            return self._word_matching(texts, videos, frame_mask).best_frames()
         return frame_cosines(texts, videos, frame_mask).masked_fill(~frame_mask, -torch.inf).argmax(dim=-1)
 
     def frame_weights(
@@ -944,17 +1026,52 @@ class TS2NetModel(TS2NetPreTrainedModel):
     ) -> torch.Tensor:
         """Compute how much each frame weighs in each score: `(Q, B, T)`, summing to 1 over frames.
 
-        The arguments are those of [`TS2NetModel.similarity`].
+        With `matching_kind="wti"` it is half the frame's own weight and half that of the words that have found it. The
+        arguments are those of [`TS2NetModel.similarity`].
         """
         texts, videos, frame_mask = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
+        if self.word_interaction is not None:
+            return self._word_matching(texts, videos, frame_mask).weight_of_frames()
         return frame_weights(frame_cosines(texts, videos, frame_mask), frame_mask, self._temperature)
 
-    def _pooled_text(self, last_hidden_state: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
-        """The hidden state that stands for each text: `(Q, width)` of `(Q, words, width)`."""
-        ids = input_ids.to(last_hidden_state.device, torch.int)  # the export to ONNX knows argmax of no int64
+    def word_matches(
+        self,
+        word_embeds: torch.Tensor,
+        video_embeds: torch.Tensor,
+        padding_mask_videos: torch.Tensor | None = None,
+    ) -> TS2NetWordMatches:
+        """Find the frame of each video that each word of each text fits best.
+
+        The arguments are those of [`TS2NetModel.similarity`].
+
+        Raises:
+            ValueError: If the model has no word-token interaction, or a shape is wrong.
+        """
+        if self.word_interaction is None:
+            raise ValueError(
+                f"words are not matched with matching_kind={self.config.matching_kind!r}: this needs 'wti'"
+            )
+        return self._word_matching(
+            *self._matching_inputs(word_embeds, video_embeds, padding_mask_videos)
+        ).word_matches()
+
+    def _word_matching(
+        self,
+        words: torch.Tensor,
+        frames: torch.Tensor,
+        frame_mask: torch.Tensor,
+        weight_logits: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> WordMatching:
+        assert self.word_interaction is not None
+        logits = self.word_interaction(words, frames) if weight_logits is None else weight_logits
+        return WordMatching(words, frames, frame_mask, *(of_tokens.to(words) for of_tokens in logits))
+
+    def _text_ends(self, input_ids: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """The position of the token that stands for each text, `(Q,)`."""
+        ids = input_ids.to(device, torch.int)  # the export to ONNX knows argmax of no int64
         if self.config.text_pooling == "eos":
             ids = (ids == self.config.text_config.eos_token_id).int()  # argmax finds the first
-        return last_hidden_state[torch.arange(ids.shape[0], device=ids.device), ids.argmax(dim=-1)]
+        return ids.argmax(dim=-1)
 
     def _exp_logit_scale(self) -> torch.Tensor:
         return self.logit_scale.to(torch.promote_types(self.logit_scale.dtype, torch.float32)).exp()
@@ -967,6 +1084,13 @@ class TS2NetModel(TS2NetPreTrainedModel):
         self, text_embeds: torch.Tensor, video_embeds: torch.Tensor, padding_mask_videos: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Normalise in at least float32, where near neighbours stay apart, and say which frames count."""
+        axes = 2 if self.word_interaction is None else 3
+        if text_embeds.ndim != axes:
+            expected = "texts (Q, D)" if axes == 2 else "words (Q, words, D), as word_embeds of an output"
+            raise ValueError(
+                f"with matching_kind={self.config.matching_kind!r} text_embeds must be {expected}, "
+                f"got {(*text_embeds.shape,)}"
+            )
         frame_mask = self._frame_mask(video_embeds, padding_mask_videos)
         if frame_mask is None:
             frame_mask = torch.ones(video_embeds.shape[:2], dtype=torch.bool, device=video_embeds.device)

@@ -20,7 +20,7 @@ from transformers.dynamic_module_utils import custom_object_save
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_ts2net import TS2NetConfig
-from .modeling_ts2net import TS2NetModel
+from .modeling_ts2net import TS2NetModel, cat_texts
 from .processing_ts2net import TS2NetProcessor
 from .video_processing_ts2net import TS2NetVideoProcessorKwargs, as_videos, is_one_video
 
@@ -303,14 +303,14 @@ class TextVideoScoringPipeline(Pipeline):
         return VideoScores(name, texts, scores, model_outputs["frame_times"][0, best_frames].tolist())
 
     def _encode(self, texts: list[str]) -> torch.Tensor:
-        """Text embeddings of shape `(texts, D)`, on the CPU."""
+        """What `similarity` takes of texts, on the CPU."""
         embeds = []
         for first in range(0, len(texts), _TEXTS_PER_BATCH):
             inputs = self.processor(text=texts[first : first + _TEXTS_PER_BATCH])
             with self.device_placement(), self.get_inference_context()():
                 inputs = self._ensure_tensor_on_device(dict(inputs), device=self.device)
-                embeds.append(self.model.get_text_features(**inputs).pooler_output.cpu())
-        return torch.cat(embeds)
+                embeds.append(self.model.get_text_features(**inputs).matching_embeds.cpu())
+        return cat_texts(embeds)
 
     @staticmethod
     def _texts_of(video: VideoScores, top_k: int | None, best_second: bool) -> Any:

@@ -29,7 +29,8 @@ from support.video_files import write_video
 from ts2net import TextVideoScoringPipeline, TS2NetModel, TS2NetProcessor
 from ts2net.cli import main
 from ts2net.errors import one_line
-from ts2net.hub import save_hub_folder
+from ts2net.hub import load_model, save_hub_folder
+from ts2net.hub.adapters import add_adapters, lora_config
 from ts2net.small_clip import small_clip_folder
 from ts2net.tables import _shortened, score_matrix
 
@@ -315,6 +316,27 @@ def test_a_wrong_command_line_exits_with_2(run: Run, args: list[str], named: str
 # ----------------------------------------------------------------------------------------------------------------
 # convert
 # ----------------------------------------------------------------------------------------------------------------
+
+
+def test_adapters_are_merged_into_a_folder_that_scores(run: Run, workshop: Workshop, tmp_path: Path) -> None:
+    """As every command does that loads them, which `score` shows."""
+    model, processor = load_model(workshop.model, device="cpu")
+    add_adapters(model, lora_config(2), str(workshop.model))
+    for name, parameter in model.named_parameters():
+        if ".lora_B." in name:
+            torch.nn.init.normal_(parameter)
+    save_hub_folder(model, processor, tmp_path / "adapters")
+    result = run("merge", tmp_path / "adapters", tmp_path / "merged")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("saved a TS2-Net with")
+    scored = [
+        json.loads(run("score", "-m", folder, "-v", *workshop.videos, "-t", *TEXTS, "--json").out)["results"]
+        for folder in (tmp_path / "adapters", tmp_path / "merged", workshop.model)
+    ]
+    assert scored[0] == scored[1] != scored[2]
+    whole = run("merge", workshop.model, tmp_path / "again")
+    assert (whole.code, whole.err) == (1, f"error: {workshop.model} has no adapters: it is a whole model already\n")
+    assert "is not empty" in run("merge", tmp_path / "adapters", tmp_path / "merged").err
 
 
 def test_convert_clip_makes_a_folder_that_scores(run: Run, workshop: Workshop, tmp_path: Path) -> None:

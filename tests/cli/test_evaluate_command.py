@@ -77,7 +77,7 @@ def test_prints_a_table_and_writes_the_file(run: Run, model: Path, videos: Path,
     written = json.loads(file.read_text())
     assert {name: written[name] for name in expected} == expected
     about = {"model": str(model), "benchmark": "folder", "path": str(videos), "split": "test"}
-    sizes = {"num_frames": 6, "max_words": 16, "clock": "seconds"}
+    sizes = {"num_frames": 6, "max_words": 16, "long_texts": "truncate", "clock": "seconds"}
     assert {name: written[name] for name in written if name not in expected} == about | sizes
     assert f"{NUM_TEXTS} texts, {NUM_VIDEOS} videos" in done.out
     names = [f"text-to-video {figure}" for figure in ("R@1", "R@5", "R@10", "R@50", "MdR", "MnR")]
@@ -103,12 +103,19 @@ def test_reports_what_is_broken(run: Run, model: Path, videos: Path, tmp_path: P
 def test_settings_reach_the_model(run: Run, model: Path, videos: Path, tmp_path: Path):
     file = tmp_path / "result.json"
     settings = {"--num-frames": 2, "--max-words": 3, "--batch-size": 2, "--dtype": "float32", "--device": "cpu"}
+    settings |= {"--long-texts": "split"}
     options = [part for pair in settings.items() for part in pair]
     data = ("--data", f"captions={videos / 'test.csv'}")
-    done = run("evaluate", model, "folder", videos, *data, *options, "--workers", 0, "--json", file)
+    done = run("evaluate", model, "folder", videos, *data, *options, "--workers", 0, "--json", file, "--update-card")
     assert done.code == 0, done.err
+    assert "text-to-video R@1 with split texts" in (model / "README.md").read_text()
     found = evaluate_retrieval(
-        tiny_model(), split().remove_columns("group"), tiny_processor(), num_frames=2, max_words=3
+        tiny_model(),
+        split().remove_columns("group"),
+        tiny_processor(),
+        num_frames=2,
+        max_words=3,
+        long_texts="split",
     )
     assert json.loads(file.read_text())["metrics"] == found.metrics
 

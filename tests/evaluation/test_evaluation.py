@@ -67,6 +67,45 @@ def test_figures_are_those_of_the_whole_score_matrix(result: RetrievalResult, sc
     assert 0 < result.metrics["video-to-text R@1"] < 100
 
 
+def test_figures_of_words_are_those_of_the_whole_score_matrix(dataset: Dataset) -> None:
+    """With word-token interaction, whose texts are as many vectors as they have words."""
+    model, processor = tiny_model(matching_kind="wti"), tiny_processor()
+    found = evaluate_retrieval(model, dataset, processor, **SETTINGS)
+    inputs = processor(
+        text=[caption for row in dataset for caption in row["captions"]],
+        videos=[row["video"] for row in dataset],
+        num_frames=SETTINGS["num_frames"],
+    )
+    with torch.no_grad():
+        scores = model(**inputs).logits_per_text.numpy()
+    assert found.dual_softmax == retrieval_metrics(scores, VIDEO_OF_TEXT, dual_softmax=True)
+    assert {name: value for name, value in found.metrics.items() if "group" not in name} == retrieval_metrics(
+        scores, VIDEO_OF_TEXT
+    )
+    assert 0 < found.metrics["text-to-video R@1"] < 100
+
+
+@pytest.mark.parametrize("matching_kind", ["weighted", "wti"])
+def test_a_split_text_scores_the_mean_of_its_sentences(matching_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the blocks, and with a broken video left out."""
+    monkeypatch.setattr(retrieval, "_TEXTS_A_BLOCK", 2)
+    captions = [["a red cat. one two", "b"], ["c"], ["d; e. f ghijkl mno"], ["e f"], ["h"], ["j k"], ["l m n o"]]
+    model, processor = tiny_model(matching_kind=matching_kind), tiny_processor()
+    found = evaluate_retrieval(
+        model, split(broken=(1,), captions=captions), processor, num_frames=6, max_words=10, long_texts="split",
+        leave_out_missing=True,
+    )  # fmt: skip
+    pieces = ["a red cat.", "one two", "b", "d;", "e.", "f ghijkl", "mno", "e f", "h", "j k", "l m n o"]
+    text_of_piece = [0, 0, 1, 2, 2, 2, 2, 3, 4, 5, 6]
+    videos = [row["video"] for place, row in enumerate(split(captions=captions)) if place != 1]
+    with torch.no_grad():
+        scores = model(**processor(text=pieces, videos=videos, num_frames=6)).logits_per_text
+    texts = torch.stack([scores[torch.tensor(text_of_piece) == text].mean(dim=0) for text in range(7)])
+    assert found.dual_softmax == retrieval_metrics(texts.numpy(), [0, 0, 1, 2, 3, 4, 5], dual_softmax=True)
+    plain = retrieval_metrics(texts.numpy(), [0, 0, 1, 2, 3, 4, 5])
+    assert {name: found.metrics[name] for name in plain} == plain
+
+
 def test_groups_are_ranked_among_themselves(result: RetrievalResult, scores: np.ndarray) -> None:
     """Against the definition, one comparison at a time; a group of one and a video without a group don't count."""
     found: dict[str, list[bool]] = {"text-to-video": [], "video-to-text": []}

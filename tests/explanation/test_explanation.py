@@ -11,7 +11,7 @@ import torch
 
 from support.tiny_models import tiny_config, tiny_model, tiny_processor
 from support.video_files import encoded, write_video
-from ts2net.explanation import Explanation, draw_frame, explain, explain_frames, patch_boxes
+from ts2net.explanation import Explanation, draw_frame, explain, explain_frames, found_words, patch_boxes
 
 TEXTS = ["a dog", "a cat on a mat"]
 
@@ -108,6 +108,7 @@ def test_the_bar_is_as_long_as_the_weight(video: bytes) -> None:
         {"shift_kind": "none", "selection_kind": "none", "matching_kind": "mean", "temporal_num_layers": 0},
         {"selection_kind": "random"},
         {"padding_mode": "released"},
+        {"matching_kind": "wti"},
     ],
 )
 def test_every_variant_can_be_explained(video: bytes, overrides: dict[str, Any]) -> None:
@@ -118,6 +119,31 @@ def test_every_variant_can_be_explained(video: bytes, overrides: dict[str, Any])
     assert draw_frame(explanation, 3).size == (160, 168)
     if overrides.get("matching_kind") == "mean":
         assert explanation.weights == pytest.approx(np.full((2, 4), 0.25))
+
+
+def test_each_word_has_found_a_frame(video: bytes) -> None:
+    """The model's own choice, with the tokens as they are read; without word-token interaction there are none."""
+    model = tiny_model(matching_kind="wti")
+    processor = tiny_processor(model.config)
+    explanation = explain(model, processor, video, ["a dog", "x"])
+    assert explanation.words is not None
+    names = [[word.word for word in words] for words in explanation.words]
+    assert names == [
+        ["<|startoftext|>", "a", "d", "o", "g", "<|endoftext|>"],
+        ["<|startoftext|>", "x", "<|endoftext|>"],
+    ]
+    outputs = model(**processor(text=["a dog", "x"], videos=[video]))
+    matches = model.word_matches(outputs.word_embeds, outputs.video_embeds)
+    for text, words in enumerate(explanation.words):
+        assert [word.frame for word in words] == matches.frames[text, 0, : len(words)].tolist()
+        assert [word.cosine for word in words] == pytest.approx(matches.cosines[text, 0, : len(words)].tolist())
+        assert sum(word.weight for word in words) == pytest.approx(1)
+    assert explanation.weights.sum(axis=1) == pytest.approx([1, 1])
+    assert found_words(explanation, 1).startswith("<|startoftext|> 0:0")
+    without = explained(video)
+    assert without.words is None
+    with pytest.raises(ValueError, match="no word-token interaction"):
+        found_words(without)
 
 
 def test_long_and_portrait_videos(tmp_path: Path) -> None:

@@ -207,6 +207,7 @@ def test_a_font_is_found_that_has_the_letters(monkeypatch: pytest.MonkeyPatch) -
         {"shift_kind": "none", "selection_kind": "none", "matching_kind": "mean", "temporal_num_layers": 0},
         {"shift_kind": "channel"},
         {"padding_mode": "released"},
+        {"matching_kind": "wti"},
     ],
 )
 def test_every_model_can_be_drawn(overrides: dict[str, Any]) -> None:

@@ -3,8 +3,10 @@
 import numpy as np
 
 from support.search_indexes import WIDTH, unit
+from support.tiny_models import tiny_model
 from ts2net.search.matching import Matching, exact_scores, top_windows
 from ts2net.search.records import WindowBatch
+from ts2net.search.word_matching import TokenScorer, WordMatching
 
 
 def batches_of(frames: list[np.ndarray], sizes: list[int]) -> list[WindowBatch]:
@@ -21,6 +23,41 @@ def batches_of(frames: list[np.ndarray], sizes: list[int]) -> list[WindowBatch]:
             )
         )
     return batches
+
+
+def word_matching(scale: float = 100.0) -> WordMatching:
+    networks = tiny_model(matching_kind="wti").word_interaction
+    return WordMatching(None, scale, TokenScorer.of(networks.word_scorer), TokenScorer.of(networks.frame_scorer))
+
+
+def test_few_windows_are_scored_in_full_with_words_too():
+    """And every score is the same bit for bit in batches of any size, and with any padding behind a text."""
+    random = np.random.default_rng(0)
+    matching = word_matching()
+    frames = [unit(random.normal(size=WIDTH) + 0.2 * random.normal(size=(6, WIDTH))) for _ in range(2000)]
+    texts = [random.normal(size=(length, WIDTH)).astype(np.float32) for length in (1, 4, 9)]
+    padded = np.stack([np.pad(text, ((0, 9 - len(text)), (0, 0))) for text in texts])
+    top = top_windows(batches_of(frames, [500] * 4), padded, 10, matching)
+    for text, windows in zip(texts, top.windows, strict=True):
+        scores = [float(matching.scores(window[None], text)[0][0]) for window in frames]
+        best = sorted((-score, row) for row, score in enumerate(scores))[:10]
+        assert [(window.negated_score, window.row) for window in windows] == best
+    assert top.scored_in_full < 0.1 * top.pairs
+
+
+def test_bounds_of_words_hold():
+    """Also where all cosines are negative or one frame or word stands out, whatever the networks say."""
+    random = np.random.default_rng(2)
+    matching = word_matching(scale=1.0)
+    frames = list(unit(random.normal(size=(300, 5, WIDTH)) + 3 * random.normal(size=(300, 5, 1))))
+    queries = (random.normal(size=(4, 7, WIDTH)) + 3 * random.normal(size=(4, 7, 1))).astype(np.float32)
+    (batch,) = batches_of(frames, [300])
+    lower, upper = matching.bounds(batch, queries)
+    assert (upper - lower).max() > 0.1
+    for number, query in enumerate(queries):
+        scores = matching.scores(np.stack(frames), query)[0]
+        assert (scores >= lower[:, number] - 1e-6).all()
+        assert (scores <= upper[:, number] + 1e-6).all()
 
 
 def test_few_windows_are_scored_in_full():

@@ -18,6 +18,7 @@ from ts2net.search.index import best_windows
 from ts2net.search.matching import Matching, ScoredWindow, Top
 from ts2net.search.records import IndexedVideo
 from ts2net.search.store import Store
+from ts2net.search.word_matching import matching_of
 
 
 def brute_force(
@@ -39,9 +40,20 @@ def found(windows: list[ScoredWindow]) -> list[tuple[float, str, float]]:
     return [(window.score, window.video_id, window.start) for window in windows]
 
 
-def best_of(path: str | Path, queries: np.ndarray, count: int, exact: bool | None = None) -> Top:
+def words_near(queries: np.ndarray) -> np.ndarray:
+    """Texts of one to five words around each query, and zeros."""
+    words = queries[:, None] + np.random.default_rng(5).normal(size=(len(queries), 5, WIDTH))
+    for text, length in enumerate(range(5, 0, -1)):
+        words[text, length:] = 0
+    return words.astype(np.float32)
+
+
+def best_of(
+    path: str | Path, queries: np.ndarray, count: int, exact: bool | None = None, model: TS2NetModel | None = None
+) -> Top:
     store = Store.open(path)
-    return best_windows(store.snapshot(), queries, count, Matching.of(store.about), exact)
+    matching = Matching.of(store.about) if model is None else matching_of(store.about, model)
+    return best_windows(store.snapshot(), queries, count, matching, exact)
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +82,18 @@ def queries(videos: list[IndexedVideo]) -> np.ndarray:
     return np.stack([*random.normal(size=(5, WIDTH)), near]).astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", ["weighted", "mean"])
+@pytest.mark.parametrize("kind", ["weighted", "mean", "wti"])
 def test_exact_search_equals_brute_force(tmp_path, videos, queries, kind):
     """Every score and every place, ties included, whatever the matching and however many are asked for."""
     model = tiny_model(matching_kind=kind)
+    if kind == "wti":
+        queries = words_near(queries)
     make_index(tmp_path / "index", model, videos)
+    if model.word_interaction is not None:
+        model.word_interaction.double()
     expected = brute_force(model, videos, queries)
     for count in (1, 10, 100, 10_000):
-        top = best_of(tmp_path / "index", queries, count, exact=True)
+        top = best_of(tmp_path / "index", queries, count, exact=True, model=model)
         assert [found(windows) for windows in top.windows] == [rows[:count] for rows in expected]
 
 
@@ -116,6 +132,35 @@ def test_texts_and_their_order(index, model):
     with torch.no_grad():
         embeds = [model.get_text_features(**processor(text=text)).pooler_output for text in texts]
     assert index.search_embeds(torch.cat(embeds), k=5) == together
+
+
+def test_words_and_clips_find_moments(tmp_path, videos):
+    """Of a model with word-token interaction: texts by their words, a clip as a text of one word."""
+    model = tiny_model(matching_kind="wti")
+    processor = tiny_processor(model.config)
+    index = make_index(tmp_path / "index", model, videos)
+    texts = ["rain", "a dog catches it"]
+    together = index.search(texts, k=3)
+    assert [index.search(text, k=3) for text in texts] == together
+    hit = together[1][0]
+    window = next(
+        window
+        for video in videos
+        if video.video_id == hit.video_id
+        for window in video.windows
+        if window.start == hit.start
+    )
+    with torch.no_grad():
+        words = model.get_text_features(**processor(text=texts[1])).word_embeds
+        frames = torch.from_numpy(window.frames.astype(np.float32))[None]
+        assert hit.score == pytest.approx(float(model.similarity(words, frames)))
+        assert hit.second == window.frame_times[int(model.best_frames(words, frames))]
+        clip = torch.zeros(1, 4, 3, 32, 32)
+        query = model.get_video_features(clip).pooler_output
+    inputs = {"pixel_values_videos": clip, "padding_mask_videos": torch.ones(1, 4, dtype=torch.bool)}
+    assert index.search_inputs(inputs, k=3) == index.search_embeds(query[:, None], k=3)[0]
+    with pytest.raises(ValueError, match=r"\(queries, words, 32\), got"):
+        index.search_embeds(torch.ones(1, 2, 3, 32))
 
 
 def test_filters(index, queries):

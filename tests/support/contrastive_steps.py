@@ -15,6 +15,7 @@ from transformers.models.clip.modeling_clip import CLIPAttention
 
 from support.tiny_models import random_inputs, tiny_model
 from ts2net import TS2NetModel
+from ts2net.hub.adapters import add_adapters, lora_config
 from ts2net.training import ContrastiveLoss, GradientCache, contrastive_loss_over_processes
 from ts2net.training.contrastive import loss_inputs
 
@@ -33,9 +34,16 @@ class Case:
     checkpointing: bool = False
     selection_weight: float = 0.0
     dtype: torch.dtype = torch.float64
+    adapters: bool = False
 
     def model(self) -> TS2NetModel:
-        model = tiny_model(**self.overrides).to(self.dtype).train()
+        model = tiny_model(**self.overrides)
+        if self.adapters:
+            add_adapters(model, lora_config(2, ["q_proj", "fc1"]), "base")
+            for name, parameter in model.named_parameters():
+                if ".lora_B." in name:  # which starts at 0, so that A would have no gradient
+                    nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
+        model = model.to(self.dtype).train()
         if self.own_noise:
             for module in model.modules():
                 if isinstance(module, CLIPAttention):
@@ -66,15 +74,17 @@ def reference_step(case: Case, num_processes: int = 1, chunk_size: int = BATCH) 
         outputs = model(**batch, return_loss=True)
         logits, loss = outputs.logits_per_text, outputs.loss
     else:
-        texts, videos, selected = [], [], []
+        texts, words, videos, selected = [], [], [], []
         for rank in range(num_processes):
             torch.manual_seed(rank)
             for chunk in chunks_of(part_of(batch, rank, num_processes), chunk_size):
                 outputs = model(**chunk)
                 texts.append(outputs.text_embeds)
+                words.append(outputs.word_embeds)
                 videos.append(outputs.video_embeds)
                 selected.append(outputs.video_model_output.selected_tokens[:, :, 1:])
-        logits = model.similarity(torch.cat(texts), torch.cat(videos), batch["padding_mask_videos"])
+        matched = torch.cat(texts if words[0] is None else words)
+        logits = model.similarity(matched, torch.cat(videos), batch["padding_mask_videos"])
         pairs = torch.arange(BATCH)
         keys = pairs if keys is None else keys
         same = (keys[:, None] == keys) & ~torch.eye(BATCH, dtype=torch.bool)

@@ -16,7 +16,7 @@ from ts2net.training import TS2NetTrainer, TS2NetTrainingArguments
 from ts2net.training.run_settings import CHANGEABLE, CHANGEABLE_ARGUMENTS, FIXED_ARGUMENTS, changes_since
 
 # What the result does not depend on: where, when and how fast things are computed, logged and saved; and what is
-# refused or does nothing here.
+# refused or does nothing here. Adapters are remembered as they are, whichever arguments have made them.
 OTHER_ARGUMENTS = """
     output_dir per_device_train_batch_size gradient_accumulation_steps average_tokens_across_devices
     label_smoothing_factor bf16_full_eval fp16_full_eval activation_checkpointing activation_checkpointing_kwargs
@@ -34,7 +34,8 @@ OTHER_ARGUMENTS = """
     remove_unused_columns label_names train_sampling_strategy length_column_name ddp_find_unused_parameters
     ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph ddp_backend ddp_timeout fsdp fsdp_config deepspeed debug
     skip_memory_metrics do_train do_eval do_predict resume_from_checkpoint local_rank gradient_cache_chunk_size
-    max_broken_share early_stopping_patience logging_dir changed_settings
+    max_broken_share early_stopping_patience logging_dir changed_settings lora_r lora_target peft_config
+    learning_rate_range_test trunk_cache trunk_cache_gb
 """
 
 

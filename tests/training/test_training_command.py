@@ -176,6 +176,16 @@ def saved_weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "model.safetensors")
 
 
+def test_a_learning_rate_range_test_prints_its_table(line: list[str], tmp_path: Path, capsys):
+    """And saves no model."""
+    assert main([*line, "--learning_rate_range_test", "10"]) == 0
+    printed = capsys.readouterr().out
+    assert f"all steps are in {tmp_path / 'run' / 'learning_rate_range.csv'}" in printed
+    assert "smoothed_loss" in printed
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["learning_rate_range.csv"]
+    assert main([*line, "--learning_rate_range_test", "1"]) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from ..errors import one_line
-from ..explanation import Explanation, drawn_frames
+from ..explanation import Explanation, drawn_frames, found_words
 from ..pages.rendering import read_template, render
 from ..search import Hit
 from ..videos.finding import VIDEO_SUFFIXES
@@ -191,5 +191,6 @@ def _explanation(video: str, explanation: Explanation) -> str:
         text=explanation.texts[0],
         score=explanation.scores[0],
         selected=explanation.selected_tokens.shape[1] > 0,
+        words=None if explanation.words is None else found_words(explanation),
         frames=drawn_frames(explanation),
     )

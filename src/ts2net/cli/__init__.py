@@ -18,7 +18,7 @@ def main(args: list[str] | None = None) -> None:
     """
     try:
         # Imported here, so that Ctrl-C is handled from the first moment. Each command registers itself.
-        from . import convert, demo, evaluate, explain, export, index, indexes, prepare, score, search, serve  # noqa: F401
+        from . import convert, demo, evaluate, explain, export, index, indexes, merge, prepare, score, search, serve  # noqa: F401
         from .app import app
 
         app(args, prog_name="ts2net")

@@ -26,6 +26,7 @@ _ORDER = (
     "evaluate",
     "convert",
     "export",
+    "merge",
 )
 
 

@@ -51,7 +51,7 @@ def convert_original(
     overrides = _overrides(settings)
     if tokenizer is None:
         raise typer.BadParameter(f"{source} has no tokenizer: {TOKENIZER_ADVICE}", param_hint="--tokenizer")
-    _check_destination(destination, overwrite)
+    check_destination(destination, overwrite)
     from ..conversion import convert_original_checkpoint
 
     hush_loading()
@@ -92,7 +92,7 @@ def convert_clip(
     is_file = Path(source).is_file()
     if is_file and tokenizer is None:
         raise typer.BadParameter(f"{source} has no tokenizer: {TOKENIZER_ADVICE}", param_hint="--tokenizer")
-    _check_destination(destination, overwrite)
+    check_destination(destination, overwrite)
     from ..conversion import convert_clip as convert
     from ..hub.loading import check_model_source
 
@@ -112,7 +112,7 @@ def _overrides(settings: list[str] | None) -> dict[str, Any]:
     return {field: json_or_text(value) for field, value in values.items()}
 
 
-def _check_destination(folder: Path, overwrite: bool) -> None:
+def check_destination(folder: Path, overwrite: bool) -> None:
     """Check that a model can be saved in a folder.
 
     Raises:

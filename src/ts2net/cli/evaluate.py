@@ -81,6 +81,10 @@ def evaluate(
             min=2, help="The most tokens of a text.", show_default="those of its training, or else the benchmark's"
         ),
     ] = None,
+    long_texts: Annotated[
+        Literal["truncate", "split"],
+        typer.Option(help="A text of more tokens is cut off, or split into sentences whose scores are averaged."),
+    ] = "truncate",
     clock: Annotated[
         Literal["seconds", "released"] | None,
         typer.Option(
@@ -141,7 +145,7 @@ def evaluate(
 
         {
           "model": str, "benchmark": str, "path": str, "split": str, "num_frames": int, "max_words": int,
-          "clock": str,
+          "long_texts": "truncate" | "split", "clock": str,
           "num_texts": int, "num_videos": int, "num_missing": int, "num_left_out": int, "num_groups": int,
           "metrics": {"text-to-video R@1": float, ...}, "dual_softmax": {"text-to-video R@1": float, ...},
           "broken": [{"video_id": str, "reason": str}]
@@ -183,6 +187,7 @@ def evaluate(
                     processor,
                     num_frames=num_frames,
                     max_words=max_words,
+                    long_texts=long_texts,
                     batch_size=batch_size,
                     num_workers=workers,
                     num_videos=None if manifest is None else manifest.videos + len(manifest.left_out),
@@ -201,18 +206,20 @@ def evaluate(
     Console(highlight=False).print(_table(f"{title}, {split}", result, num_frames, max_words))
     if json_file is not None:
         about: dict[str, Any] = {"model": model, "benchmark": benchmark, "path": path, "split": split}
-        about |= {"num_frames": num_frames, "max_words": max_words, "clock": processor.video_processor.clock}
+        about |= {"num_frames": num_frames, "max_words": max_words, "long_texts": long_texts}
+        about["clock"] = processor.video_processor.clock
         write_whole(json_file, json.dumps(about | result.to_dict(), indent=2) + "\n")
     if update_card:
         from ..hub import Evaluation
 
         dataset_type = path if benchmark == "dataset" and not Path(path).exists() else benchmark
         dual_softmax = {f"{name} with dual softmax": value for name, value in result.dual_softmax.items()}
+        suffix = " with split texts" if long_texts == "split" else ""  # so that they replace no others
         evaluation = Evaluation(
             title,
             dataset_type,
             split,
-            result.metrics | dual_softmax,
+            {f"{name}{suffix}": value for name, value in (result.metrics | dual_softmax).items()},
             num_frames=num_frames,
             max_words=max_words,
             num_videos=result.num_videos,

@@ -81,8 +81,8 @@ def export_onnx(
     Raises:
         ImportError: If onnx, onnxscript or onnxruntime is missing.
         OSError: If the folder can't be written.
-        ValueError: If the weights are not float32 on the CPU, the folder holds another model, or PyTorch can't export
-            this model.
+        ValueError: If the weights are not float32 on the CPU, the model has word-token interaction, the folder holds
+            another model, or PyTorch can't export this model.
     """
     import onnxruntime.quantization  # before minutes of work
     import onnxscript  # noqa: F401
@@ -94,6 +94,11 @@ def export_onnx(
         raise ValueError(
             f"expected float32 weights on the CPU, got {str(model.dtype).removeprefix('torch.')} on {model.device}: "
             f"load the model with dtype=torch.float32"
+        )
+    if model.word_interaction is not None:
+        raise ValueError(
+            "a model with matching_kind='wti' cannot be exported to ONNX: scores need its words and the weights of "
+            "words and frames, which the two towers don't give"
         )
     if (folder / "config.json").exists() and not _is_model_of(folder, model):
         raise ValueError(f"the folder {folder} holds another model: give a new folder, or the model's own")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..modeling_ts2net import TS2NetModel
+from ..modeling_ts2net import TS2NetModel, cat_texts
 from ..processing_ts2net import TS2NetProcessor
 
 _TEXTS_A_BATCH = 256
@@ -24,7 +24,8 @@ def encode_texts(
             and unpadded, so that the last bits of its embedding do not depend on the other texts.
 
     Returns:
-        Text embeddings `(Q, D)`, float32 on the CPU, not normalised; `(0, 0)` without texts.
+        What [`TS2NetModel.similarity`] takes, float32 on the CPU, not normalised: text embeddings `(Q, D)`, or with
+        word-token interaction word embeddings `(Q, words, D)`; `(0, 0)` without texts.
     """
     if not texts:
         return torch.empty(0, 0)
@@ -44,5 +45,5 @@ def encode_texts(
     for batch in batches:
         tokens = batch.to(model.device)
         outputs = model.get_text_features(tokens["input_ids"], tokens["attention_mask"])
-        embeds.append(outputs.pooler_output.float().cpu())
-    return torch.cat(embeds)
+        embeds.append(outputs.matching_embeds.float().cpu())
+    return cat_texts(embeds)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..data.evaluation_videos import EvaluationRow, EvaluationVideos
+from ..encoding.long_texts import LongTexts, split_texts
 from ..encoding.texts import encode_texts
 from ..modeling_ts2net import TS2NetModel
 from ..parallel.distributed import Part, gather_dicts, gather_rows
@@ -28,7 +29,9 @@ class EncodedSplit:
 
     Attributes:
         rows: Id, captions and group of each video, in the order of the split.
-        text_embeds: `(Q, D)`, float32, not normalised.
+        text_embeds: Of the `P` pieces of the texts, in order; a text is in one piece unless it was split. `(P, D)`, or
+            with word-token interaction `(P, words, D)`, float32, not normalised.
+        text_of_piece: `(P,)`: the index of each piece's text.
         video_of_text: `(Q,)`: the index of each text's video.
         video_embeds: `(V, T, D)`, float32, not normalised; zeros for a broken video.
         padding_mask: `(V, T)`: True for real frames; all False for a broken video.
@@ -37,6 +40,7 @@ class EncodedSplit:
 
     rows: list[EvaluationRow]
     text_embeds: torch.Tensor
+    text_of_piece: torch.Tensor
     video_of_text: torch.Tensor
     video_embeds: torch.Tensor
     padding_mask: torch.Tensor
@@ -59,7 +63,8 @@ class EncodedSplit:
                 f"{len(without_caption)} of {len(self.rows)} videos have no caption, such as {without_caption[0]!r}"
             )
         _check_finite(self.video_embeds, "videos", [row.video_id for row in self.rows])
-        _check_finite(self.text_embeds, "texts", [caption for row in self.rows for caption in row.captions])
+        captions = [caption for row in self.rows for caption in row.captions]
+        _check_finite(self.text_embeds, "texts", [captions[text] for text in self.text_of_piece.tolist()])
 
 
 def encode_split(
@@ -68,6 +73,7 @@ def encode_split(
     videos: EvaluationVideos,
     *,
     max_words: int,
+    long_texts: LongTexts = "truncate",
     group: dist.ProcessGroup | None = None,
     num_videos: int | None = None,
     progress: bool = False,
@@ -81,6 +87,7 @@ def encode_split(
         processor: Its processor.
         videos: This process's videos of the split.
         max_words: Tokens to which texts are truncated or padded.
+        long_texts: Whether longer ones are truncated or split.
         group: From [`~ts2net.parallel.distributed.cpu_group`].
         num_videos: Number of videos of the split, for the progress bar; `None` if unknown.
         progress: Show a progress bar for this process's videos on standard error.
@@ -101,22 +108,32 @@ def encode_split(
             video_parts.append((batch["indices"], frames.float().cpu(), mask))
             advance(len(mask))
 
-        texts = videos.texts
+        pieces, text_of_piece = list(videos.texts), list(range(len(videos.texts)))
+        if long_texts == "split":
+            pieces, text_of_piece = split_texts(videos.texts, processor, max_words)
         rank, num_processes = (0, 1) if group is None else (group.rank(), group.size())
-        numbers = torch.arange(rank, len(texts), num_processes)
+        numbers = torch.arange(rank, len(pieces), num_processes)
         if len(numbers):
-            own_texts = [texts[number] for number in numbers.tolist()]
-            text_parts.append((numbers, encode_texts(model, processor, own_texts, max_words=max_words)))
+            own_pieces = [pieces[number] for number in numbers.tolist()]
+            text_parts.append((numbers, encode_texts(model, processor, own_pieces, max_words=max_words)))
 
     rows = videos.rows
     gathered_videos = gather_rows(video_parts, len(rows), group)
-    gathered_texts = gather_rows(text_parts, len(texts), group)
+    gathered_texts = gather_rows(text_parts, len(pieces), group)
     broken = gather_dicts(videos.broken, group)
     if rank:
         return None
     video_embeds, padding_mask = gathered_videos or (torch.empty(0, 0, 0), torch.empty(0, 0, dtype=torch.bool))
     (text_embeds,) = gathered_texts or (torch.empty(0, 0),)
-    return EncodedSplit(rows, text_embeds, videos.video_of_text, video_embeds, padding_mask, broken)
+    return EncodedSplit(
+        rows,
+        text_embeds,
+        torch.tensor(text_of_piece, dtype=torch.int64),
+        videos.video_of_text,
+        video_embeds,
+        padding_mask,
+        broken,
+    )
 
 
 @contextlib.contextmanager

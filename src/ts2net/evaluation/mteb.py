@@ -114,4 +114,4 @@ class MTEBModel:
 
 
 _Embeds = tuple[torch.Tensor, torch.Tensor | None]
-"""Of texts `(n, D)` and `None`, or of videos `(n, T, D)` and their padding mask `(n, T)`."""
+"""Of texts, as `encode_texts` gives them, and `None`, or of videos `(n, T, D)` and their padding mask `(n, T)`."""

@@ -17,6 +17,7 @@ import torch
 
 from ..data.collating import check_sizes
 from ..data.evaluation_videos import EvaluationRow, EvaluationVideos
+from ..encoding.long_texts import LongTexts
 from ..modeling_ts2net import TS2NetModel
 from ..parallel.distributed import cpu_group, on_main_process
 from ..processing_ts2net import TS2NetProcessor
@@ -76,6 +77,7 @@ def evaluate_retrieval(
     *,
     num_frames: int | None = None,
     max_words: int | None = None,
+    long_texts: LongTexts = "truncate",
     batch_size: int = 16,
     num_workers: int = 0,
     num_videos: int | None = None,
@@ -95,6 +97,8 @@ def evaluate_retrieval(
         num_frames: The most frames of a video. `None`: the processor's, which are those of the model's training.
         max_words: The most tokens of a text. `None`: those of the model's training if the processor knows them, or
             else as many as the tokenizer allows.
+        long_texts: `"truncate"` reads the beginning of a longer text, as training does; `"split"` splits it into its
+            sentences, and takes the mean of their scores.
         batch_size: Videos a batch, of each process.
         num_workers: Processes that decode for each process.
         num_videos: How many videos the split has, if it is known, for the time left in the progress bar.
@@ -125,7 +129,14 @@ def evaluate_retrieval(
             num_workers=num_workers,
         )
         encoded = encode_split(
-            model, processor, videos, max_words=max_words, group=group, num_videos=num_videos, progress=progress
+            model,
+            processor,
+            videos,
+            max_words=max_words,
+            long_texts=long_texts,
+            group=group,
+            num_videos=num_videos,
+            progress=progress,
         )
         return on_main_process(
             lambda: rank_split(model, cast(EncodedSplit, encoded), leave_out_missing=leave_out_missing), group
@@ -175,10 +186,12 @@ def _without_broken(encoded: EncodedSplit) -> EncodedSplit:
     new_index[kept] = torch.arange(len(kept))
     text_indices = new_index[encoded.video_of_text]
     texts = text_indices >= 0
+    pieces = texts[encoded.text_of_piece]
     return replace(
         encoded,
         rows=[encoded.rows[index] for index in kept.tolist()],
-        text_embeds=encoded.text_embeds[texts],
+        text_embeds=encoded.text_embeds[pieces],
+        text_of_piece=(texts.cumsum(dim=0) - 1)[encoded.text_of_piece[pieces]],
         video_of_text=text_indices[texts],
         video_embeds=encoded.video_embeds[kept],
         padding_mask=encoded.padding_mask[kept],
@@ -188,21 +201,35 @@ def _without_broken(encoded: EncodedSplit) -> EncodedSplit:
 
 def _scores(model: TS2NetModel, encoded: EncodedSplit, is_broken: torch.Tensor) -> np.ndarray:
     """Similarities of all texts and videos, `(Q, V)`, float32."""
-    texts = encoded.text_embeds
+    num_texts = len(encoded.video_of_text)
     num_videos, num_frames = encoded.padding_mask.shape
-    scores = _room_for(len(texts), num_videos)
-    texts_a_block = min(len(texts), _TEXTS_A_BLOCK)
+    scores = _room_for(num_texts, num_videos)
+    texts_a_block = min(num_texts, _TEXTS_A_BLOCK)
     videos_a_block = max(1, _BLOCK_COSINES // (texts_a_block * num_frames))
     with torch.inference_mode():
         for first in range(0, num_videos, videos_a_block):
             columns = slice(first, first + videos_a_block)
             videos = encoded.video_embeds[columns].to(model.device)
             mask = encoded.padding_mask[columns].to(model.device)
-            for start in range(0, len(texts), texts_a_block):
+            for start in range(0, num_texts, texts_a_block):
                 rows = slice(start, start + texts_a_block)
-                scores[rows, columns] = model.similarity(texts[rows].to(model.device), videos, mask).cpu().numpy()
+                first_piece, end_piece = torch.searchsorted(
+                    encoded.text_of_piece, torch.tensor([start, start + texts_a_block])
+                ).tolist()
+                pieces = slice(first_piece, end_piece)
+                of_pieces = model.similarity(encoded.text_embeds[pieces].to(model.device), videos, mask).cpu()
+                scores[rows, columns] = _mean_of_pieces(of_pieces, encoded.text_of_piece[pieces] - start).numpy()
     scores[:, is_broken.numpy()] = _BELOW_ALL
     return scores
+
+
+def _mean_of_pieces(scores: torch.Tensor, text_of_piece: torch.Tensor) -> torch.Tensor:
+    """The scores of texts `(Q, V)`, of those of their pieces `(P, V)`. What is in one piece stays bit for bit."""
+    counts = text_of_piece.bincount()
+    if len(counts) == len(scores):
+        return scores
+    sums = scores.new_zeros(len(counts), scores.shape[1]).index_add(0, text_of_piece, scores)
+    return sums / counts[:, None]
 
 
 def _room_for(num_texts: int, num_videos: int) -> np.ndarray:

@@ -1,16 +1,18 @@
 """What the model looked at: selected patches, frame weights, token shift; as data and as a figure."""
 
-from .drawing import DrawnFrame, draw_frame, drawn_frames, outline
-from .explaining import Box, Explanation, explain, explain_frames, patch_boxes
+from .drawing import DrawnFrame, draw_frame, drawn_frames, found_words, outline
+from .explaining import Box, Explanation, FoundWord, explain, explain_frames, patch_boxes
 
 __all__ = [
     "Box",
     "DrawnFrame",
     "Explanation",
+    "FoundWord",
     "draw_frame",
     "drawn_frames",
     "explain",
     "explain_frames",
+    "found_words",
     "outline",
     "patch_boxes",
 ]

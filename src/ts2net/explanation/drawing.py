@@ -76,6 +76,22 @@ def draw_frame(explanation: Explanation, frame: int, text: int = 0, min_side: in
     return drawn
 
 
+def found_words(explanation: Explanation, text: int = 0) -> str:
+    """The words of a text with the time of the frame that each has found, and their weights, as one line.
+
+    Raises:
+        ValueError: If the model has no word-token interaction.
+    """
+    if explanation.words is None:
+        raise ValueError("words have found no frames: the model has no word-token interaction")
+    tenths = len({int(seconds) for seconds in explanation.seconds}) < len(explanation.seconds)
+    found = []
+    for word in explanation.words[text]:
+        time = "padding" if word.frame is None else clock(explanation.seconds[word.frame], tenths)
+        found.append(f"{word.word} {time} ({100 * word.weight:.0f} %)")
+    return ", ".join(found)
+
+
 def outline(picture: Image.Image, box: Box) -> None:
     """Outline a box on a picture, just inside its edges."""
     left, top, right, bottom = box

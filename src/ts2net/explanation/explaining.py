@@ -14,12 +14,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..modeling_ts2net import TS2NetModel, TS2NetShift
+from ..modeling_ts2net import TS2NetModel, TS2NetOutput, TS2NetShift
 from ..processing_ts2net import TS2NetProcessor
 from ..video_processing_ts2net import TS2NetVideoProcessor
+from ..word_interaction_ts2net import word_mask
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; right and bottom are exclusive."""
+
+
+@dataclass(frozen=True)
+class FoundWord:
+    """A token of a text and the frame that it fits best.
+
+    Args:
+        word: The token as text. The first and the last one of a text are its start and its end.
+        weight: Its weight among the tokens of the text. They sum to 1.
+        frame: Index of the frame. `None` if it is a padding frame, which `padding_mode="released"` may admit.
+        cosine: Their cosine.
+    """
+
+    word: str
+    weight: float
+    frame: int | None
+    cosine: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +56,7 @@ class Explanation:
         patch_size: Side of a patch in pixels.
         shifts: Source of the `N` patches of each frame in the layers that shift, `(T, N)`: -1 for the frame before, 1
             for the frame after, 0 for the frame itself. `None` for a model that shifts no whole tokens.
+        words: For each text its tokens with the frames that they have found. `None` without word-token interaction.
     """
 
     texts: tuple[str, ...]
@@ -48,6 +67,7 @@ class Explanation:
     selected_tokens: np.ndarray
     patch_size: int
     shifts: np.ndarray | None = None
+    words: tuple[tuple[FoundWord, ...], ...] | None = None
 
     def selected_boxes(self, frame: int) -> list[Box]:
         """The boxes of the selected patches of a frame."""
@@ -155,7 +175,38 @@ def _explain_inputs(
         selected_tokens=outputs.selected_token_indices[0, real].cpu().numpy(),
         patch_size=model.config.vision_config.patch_size,
         shifts=_shifts(model, mask),
+        words=None if outputs.word_embeds is None else _found_words(model, processor, tokens, outputs, mask),
     )
+
+
+def _found_words(
+    model: TS2NetModel,
+    processor: TS2NetProcessor,
+    tokens: Mapping[str, torch.Tensor],
+    outputs: TS2NetOutput,
+    mask: torch.Tensor,
+) -> tuple[tuple[FoundWord, ...], ...]:
+    """The words of each text, for one video whose padding mask is `(1, T with padding)`."""
+    assert outputs.word_embeds is not None
+    assert outputs.video_embeds is not None
+    with torch.inference_mode():
+        frames, cosines, weights = model.word_matches(outputs.word_embeds, outputs.video_embeds, mask)
+    number = {frame: index for index, frame in enumerate(mask[0].nonzero().flatten().tolist())}
+    found = []
+    for text, ids in enumerate(tokens["input_ids"].tolist()):
+        words = word_mask(outputs.word_embeds[text]).nonzero().flatten().tolist()
+        found.append(
+            tuple(
+                FoundWord(
+                    word=processor.tokenizer.decode([ids[word]]).strip(),
+                    weight=float(weights[text, word]),
+                    frame=number.get(int(frames[text, 0, word])),
+                    cosine=float(cosines[text, 0, word]),
+                )
+                for word in words
+            )
+        )
+    return tuple(found)
 
 
 def patch_boxes(tokens: Sequence[int], frame_width: int, patch_size: int) -> list[Box]:

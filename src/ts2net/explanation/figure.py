@@ -14,7 +14,7 @@ from typing import cast
 from PIL import Image, ImageDraw, ImageFont
 
 from ..clock import clock
-from .drawing import outline
+from .drawing import found_words, outline
 from .explaining import Box, Explanation
 
 Color = tuple[int, int, int]
@@ -126,6 +126,11 @@ def _texts(explanation: Explanation, fonts: "_Fonts", width: int) -> Image.Image
         left = _beside([*chip, word, aligned], _NEAR)
         words = _paragraph(text, fonts.for_text(text, _LARGE), width - left.width - _GAP, _INK)
         lines.append(_beside([left, words], _GAP))
+        if explanation.words is not None:
+            found = found_words(explanation, number)
+            room = width - left.width - _GAP
+            indent = Image.new("RGB", (left.width, 1), _PAPER)
+            lines.append(_beside([indent, _paragraph(found, fonts.for_text(found, _MIDDLE), room, _FADED)], _GAP))
     return _below(lines, _NEAR)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from ..configuration_ts2net import TS2NetConfig
-from .repositories import check_repo_id
+from .repositories import as_repo_id, check_repo_id
 
 TAGS = ("ts2net", "text-video-retrieval", "video-retrieval", "video", "clip", "custom_code")
 
@@ -103,6 +103,7 @@ def make_model_card(
     language: str | None = None,
     evaluations: Sequence[Evaluation] = (),
     training: Mapping[str, Any] | None = None,
+    adapters_for: str | None = None,
 ) -> ModelCard:
     """Fill `model_card.md` for one model.
 
@@ -115,6 +116,8 @@ def make_model_card(
         language: Language of its texts, as an ISO 639-1 code.
         evaluations: Figures for the table and the `model-index`.
         training: Details of the training, by name: `{"batch size": 128, ...}`.
+        adapters_for: If the repository has adapters alone: the folder or repository of the model that they are for,
+            which is then the base model as well.
 
     Returns:
         The card, for [`save_hub_folder`] and [`push_to_hub`].
@@ -127,14 +130,17 @@ def make_model_card(
     for name, hub_id in [("repo_id", repo_id), ("base_model", base_model), *(("datasets", id_) for id_ in datasets)]:
         if hub_id is not None:
             check_repo_id(hub_id, name)
+    if adapters_for is not None:
+        base_model = as_repo_id(adapters_for) or base_model
     eval_results = [result for evaluation in evaluations for result in evaluation.to_eval_results()]
     model_name = repo_id.split("/")[-1] if repo_id else "TS2-Net"
     data = ModelCardData(
         language=language,
         license=license,
-        library_name="transformers",
-        tags=list(TAGS),
+        library_name="transformers" if adapters_for is None else "peft",
+        tags=[*TAGS, *([] if adapters_for is None else ["lora"])],
         base_model=base_model,
+        base_model_relation=None if adapters_for is None or base_model is None else "adapter",
         datasets=list(datasets) or None,
         model_name=model_name,
         eval_results=eval_results or None,
@@ -147,6 +153,7 @@ def make_model_card(
         template_str=_template_path().read_text(encoding="utf-8"),
         config=config,
         title=model_name,
+        adapters_for=adapters_for,
         source=json.dumps(repo_id or "path/to/this/folder"),
         evaluation=_evaluation_table(eval_results),
         training="\n".join(details) or "No details of its training were given.",

@@ -10,8 +10,10 @@ import torch
 from transformers import PreTrainedConfig
 
 from ..errors import one_line
+from ..lazy import name_missing_extra
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
+from .adapters import ADAPTER_CONFIG, AdapterSource, find_adapters, load_adapters, merge_adapters
 from .repositories import check_source
 
 logger = logging.getLogger(__name__)
@@ -36,10 +38,10 @@ def load_model(
     """Load a model and its processor with the installed classes. Code beside the weights never runs.
 
     A CLIP is loaded as a TS2-Net without new layers, which scores single frames and takes their mean; a line of the
-    log says so.
+    log says so. Adapters are merged into the TS2-Net that they are for.
 
     Args:
-        name_or_path: A folder, or a repository on the Hub, of a TS2-Net or of a CLIP.
+        name_or_path: A folder, or a repository on the Hub, of a TS2-Net, of adapters for one, or of a CLIP.
         revision: Branch, tag or commit of the repository. `None` is `main`.
         dtype: Type of the weights. `"auto"` is the checkpoint's own.
         device: Such as `"cpu"` or `"cuda:1"`. `None` is a GPU if there is one.
@@ -58,6 +60,10 @@ def load_model(
     name, revision = os.fspath(name_or_path), revision or "main"
     target = find_device(device)
     options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+    adapters = _adapters_of(name, revision)
+    if adapters is not None:
+        model, processor = _merged(name, revision, adapters, dtype=dtype, **options)
+        return model.to(target).eval(), processor
     if read_model_type(name, revision) not in ("ts2net", None):
         settings = {"as_is": True} if clip_settings is None else clip_settings
         model, processor = _start_from_clip(name, revision, settings, dtype=dtype, **options)
@@ -86,6 +92,9 @@ def read_model_type(name_or_path: str, revision: str | None = None) -> str | Non
     Raises:
         ModelLoadingError: If its configuration cannot be read.
     """
+    adapters = _adapters_of(name_or_path, revision)
+    if adapters is not None:
+        name_or_path, revision = adapters.base, adapters.revision
     check_model_source(name_or_path)
     try:
         return PreTrainedConfig.get_config_dict(name_or_path, revision=revision)[0].get("model_type")
@@ -104,7 +113,7 @@ def check_model_source(name_or_path: str) -> None:
     except OSError as error:
         raise ModelLoadingError(name_or_path, str(error)) from None
     folder = Path(name_or_path)
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    if folder.is_dir() and not any((folder / name).is_file() for name in ("config.json", ADAPTER_CONFIG)):
         raise ModelLoadingError(name_or_path, f"the folder {name_or_path} has no config.json, so it holds no model")
 
 
@@ -131,6 +140,35 @@ def find_device(device: str | None) -> torch.device:
         return wanted
     present = ["cpu", *(f"{accelerator.type}:{index}" for index in range(count) if accelerator is not None)]
     raise ValueError(f"there is no device {device!r} here: PyTorch finds {', '.join(present)}")
+
+
+def _adapters_of(name: str, revision: str | None) -> AdapterSource | None:
+    check_model_source(name)
+    try:
+        return find_adapters(name, revision)
+    except ValueError as error:
+        raise ModelLoadingError(name, str(error)) from None
+
+
+def _merged(name: str, revision: str, adapters: AdapterSource, **options: Any) -> tuple[TS2NetModel, TS2NetProcessor]:
+    """The model that adapters are for, with them merged into its weights, and the processor beside the adapters."""
+    try:
+        with name_missing_extra():
+            import peft  # noqa: F401  before anything is loaded
+    except ImportError as error:
+        raise ModelLoadingError(name, f"it has adapters, and {one_line(error)}") from error
+    base = adapters.base
+    if _adapters_of(base, adapters.revision) is not None or read_model_type(base, adapters.revision) != "ts2net":
+        raise ModelLoadingError(name, f"its adapters are for {base}, which is no TS2-Net")
+    model, _ = load_model(base, revision=adapters.revision, device="cpu", **options)
+    try:
+        load_adapters(model, name, revision)
+        processor = TS2NetProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except Exception as error:  # as with a whole model
+        raise ModelLoadingError(name, one_line(error)) from error
+    merge_adapters(model)
+    model.name_or_path = ""  # it is in no folder
+    return model, processor
 
 
 def _start_from_clip(

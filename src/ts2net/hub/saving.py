@@ -27,6 +27,7 @@ from ..files import write_whole
 from ..modeling_ts2net import TS2NetModel
 from ..pipeline_ts2net import register_in_folder
 from ..processing_ts2net import TS2NetProcessor
+from .adapters import adapter_base, check_pushable, has_adapters
 from .card import make_model_card
 from .repositories import check_repo_id
 from .sentence_transformers_files import write_sentence_transformers_files
@@ -34,6 +35,7 @@ from .sentence_transformers_files import write_sentence_transformers_files
 HUB_FILES = (
     "configuration_ts2net.py",
     "perturbed_topk_ts2net.py",
+    "word_interaction_ts2net.py",
     "modeling_ts2net.py",
     "video_source_ts2net.py",
     "video_timing_ts2net.py",
@@ -48,7 +50,10 @@ HUB_FILES = (
 )
 
 _PACKAGE = Path(__file__).parents[1]
-_WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+# Of any model or adapters that a folder may have had before. A configuration of the other kind would mislead.
+_WEIGHTS = re.compile(
+    r"(adapter_)?model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|(adapter_)?config\.json|modules\.json"
+)
 _MODEL_AUTO_MAP = {
     "AutoConfig": "configuration_ts2net.TS2NetConfig",
     "AutoModel": "modeling_ts2net.TS2NetModel",
@@ -65,11 +70,13 @@ def save_hub_folder(
     card: ModelCard | None = None,
     max_shard_size: int | str = "5GB",
 ) -> Path:
-    """Save a model with its processor, code and card in one folder.
+    """Save a model with its processor, code and card in one folder; of a model with adapters, these alone.
 
     `AutoModel`, `AutoProcessor`, `pipeline` and `SentenceTransformer` load the folder with `trust_remote_code=True`,
     with or without ts2net installed. Other files in the folder are kept. If anything fails, the folder stays as it
-    was.
+    was. A folder of adapters holds them with the layers that CLIP does not have, and names the model that they are
+    for: `AutoModel` (with peft installed), `PeftModel` and [`load_model`] load both. `SentenceTransformer` and
+    `pipeline` take whole models: see `ts2net merge`.
 
     Args:
         model: A [`TS2NetModel`].
@@ -94,7 +101,7 @@ def save_hub_folder(
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
         staged = Path(temporary) / "model"
         _write_all_but_card(model, processor, staged, max_shard_size)
-        (card or make_model_card(model.config)).save(staged / "README.md")
+        (card or _card(model)).save(staged / "README.md")
         if not folder.exists():
             staged.rename(folder)
             return folder
@@ -121,7 +128,7 @@ def push_to_hub(
     token: str | None = None,
     max_shard_size: int | str = "5GB",
 ) -> CommitInfo:
-    """Push a model with its processor, code and card in one commit.
+    """Push a model with its processor, code and card in one commit; of a model with adapters, these alone.
 
     A push that fails leaves the branch as it was. A repeated push does not upload the same files again.
 
@@ -142,12 +149,14 @@ def push_to_hub(
 
     Raises:
         TypeError: If the model or the processor is of another kind.
-        ValueError: If `repo_id` is no valid id, the model and the processor don't match, or their code is not the
-            code that would be pushed.
+        ValueError: If `repo_id` is no valid id, the model and the processor don't match, their code is not the
+            code that would be pushed, or adapters are for a model that is on this machine alone.
         huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
     """
     check_repo_id(repo_id)
     _check_saveable(model, processor, card)
+    if has_adapters(model):
+        check_pushable(model)
     api = HfApi(token=token, library_name="ts2net", library_version=__version__)
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / "model"
@@ -155,7 +164,7 @@ def push_to_hub(
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if revision is not None and not revision.startswith("refs/pr/"):
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        (card or make_model_card(model.config, repo_id)).save(staged / "README.md")
+        (card or _card(model, repo_id)).save(staged / "README.md")
 
         # `upload_folder` may split a slow upload into several commits, the first of which would break the branch.
         new_names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
@@ -173,12 +182,19 @@ def _write_all_but_card(
     processor.save_pretrained(folder)
     for name in HUB_FILES:
         (folder / name).write_bytes((_PACKAGE / name).read_bytes())
+    _update_json(folder / "processor_config.json", {"auto_map": _PROCESSOR_AUTO_MAP}, {"auto_map": _VIDEO_AUTO_MAP})
+    _update_json(folder / "tokenizer_config.json", {"auto_map": _PROCESSOR_AUTO_MAP})
+    if has_adapters(model):
+        return
     # Overwrites what the objects have from the repository they were loaded from, such as its name before `--`.
     _update_json(folder / "config.json", {"auto_map": _MODEL_AUTO_MAP})
     register_in_folder(folder)
-    _update_json(folder / "processor_config.json", {"auto_map": _PROCESSOR_AUTO_MAP}, {"auto_map": _VIDEO_AUTO_MAP})
-    _update_json(folder / "tokenizer_config.json", {"auto_map": _PROCESSOR_AUTO_MAP})
     write_sentence_transformers_files(folder)
+
+
+def _card(model: TS2NetModel, repo_id: str | None = None) -> ModelCard:
+    base = adapter_base(model) if has_adapters(model) else None
+    return make_model_card(model.config, repo_id, adapters_for=base)
 
 
 def _update_json(path: Path, fields: dict[str, Any], video_fields: dict[str, Any] | None = None) -> None:
@@ -200,8 +216,6 @@ def _check_saveable(model: TS2NetModel, processor: TS2NetProcessor, card: ModelC
                 f"the {name}'s code ({source}) is not that of ts2net {__version__}, which would be saved with it: "
                 f"load it with ts2net.{class_name}.from_pretrained, or save it with its own save_pretrained"
             )
-    if getattr(model, "_hf_peft_config_loaded", False):
-        raise ValueError("model has adapters, whose weights alone would be saved: merge or delete them first")
     config, video_processor = model.config, processor.video_processor
     image_size, crop_size = config.vision_config.image_size, video_processor.crop_size
     if video_processor.do_center_crop and (crop_size["height"], crop_size["width"]) != (image_size, image_size):

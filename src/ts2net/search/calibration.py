@@ -84,7 +84,7 @@ def calibrate(store: Store, model: "TS2NetModel", processor: "TS2NetProcessor") 
     """
     from ..encoding.texts import encode_texts
     from .index import best_windows
-    from .matching import Matching
+    from .word_matching import matching_of
 
     about: About = store.about
     snapshot = store.snapshot()
@@ -93,5 +93,5 @@ def calibrate(store: Store, model: "TS2NetModel", processor: "TS2NetProcessor") 
         return
     bank = read_bank()
     embeds = encode_texts(model, processor, bank).detach().cpu().float().numpy()
-    top = best_windows(snapshot, np.ascontiguousarray(embeds), 1, Matching.of(about))
+    top = best_windows(snapshot, np.ascontiguousarray(embeds), 1, matching_of(about, model))
     store.set_unrelated_scores(bank, [of_text[0].score for of_text in top.windows], windows)

@@ -34,6 +34,7 @@ from .records import IndexedMoment, WindowDetails
 from .snapshot import Condition, Snapshot
 from .sources import VideoFile, locate
 from .store import Store
+from .word_matching import matching_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -59,7 +60,6 @@ class VideoIndex:
         self._model = model
         self._processor = processor
         self._device = device
-        self._matching = Matching.of(store.about)
 
     @classmethod
     def open(
@@ -198,7 +198,7 @@ class VideoIndex:
         """Encode texts for [`VideoIndex.search_embeds`], of this index or another one of the same model.
 
         Returns:
-            Of shape `(Q, D)`.
+            Of shape `(Q, D)`, or with word-token interaction `(Q, words, D)`.
 
         Raises:
             ValueError: If the model can't be loaded or is not the index's.
@@ -270,7 +270,8 @@ class VideoIndex:
         """Find moments for embeddings of the index's own model.
 
         Args:
-            embeds: Of shape `(Q, D)` and any length but 0.
+            embeds: Of shape `(Q, D)` and any length but 0. With word-token interaction also `(Q, words, D)`, zeros for
+                padding; without the axis of words, each query is of one word.
             options: See [`SearchOptions`].
             **keywords: Fields of the options.
 
@@ -349,11 +350,22 @@ class VideoIndex:
 
     def _check_embeds(self, embeds: np.ndarray | torch.Tensor) -> np.ndarray:
         values = embeds.detach().cpu().float().numpy() if isinstance(embeds, torch.Tensor) else np.asarray(embeds)
-        if values.ndim != 2 or values.shape[1] != self.about.dim:
-            raise ValueError(f"embeds must have shape (queries, {self.about.dim}), got {values.shape}")
-        if not np.isfinite(values).all() or not values.any(axis=1).all():
+        takes_words = self.about.matching_kind == "wti"
+        if takes_words and values.ndim == 2:
+            values = values[:, None]
+        if values.ndim != 2 + takes_words or values.shape[-1] != self.about.dim:
+            words = "words, " if takes_words else ""
+            raise ValueError(f"embeds must have shape (queries, {words}{self.about.dim}), got {values.shape}")
+        if not np.isfinite(values).all() or not values.reshape(len(values), -1).any(axis=1).all():
             raise ValueError("embeds must be finite numbers, and not all of a query 0")
         return np.ascontiguousarray(values, dtype=np.float32)
+
+    @cached_property
+    def _matching(self) -> Matching:
+        """How to match. Word-token interaction needs the model's networks for it."""
+        return (
+            matching_of(self.about, self._encoder[0]) if self.about.matching_kind == "wti" else Matching.of(self.about)
+        )
 
     @cached_property
     def _encoder(self) -> tuple[TS2NetModel, TS2NetProcessor]:
@@ -390,7 +402,7 @@ def best_windows(
 
     Args:
         snapshot: The index.
-        queries: Query embeddings `(Q, D)` in float32.
+        queries: Query embeddings in float32, as `matching.top_windows` takes them.
         count: How many windows a query.
         matching: The index's matching.
         exact: As in [`SearchOptions`].
@@ -408,10 +420,9 @@ def best_windows(
         exact = not has_index
     if exact:
         return top_windows(snapshot.batches(condition), queries, count, matching)
-    units = queries / np.linalg.norm(queries, axis=1, keepdims=True)
     tops = []
-    for number, unit in enumerate(units):
-        rows = snapshot.candidates(unit, _CANDIDATES + _CANDIDATES_A_WINDOW * count, condition)
+    for number, query in enumerate(queries):
+        rows = snapshot.candidates(matching.direction(query), _CANDIDATES + _CANDIDATES_A_WINDOW * count, condition)
         tops.append(top_windows(snapshot.take(rows), queries[number : number + 1], count, matching))
     scored_in_full = sum(top.scored_in_full for top in tops)
     return Top([top.windows[0] for top in tops], len(queries) * len(snapshot), scored_in_full)

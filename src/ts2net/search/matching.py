@@ -3,8 +3,9 @@
 Notable here:
 - A window's score is computed in float64 from its own frames and the query alone, each sum in one fixed order, and is
   then rounded to float32. So it is the same bit for bit whatever else is scored with it, and equal windows tie.
-- A score lies between the mean and the best of the window's cosines. Those two come from one float32 matrix product
-  for a whole batch; only windows whose best frame reaches what the best windows have at least are scored in full.
+- A score lies between bounds that come from one float32 matrix product for a whole batch: the mean and the best of the
+  window's cosines. Only windows whose upper bound reaches what the best windows have at least are scored in full.
+  Word-token interaction has bounds of its own, see `word_matching`.
 
 Shapes: `Q` queries, `W` windows, `T` frames of a window, `D` width.
 """
@@ -20,7 +21,7 @@ from .records import WindowBatch
 
 # More than rounding does to a cosine in float32, of any width in use (D * 2**-24 at the most), and to a score.
 _SLACK = 5e-4
-_TINY = 1e-12  # lengths below count as this, as in the model
+TINY = 1e-12  # lengths below count as this, as in the model
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,22 @@ class Matching:
     def of(cls, about: About) -> "Matching":
         """The matching of the model that an index was made with."""
         return cls(about.temperature if about.matching_kind == "weighted" else None, about.logit_scale)
+
+    def scores(self, frames: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Score windows in full, see [`exact_scores`]."""
+        return exact_scores(frames, query, self)
+
+    def bounds(self, batch: WindowBatch, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What the scores lie between, in float32 and not scaled: `(W, Q)` each."""
+        units = torch.nn.functional.normalize(torch.from_numpy(np.asarray(queries, dtype=np.float32)), dim=-1)
+        cosines = frame_cosines(batch, units)  # (all frames, Q)
+        starts = window_starts(batch)
+        means = np.add.reduceat(cosines, starts, axis=0) / batch.lengths[:, None]
+        return means, np.maximum.reduceat(cosines, starts, axis=0)
+
+    def direction(self, query: np.ndarray) -> np.ndarray:
+        """The vector of length 1 whose product with a window's mean tells candidates, `(D,)`."""
+        return query / np.linalg.norm(query)
 
 
 @dataclass(frozen=True, order=True)
@@ -96,14 +113,14 @@ def exact_scores(frames: np.ndarray, query: np.ndarray, matching: Matching) -> t
     # np.vecdot sums each pair on its own, where a matrix product would sum as its shape suggests.
     frames = np.ascontiguousarray(frames, dtype=np.float64)
     query = np.ascontiguousarray(query, dtype=np.float64)
-    query = query / max(np.sqrt(np.vecdot(query, query)), _TINY)
-    lengths = np.maximum(np.sqrt(np.vecdot(frames, frames)), _TINY)
+    query = query / max(np.sqrt(np.vecdot(query, query)), TINY)
+    lengths = np.maximum(np.sqrt(np.vecdot(frames, frames)), TINY)
     cosines = np.vecdot(frames, query) / lengths  # (W, T)
     if matching.temperature is None:
         logits = np.zeros_like(cosines)
     else:
         norms = np.sqrt(np.vecdot(cosines, cosines))
-        logits = matching.temperature * cosines / np.maximum(norms, _TINY)[:, None]
+        logits = matching.temperature * cosines / np.maximum(norms, TINY)[:, None]
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     scores = matching.scale * (np.vecdot(weights, cosines) / weights.sum(axis=1))
     return scores.astype(np.float32), cosines.argmax(axis=1)
@@ -114,57 +131,53 @@ def top_windows(batches: Iterable[WindowBatch], queries: np.ndarray, count: int,
 
     Args:
         batches: The windows to choose from.
-        queries: Query embeddings `(Q, D)` in float32.
+        queries: Query embeddings `(Q, D)` in float32; with word-token interaction `(Q, words, D)`, zeros for padding.
         count: How many windows a query.
         matching: How to match.
     """
     best: list[list[ScoredWindow]] = [[] for _ in queries]
     pairs = scored_in_full = 0
-    units = torch.nn.functional.normalize(torch.from_numpy(np.asarray(queries, dtype=np.float32)), dim=-1)
     for batch in batches:
         pairs += len(batch) * len(queries)
-        means, maxima = _bounds(batch, units)
+        lower, upper = matching.bounds(batch, queries)
         for number, query in enumerate(queries):
-            threshold = _threshold(best[number], means[:, number], count, matching)
-            positions = np.flatnonzero(maxima[:, number] >= threshold)
+            threshold = _threshold(best[number], lower[:, number], count, matching)
+            positions = np.flatnonzero(upper[:, number] >= threshold)
             scored_in_full += len(positions)
             best[number] = sorted([*best[number], *_score(batch, positions, query, matching)])[:count]
     return Top(best, pairs, scored_in_full)
 
 
-def _bounds(batch: WindowBatch, units: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The mean and the best cosine of each window and query, `(W, Q)` each, in float32."""
+def frame_cosines(batch: WindowBatch, units: torch.Tensor) -> np.ndarray:
+    """Cosines of all frames of a batch with vectors `(n, D)` of length 1, in float32: `(all frames, n)`."""
     frames = torch.from_dlpack(batch.frames).float()  # (all frames, D)
-    lengths = torch.linalg.vector_norm(frames, dim=-1, keepdim=True).clamp_min(_TINY)
-    cosines = (frames @ units.T / lengths).numpy()  # (all frames, Q)
-    starts = _starts(batch)
-    means = np.add.reduceat(cosines, starts, axis=0) / batch.lengths[:, None]
-    return means, np.maximum.reduceat(cosines, starts, axis=0)
+    lengths = torch.linalg.vector_norm(frames, dim=-1, keepdim=True).clamp_min(TINY)
+    return (frames @ units.T / lengths).numpy()
 
 
-def _threshold(best: list[ScoredWindow], means: np.ndarray, count: int, matching: Matching) -> float:
-    """What a window's best cosine has to reach: no window below is among the `count` best so far."""
+def window_starts(batch: WindowBatch) -> np.ndarray:
+    """Where in the frames of a batch each window begins, `(W,)`."""
+    return np.cumsum(batch.lengths) - batch.lengths
+
+
+def _threshold(best: list[ScoredWindow], lower: np.ndarray, count: int, matching: Matching) -> float:
+    """What a window's upper bound has to reach: no window below is among the `count` best so far."""
     threshold = -np.inf
     if len(best) == count:
         threshold = best[-1].score / matching.scale
-    if len(means) >= count:  # as many windows score at least this much
-        threshold = max(threshold, float(np.partition(means, len(means) - count)[len(means) - count]))
+    if len(lower) >= count:  # as many windows score at least this much
+        threshold = max(threshold, float(np.partition(lower, len(lower) - count)[len(lower) - count]))
     return threshold - 2 * _SLACK
 
 
 def _score(batch: WindowBatch, positions: np.ndarray, query: np.ndarray, matching: Matching) -> list[ScoredWindow]:
     """Some windows of a batch with their exact scores."""
     scored = []
-    starts = _starts(batch)
+    starts = window_starts(batch)
     for length in np.unique(batch.lengths[positions]):
         some = positions[batch.lengths[positions] == length]
         frames = batch.frames[starts[some][:, None] + np.arange(length)]  # (some, length, D)
-        scores, best_frames = exact_scores(frames, query, matching)
+        scores, best_frames = matching.scores(frames, query)
         rows = zip(scores.tolist(), batch.moments(some), batch.rows[some].tolist(), best_frames.tolist(), strict=True)
         scored += [ScoredWindow(-score, *moment, row, frame) for score, moment, row, frame in rows]
     return scored
-
-
-def _starts(batch: WindowBatch) -> np.ndarray:
-    """Where in the frames of a batch each window begins, `(W,)`."""
-    return np.cumsum(batch.lengths) - batch.lengths

@@ -50,6 +50,13 @@ def main(args: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError, ImportError, DatasetsError, SafetensorError) as error:
         return _fail(one_line(error))
     try:
+        if settings.training.learning_rate_range_test is not None:
+            from .learning_rate_range import learning_rate_range_test
+
+            table = learning_rate_range_test(trainer)
+            if trainer.is_world_process_zero():
+                print(table)
+            return 0
         trainer.train(settings.training.resume_from_checkpoint)
         if settings.training.push_to_hub:
             trainer.push_to_hub()

@@ -16,6 +16,7 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 from transformers.utils import logging
 
 from ..configuration_ts2net import TS2NetConfig
+from ..hub.adapters import DEFAULT_TARGET
 from .best_metric import less_is_better
 from .run_settings import CHANGEABLE
 
@@ -47,6 +48,10 @@ class TS2NetTrainingArguments(TrainingArguments):
         trunk_cache_gb: Gigabytes that it may take there, for this data. Where more are needed, nothing is kept.
         gradient_cache_chunk_size: Pairs that a process encodes at a time. The gradient is that of the whole batch, in
             the memory of a chunk and the time of one more forward pass. `None` encodes the batch at once.
+        lora_r: Rank of adapters (LoRA) on CLIP's layers, which are trained in place of its own weights. `None` is
+            without them. Layers that CLIP does not have are trained as usual. Needs `ts2net[peft]`.
+        lora_target: The layers that get adapters, by the last part of their names.
+        peft_config: A configuration of LoRA that PEFT has written, a file or folder, instead of these two.
         num_frames: Frames of a video, at most; shorter ones are padded. `None` takes the benchmark's, or else the
             model's.
         clock: What a second of a video is, `"seconds"` or `"released"`; the trained model's processor keeps it. `None`
@@ -75,6 +80,8 @@ class TS2NetTrainingArguments(TrainingArguments):
             log it, without `eval_`. A later checkpoint replaces the best only if it is better.
         greater_is_better: Follows from `metric_for_best_model`. Need not be given.
         early_stopping_patience: Training stops after this many evaluations in a row that are not better than the best.
+        learning_rate_range_test: Instead of a training, take so many steps with growing learning rates, and write a
+            table of their losses; see `ts2net.training.learning_rate_range`. Nothing is evaluated, saved or pushed.
         logging_dir: Folder for TensorBoard's files. `None` is a new folder in `output_dir/runs`.
         changed_settings: Names of settings whose new values a resumed run takes over. All others that its result
             depends on must be those of the checkpoint.
@@ -121,6 +128,16 @@ class TS2NetTrainingArguments(TrainingArguments):
     trunk_cache_gb: float = field(default=16.0, metadata={"help": "Gigabytes that these outputs may take at most."})
     gradient_cache_chunk_size: int | None = field(
         default=None, metadata={"help": "Pairs that a process encodes at a time; not given, the batch at once."}
+    )
+    lora_r: int | None = field(
+        default=None, metadata={"help": "Rank of adapters (LoRA) that are trained in place of CLIP's own weights."}
+    )
+    lora_target: list[str] = field(
+        default_factory=lambda: list(DEFAULT_TARGET),
+        metadata={"help": "Layers that get adapters, such as q_proj v_proj fc1 fc2 visual_projection."},
+    )
+    peft_config: str | None = field(
+        default=None, metadata={"help": "A configuration of LoRA that PEFT has written, instead of lora_r."}
     )
     num_frames: int | None = field(
         default=None,
@@ -178,6 +195,10 @@ class TS2NetTrainingArguments(TrainingArguments):
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop after so many evaluations in a row that are not better than the best."}
     )
+    learning_rate_range_test: int | None = field(
+        default=None,
+        metadata={"help": "Take so many steps with growing learning rates, to choose them; save no model."},
+    )
     logging_dir: str | None = field(
         default=None, metadata={"help": "Folder for TensorBoard's files; not given, a new one in output_dir/runs."}
     )
@@ -197,6 +218,8 @@ class TS2NetTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         self._check_own()
+        if self.learning_rate_range_test is not None:
+            self._set_range_test(self.learning_rate_range_test)
         self._check_best_metric()
         # Before processes wait for each other, which they do before `world_size` can be asked for.
         share = self._share_of_batch(get_int_from_env(_WORLD_SIZE_VARIABLES, 1))
@@ -219,6 +242,13 @@ class TS2NetTrainingArguments(TrainingArguments):
                 f"one process uses one of the {self.n_gpu} GPUs: start it with `accelerate launch` to use all of them"
             )
             self.use_one_gpu()
+
+    def _set_range_test(self, steps: int) -> None:
+        """A run of that many steps, of which only the losses are kept."""
+        self.max_steps, self.logging_steps, self.logging_strategy = steps, 1, "steps"
+        self.eval_strategy = self.save_strategy = "no"
+        self.eval_on_start = self.load_best_model_at_end = self.push_to_hub = False
+        self.early_stopping_patience = self.resume_from_checkpoint = None
 
     def use_one_gpu(self) -> None:
         """Have Trainer not wrap the model in DataParallel, which would split the batch of a loss."""
@@ -256,6 +286,8 @@ class TS2NetTrainingArguments(TrainingArguments):
             ("freeze_text_layers", -1),
             ("freeze_vision_layers", -1),
             ("early_stopping_patience", 1),
+            ("lora_r", 1),
+            ("learning_rate_range_test", 10),
             ("gradient_cache_chunk_size", 1),
             ("num_frames", 1),
             ("max_words", 3),
@@ -277,6 +309,10 @@ class TS2NetTrainingArguments(TrainingArguments):
                     raise ValueError(f"released_optimizer decides optimizer and schedule, but {name}={value} is given")
         if not 0 < self.trunk_cache_gb < math.inf:
             raise ValueError(f"trunk_cache_gb must be a number above 0, got {self.trunk_cache_gb}")
+        if self.lora_r is not None and self.peft_config is not None:
+            raise ValueError(
+                f"lora_r={self.lora_r} and peft_config={self.peft_config} both say which adapters: give one"
+            )
         if self.clip_learning_rate < 0:
             raise ValueError(f"clip_learning_rate must be 0 or more, got {self.clip_learning_rate}")
         if not 0 <= self.selection_loss_weight < math.inf:

@@ -7,8 +7,9 @@ from typing import Any
 from huggingface_hub import ModelCard
 from transformers import SchedulerType, TrainerState
 
-from ..configuration_ts2net import TS2NetConfig
 from ..hub import Evaluation, make_model_card
+from ..hub.adapters import adapter_base, adapter_config, has_adapters, trained_share
+from ..modeling_ts2net import TS2NetModel
 from .arguments import TS2NetTrainingArguments
 
 
@@ -63,7 +64,7 @@ def counts_of_step(state: TrainerState, step: int, prefix: str = "eval_") -> dic
 
 
 def training_card(
-    config: TS2NetConfig,
+    model: TS2NetModel,
     details: CardDetails,
     args: TS2NetTrainingArguments,
     state: TrainerState,
@@ -76,7 +77,7 @@ def training_card(
     """Create the card for the weights of a step.
 
     Args:
-        config: The model's configuration.
+        model: The model, whose weights may be shards.
         details: Details from the user.
         args: The training arguments.
         state: The trainer's state, with its log.
@@ -105,14 +106,15 @@ def training_card(
                 )
             )
     return make_model_card(
-        config,
+        model.config,
         repo_id,
         base_model=details.base_model,
         license=details.license,
         language=details.language,
         datasets=details.datasets,
         evaluations=evaluations,
-        training=_recipe(details, args, state, step, changes),
+        training=_recipe(details, args, state, step, changes) | _adapters(model),
+        adapters_for=adapter_base(model) if has_adapters(model) else None,
     )
 
 
@@ -122,7 +124,7 @@ def _recipe(
     state: TrainerState,
     step: int,
     changes: Sequence[Mapping[str, Any]],
-) -> Mapping[str, Any]:
+) -> dict[str, Any]:
     losses = [entry["loss"] for entry in state.log_history if "loss" in entry and entry["step"] <= step]
     share = f", {args.warmup_steps:.0%} of it" if args.warmup_steps < 1 else f" for {args.warmup_steps:.0f} steps"
     rows: dict[str, Any] = {
@@ -142,6 +144,18 @@ def _recipe(
         "last loss": f"{losses[-1]:.4f}" if losses else None,
     }
     return {name: value for name, value in rows.items() if value is not None}
+
+
+def _adapters(model: TS2NetModel) -> dict[str, Any]:
+    if not has_adapters(model):
+        return {}
+    config = adapter_config(model)
+    trained, total = trained_share(model)
+    beside = ", ".join(config.modules_to_save or ()) or "nothing"
+    return {
+        "adapters": f"LoRA, rank {config.r}, alpha {config.lora_alpha:g}; beside them {beside} is trained",
+        "trained": f"{trained:,} of {total:,} parameters ({trained / total:.2%})",
+    }
 
 
 def _change(change: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ _NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 # What only a checkpoint has; the rest of its folder is a model like any other.
 STATE_FILES = ("trainer_state.json", DATA_STATE, *OPTIMIZER_FILES, "scheduler.pt", "scaler.pt", "rng_state*.pth")
 # What a run resumes from; of several names one is enough.
-_NEEDED = (("trainer_state.json",), (DATA_STATE,), ("model.safetensors",), OPTIMIZER_FILES)
+_NEEDED = (("trainer_state.json",), (DATA_STATE,), ("model.safetensors", "adapter_model.safetensors"), OPTIMIZER_FILES)
 
 T = TypeVar("T")
 

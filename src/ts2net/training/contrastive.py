@@ -52,6 +52,9 @@ def contrastive_loss_over_processes(
     video_keys: torch.Tensor | None = None,
     selected_tokens: torch.Tensor | None = None,
     selection_weight: float = 0.0,
+    word_embeds: torch.Tensor | None = None,
+    word_logits: torch.Tensor | None = None,
+    frame_logits: torch.Tensor | None = None,
 ) -> ContrastiveLoss:
     """Symmetric cross-entropy over the pairs of all processes (paper, equation 9), of which this one has `n`.
 
@@ -66,6 +69,9 @@ def contrastive_loss_over_processes(
         selected_tokens: The selected tokens of each frame, without [CLS], of shape `(n, T, K, D)`. Needed for the
             selection loss, which is the same cross-entropy over [`selection_logits`].
         selection_weight: Weight of the selection loss. 0 does not compute it.
+        word_embeds: With word-token interaction: word embeddings of shape `(n, words, D)`, as in the model's output.
+        word_logits: With it: the first of the output's `weight_logits`, of shape `(n, words)`.
+        frame_logits: With it: the second, of shape `(n, T)`.
 
     Returns:
         See [`ContrastiveLoss`].
@@ -77,8 +83,8 @@ def contrastive_loss_over_processes(
         selected_tokens = None
     elif selected_tokens is None:
         raise ValueError(f"selection_weight={selection_weight} needs selected_tokens")
-    _check_shapes(text_embeds, video_embeds, padding_mask_videos, video_keys, selected_tokens)
-    similarity = unwrap_model(model).similarity
+    _check_shapes(text_embeds, video_embeds, padding_mask_videos, video_keys, selected_tokens, word_embeds)
+    similarity = partial(unwrap_model(model).similarity, logit_scale=logit_scale)
     num_pairs, device = len(text_embeds), video_embeds.device
     first = distributed.rank() * num_pairs
     own = slice(first, first + num_pairs)
@@ -91,22 +97,40 @@ def contrastive_loss_over_processes(
     parts = [text_embeds[:, None], video_embeds]  # (n, 1, D), (n, T, D)
     if selected_tokens is not None:
         parts.append(selected_tokens.flatten(1, 2))  # (n, T * K, D)
+    if word_embeds is not None:
+        assert word_logits is not None
+        assert frame_logits is not None
+        logits = torch.cat([word_logits, frame_logits], dim=1)  # (n, W + T)
+        # As rows of width D, of which the last is filled up.
+        rows = nn.functional.pad(logits, (0, -logits.shape[1] % text_embeds.shape[1]))
+        parts += [word_embeds, rows.unflatten(1, (-1, text_embeds.shape[1]))]
     dtype = torch.promote_types(text_embeds.dtype, torch.float32)  # gradients are summed over processes
     embeds = distributed.gather_with_gradient(torch.cat([part.to(dtype) for part in parts], dim=1))
     labels = torch.cat([video_keys[:, None].to(device), padding_mask_videos.to(device, torch.int64)], dim=1)
     labels = distributed.gather(labels)  # (P * n, 1 + T)
-    texts, videos, *selected = embeds.split([part.shape[1] for part in parts], dim=1)
+    texts, videos, *others = embeds.split([part.shape[1] for part in parts], dim=1)
+    texts = texts[:, 0]
     keys, frame_mask = labels[:, 0], labels[:, 1:].bool()
     pairs = torch.arange(own.start, own.stop, device=device)
     same_video = (keys[own, None] == keys).scatter(1, pairs[:, None], False)  # (n, P * n)
-    batch = _Batch(texts[:, 0], frame_mask, own, same_video)
+    batch = _Batch(len(texts), own, same_video)
 
-    loss, *accuracies = batch.loss_and_accuracies(partial(similarity, logit_scale=logit_scale), videos)
+    def logits_of_frames(rows: slice, columns: slice) -> torch.Tensor:
+        if word_embeds is None:
+            return similarity(texts[rows], videos[columns], frame_mask[columns])
+        words, num_words = others[-2], word_embeds.shape[1]
+        of_words, of_frames = others[-1].flatten(1)[:, : num_words + frame_mask.shape[1]].tensor_split([num_words], 1)
+        weight_logits = (of_words[rows], of_frames[columns])
+        return similarity(words[rows], videos[columns], frame_mask[columns], weight_logits=weight_logits)
+
+    loss, *accuracies = batch.loss_and_accuracies(logits_of_frames)
     if selected_tokens is None:
         figures = torch.stack([loss.detach(), *accuracies])
         return ContrastiveLoss(loss, *distributed.mean_over_processes(figures).unbind())
-    selected_tokens = selected[0].unflatten(1, selected_tokens.shape[1:3])  # (P * n, T, K, D)
-    selection_loss, *_ = batch.loss_and_accuracies(selection_logits, selected_tokens)
+    selected = others[0].unflatten(1, selected_tokens.shape[1:3])  # (P * n, T, K, D)
+    selection_loss, *_ = batch.loss_and_accuracies(
+        lambda rows, columns: selection_logits(texts[rows], selected[columns], frame_mask[columns])
+    )
     loss = loss + selection_weight * selection_loss
     figures = torch.stack([loss.detach(), *accuracies, selection_loss.detach()])
     return ContrastiveLoss(loss, *distributed.mean_over_processes(figures).unbind())
@@ -117,31 +141,38 @@ def loss_inputs(outputs: Any, selection_weight: float = 0.0) -> dict[str, torch.
     inputs = {name: outputs[name] for name in ("text_embeds", "video_embeds", "logit_scale")}
     if selection_weight:
         inputs["selected_tokens"] = outputs.video_model_output.selected_tokens[:, :, 1:]  # without [CLS]
+    if outputs.word_embeds is not None:
+        inputs["word_embeds"] = outputs.word_embeds
+        inputs["word_logits"], inputs["frame_logits"] = outputs.weight_logits
     return inputs
 
 
 @dataclass
 class _Batch:
-    """The texts of all processes, `(P * n, D)`, with the videos' frame mask, and which pairs this process has."""
+    """Which pairs of the batch of all processes this one has.
 
-    texts: torch.Tensor
-    frame_mask: torch.Tensor  # (P * n, T)
+    Args:
+        num_pairs: Of all processes, `P * n`.
+        own: This process's.
+        same_video: `(n, P * n)`: pairs that are left out.
+    """
+
+    num_pairs: int
     own: slice
-    same_video: torch.Tensor  # (n, P * n): pairs that are left out
+    same_video: torch.Tensor
 
     def loss_and_accuracies(
-        self, similarity: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor], videos: torch.Tensor
+        self, similarity: Callable[[slice, slice], torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Symmetric cross-entropy of the own pairs, and the accuracies of their texts and of their videos.
 
         Args:
-            similarity: Computes `(Q, B)` logits of `Q` texts and `B` videos with their frame mask.
-            videos: What it takes of the videos of all processes, of shape `(P * n, ...)`.
+            similarity: Computes the logits of some texts and some videos of the batch.
         """
-        own, texts, frame_mask = self.own, self.texts, self.frame_mask
-        rows = similarity(texts[own], videos, frame_mask)  # (n, P * n)
-        several = len(texts) > len(rows)
-        columns = similarity(texts, videos[own], frame_mask[own]).t() if several else rows.t()  # (n, P * n)
+        everything = slice(0, self.num_pairs)
+        rows = similarity(self.own, everything)  # (n, P * n)
+        several = self.num_pairs > len(rows)
+        columns = similarity(everything, self.own).t() if several else rows.t()  # (n, P * n)
         text_loss, text_accuracy = self._loss_and_accuracy(rows)
         video_loss, video_accuracy = self._loss_and_accuracy(columns)
         return (text_loss + video_loss) / 2, text_accuracy, video_accuracy
@@ -162,6 +193,7 @@ def _check_shapes(
     padding_mask_videos: torch.Tensor | None,
     video_keys: torch.Tensor | None,
     selected_tokens: torch.Tensor | None,
+    word_embeds: torch.Tensor | None,
 ) -> None:
     expected = (len(text_embeds), text_embeds.shape[-1])
     if text_embeds.ndim != 2 or video_embeds.ndim != 3 or (video_embeds.shape[0], video_embeds.shape[2]) != expected:
@@ -188,9 +220,11 @@ def _check_shapes(
             f"{(*selected_tokens.shape,)}"
         )
     # A collective over different shapes would hang, or mix up the batches without a word.
-    shapes = distributed.gather(torch.tensor([video_embeds.shape], device=video_embeds.device)).tolist()
+    own = [*video_embeds.shape, *([] if word_embeds is None else [word_embeds.shape[1]])]
+    shapes = distributed.gather(torch.tensor([own], device=video_embeds.device)).tolist()
     if any(shape != shapes[0] for shape in shapes):
+        words = "" if word_embeds is None else ", and as many words"
         raise ValueError(
-            f"every process must have as many videos, frames and dimensions, got {shapes} in order of rank: "
+            f"every process must have as many videos, frames and dimensions{words}, got {shapes} in order of rank: "
             f"drop the last batch of a data set that does not divide by the number of processes"
         )

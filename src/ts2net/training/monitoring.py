@@ -218,7 +218,8 @@ class StepFigures:
         figures = {name: torch.stack(values).mean().item() for name, values in means.items() if values}
         self._accuracies.clear()
         self._selection_losses.clear()
-        return figures | {"logit_scale": math.log(self._logit_scale.item())}
+        scale = self._logit_scale.item()
+        return figures | {"logit_scale": math.log(scale) if scale else -math.inf}  # far too high a rate makes it 0
 
     def selection_entropy(self, config: TS2NetConfig) -> torch.Tensor | None:
         """[`selection_entropy`] of the last step; `None` if the model's selection isn't learned."""

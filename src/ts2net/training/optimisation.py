@@ -17,7 +17,7 @@ from ..modeling_ts2net import TS2NetModel
 MAX_LOGIT_SCALE = math.log(100)
 
 # What CLIP does not have. Inside a name, for wrappers put names of their own before it.
-_NEW_PARTS = ("token_selector.", "temporal_encoder.")
+_NEW_PARTS = ("token_selector.", "temporal_encoder.", "word_interaction.", ".lora_")
 # Vectors and scalars that are no weights, beside the biases and norms that Trainer knows.
 _NO_DECAY = ("logit_scale", "class_embedding")
 
@@ -86,12 +86,13 @@ def lock_clip(model: TS2NetModel) -> None:
 
 
 class LogitScaleLimit(TrainerCallback):
-    """Keeps `logit_scale` at most ln 100 after each step, as CLIP's training does."""
+    """Keeps `logit_scale` at most ln 100 after each step, as CLIP's training does, where it is trained."""
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Clamp."""
         scale = kwargs["model"].logit_scale
-        with torch.no_grad():
-            scale.clamp_(max=MAX_LOGIT_SCALE)
+        if scale.requires_grad:
+            with torch.no_grad():
+                scale.clamp_(max=MAX_LOGIT_SCALE)

@@ -13,6 +13,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..hub.adapters import adapter_settings
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 from .optimisation import is_clip_parameter
@@ -97,6 +98,7 @@ def run_settings(
         if name not in CHANGEABLE_ARGUMENTS
     }
     values["model.weights"] = _fingerprint(model)
+    values["adapters"] = adapter_settings(model)
     values["tokenizer"] = _tokenizer_fingerprint(processor.tokenizer)
     return json.loads(json.dumps(values, default=str))
 

@@ -55,9 +55,9 @@ class SavingTrainer(Trainer):
         if not self.is_in_train and self.args.load_best_model_at_end and self.state.best_model_checkpoint:
             step = step_of(Path(self.state.best_model_checkpoint)) or step
         names = list(self.eval_dataset) if isinstance(self.eval_dataset, dict) else ()
-        config = self.sharding.unwrapped(self.model).config
+        model = self.sharding.unwrapped(self.model)
         return training_card(
-            config, self.card_details, self.args, self.state, step, repo_id, eval_names=names, changes=self.changes
+            model, self.card_details, self.args, self.state, step, repo_id, eval_names=names, changes=self.changes
         )
 
     def create_model_card(self, **details: Any) -> None:

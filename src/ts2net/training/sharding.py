@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from transformers.initialization import no_init_weights
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from ..hub.adapters import has_adapters, load_adapter_weights
 from ..modeling_ts2net import TS2NetModel
 
 # The file that Trainer keeps the optimizer's state in: of a whole model, and with FSDP.
@@ -80,8 +81,11 @@ class WholeModel:
         Raises:
             ValueError: If they are not the weights of such a model.
         """
-        weights = load_file(checkpoint / SAFE_WEIGHTS_NAME)
         unwrapped = self.unwrapped(model)
+        if has_adapters(unwrapped):
+            load_adapter_weights(unwrapped, checkpoint)
+            return
+        weights = load_file(checkpoint / SAFE_WEIGHTS_NAME)
         _check_shapes(weights, unwrapped, checkpoint)
         unwrapped.load_state_dict(weights)
 
@@ -109,6 +113,11 @@ class ShardedModel(WholeModel):
 
     def prepare(self, model: TS2NetModel) -> None:
         """Make all weights fit to be sharded, and have Trainer gather whole weights for its checkpoints."""
+        if has_adapters(model):
+            raise ValueError(
+                "adapters can't be trained with FSDP: they take little memory, so train them in several processes "
+                "without it"
+            )
         plugin = self.accelerator.state.fsdp_plugin
         if plugin.fsdp_version != 2:
             raise ValueError(f"FSDP version {plugin.fsdp_version} can't be used: give version 2")

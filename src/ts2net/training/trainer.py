@@ -23,8 +23,10 @@ from transformers.utils import logging
 
 from ..data.lanes import DataLoadingError
 from ..data.trunk_states import TrunkStates
+from ..hub.adapters import has_adapters, trained_share
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
+from .adapting import adapt
 from .arguments import TS2NetTrainingArguments
 from .best_metric import EarlyStopping, resolve_metric
 from .card import CardDetails
@@ -38,6 +40,7 @@ from .checkpoints import (
 from .contrastive import ContrastiveLoss, contrastive_loss_over_processes, loss_inputs
 from .evaluating import evaluate_split, logged_figures
 from .gradient_cache import GradientCache
+from .learning_rate_range import growing_rates
 from .monitoring import BrokenVideos, NonFiniteError, StepFigures, Stopwatch, training_figures, write_tensorboard_to
 from .optimisation import LogitScaleLimit, freeze_lower_layers, lock_clip, split_off_clip, without_scales
 from .released_optimizer import BertAdam, follow_released_schedule, released_decay
@@ -116,6 +119,7 @@ class TS2NetTrainer(SavingTrainer):
         args.fit_model(model.config)
         processor = processor_of_run(cast(TS2NetProcessor, processing_class), args)
         args.metric_for_best_model = resolve_metric(args.metric_for_best_model, eval_dataset)
+        adapt(model, processor, args)
         freeze_lower_layers(
             model,
             text=args.freeze_layers if args.freeze_text_layers is None else args.freeze_text_layers,
@@ -155,6 +159,9 @@ class TS2NetTrainer(SavingTrainer):
         self._video_ids: list[str] = []
         self._eval_sizes: dict[str, int] = {}
         self._start_counting()
+        if has_adapters(self.model):
+            trained, total = trained_share(self.model)
+            logger.warning(f"adapters: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
 
     # ---- Data ----
 
@@ -218,7 +225,10 @@ class TS2NetTrainer(SavingTrainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """Trainer's schedule, or that of the released code."""
+        """Trainer's schedule, or that of the released code or of a learning-rate range test."""
+        if self.args.learning_rate_range_test is not None:
+            self.lr_scheduler = growing_rates(self.optimizer if optimizer is None else optimizer, num_training_steps)
+            return self.lr_scheduler
         is_own = self.lr_scheduler is None
         schedule = super().create_scheduler(num_training_steps, optimizer)
         if is_own and self.args.released_optimizer:
@@ -368,6 +378,8 @@ class TS2NetTrainer(SavingTrainer):
     def _selection_weight(self) -> float:
         """Weight of the selection loss in the step that is being taken."""
         args = self.args
+        if args.learning_rate_range_test is not None:  # whose losses have to compare
+            return args.selection_loss_weight
         return faded_weight(
             args.selection_loss_weight, args.selection_loss_steps, self.state.global_step, self.state.max_steps
         )
