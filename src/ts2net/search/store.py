@@ -179,7 +179,7 @@ class Store:
         videos = [BrokenVideo(present(id_from_text(row["video"])), row["reason"], row["signature"]) for row in rows]
         return sorted(videos, key=lambda video: video.video_id)
 
-    def unrelated_scores(self) -> tuple[list[float], int] | None:
+    def unrelated_scores(self) -> tuple[dict[str, float], int] | None:
         """The best score of each unrelated caption, and how many windows there were; `None` if there are none.
 
         Raises:
@@ -190,7 +190,8 @@ class Store:
             columns = None if table is None else table.to_arrow()
         if columns is None or not columns.num_rows:
             return None
-        return columns["score"].to_pylist(), columns["num_windows"][0].as_py()
+        scores = zip(columns["caption"].to_pylist(), columns["score"].to_pylist(), strict=True)
+        return dict(scores), columns["num_windows"][0].as_py()
 
     def set_unrelated_scores(self, captions: Sequence[str], scores: Sequence[float], num_windows: int) -> None:
         """Replace the scores of unrelated captions.
