@@ -133,6 +133,17 @@ class Snapshot:
                 if batch.num_rows:
                     yield _window_batch(batch, self._present)
 
+    def row_ids(self) -> list[int]:
+        """All rows, also those that can't be read."""
+        with reading(self.path):
+            rows: list[int] = self._table.search().select(["_rowid"]).limit(None).to_arrow()["_rowid"].to_pylist()
+        return rows
+
+    def whole_rows(self, rows: Sequence[int]) -> pa.Table:
+        """All columns of some windows, and the column `_rowid`."""
+        with reading(self.path):
+            return self._table.take_row_ids(sorted(rows)).with_row_id().to_arrow()
+
     def take(self, rows: Sequence[int]) -> Iterator[WindowBatch]:
         """Some windows by their rows."""
         for batch in self._take(rows, _SCORED).to_batches():
