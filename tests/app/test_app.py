@@ -778,10 +778,12 @@ def test_the_page_answers_to_the_address_that_it_was_given():
     assert _names("0.0.0.0") == _names("192.168.0.2") == ("*",)
 
 
-def test_the_command_says_what_to_install(tmp_path):
+def test_the_command_says_what_to_install(folder):
     """Where the page's libraries are missing."""
-    code = "import sys; sys.modules['gradio'] = None; from ts2net.cli import main; main(['app', 'my-index'])"
-    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    code = (
+        "import sys; sys.modules['gradio'] = None; from ts2net.cli import main; main(['app', 'index', '--port', '0'])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert ended.returncode == 1
     assert ended.stderr == "error: the library gradio is not installed: pip install 'ts2net[app]'\n"
 
