@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ts2net.errors import one_line
-from ts2net.files import check_writable, whole_file, write_whole
+from ts2net.files import check_writable, plain_name, whole_file, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -62,7 +62,7 @@ def test_writers_of_one_file_do_not_share_a_partial_file(tmp_path: Path) -> None
 
 
 def test_a_locked_writer_overwrites_what_a_killed_one_left(tmp_path: Path) -> None:
-    code = "import os, sys; from ts2net.files import whole_file\n"
+    code = "import os, sys; from ts2net.files import plain_name, whole_file\n"
     code += "with whole_file(sys.argv[1], locked=True) as partial: partial.touch(); os.kill(os.getpid(), 9)"
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "file"])
     assert done.returncode == -signal.SIGKILL
@@ -88,7 +88,7 @@ def test_errors_of_what_is_read_keep_their_name(tmp_path: Path) -> None:
 FILL = """
 import sys
 from ts2net.errors import one_line, report_error
-from ts2net.files import write_whole
+from ts2net.files import plain_name, write_whole
 try:
     write_whole(sys.argv[1], bytes(10**6))
 except OSError as error:
@@ -127,3 +127,20 @@ def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError, match="is read-only"):
         check_writable(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("Strand (2).MP4", ("Strand (2)", ".MP4")),
+        ("a; rm -rf $HOME.mp4", ("a- rm -rf -HOME", ".mp4")),
+        ("..\\../evil\n.mp4", ("evil", ".mp4")),
+        (".hidden", ("hidden", "")),
+        ("???", ("video", "")),
+        ("a.p\x00df", ("a", "")),
+        ("雨" * 100 + ".mkv", ("雨" * 40, ".mkv")),
+        ("\udcff.mp4", ("video", ".mp4")),
+    ],
+)
+def test_names_for_files_are_plain(name, plain):
+    assert plain_name(name) == plain

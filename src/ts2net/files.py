@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all.
+"""Files that are written whole or not at all, and names for them.
 
 A file is written under another name in the same folder, flushed to the disk and renamed, so a reader never sees half
 of it, and a failure leaves what was there before. Errors name the file itself, also where the disk is full.
@@ -7,6 +7,8 @@ of it, and a failure leaves what was there before. Errors name the file itself, 
 import contextlib
 import errno
 import os
+import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,3 +91,20 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def plain_name(name: str, longest: int = 120) -> tuple[str, str]:
+    """Make a file name that every file system and shell takes, as much like another one as it can be.
+
+    Args:
+        name: The other name, without folders, whatever is in it.
+        longest: Bytes of the stem.
+
+    Returns:
+        The stem, of letters and digits of any script, spaces, dots, dashes, underscores and round brackets, never
+        empty and never beginning with a dot or a dash; and the extension with its dot, or nothing.
+    """
+    stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
+    stem = " ".join(re.sub(r"[^\w .()-]+", "-", stem).split())
+    stem = stem.encode("utf-8", "ignore")[:longest].decode("utf-8", "ignore").strip(" .-_")
+    return stem or "video", suffix if re.fullmatch(r"\.[A-Za-z0-9]{1,9}", suffix) else ""

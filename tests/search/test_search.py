@@ -181,6 +181,19 @@ def test_filters(index, queries):
         )
 
 
+def test_some_videos_only(index, queries):
+    """By their ids, together with other filters."""
+    some = ["/clips/07.mp4", "/a/7.mp4", "/clips/08.mp4", "/no/such.mp4"]
+    assert {hit.video_id for hit in index.search_embeds(queries, videos=some, k=50)[0]} == set(some[:3])
+    assert {hit.video_id for hit in index.search_embeds(queries, videos=some, path="*clips*", k=50)[0]} == {
+        "/clips/07.mp4",
+        "/clips/08.mp4",
+    }
+    assert index.search_embeds(queries, videos=[]) == [[]] * len(queries)
+    with pytest.raises(ValueError, match="videos must be several ids"):
+        index.search_embeds(queries, videos="/clips/07.mp4")
+
+
 @pytest.mark.parametrize("settings", [{"path": "nowhere/*"}, {"metadata": {"kind": "' OR 1=1 --"}}, {"path": ""}])
 def test_a_filter_that_fits_nothing_finds_nothing(index, queries, settings):
     assert index.search_embeds(queries[:2], k=3, **settings) == [[], []]

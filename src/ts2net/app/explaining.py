@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
+import torch
+
 from ..explanation import Explanation, explain_frames
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
@@ -18,6 +20,7 @@ def explain_window(
     model: TS2NetModel,
     processor: TS2NetProcessor,
     computing: AbstractContextManager[object] | None = None,
+    query_embeds: torch.Tensor | None = None,
 ) -> tuple[str, Explanation]:
     """Explain what the model saw in a window of an index.
 
@@ -28,6 +31,7 @@ def explain_window(
         model: The model of the index.
         processor: Its processor.
         computing: Entered while the model computes, but not while the video is decoded.
+        query_embeds: What to score instead of the texts; see [`explain_frames`].
 
     Returns:
         The id of the video, and the explanation.
@@ -41,4 +45,4 @@ def explain_window(
     file = replace(index.open_video(moment.video_id), start=moment.start, end=moment.end)
     seen = window_frames(file, index.about.windows, processor.video_processor)
     with computing or nullcontext():
-        return moment.video_id, explain_frames(model, processor, seen.frames, seen.seconds, texts)
+        return moment.video_id, explain_frames(model, processor, seen.frames, seen.seconds, texts, query_embeds)

@@ -2,34 +2,34 @@
 
 Gradio's server can serve files by their paths, download addresses for a client and convert videos on request. The
 page uses none of this, so only the routes that it uses are open. Gradio limits the size of each uploaded file, but not
-their number; here all uploads count together.
+their number; here all uploads count together. And Gradio answers an upload with the path of its file, which the page
+sends back; here both get the part of it that says nothing of the server.
 """
 
 import contextlib
+import json
 import os
 import re
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.formparsers import MultiPartException
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .uploads import UploadLimits
+from .uploads import FILES_AT_ONCE, UploadLimits
 
 _USED_BY_THE_PAGE = {
     "app_id",
-    "call",
     "cancel",
     "heartbeat",
-    "info",
     "login_check",
     "queue",
     "reset",
-    "run",
     "startup-events",
     "theme.css",
     "upload",
@@ -38,16 +38,13 @@ _USED_BY_THE_PAGE = {
 }
 
 # Gradio needs inline scripts and eval for its templates. Nothing can be loaded from other sites.
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-    "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; form-action 'self'",
-    "Referrer-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-}
-
-
-_MAX_FORM_BYTES = 2**16  # of an upload, beside its one file
-_MAX_BODY_BYTES = 2**20  # of any other request
+_POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors "
+)
+_HEADERS = {"Referrer-Policy": "same-origin", "X-Content-Type-Options": "nosniff"}
+_MAX_FORM_BYTES = 2**16  # of an upload, beside its files
+_MAX_BODY_BYTES = 2**18  # of any other request
 _MAX_UPLOADS = 20  # of the largest size, incoming or stored
 _ABANDONED_AFTER = 3600.0  # seconds after which an incomplete upload is removed
 
@@ -59,12 +56,15 @@ class Guard:
         app: The application.
         limits: Limits of uploads.
         folder: Folder in which Gradio stores uploads.
+        frame_ancestors: Other sites that may show the page in a frame, such as `"https://huggingface.co"`.
     """
 
-    def __init__(self, app: ASGIApp, limits: UploadLimits, folder: Path) -> None:
+    def __init__(self, app: ASGIApp, limits: UploadLimits, folder: Path, frame_ancestors: Sequence[str] = ()) -> None:
         self._app = app
         self._folder = folder
-        self._max_upload_bytes = limits.bytes + _MAX_FORM_BYTES
+        self._headers = _HEADERS | {"Content-Security-Policy": _POLICY + " ".join(["'self'", *frame_ancestors])}
+        self._largest = limits.bytes
+        self._max_upload_bytes = FILES_AT_ONCE * limits.bytes + _MAX_FORM_BYTES
         self._incoming = 0  # bytes that current uploads may still send
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,11 +75,13 @@ class Guard:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
+                MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
         async def refuse(status: int, sentence: str) -> None:
-            await PlainTextResponse(sentence, status)(scope, receive, send_with_headers)
+            is_api = scope["path"].startswith("/api/")
+            refusal = JSONResponse({"error": sentence}, status) if is_api else PlainTextResponse(sentence, status)
+            await refusal(scope, receive, send_with_headers)
 
         headers = Headers(scope=scope)
         route = re.search(r"gradio_api(?:/+([^/=]*))?", scope["path"])
@@ -112,15 +114,37 @@ class Guard:
             return
         size = most if length is None else length
         stored = await run_in_threadpool(self._stored_bytes)
-        if stored + self._incoming + size > _MAX_UPLOADS * self._max_upload_bytes:
+        if stored + self._incoming + size > _MAX_UPLOADS * (self._largest + _MAX_FORM_BYTES):
             await _read_all(receive, most)  # a browser reads the response only after it has sent the request
             await refuse(503, "Too many uploads are waiting here. Try again in an hour.")
             return
         self._incoming += size
         try:
-            await self._app(scope, receive_bounded, send_with_headers)
+            await self._app(scope, receive_bounded, self._without_folders(send_with_headers))
         finally:
             self._incoming -= size
+
+    def _without_folders(self, send: Send) -> Send:
+        """Send the answer to an upload with the names of its files, `<digest>/<name>`, in place of their paths."""
+        start: Message = {}
+        body = b""
+
+        async def send_names(message: Message) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            body += message.get("body", b"")
+            if message.get("more_body", False):
+                return
+            if start["status"] == 200:
+                paths = [Path(path).relative_to(self._folder) for path in json.loads(body)]
+                body = json.dumps([path.as_posix() for path in paths]).encode()
+                MutableHeaders(scope=start)["content-length"] = str(len(body))
+            await send(start)
+            await send({"type": "http.response.body", "body": body})
+
+        return send_names
 
     def _stored_bytes(self) -> int:
         """Bytes of the stored uploads. Removes abandoned partial files, which Gradio leaves behind."""

@@ -1,31 +1,40 @@
 """One index, shared by all visitors of a page.
 
 Each search reads one commit of the index, so requests don't affect each other. One lock serialises model calls,
-another one additions: searches continue while a video is added.
+another one additions and removals: searches continue while a video is added.
 """
 
+import math
 import os
-import re
+import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
+
+import torch
 
 from ..errors import one_line
 from ..explanation import Explanation
 from ..hub.loading import load_model
-from ..search import Hit, VideoIndex, index_videos
+from ..search import Hit, SearchOptions, VideoIndex, index_videos
+from ..search.calibration import example_texts
 from ..search.decoding_workers import ISOLATION
+from ..search.records import WindowDetails
 from ..search.store import Store
+from .catalogue import Catalogue, ListedVideo
 from .decoding import check_video, clip_inputs
 from .explaining import explain_window
+from .query import Query
 from .uploads import UploadError, UploadLimits, check_room, check_upload, copy_whole, kept_path, without_folders
 
-_MAX_CANDIDATES = 4096  # moments that are searched for those of videos whose names match
+_EXAMPLES = 3
+_MOMENTS_OF_A_VIDEO = 3  # in a result, unless one video only is searched
+_REMEMBERED_CLIPS = 1024
+_LONGEST_WINDOW = 64  # characters of a window's name
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,19 @@ class OpenVideo:
     name: str
     file: BinaryIO
     size: int
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip that was searched with.
+
+    Args:
+        name: Name of its file.
+        embeds: The query that it is, `(1, D)`.
+    """
+
+    name: str
+    embeds: torch.Tensor
 
 
 class Library:
@@ -80,57 +102,125 @@ class Library:
         self.uploads = uploads
         self._path = os.fspath(path)
         ISOLATION.start_server()  # so that it is ready for the first upload
-        about = Store.open(path).about
+        self._store = Store.open(path)
+        about = self._store.about
         name, revision = (about.model, about.revision) if model is None else (model, None)
         self._model, self._processor = load_model(name, revision=revision, dtype=about.dtype, device=device)
         self._computing = threading.Lock()
         self._adding = threading.Lock()
         self._index = VideoIndex.open(path, model=self._model, processor=self._processor)
+        self._clips: OrderedDict[str, Clip] = OrderedDict()
+        self._listed: tuple[object, Catalogue] | None = None
 
     def facts(self) -> Facts:
         """The size of the index, and its model."""
         model = self._index.about.model
         shown = os.path.basename(model) if os.path.isabs(model) else model  # without the folders of the server
-        return Facts(len(self._index.videos()), len(self._index), shown)
+        return Facts(len(self.catalogue().videos), len(self._index), shown)
 
-    def search(self, text: str, count: int, pattern: str | None = None) -> list[Hit]:
-        """Find moments for a text, best first.
+    def examples(self) -> list[str]:
+        """Three texts that are likely to find something."""
+        with self._without_folders():
+            return example_texts(self._store, _EXAMPLES)
 
-        Args:
-            text: The text.
-            count: The most moments.
-            pattern: Only search videos whose shown names match it.
+    def catalogue(self) -> Catalogue:
+        """The videos as visitors see them. It is made anew when the index has changed."""
+        with self._without_folders():
+            snapshot = self._store.snapshot()
+            listed = self._listed
+            if listed is None or listed[0] != snapshot.version:
+                listed = self._listed = (snapshot.version, Catalogue(snapshot.videos(), self.uploads))
+            return listed[1]
+
+    def covers(self, videos: Sequence[ListedVideo]) -> list[tuple[ListedVideo, WindowDetails]]:
+        """Videos with their first windows, for a list with pictures."""
+        with self._without_folders():
+            windows = self._store.snapshot().covers([video.video_id for video in videos])
+        return [(video, windows[video.video_id]) for video in videos if video.video_id in windows]
+
+    def search(self, query: Query) -> list[Hit]:
+        """Find moments for a text, or for a clip that was searched with before, best first.
+
+        Raises:
+            ValueError: If the query has neither, or its clip is forgotten.
         """
-        with self._without_folders(), self._computing:
-            return self._in_matching_videos(partial(self._index.search, text), count, pattern)
+        if query.clip:
+            embeds = self.clip(query.clip).embeds
+        elif query.text:
+            with self._computing:
+                embeds = self._index.encode_texts([query.text])
+        else:
+            raise ValueError("Type what to look for.")
+        videos = None
+        if query.filter:
+            videos = [video.video_id for video in self.catalogue().matching(query.filter)]
+            if not videos:
+                return []
+        options = SearchOptions(
+            k=query.count,
+            videos=videos,
+            per_video=None if videos is not None and len(videos) == 1 else _MOMENTS_OF_A_VIDEO,
+            fold=True,
+            min_score=-math.inf if query.everything else None,
+        )
+        with self._without_folders():
+            search = self._index.search_embeds if query.clip else self._index.search_text_embeds
+            return search(embeds, options)[0]
 
-    def search_clip(self, upload: str | None, count: int, pattern: str | None = None) -> list[Hit]:
-        """Find moments that are similar to an uploaded clip, best first.
+    def remember_clip(self, upload: str | None) -> str:
+        """Encode an uploaded clip, to search with it.
+
+        Returns:
+            The name by which a [`Query`] has it. The server remembers the last 1,024 clips until it ends.
 
         Raises:
             UploadError: If it is no video, or exceeds a limit.
         """
         with self._without_folders(upload):
-            clip = check_upload(upload, self.limits)
-            inputs = clip_inputs(clip, self._processor.video_processor, self.limits)
+            file = check_upload(upload, self.limits)
+            inputs = clip_inputs(file, self._processor.video_processor, self.limits)
             with self._computing:
-                return self._in_matching_videos(partial(self._index.search_inputs, inputs), count, pattern)
+                embeds = self._index.encode_inputs(inputs)
+        name = secrets.token_urlsafe(12)
+        self._clips[name] = Clip(Path(file).name, embeds)
+        while len(self._clips) > _REMEMBERED_CLIPS:
+            self._clips.popitem(last=False)
+        return name
 
-    def explain(self, window: str, text: str) -> tuple[str, Explanation]:
-        """Explain the score of a window for a text. Returns the video's name and the explanation.
+    def clip(self, name: str) -> Clip:
+        """A clip that was searched with.
+
+        Raises:
+            ValueError: If it is forgotten.
+        """
+        clip = self._clips.get(name)
+        if clip is None:
+            raise ValueError("The server no longer has this clip: upload it again.")
+        return clip
+
+    def explain(self, window: str, query: Query) -> tuple[str, Explanation]:
+        """Explain the score of a window for a text or a clip. Returns the video's name and the explanation.
 
         Raises:
             ValueError: If the window is no longer in the index, or its video is missing, has changed or can't be read.
         """
+        if not (query.text or query.clip):
+            raise ValueError("Type what to look for.")
         try:
-            video_id = self._index.window(window).video_id
+            video_id = self._index.window(window[: _LONGEST_WINDOW + 1]).video_id
         except LookupError:
             raise ValueError("This moment is no longer in the index: search again.") from None
+        clip = self.clip(query.clip) if query.clip else None
+        texts = [query.text if clip is None else clip.name]
+        embeds = None if clip is None else clip.embeds
         with self._without_folders(video_id):
-            return explain_window(self._index, window, [text], self._model, self._processor, self._computing)
+            _, explanation = explain_window(
+                self._index, window, texts, self._model, self._processor, self._computing, query_embeds=embeds
+            )
+        return self.catalogue().name(video_id), explanation
 
     def add(self, upload: str | None) -> str:
-        """Add an uploaded video to the index.
+        """Add an uploaded video to the index, under its own name.
 
         Returns:
             A message for the visitor.
@@ -144,8 +234,8 @@ class Library:
             video = check_upload(upload, self.limits)
             check_video(video, self._processor.video_processor, self._index.about.windows, self.limits)
             name = Path(video).name
-            kept = kept_path(video, self.uploads)
             with self._adding:
+                kept = kept_path(video, self.uploads)
                 existed = kept.exists()
                 if not existed:
                     check_room(video, self.uploads, self.limits)
@@ -157,9 +247,38 @@ class Library:
                 except BaseException:
                     # Keep a video that was committed before the error: searches find it.
                     if not existed and not self._holds(kept):
-                        kept.unlink(missing_ok=True)
+                        self._delete(kept)
                     raise
         return f"{name} is in the index already." if report.unchanged else f"{name} can be found from now on."
+
+    def added(self) -> list[tuple[ListedVideo, WindowDetails]]:
+        """The videos that visitors added."""
+        return self.covers([video for video in self.catalogue().videos if video.added])
+
+    def remove(self, window: str) -> str:
+        """Remove a video that a visitor added, and its file.
+
+        Args:
+            window: Name of a window of it.
+
+        Returns:
+            A message for the visitor.
+
+        Raises:
+            ValueError: If there is no such added video, or the index can't be written.
+        """
+        with self._adding, self._without_folders():
+            try:
+                video_id = self._index.window(window[: _LONGEST_WINDOW + 1]).video_id
+            except LookupError:
+                video_id = None
+            video = next((one for one in self.catalogue().videos if one.video_id == video_id and one.added), None)
+            if video is None:
+                raise ValueError("There is no such added video any more.")
+            with Store.write(self._path) as store:
+                store.drop([video.video_id])
+            self._delete(Path(video.video_id))
+        return f"{video.name} is removed."
 
     def open_video(self, window: str) -> OpenVideo:
         """Open the video of a window.
@@ -172,26 +291,14 @@ class Library:
         file = self._index.open_video(name)
         return OpenVideo(name, file.open(), file.size)
 
-    def _in_matching_videos(self, search: Callable[..., list[Hit]], count: int, pattern: str | None) -> list[Hit]:
-        """Search the videos whose shown names match a pattern.
-
-        The index matches whole paths, which would reveal the names of folders. So the index filters roughly, and
-        videos of which only the folders match are removed here.
-        """
-        if pattern is None:
-            return search(k=count)
-        matching = {video for video in self._index.videos() if fnmatchcase(shown_name(video), pattern)}
-        k = count
-        while matching:
-            candidates = search(k=k, path=f"*{pattern}")  # a shown name is the end of a path
-            hits = [hit for hit in candidates if hit.video_id in matching]
-            if len(hits) >= count or len(candidates) < k or k >= _MAX_CANDIDATES:
-                return hits[:count]
-            k *= 4
-        return []
-
     def _holds(self, video: Path) -> bool:
         return os.path.abspath(video) in self._index.videos()
+
+    def _delete(self, kept: Path) -> None:
+        """Delete an added video, and the folder that holds nothing else."""
+        kept.unlink(missing_ok=True)
+        if kept.parent != self.uploads and kept.parent.is_dir() and not any(kept.parent.iterdir()):
+            kept.parent.rmdir()
 
     @contextmanager
     def _without_folders(self, *paths: str | None) -> Iterator[None]:
@@ -203,14 +310,3 @@ class Library:
         except (ValueError, OSError) as error:
             secret = [path for path in (self._path, self.uploads, *paths) if path is not None]
             raise ValueError(without_folders(one_line(error), *secret)) from error
-
-
-def shown_name(video: str) -> str:
-    """The name of a video for visitors: that of its file, or of its member in an archive.
-
-    Args:
-        video: Name of the video in the index.
-    """
-    *archive, member = re.split(r"\.tar#", video, maxsplit=1, flags=re.IGNORECASE)
-    name = member if archive else video.replace("\\", "/").rpartition("/")[2]
-    return name.encode(errors="backslashreplace").decode()

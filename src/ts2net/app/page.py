@@ -1,103 +1,153 @@
 """The search page in Gradio.
 
-Names and texts are shown through templates, which escape them. An expected error is shown as a sentence in place of
-the result; an unexpected one goes to the server's log.
+What is searched for is in the page's address, as [`Query`] has it: `templates/app/hits.js` writes it there, and asks
+for what is there when the page is opened or the visitor goes back. Names and texts are shown through templates, which
+escape them. An expected error is shown as a sentence in place of the result; an unexpected one goes to the server's
+log.
 """
 
 import itertools
 import logging
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import gradio as gr
 
 from ..errors import one_line
 from ..explanation import Explanation, drawn_frames, found_words
 from ..pages.rendering import read_template, render
-from ..search import Hit
 from ..videos.finding import VIDEO_SUFFIXES
-from .library import Library, shown_name
+from .api import FAILED
+from .library import Library
+from .query import DEFAULT_COUNT, MAX_COUNT, MAX_FILTER, MAX_TEXT, Query
 
-_LONGEST_TEXT = 1000  # characters; more than the model reads
 _VISITORS_WAITING = 64
+_LONGEST_WINDOW = 64  # characters of a window's name
 
 logger = logging.getLogger(__name__)
 _numbers = itertools.count()  # of explanations: the page only notices one that differs from the last
 
 
-def make_page(library: Library) -> gr.Blocks:
+def make_page(library: Library, arrivals: Path) -> gr.Blocks:
     """Build the page of an index.
 
     Args:
         library: The index.
+        arrivals: The folder in which Gradio puts uploads.
     """
     page = _Page(
+        arrivals,
         title="Search your videos",
         analytics_enabled=False,
         delete_cache=(600, 3600),  # seconds: every ten minutes, uploads that are an hour old
     )
     limits = library.limits
     upload: dict[str, Any] = {"file_types": ["video", *sorted(VIDEO_SUFFIXES)], "height": 132}
-    accepted = f"a video of at most {limits.megabytes:,} MB and {limits.seconds:,} seconds"
+    accepted = f"at most {limits.megabytes:,} MB and {limits.seconds:,} s"
     with page:
-        facts = gr.HTML(render("app/facts.html", facts=library.facts()))
-        with gr.Tab("By words", elem_id="words"), gr.Row(equal_height=True):
-            text = gr.Textbox(
-                placeholder="a dog catches a frisbee",
-                show_label=False,
-                label="What to look for",
-                container=False,
-                autofocus=True,
-                scale=8,
-                max_length=_LONGEST_TEXT,
-                elem_id="text",
-            )
-            search = gr.Button("Search", variant="primary", scale=1, min_width=110, elem_id="search")
-        with gr.Tab("By a clip", elem_id="clip"):
-            clip = gr.File(label=f"What to look for: {accepted}", elem_id="clip-file", **upload)
-            search_clip = gr.Button("Search with this clip", variant="primary", elem_id="clip-search")
-        if library.uploads is not None:
-            with gr.Tab("Add a video", elem_id="add"):
-                video = gr.File(label=f"To be searched by everyone here: {accepted}", elem_id="add-file", **upload)
-                add = gr.Button("Add to the index", variant="primary", elem_id="add-button")
-                added = gr.HTML(elem_id="added")
-        with gr.Accordion("Options", open=False, elem_id="options"), gr.Row():
-            count = gr.Slider(1, 48, value=12, step=1, label="Moments to show", elem_id="count")
-            pattern = gr.Textbox(label="Only videos whose name is like", placeholder="*holiday*", elem_id="pattern")
+        facts = gr.HTML(_facts(library))
+        with gr.Tabs() as tabs:
+            with gr.Tab("By words", id="words", elem_id="words"), gr.Row(equal_height=True):
+                text = gr.Textbox(
+                    placeholder="a dog catches a frisbee",
+                    show_label=False,
+                    label="What to look for",
+                    container=False,
+                    autofocus=True,
+                    scale=8,
+                    max_length=MAX_TEXT,
+                    elem_id="text",
+                )
+                search = gr.Button("Search", variant="primary", scale=1, min_width=110, elem_id="search")
+            with gr.Tab("By a clip", id="clip", elem_id="clip"):
+                clip = gr.File(label=f"A video, {accepted}", elem_id="clip-file", **upload)
+                search_clip = gr.Button("Search with this clip", variant="primary", elem_id="clip-search")
+            if library.uploads is not None:
+                with gr.Tab("Add videos", id="add", elem_id="add"):
+                    videos = gr.File(
+                        label=f"Videos, {accepted} each",
+                        file_count="multiple",
+                        elem_id="add-file",
+                        **upload,
+                    )
+                    add = gr.Button("Add to the index", variant="primary", elem_id="add-button")
+                    said = gr.HTML(elem_id="added")
+                    added = gr.HTML(_added(library), elem_id="added-list", js_on_load=read_template("app/added.js"))
+        filter = gr.Textbox(
+            placeholder="Only videos with these words, such as 2024 or league=women",
+            show_label=False,
+            label="Only videos with these words in their name, folder or metadata",
+            container=False,
+            max_length=MAX_FILTER,
+            elem_id="filter",
+        )
         hits = gr.HTML(elem_id="hits", js_on_load=read_template("app/hits.js"))
         explanation = gr.HTML(elem_id="explanation", js_on_load=read_template("app/explanation.js"))
 
-        def find(words: str, how_many: float, path: str | None) -> str:
-            words = _checked(words)
-            return _hits(library.search(words, int(how_many), _pattern(path)), text=words)
+        def find(words: str | None, words_of_videos: str | None) -> str:
+            return _results(library, Query.of_fields(words, words_of_videos))
 
-        def find_by_clip(file: str | None, how_many: float, path: str | None) -> str:
-            hits = library.search_clip(file, int(how_many), _pattern(path))
-            return _hits(hits, clip=Path(file or "").name)
+        def find_by_clip(file: str | None, words_of_videos: str | None) -> str:
+            query = Query.of_fields("", words_of_videos)
+            return _results(library, replace(query, clip=library.remember_clip(file)))
 
-        def add_video(file: str | None) -> str:
-            return render("app/message.html", kind="done", text=library.add(file))
+        def go(event: gr.EventData) -> tuple[Any, ...]:
+            """Show what an address asks for."""
+            return _show(library, str(event.address))
+
+        def arrive(request: gr.Request) -> tuple[Any, ...]:
+            """Show what the address asks for with which the page was opened."""
+            fields = _show(library, urlencode(dict(request.query_params)))
+            # Someone may type already.
+            return tuple(gr.skip() if field == "" else field for field in fields)
 
         def why(event: gr.EventData) -> str:
-            return _explanation(*library.explain(str(event.window), _checked(str(event.text))))
+            query = Query.of_address(str(event.address))
+            window = str(event.window)[: _LONGEST_WINDOW + 1]
+            return _explanation(query, *library.explain(window, query))
 
-        for event in (search.click, text.submit):
-            event(_with_error_message(find), [text, count, pattern], hits, api_name="search", concurrency_limit=4)
-        search_clip.click(
-            _with_error_message(find_by_clip),
-            [clip, count, pattern],
-            hits,
-            api_name="search_by_clip",
-            concurrency_limit=2,
-        )
+        shown: dict[str, Any] = {"show_progress_on": hits, "api_visibility": "private"}
+        for event in (search.click, text.submit, filter.submit):
+            event(_with_error_message(find), [text, filter], hits, concurrency_limit=4, **shown)
+        search_clip.click(_with_error_message(find_by_clip), [clip, filter], hits, concurrency_limit=2, **shown)
+        navigation: dict[str, Any] = {
+            "outputs": [text, filter, hits, tabs],
+            "concurrency_limit": 4,
+            "trigger_mode": "always_last",
+            **shown,
+        }
+        hits.go(go, None, **navigation)
+        page.load(arrive, None, **navigation)
         hits.explain(_with_error_message(why), None, explanation, api_visibility="private", concurrency_limit=2)
         if library.uploads is not None:
-            add.click(_with_error_message(add_video), video, added, api_name="add", concurrency_limit=1).then(
-                lambda: render("app/facts.html", facts=library.facts()), None, facts, api_visibility="private"
+
+            def add_videos(files: list[str] | None) -> tuple[str, None]:
+                if not files:
+                    return _message(library.add, None), None
+                return "".join(_message(library.add, file) for file in files), None
+
+            def remove_video(event: gr.EventData) -> str:
+                return _message(library.remove, str(event.window))
+
+            def refresh(words: str | None, words_of_videos: str | None) -> tuple[Any, ...]:
+                """What shows the videos of the index, after one came or went."""
+                is_list = not (words or "").strip()
+                start = find(words, words_of_videos) if is_list else gr.skip()
+                return _facts(library), _added(library), start
+
+            changes = (
+                add.click(add_videos, videos, [said, videos], concurrency_limit=1, api_visibility="private"),
+                added.remove(remove_video, None, said, concurrency_limit=1, api_visibility="private"),
             )
-        page.load(lambda: render("app/facts.html", facts=library.facts()), None, facts, api_visibility="private")
+            for change in changes:
+                change.then(refresh, [text, filter], [facts, added, hits], **shown)
+            page.load(lambda: _added(library), None, added, api_visibility="private")
+        page.load(lambda: _facts(library), None, facts, api_visibility="private")
     return page.queue(max_size=_VISITORS_WAITING)
 
 
@@ -120,30 +170,33 @@ def css() -> str:
 
 
 class _Page(gr.Blocks):
-    """Accepts uploaded files only.
+    """Accepts uploaded files only, by the names that the guard gave them.
 
     A request names its files. Gradio checks these names only for pages that it serves itself, not for a mounted one,
     and downloads addresses.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, arrivals: Path, **settings: Any) -> None:
         super().__init__(**settings)
+        self._arrivals = arrivals
         self.has_launched = True  # makes Gradio check file names
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
-        """Refuse addresses, then call the base class."""
-        _refuse_addresses(inputs)
-        return await super().preprocess_data(block_fn, inputs, *args, **kwargs)
+        """Find the files of uploads, refuse all others, then call the base class."""
+        return await super().preprocess_data(block_fn, _with_files(inputs, self._arrivals), *args, **kwargs)
 
 
-def _refuse_addresses(data: Any) -> None:
-    if isinstance(data, dict):
-        if "://" in str(data.get("path", "")):
-            raise gr.Error("A file has to be uploaded; addresses are not fetched.", print_exception=False)
-        data = list(data.values())
+def _with_files(data: Any, arrivals: Path) -> Any:
+    """The same data with the paths of its uploads."""
     if isinstance(data, list):
-        for item in data:
-            _refuse_addresses(item)
+        return [_with_files(item, arrivals) for item in data]
+    if isinstance(data, dict):
+        data = {name: _with_files(item, arrivals) for name, item in data.items()}
+        if "path" in data:
+            if not re.fullmatch(r"[0-9a-f]{64}/[^/\\\0]{1,255}", str(data["path"])):
+                raise gr.Error("A file has to be uploaded.", print_exception=False)
+            data["path"] = str(arrivals / data["path"])
+    return data
 
 
 def _with_error_message(answer: Callable[..., str]) -> Callable[..., str]:
@@ -157,40 +210,84 @@ def _with_error_message(answer: Callable[..., str]) -> Callable[..., str]:
             message = one_line(error)
         except Exception:
             logger.exception("a visitor's request failed")
-            message = "That did not work, and the server's log says why."
+            message = FAILED
         return render("app/message.html", kind="error", text=message)
 
     return answer_or_message
 
 
-def _checked(text: str | None) -> str:
-    text = (text or "").strip()
-    if not text:
-        raise ValueError("Type what to look for.")
-    if len(text) > _LONGEST_TEXT:
-        raise ValueError(f"The text has {len(text):,} characters; at most {_LONGEST_TEXT:,} are taken.")
-    return text
+@_with_error_message
+def _message(act: Callable[[str | None], str], argument: str | None) -> str:
+    """Do something for a visitor, and return what there is to say about it."""
+    return render("app/message.html", kind="done", text=act(argument))
 
 
-def _pattern(path: str | None) -> str | None:
-    return (path or "").strip() or None
+def _show(library: Library, address: str) -> tuple[Any, ...]:
+    """Show what an address asks for: the fields, the result and the tab."""
+    try:
+        query = Query.of_address(address)
+    except ValueError as error:
+        return "", "", render("app/message.html", kind="error", text=one_line(error)), gr.skip()
+    tab = gr.Tabs(selected="words") if query.text else gr.skip()
+    return query.text, query.filter, _with_error_message(_results)(library, query), tab
 
 
-def _hits(hits: list[Hit], text: str | None = None, clip: str | None = None) -> str:
-    if not hits:
-        sought = "this clip" if text is None else f"“{text}”"
-        return render("app/message.html", kind="none", text=f"Nothing here fits {sought} better than chance.")
-    return render("app/hits.html", shown_name=shown_name, hits=hits, text=text, clip=clip)
+def _results(library: Library, query: Query) -> str:
+    """The moments of a query, or the videos of the index if it asks for none."""
+    if not (query.text or query.clip):
+        return _videos(library, query)
+    hits = library.search(query)
+    catalogue = library.catalogue()
+    more = min(query.count + DEFAULT_COUNT, MAX_COUNT)
+    return render(
+        "app/hits.html",
+        query=query,
+        sought=_sought(library, query),
+        hits=hits,
+        name=catalogue.name,
+        more=replace(query, count=more).address if len(hits) == query.count < more else None,
+        everything=None if query.everything or query.clip else replace(query, everything=True).address,
+        fits_filter=not query.filter or bool(catalogue.matching(query.filter)),
+        has_copies=any(hit.copies for hit in hits),
+    )
 
 
-def _explanation(video: str, explanation: Explanation) -> str:
+def _videos(library: Library, query: Query) -> str:
+    """The start of the page: the videos of the index, and texts to try."""
+    matching = library.catalogue().matching(query.filter)
+    more = min(query.count + DEFAULT_COUNT, MAX_COUNT)
+    return render(
+        "app/start.html",
+        query=query,
+        total=len(matching),
+        videos=library.covers(matching[: query.count]),
+        examples=[Query(text=example) for example in library.examples()],
+        more=replace(query, count=more).address if len(matching) > query.count < more else None,
+    )
+
+
+def _facts(library: Library) -> str:
+    return render("app/facts.html", facts=library.facts())
+
+
+def _added(library: Library) -> str:
+    return render("app/added.html", videos=library.added())
+
+
+def _sought(library: Library, query: Query) -> str:
+    return f"the clip {library.clip(query.clip).name}" if query.clip else f"“{query.text}”"
+
+
+def _explanation(query: Query, video: str, explanation: Explanation) -> str:
+    weights = explanation.weights[0]
     return render(
         "app/explanation.html",
         number=next(_numbers),
-        name=shown_name(video),
-        text=explanation.texts[0],
+        name=video,
+        sought=f"the clip {explanation.texts[0]}" if query.clip else f"“{explanation.texts[0]}”",
         score=explanation.scores[0],
         selected=explanation.selected_tokens.shape[1] > 0,
         words=None if explanation.words is None else found_words(explanation),
+        is_mean=len(weights) > 1 and bool(weights.max() - weights.min() < 1e-6),
         frames=drawn_frames(explanation),
     )

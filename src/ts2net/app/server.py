@@ -22,6 +22,7 @@ from fastapi import FastAPI, Request
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse, Response
 
+from .api import add_api
 from .guard import Guard
 from .library import Library
 from .page import css, make_page, theme
@@ -38,6 +39,7 @@ def create_app(
     read_only: bool = False,
     limits: UploadLimits | None = None,
     hosts: Sequence[str] = ("*",),
+    frame_ancestors: Sequence[str] = (),
 ) -> FastAPI:
     """Make the web application of an index: for uvicorn, or any other ASGI server, with one process.
 
@@ -51,6 +53,7 @@ def create_app(
         limits: Of what a visitor uploads.
         hosts: Names by which the server may be called; others are refused, so that no page on the internet can reach
             a server on this computer under a name of its own.
+        frame_ancestors: Other sites that may show the page in a frame, such as `"https://huggingface.co"`.
 
     Raises:
         ValueError: If the model is another one than the index was made with, or videos can't be added for want of a
@@ -74,8 +77,12 @@ def create_app(
     def video(window: str, request: Request) -> Response:
         try:
             found = library.open_video(window)
-        except (LookupError, ValueError, OSError):
-            return PlainTextResponse("There is no such video.", status_code=404)
+        except LookupError:
+            return PlainTextResponse("This video is no longer in the index.", status_code=404)
+        except FileNotFoundError:
+            return PlainTextResponse("The file of this video is gone or has changed.", status_code=404)
+        except (ValueError, OSError):
+            return PlainTextResponse("The file of this video can't be read.", status_code=404)
         headers = {
             "Content-Type": _media_type(found.name),
             "Content-Disposition": "inline",
@@ -86,9 +93,10 @@ def create_app(
             return head_response(found.file, found.size, headers)
         return range_response(found.file, found.size, request.headers.get("range"), headers)
 
+    add_api(app, library)
     gr.mount_gradio_app(
         app,
-        make_page(library),
+        make_page(library, arrivals.path),
         path="/",
         allowed_paths=[],
         max_file_size=limits.bytes,
@@ -102,7 +110,7 @@ def create_app(
         css=css(),
         app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )
-    app.add_middleware(Guard, limits=limits, folder=arrivals.path)
+    app.add_middleware(Guard, limits=limits, folder=arrivals.path, frame_ancestors=frame_ancestors)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     return app
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ..files import write_whole
+from ..files import plain_name, write_whole
 from ..pages.rendering import render
 from ..search.columns import video_key
 from ..search.sources import locate
 from ..search.store import Store
 from ..videos.finding import VIDEO_SUFFIXES
-from .uploads import UploadLimits, safe_name
+from .uploads import UploadLimits
 
 _PACKAGE = Path(__file__).parents[1]
 _EXTRAS = ("", "app", "search")
@@ -110,9 +110,8 @@ def _copy_videos(store: Store, folder: Path) -> WrittenSpace:
             gone.append(video.video_id)
             continue
         name = os.path.basename(file.path) if file.member is None else file.member
-        plain = safe_name(name, video_key(video.video_id))
-        if Path(plain).suffix not in VIDEO_SUFFIXES:
-            plain += ".mp4"
+        stem, suffix = plain_name(name)
+        plain = f"{stem}-{video_key(video.video_id)}{suffix.lower() if suffix.lower() in VIDEO_SUFFIXES else '.mp4'}"
         with file.open() as source, open(folder / plain, "wb") as copy:
             shutil.copyfileobj(source, copy, 2**20)
         copied[plain] = video.metadata

@@ -1,18 +1,20 @@
-"""Uploaded files: checks, limits, and the names under which they are stored."""
+"""Uploaded files: checks, limits, and where they are stored."""
 
 import hashlib
 import os
 import re
 import shutil
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files import whole_file
+from ..files import plain_name, whole_file
 from ..videos.finding import VIDEO_SUFFIXES
 
-_LONGEST_STEM = 40
+FILES_AT_ONCE = 10  # of the largest size
 _MEGABYTE = 2**20  # as in Gradio
+
+
+_OTHER_FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^/\s'\":]+/)+")
 
 
 class UploadError(ValueError):
@@ -75,7 +77,7 @@ def check_room(upload: str, folder: Path, limits: UploadLimits) -> None:
     Raises:
         UploadError: If there is not.
     """
-    kept = sum(file.stat().st_size for file in folder.iterdir()) if folder.is_dir() else 0
+    kept = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     if kept + os.path.getsize(upload) > limits.total_megabytes * _MEGABYTE:
         raise UploadError(
             f"{Path(upload).name} can't be added: all added videos may take {limits.total_megabytes:,} MB, and "
@@ -88,7 +90,8 @@ def without_folders(message: str, *paths: str | os.PathLike[str]) -> str:
 
     Args:
         message: The message.
-        paths: Paths that it may contain, as given, absolute or resolved.
+        paths: Paths that it may contain, as given, absolute or resolved. They may have spaces in them; of other
+            absolute paths only folders without spaces are found.
     """
     forms = {
         form
@@ -98,7 +101,7 @@ def without_folders(message: str, *paths: str | os.PathLike[str]) -> str:
     }
     for form in sorted(forms, key=len, reverse=True):  # one may be the beginning of another
         message = message.replace(form, Path(form).name)
-    return message
+    return _OTHER_FOLDERS.sub("", message)
 
 
 def kept_path(upload: str, folder: Path) -> Path:
@@ -109,14 +112,17 @@ def kept_path(upload: str, folder: Path) -> Path:
         folder: Folder of the added videos.
 
     Returns:
-        A path whose name ends in a digest of the content: the same file always gets the same name, and another file
-        never replaces it.
+        A path with the upload's own name, in a folder that is named after its content. So another file never replaces
+        it, and a file that comes again under another name keeps the first one.
     """
     digest = hashlib.sha256()
     with open(upload, "rb") as file:
         while chunk := file.read(2**20):
             digest.update(chunk)
-    return folder / safe_name(Path(upload).name, digest.hexdigest()[:12])
+    own = folder / digest.hexdigest()[:16]
+    present = next((file for file in own.iterdir() if not file.name.startswith(".")), None) if own.is_dir() else None
+    stem, suffix = plain_name(Path(upload).name)
+    return present or own / (stem + (suffix if suffix.lower() in VIDEO_SUFFIXES else ""))
 
 
 def copy_whole(upload: str, kept: Path) -> None:
@@ -126,10 +132,3 @@ def copy_whole(upload: str, kept: Path) -> None:
     kept.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(kept) as partial:
         shutil.copyfile(upload, partial)
-
-
-def safe_name(name: str, digest: str) -> str:
-    """A safe file name: letters and digits of any script, dashes, the digest, and a video's extension or none."""
-    stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
-    stem = re.sub(r"[^\w]+", "-", stem)[:_LONGEST_STEM].strip("-_") or "video"
-    return f"{stem}-{digest}{suffix.lower() if suffix.lower() in VIDEO_SUFFIXES else ''}"

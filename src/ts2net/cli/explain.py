@@ -64,6 +64,10 @@ def explain(
     _check_source(model, video, index, window, start is not None or end is not None)
     _check_out(out)
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints
+        if index is not None:  # a missing one is told before torch is imported
+            from ..search.store import Store
+
+            Store.open(index)
         from ..explanation import explain as explain_video
         from ..explanation.figure import draw_explanation, read_font
         from ..hub.loading import load_model

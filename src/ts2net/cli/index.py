@@ -67,6 +67,10 @@ def index(
             show_default=False,
         ),
     ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Find what is damaged in the index, and index the lost videos again."),
+    ] = False,
     drop_missing: Annotated[
         bool, typer.Option("--drop-missing", help="Remove videos from the index whose files are gone.")
     ] = False,
@@ -97,6 +101,9 @@ def index(
     A file that was moved or renamed is known by its content and not encoded again, if the folder that it is in now is
     given; ts2net relocate is for whole folders.
 
+    Where files of the index are missing, cut or changed, --repair reads all of it, says which videos are lost, and
+    indexes those again whose files are still there. ts2net info --check only looks.
+
     A video that cannot be used is listed with the reason, the others are indexed, and the exit code is 1. It is tried
     again when its file has changed, or at once if the cause may have passed, for instance if it could not be opened.
     Code that comes with a model is never run.
@@ -106,6 +113,8 @@ def index(
         ts2net index ~/Videos --model me/my-ts2net --out my-index
 
         ts2net index ~/Videos 'more/**/*.mkv' --out my-index --drop-missing
+
+        ts2net index --repair --out my-index
 
         ts2net index prepared/msrvtt --model me/my-ts2net --out my-index --metadata about.csv
 
@@ -117,7 +126,7 @@ def index(
 
         {
           "index": str, "indexed": [str], "replaced": [str], "relabelled": [str], "moved": {str: str},
-          "unchanged": [str], "dropped": [str], "missing": [str],
+          "unchanged": [str], "lost": [str], "dropped": [str], "missing": [str],
           "broken": [{"video": str, "reason": str}], "damaged": {str: str}, "unmatched_metadata": [str],
           "hours": float, "seconds": float
         }
@@ -136,6 +145,7 @@ def index(
                 out,
                 settings=WindowChoice(window, step, fps),
                 metadata=metadata,
+                repair=repair,
                 drop_missing=drop_missing,
                 follow_links=follow_links,
                 workers=workers,
@@ -162,6 +172,8 @@ def index(
         print(f"warning: {metadata}: {more:,} more rows are about none of the videos", file=sys.stderr)
     if videos and not (report.indexed or report.replaced or report.unchanged or report.broken):
         print(f"warning: there is no video in {', '.join(videos)}", file=sys.stderr)
+    if set(report.lost) - {*report.indexed, *report.replaced}:
+        raise typer.Exit(1)
     if report.broken:
         if not (report.indexed or report.replaced or report.unchanged):
             report_error("not one of the videos can be used")
@@ -178,6 +190,12 @@ def _print_report(report: "IndexReport") -> None:
     console.print(_table(report))
     _list(console, "broken", [(video.video_id, video.reason) for video in report.broken])
     _list(console, "damaged", list(report.damaged.items()))
+    again = {*report.indexed, *report.replaced}
+    _list(
+        console,
+        "was damaged",
+        [(name, "indexed again" if name in again else "lost, and its file can't be used") for name in report.lost],
+    )
     if report.moved:
         console.print(
             f"{len(report.moved):,} moved or renamed videos are known by their content, and not encoded again"

@@ -25,15 +25,34 @@ Index = Annotated[
 
 
 @app.command()
-def info(index: Index, as_json: Json = False) -> None:
+def info(
+    index: Index,
+    check: Annotated[
+        bool, typer.Option("--check", help="Read all of it instead, and name the videos that are damaged in it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Say what an index holds and what it was made with.
+
+    With --check every window is compared with its checksum instead. If something is damaged the exit code is 1, and
+    `ts2net index --repair --out INDEX` repairs it.
 
     **JSON**
 
         {"index": str, "model": str, "revision": str | null, "dtype": str, "windows": str, "videos": int,
          "num_windows": int, "hours": float, "broken": int, "metadata": [str], "vector_index": bool,
          "bytes": int | null}
+
+    With --check:
+
+        {"num_windows": int, "unreadable": int, "changed": int, "unchecked": int, "damaged": [str]}
+
+    These are numbers of windows, and "damaged" has the paths of their videos. Windows of an index of an older version
+    have no checksum and are "unchecked" until something is added.
     """
+    if check:
+        _check(index, as_json)
+        return
     from ..search.summary import summarize
 
     summary = summarize(index)
@@ -53,6 +72,25 @@ def info(index: Index, as_json: Json = False) -> None:
     console = Console(highlight=False)
     for name, fact in facts.items():
         console.print(Text(f"{name:<14} {printable(fact)}"), soft_wrap=True)
+
+
+def _check(index: str, as_json: bool) -> None:
+    from ..search.repairing import check_index
+
+    damage = check_index(index)
+    if as_json:
+        counts = {name: getattr(damage, name) for name in ("num_windows", "unreadable", "changed", "unchecked")}
+        print_json(counts | {"damaged": list(damage.lost)})
+    else:
+        for video_id in damage.lost:
+            print(f"damaged: {printable(video_id)}")
+        if damage.unnamed:
+            print(f"damaged: {damage.unnamed:,} windows of videos that can't be named")
+        bad = damage.unreadable + damage.changed
+        without = f", {damage.unchecked:,} of them without a checksum" if damage.unchecked else ""
+        print(f"{damage.num_windows:,} windows were read{without}; {bad:,} are damaged")
+    if damage:
+        raise typer.Exit(1)
 
 
 @app.command("list")

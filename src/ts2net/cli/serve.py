@@ -49,18 +49,25 @@ def serve(
 
         ts2net app my-index --space my-space && hf upload me/my-space my-space . --repo-type space
     """
-    from ..app import UploadLimits, create_app, write_space
+    from ..app import UploadLimits
 
-    hush_loading()
     limits = UploadLimits(max_upload_mb, max_upload_seconds, max_added_mb)
     if space is not None:
+        _check_index(index)
+        from ..app import write_space
+
+        hush_loading()
         written = write_space(index, space, model=model, limits=limits, read_only=read_only)
         print(f"wrote {written.videos:,} videos and the page to {space}")
         return
 
-    import uvicorn
-
     with _listen(host, port) as listener:
+        _check_index(index)
+        import uvicorn
+
+        from ..app import create_app
+
+        hush_loading()
         page = create_app(
             index,
             model=model,
@@ -72,6 +79,13 @@ def serve(
         )
         print(f"the page is at http://{_in_address(host)}:{listener.getsockname()[1]} (Ctrl-C ends it)", flush=True)
         uvicorn.Server(uvicorn.Config(page, log_level="warning")).run(sockets=[listener])
+
+
+def _check_index(index: str) -> None:
+    """Find out that there is no index before torch is imported."""
+    from ..search.store import Store
+
+    Store.open(index)
 
 
 def _listen(host: str, port: int) -> socket.socket:

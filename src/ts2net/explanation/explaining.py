@@ -122,6 +122,7 @@ def explain_frames(
     frames: np.ndarray | torch.Tensor,
     seconds: Sequence[float],
     texts: Sequence[str],
+    query_embeds: torch.Tensor | None = None,
 ) -> Explanation:
     """Explain frames that were sampled and resized before, such as those of an index. See [`explain`].
 
@@ -131,6 +132,8 @@ def explain_frames(
         frames: uint8 of shape `(T, 3, H, W)`, at the size that the model takes.
         seconds: Time of each frame.
         texts: At least one text.
+        query_embeds: What to score instead of the texts, such as the embedding of a clip, `(Q, D)`. The texts are its
+            names then.
 
     Raises:
         ValueError: If there is no text, there are no frames or not as many as seconds, or the scores are not finite.
@@ -145,7 +148,7 @@ def explain_frames(
         do_center_crop=False,
         pad_to="longest",
     )
-    return _explain_inputs(model, processor, inputs, seconds, texts, "the video")
+    return _explain_inputs(model, processor, inputs, seconds, texts, "the video", query_embeds)
 
 
 def _explain_inputs(
@@ -155,14 +158,18 @@ def _explain_inputs(
     seconds: Sequence[float],
     texts: Sequence[str],
     name: str,
+    query_embeds: torch.Tensor | None = None,
 ) -> Explanation:
     """Explain a video that the processor has prepared."""
     model.eval()
-    tokens = processor(text=list(texts)).to(model.device)
     pixels, mask = inputs["pixel_values_videos"].to(model.device), inputs["padding_mask_videos"].to(model.device)
     with torch.inference_mode():
-        outputs = model(**tokens, pixel_values_videos=pixels, padding_mask_videos=mask, output_frame_weights=True)
-    scores = outputs.logits_per_text[:, 0].tolist()
+        if query_embeds is None:
+            query_embeds = model.get_text_features(**processor(text=list(texts)).to(model.device)).pooler_output
+        video = model.get_video_features(pixels, mask)
+        matched = (query_embeds.to(model.device), video.frame_embeds, mask)
+        scores = model.similarity(*matched)[:, 0].tolist()
+        weights = model.frame_weights(*matched)  # (Q, 1, T with padding)
     if not all(map(math.isfinite, scores)):
         raise ValueError(f"{name}: the model's scores are not finite numbers; try another dtype")
     real = mask[0]  # (T with padding,)
@@ -171,8 +178,8 @@ def _explain_inputs(
         scores=tuple(scores),
         frames=_as_seen(pixels[0, real], processor.video_processor),
         seconds=tuple(seconds),
-        weights=outputs.frame_weights[:, 0, real].cpu().numpy(),
-        selected_tokens=outputs.selected_token_indices[0, real].cpu().numpy(),
+        weights=weights[:, 0, real].cpu().numpy(),
+        selected_tokens=video.selected_token_indices[0, real].cpu().numpy(),
         patch_size=model.config.vision_config.patch_size,
         shifts=_shifts(model, mask),
         words=None if outputs.word_embeds is None else _found_words(model, processor, tokens, outputs, mask),

@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, replace
 
 from .windows import WindowChoice, WindowSettings
 
-FORMAT = 3  # raise it when the tables change
-CONVERTIBLE_FORMATS = (2,)  # the first write converts an index of these
+FORMAT = 4  # raise it when the tables change
+SEARCHABLE_FORMATS = (3, FORMAT)
+CONVERTIBLE_FORMATS = (2, 3)  # the first write converts an index of these
 
 
 @dataclass(frozen=True)

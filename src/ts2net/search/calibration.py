@@ -31,10 +31,12 @@ class Calibration:
     Args:
         scores: The best score of each of them, in ascending order.
         num_windows: How many windows there were.
+        captions: The texts, in the order of the scores.
     """
 
     scores: tuple[float, ...]
     num_windows: int
+    captions: tuple[str, ...] = ()
 
     @property
     def threshold(self) -> float:
@@ -59,7 +61,22 @@ def read_calibration(store: Store) -> Calibration | None:
         OSError: If it can't be read.
     """
     stored = store.unrelated_scores()
-    return None if stored is None else Calibration(tuple(sorted(stored[0])), stored[1])
+    if stored is None:
+        return None
+    scores, num_windows = stored
+    captions = sorted(scores, key=lambda caption: (scores[caption], caption))
+    return Calibration(tuple(scores[caption] for caption in captions), num_windows, tuple(captions))
+
+
+def example_texts(store: Store, count: int) -> list[str]:
+    """Texts that are likely to find something in an index: the captions of the bank that score highest in it.
+
+    Raises:
+        OSError: If it can't be read.
+    """
+    calibration = read_calibration(store)
+    best = [] if calibration is None else list(reversed(calibration.captions))
+    return list(dict.fromkeys([*best[:count], *read_bank()]))[:count]
 
 
 def is_stale(store: Store) -> bool:

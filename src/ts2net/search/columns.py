@@ -6,7 +6,10 @@ is called after the bytes of its name in characters that need no quoting; the na
 
 import hashlib
 import re
+import struct
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +18,9 @@ from .about import About
 from .records import IndexedVideo
 
 ABOUT_KEY = b"ts2net"
+CHECKSUM = "checksum"
 _METADATA_PREFIX = "meta_"
+_TIMES = ("start", "end", "duration")
 
 
 def windows_schema(about: About, metadata_names: Iterable[str] = ()) -> pa.Schema:
@@ -34,10 +39,47 @@ def windows_schema(about: About, metadata_names: Iterable[str] = ()) -> pa.Schem
             pa.field("frames", pa.list_(pa.list_(pa.float16(), about.dim)), nullable=False),  # of length 1
             pa.field("mean", pa.list_(pa.float16(), about.dim), nullable=False),  # of the frames, for candidates
             pa.field("thumbnail", pa.binary(), nullable=False),  # JPEG
+            pa.field(CHECKSUM, pa.uint32(), nullable=False),  # see row_checksums
             *metadata_fields(metadata_names),
         ],
         metadata={ABOUT_KEY: about.to_json()},
     )
+
+
+def row_checksums(rows: pa.RecordBatch) -> pa.Array:
+    """The CRC-32 of each window's times, embeddings and thumbnail, by which a check finds damage.
+
+    Names, signature and metadata change after a video is indexed, and are not part of it.
+
+    Args:
+        rows: Rows of the table of windows.
+    """
+    starts, ends, durations = (rows.column(name).to_numpy(zero_copy_only=False) for name in _TIMES)
+    lists = [_row_bytes(rows.column(name)) for name in ("frame_times", "frames", "mean")]
+    thumbnails = rows.column("thumbnail").to_pylist()
+    sums = []
+    for number in range(rows.num_rows):
+        total = zlib.crc32(struct.pack("<3d", starts[number], ends[number], durations[number]))
+        for of_rows in lists:
+            total = zlib.crc32(of_rows[number], total)
+        sums.append(zlib.crc32(thumbnails[number], total))
+    return pa.array(sums, pa.uint32())
+
+
+def _row_bytes(column: pa.Array) -> list[bytes]:
+    """The numbers of each row of a column of lists, of one or two levels, as bytes."""
+    if pa.types.is_fixed_size_list(column.type):
+        width = column.type.list_size
+        offsets = np.arange(len(column) + 1) * width
+        flat = column.flatten()
+    else:
+        flat = column.flatten()
+        offsets = column.offsets.to_numpy() - column.offsets[0].as_py()
+        if pa.types.is_fixed_size_list(flat.type):
+            offsets = offsets * flat.type.list_size
+            flat = flat.flatten()
+    values = np.ascontiguousarray(flat.to_numpy(zero_copy_only=False))
+    return [values[first:last].tobytes() for first, last in pairwise(offsets)]
 
 
 def metadata_fields(names: Iterable[str]) -> list[pa.Field]:
@@ -141,10 +183,13 @@ def window_rows(videos: Sequence[IndexedVideo], schema: pa.Schema) -> pa.Table:
         "mean": pa.FixedSizeListArray.from_arrays(pa.array(means.astype(np.float16).ravel()), means.shape[1]),
         "thumbnail": [window.thumbnail for window in windows],
     } | metadata_arrays([video.metadata for video, _ in pairs], metadata_names(schema.names))
-    return pa.table(
+    plain = pa.schema([field for field in schema if field.name != CHECKSUM])
+    batch = pa.record_batch(
         [
             pa.array(columns[field.name], field.type) if isinstance(columns[field.name], list) else columns[field.name]
-            for field in schema
+            for field in plain
         ],
-        schema=schema,
+        schema=plain,
     )
+    arrays = {CHECKSUM: row_checksums(batch)} | {name: batch.column(name) for name in plain.names}
+    return pa.table([arrays[name] for name in schema.names], schema=schema)

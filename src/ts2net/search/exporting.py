@@ -3,18 +3,16 @@
 import csv
 import io
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..files import write_whole
+from ..files import plain_name, write_whole
 from ..videos.cutting import cut_video
 from .hits import Hit
 from .sources import locate
 
 EDL_FPS = 25  # frames a second of the time codes
 _COLUMNS = ("text", "rank", "video", "start", "end", "second", "score", "window", "index")
-_LONGEST_NAME = 60
 
 
 def export_clips(hits: Sequence[tuple[str, Sequence[Hit]]], folder: str | os.PathLike[str]) -> Iterator[Path | str]:
@@ -34,7 +32,7 @@ def export_clips(hits: Sequence[tuple[str, Sequence[Hit]]], folder: str | os.Pat
     folder.mkdir(parents=True, exist_ok=True)
     for number, (_, of_a_text) in enumerate(hits, start=1):
         for rank, hit in enumerate(of_a_text, start=1):
-            name, suffix = _name(hit.video_id)
+            name, suffix = plain_name(os.path.basename(hit.video_id))
             stem = (
                 f"{number}-{rank:02}-{name}-{hit.start:.1f}s"
                 if len(hits) > 1
@@ -46,7 +44,7 @@ def export_clips(hits: Sequence[tuple[str, Sequence[Hit]]], folder: str | os.Pat
                 continue
             with file.open() as source:
                 try:
-                    yield cut_video(source, folder / f"{stem}{suffix}", hit.start, hit.end)
+                    yield cut_video(source, folder / f"{stem}{suffix.lower()}", hit.start, hit.end)
                 except ValueError as error:
                     yield str(error)
 
@@ -98,12 +96,6 @@ def export_edit_list(hits: Sequence[tuple[str, Sequence[Hit]]], path: str | os.P
         ]
         position += last - first
     write_whole(path, "\n".join(lines).encode("utf-8", "surrogateescape"))
-
-
-def _name(video_id: str) -> tuple[str, str]:
-    """A part of a file's name that says which video it is, and its suffix."""
-    stem, suffix = os.path.splitext(os.path.basename(video_id))
-    return re.sub(r"[^\w.]+", "-", stem)[:_LONGEST_NAME].strip("-.") or "video", suffix.lower()
 
 
 def _safe_cell(text: str) -> str:

@@ -237,7 +237,6 @@ class VideoIndex:
         inputs = processor(videos=[video], clock="seconds", **moment)  # as the windows of an index have it
         return self.search_inputs(inputs, options)
 
-    @torch.inference_mode()
     def search_inputs(
         self,
         inputs: Mapping[str, torch.Tensor],
@@ -247,19 +246,32 @@ class VideoIndex:
         """Find moments like a clip that is ready for the model, as [`VideoIndex.search_video`] does.
 
         Args:
-            inputs: `pixel_values_videos` of shape `(1, T, 3, H, W)` and `padding_mask_videos` of shape `(1, T)`, as
-                the model's processor makes them.
+            inputs: As for [`VideoIndex.encode_inputs`].
             options: See [`SearchOptions`].
             **keywords: Fields of the options.
 
         Raises:
             ValueError: As in [`VideoIndex.search`].
         """
-        options = _options(options, keywords)
+        return self.search_embeds(self.encode_inputs(inputs), _options(options, keywords))[0]
+
+    @torch.inference_mode()
+    def encode_inputs(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Encode a clip for [`VideoIndex.search_embeds`].
+
+        Args:
+            inputs: `pixel_values_videos` of shape `(1, T, 3, H, W)` and `padding_mask_videos` of shape `(1, T)`, as
+                the model's processor makes them.
+
+        Returns:
+            Of shape `(1, D)`.
+
+        Raises:
+            ValueError: If the model can't be loaded or is not the index's.
+        """
         model, _ = self._encoder
         pixels, mask = (inputs[name].to(model.device) for name in ("pixel_values_videos", "padding_mask_videos"))
-        query = model.get_video_features(pixels, mask).pooler_output  # (1, D)
-        return self.search_embeds(query.float(), options)[0]
+        return model.get_video_features(pixels, mask).pooler_output.float()
 
     def search_embeds(
         self,
@@ -284,7 +296,7 @@ class VideoIndex:
         options = _options(options, keywords)
         queries = self._check_embeds(embeds)
         snapshot = self._store.snapshot()
-        condition = snapshot.condition(options.path, options.metadata)
+        condition = snapshot.condition(options.path, options.metadata, options.videos)
         moments = self._moments(snapshot, queries, options, condition)
         if options.min_score is not None:
             moments = [[moment for moment in some if moment.window.score >= options.min_score] for some in moments]

@@ -21,7 +21,8 @@ from .calibration import calibrate, is_stale
 from .engines.choosing import EngineOptions, check_engine, choose_engine
 from .index_plan import Plan, plan
 from .metadata import MatchedMetadata, read_metadata
-from .sources import FoundVideos, find_videos
+from .repairing import repair_index
+from .sources import FoundVideos, find_videos, present_files
 from .store import Store, check_no_writer
 from .store_errors import StoreError
 from .windows import WindowChoice, WindowSettings
@@ -37,11 +38,12 @@ class IndexReport:
     """What was done to an index.
 
     Attributes:
-        indexed: Ids of videos that are new in it, as are the next five.
+        indexed: Ids of videos that are new in it, as are the next six.
         replaced: Videos that had changed.
         relabelled: Videos of which only the metadata had changed.
         moved: Videos that were in it under another path or time of change, by the id until now; nothing was decoded.
         unchanged: Videos that were in it already.
+        lost: Videos that were damaged in the index, by a repair. Those whose files are still there are indexed again.
         dropped: Videos that were removed, since their files are gone.
         missing: Videos whose files are gone, and that were not removed.
         broken: Videos that can't be indexed, with reasons.
@@ -56,6 +58,7 @@ class IndexReport:
     relabelled: list[str] = field(default_factory=list)
     moved: dict[str, str] = field(default_factory=dict)
     unchanged: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     broken: list[BrokenVideo] = field(default_factory=list)
@@ -73,6 +76,7 @@ def index_videos(
     processor: "TS2NetProcessor | None" = None,
     settings: WindowSettings | WindowChoice | None = None,
     metadata: str | os.PathLike[str] | None = None,
+    repair: bool = False,
     drop_missing: bool = False,
     follow_links: bool = False,
     workers: int | None = None,
@@ -96,6 +100,7 @@ def index_videos(
             long as the model takes, every half a window at one frame a second.
         metadata: A CSV file with a column `file` and a column for each name. A row replaces the values of its video
             and adds new ones; videos without a row keep what they have.
+        repair: First find out what is damaged in the index, which reads all of it, and index the lost videos again.
         drop_missing: Remove videos whose files are gone.
         follow_links: As in [`sources.find_videos`].
         workers: Processes that decode. 0 is this one alone, which a hostile video may then hold up or crash; `None`
@@ -117,6 +122,7 @@ def index_videos(
         FileNotFoundError: If there is no such source or model.
         ValueError: If the index was made with another model or other settings, or an argument is out of range.
         BlockingIOError: If another process is writing to the index.
+        DamageError: If files of the index are missing or damaged, and `repair` is not asked for.
         StoreError: If the index can't be written. What it holds is whole, and a repeated call goes on.
         ImportError: If the engine's library isn't installed.
         ClusterError: If there is no such cluster, or it fails again and again; see `engines.ray`.
@@ -130,10 +136,14 @@ def index_videos(
     }
     check_engine(engine, **engine_options)
     path = os.fspath(out)
+    damage = repair_index(path) if repair else None
     present = Store.read_about(path)
     sources = [videos] if isinstance(videos, (str, os.PathLike)) else list(videos)
+    if damage is not None:
+        sources += present_files(damage.lost)
     found = find_videos(sources, follow_links=follow_links) if sources or present is None else FoundVideos([], [])
     rows = MatchedMetadata({}, []) if metadata is None else read_metadata(metadata, found.videos)
+    known = rows.rows if damage is None else {**damage.lost, **rows.rows}
     if present is None and not found.videos and not found.broken:
         raise ValueError(f"there is no video in {', '.join(os.fspath(source) for source in sources)}")
     if present is not None:
@@ -160,10 +170,11 @@ def index_videos(
     with Store.write(path, about) as store:
         if about is not None:
             check_same_model(path, store.about, about)  # another process may have made the index a moment ago
-        difference = plan(store, found, rows.rows)
+        difference = plan(store, found, known)
         report = _carry_out(difference, store, drop_missing)
         report.broken += found.broken
         report.unmatched_metadata = list(rows.unmatched)
+        report.lost = [] if damage is None else list(damage.lost)
         if difference.todo:
             if encoder is None:
                 encoder, _ = load(store.about)

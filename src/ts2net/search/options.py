@@ -1,7 +1,7 @@
 """What a search may be told, beside what it looks for."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -19,6 +19,7 @@ class SearchOptions:
         path: Only videos whose path matches this pattern, such as `"*/holidays/*.mp4"`. A star stands for slashes too,
             and a pattern that doesn't begin with a star may begin at any folder.
         metadata: Only videos that have these values.
+        videos: Only the videos of these ids.
         min_score: Only moments of at least this score. `None` leaves out, for a text, what is no better than chance: a
             score that one unrelated text in ten reaches in this index. `-math.inf` leaves out nothing.
         per_video: How many moments of one video at most; `None` is any number.
@@ -33,6 +34,7 @@ class SearchOptions:
     exact: bool | None = None
     path: str | None = None
     metadata: Mapping[str, str] | None = None
+    videos: Collection[str] | None = None
     min_score: float | None = None
     per_video: int | None = None
     fold: bool = False
@@ -49,6 +51,8 @@ class SearchOptions:
             raise ValueError(f"exact must be True, False or None, got {self.exact!r}")
         if self.path is not None and (not isinstance(self.path, str) or len(self.path) > MAX_PATTERN):
             raise ValueError(f"path must be a pattern of at most {MAX_PATTERN} characters, got {self.path!r:.80}")
+        if isinstance(self.videos, str):
+            raise ValueError(f"videos must be several ids, got the text {self.videos!r}")
         for name, value in (self.metadata or {}).items():
             if not isinstance(name, str) or not isinstance(value, str):
                 raise ValueError(f"metadata must have names and values that are strings, got {name!r}: {value!r}")
@@ -61,6 +65,7 @@ class SearchKeywords(TypedDict, total=False):
     exact: bool | None
     path: str | None
     metadata: Mapping[str, str] | None
+    videos: Collection[str] | None
     min_score: float | None
     per_video: int | None
     fold: bool

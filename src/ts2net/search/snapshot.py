@@ -8,7 +8,7 @@ from all their frames.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NewType
 
 import numpy as np
@@ -33,6 +33,7 @@ VECTOR_COLUMN = "mean"
 _WINDOWS_A_BATCH = 1024  # 12 MiB of 12 frames in float16, 24 of them in float32
 _ALL_PARTITIONS = 2**14  # more than an index has
 _SCORED = ["video", "start", "end", "frames"]
+_COVER = ["video", "window", "frame_times", "thumbnail"]
 _FIRST_WINDOWS = "number = 0"  # the rows that stand for whole videos
 
 Condition = NewType("Condition", str)  # SQL that only the rows of some videos satisfy
@@ -48,6 +49,11 @@ class Snapshot:
         self.path = path
         self.roots = roots
         self._table = table
+
+    @property
+    def version(self) -> tuple[int, Roots]:
+        """Differs from that of every other state of the index."""
+        return int(self._table.version), self.roots
 
     def __len__(self) -> int:
         """How many windows there are."""
@@ -84,12 +90,18 @@ class Snapshot:
         """The names of metadata that videos of the index have or had, sorted."""
         return sorted(metadata_names(self._table.schema.names))
 
-    def condition(self, path: str | None = None, metadata: Mapping[str, str] | None = None) -> Condition | None:
-        """A condition for the videos that match a path pattern and have some metadata.
+    def condition(
+        self,
+        path: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        videos: Collection[str] | None = None,
+    ) -> Condition | None:
+        """A condition for the videos that match a path pattern, have some metadata and are among some.
 
         Args:
             path: A pattern as in [`filters.pattern_to_regex`].
             metadata: Names and their values.
+            videos: Their ids.
 
         Returns:
             `None` if it is true for every video.
@@ -107,6 +119,8 @@ class Snapshot:
                 known = f"it has {', '.join(map(repr, names))}" if names else "it has none"
                 raise ValueError(f"{self.path} has no metadata {name!r}: {known}")
             terms.append((col(metadata_column(name)) == lit(id_to_text(value))).to_sql())
+        if videos is not None:
+            terms.append(self._among(videos))
         return Condition(" AND ".join(terms)) if terms else None
 
     def batches(self, condition: Condition | None = None) -> Iterator[WindowBatch]:
@@ -118,6 +132,17 @@ class Snapshot:
             for batch in search.limit(None).to_batches(batch_size=_WINDOWS_A_BATCH):
                 if batch.num_rows:
                     yield _window_batch(batch, self._present)
+
+    def row_ids(self) -> list[int]:
+        """All rows, also those that can't be read."""
+        with reading(self.path):
+            rows: list[int] = self._table.search().select(["_rowid"]).limit(None).to_arrow()["_rowid"].to_pylist()
+        return rows
+
+    def whole_rows(self, rows: Sequence[int]) -> pa.Table:
+        """All columns of some windows, and the column `_rowid`."""
+        with reading(self.path):
+            return self._table.take_row_ids(sorted(rows)).with_row_id().to_arrow()
 
     def take(self, rows: Sequence[int]) -> Iterator[WindowBatch]:
         """Some windows by their rows."""
@@ -141,6 +166,16 @@ class Snapshot:
         return {
             row.pop("_rowid"): WindowDetails(**row, metadata=metadata)
             for row, metadata in zip(shown, metadata_rows(table), strict=True)
+        }
+
+    def covers(self, video_ids: Collection[str]) -> dict[str, WindowDetails]:
+        """The first window of some videos, by id, for a list with pictures."""
+        rows = self._rows(f"{_FIRST_WINDOWS} AND {self._among(video_ids)}", [*_COVER, *self._metadata_columns()])
+        videos = map(self._present, rows["video"].to_pylist())
+        shown = zip(rows.select(_COVER[1:]).to_pylist(), metadata_rows(rows), strict=True)
+        return {
+            video: WindowDetails(**row, metadata=metadata)
+            for video, (row, metadata) in zip(videos, shown, strict=True)
         }
 
     def has_vector_index(self) -> bool:
@@ -176,6 +211,12 @@ class Snapshot:
         with reading(self.path):
             # Reading is fastest in the order of the file.
             return self._table.take_row_ids(sorted(rows)).select(list(columns)).with_row_id().to_arrow()
+
+    def _among(self, video_ids: Collection[str]) -> str:
+        """SQL that only the rows of some videos satisfy."""
+        if not video_ids:
+            return "false"
+        return f"key IN ({', '.join(repr(video_key(self.roots.to_name(video_id))) for video_id in video_ids)})"
 
     def _present(self, text: str) -> str:
         return self.roots.to_present(id_from_text(text))

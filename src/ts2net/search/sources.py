@@ -148,6 +148,12 @@ def locate(video_id: str) -> VideoFile | None:
     return video if isinstance(video, VideoFile) else None
 
 
+def present_files(video_ids: Iterable[str]) -> list[str]:
+    """The files that videos are or are in, of those that are not gone, each once."""
+    files = (video_id if os.path.isfile(video_id) else _archive_of(video_id) for video_id in video_ids)
+    return list(dict.fromkeys(file for file in files if file is not None))
+
+
 def content_digest(file: VideoFile) -> str:
     """A digest of the bytes of a video, equal wherever the file is and whatever it is called.
 

@@ -10,6 +10,7 @@ Notable here:
 
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -23,7 +24,7 @@ from huggingface_hub.utils import WeakFileLock
 
 from ..lazy import name_missing_extra
 from ..videos.broken import BrokenVideo
-from .about import FORMAT, About, AboutError
+from .about import FORMAT, SEARCHABLE_FORMATS, About, AboutError
 from .columns import (
     ABOUT_KEY,
     id_from_text,
@@ -37,7 +38,10 @@ from .columns import (
     window_rows,
     windows_schema,
 )
-from .format2 import converted_batches, metadata_names_of_format2
+from .database import open_table
+from .mending import mend_tables
+from .names import NAMES, NamesTable, NotedVideo
+from .older_formats import converted_batches, metadata_names_of_older
 from .records import IndexedVideo
 from .roots import Roots
 from .store_errors import reading, writing
@@ -55,6 +59,7 @@ _WINDOWS, _BROKEN, _UNRELATED, _ROOTS, _LOCK = "windows", "broken", "unrelated",
 _STORAGE = {"new_table_data_storage_version": "2.0"}
 _MANY_SMALL_FILES = 16
 _VIDEOS_A_COMMIT_OF_METADATA = 64
+_ROWS_A_PART = 1024
 _KEEP_OLD_VERSIONS = timedelta(minutes=10)
 _BROKEN_SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ("video", "key", "signature", "reason")])
 _ROOTS_SCHEMA = pa.schema([pa.field("then", pa.string()), pa.field("now", pa.string())])
@@ -81,6 +86,7 @@ class Store:
         self._database = database
         self._table = table
         self._roots = roots or Roots()
+        self._names = NamesTable(database)
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> "Store":
@@ -95,7 +101,7 @@ class Store:
             OSError: If it can't be read.
         """
         store = _open_present(os.fspath(path))
-        if store.about.format != FORMAT:
+        if store.about.format not in SEARCHABLE_FORMATS:
             raise AboutError(
                 f"{store.path}: an index of format {store.about.format}, and this ts2net searches format {FORMAT}: "
                 f"`ts2net index --out {store.path}` converts it, without decoding a video again"
@@ -135,7 +141,82 @@ class Store:
             store = _open_present(path) if about is None else _open(path) or Store.create(path, about)
             if store.about.format != FORMAT:
                 store = store._converted()
+            store._note_all()
             yield store
+
+    @staticmethod
+    @contextlib.contextmanager
+    def repair(path: str | os.PathLike[str]) -> Iterator[tuple["Store", list[str]]]:
+        """Open a damaged index as its only writer, after its tables were brought to what can be opened.
+
+        A table whose latest version can't be opened goes back to the one before. Of the smaller tables, those that
+        still can't be read are removed.
+
+        Yields:
+            The index, and the names of tables that were removed or went back.
+
+        Raises:
+            FileNotFoundError: If there is no index.
+            AboutError: If it is of another format.
+            BlockingIOError: If another process is writing.
+            DamageError: If no version of its windows can be opened.
+        """
+        path = os.fspath(path)
+        folder = _folder(path)
+        if folder is not None and not folder.is_dir():
+            raise FileNotFoundError(f"{path}: there is no index")
+        with _only_writer(path):
+            mended = mend_tables(path, _connect(path), folder, _WINDOWS, (_BROKEN, _UNRELATED, _ROOTS, NAMES))
+            yield Store.open(path), mended
+
+    def noted(self) -> dict[str, NotedVideo]:
+        """The videos that the index should have, by key."""
+        with reading(self.path):
+            return self._names.read()
+
+    def present_id(self, noted: NotedVideo) -> str:
+        """The id of a noted video."""
+        return self._roots.to_present(id_from_text(noted.video))
+
+    def rebuild(self, rows: Sequence[int]) -> None:
+        """Keep some windows and nothing else, in one commit. For an index of which others can't be read.
+
+        Args:
+            rows: See [`Snapshot.row_ids`].
+
+        Raises:
+            StoreError: If it can't be written.
+        """
+        snapshot, kept = self.snapshot(), sorted(rows)
+        parts = (kept[first : first + _ROWS_A_PART] for first in range(0, len(kept), _ROWS_A_PART))
+        schema = self._table.schema
+        batches = (batch for part in parts for batch in snapshot.whole_rows(part).select(schema.names).to_batches())
+        with writing(self.path):
+            self._table = self._database.create_table(
+                _WINDOWS,
+                data=pa.RecordBatchReader.from_batches(schema, batches),
+                mode="overwrite",
+                storage_options=_STORAGE,
+            )
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Remove videos, by key, from those that the index should have.
+
+        Raises:
+            StoreError: If it can't be written.
+        """
+        with writing(self.path):
+            self._names.forget(keys)
+
+    def drop_indexes(self) -> None:
+        """Remove the indexes of the database; [`Store.update_indexes`] makes them anew.
+
+        Raises:
+            StoreError: If it can't be written.
+        """
+        with writing(self.path):
+            for index in self._table.list_indices():
+                self._table.drop_index(index.name)
 
     @staticmethod
     def create(path: str | os.PathLike[str], about: About) -> "Store":
@@ -165,10 +246,13 @@ class Store:
         except AboutError:
             return True
 
-    def snapshot(self) -> Snapshot:
-        """The index as the latest commit left it."""
+    def snapshot(self, version: int | None = None) -> Snapshot:
+        """The index as the latest commit left it, or as the one of a version of its windows did."""
         with reading(self.path):
-            return Snapshot(self.path, self._database.open_table(_WINDOWS), _read_roots(self._database))
+            table = self._database.open_table(_WINDOWS)
+            if version is not None:
+                table.checkout(version)
+            return Snapshot(self.path, table, _read_roots(self._database))
 
     def broken(self) -> list[BrokenVideo]:
         """The videos that can't be indexed, sorted by id."""
@@ -179,18 +263,19 @@ class Store:
         videos = [BrokenVideo(present(id_from_text(row["video"])), row["reason"], row["signature"]) for row in rows]
         return sorted(videos, key=lambda video: video.video_id)
 
-    def unrelated_scores(self) -> tuple[list[float], int] | None:
+    def unrelated_scores(self) -> tuple[dict[str, float], int] | None:
         """The best score of each unrelated caption, and how many windows there were; `None` if there are none.
 
         Raises:
             OSError: If they can't be read.
         """
         with reading(self.path):
-            table = _open_table(self._database, _UNRELATED)
+            table = open_table(self._database, _UNRELATED)
             columns = None if table is None else table.to_arrow()
         if columns is None or not columns.num_rows:
             return None
-        return columns["score"].to_pylist(), columns["num_windows"][0].as_py()
+        scores = zip(columns["caption"].to_pylist(), columns["score"].to_pylist(), strict=True)
+        return dict(scores), columns["num_windows"][0].as_py()
 
     def set_unrelated_scores(self, captions: Sequence[str], scores: Sequence[float], num_windows: int) -> None:
         """Replace the scores of unrelated captions.
@@ -206,7 +291,7 @@ class Store:
         columns = {"caption": captions, "score": scores, "num_windows": [num_windows] * len(scores)}
         with writing(self.path):
             rows = pa.table(columns, schema=_UNRELATED_SCHEMA)
-            is_new = _open_table(self._database, _UNRELATED) is None
+            is_new = open_table(self._database, _UNRELATED) is None
             mode = "create" if is_new else "overwrite"
             self._database.create_table(_UNRELATED, data=rows, mode=mode, storage_options=_STORAGE)
 
@@ -232,9 +317,11 @@ class Store:
             self._remove_broken(keys)
             if not self._table.count_rows(f"number = 0 AND {_among(keys)}"):
                 self._table.add(rows)
-                return
-            merge = self._table.merge_insert("window").when_matched_update_all().when_not_matched_insert_all()
-            merge.when_not_matched_by_source_delete(_among(keys)).execute(rows)
+            else:
+                merge = self._table.merge_insert("window").when_matched_update_all().when_not_matched_insert_all()
+                merge.when_not_matched_by_source_delete(_among(keys)).execute(rows)
+            noted = (NotedVideo(id_to_text(video.video_id), len(video.windows), video.metadata) for video in videos)
+            self._names.note(dict(zip(keys, noted, strict=True)))
 
     def drop(self, video_ids: Iterable[str]) -> None:
         """Remove videos, indexed or broken, in one commit.
@@ -246,6 +333,7 @@ class Store:
         if not keys:
             return
         with writing(self.path):
+            self._names.forget(keys)
             self._remove_broken(keys)
             self._table.delete(_among(keys))
 
@@ -269,6 +357,8 @@ class Store:
                 arrays = metadata_arrays([by_key[key] for key in rows["key"].to_pylist()], names)
                 changed = pa.table({"window": rows["window"]} | arrays)
                 self._table.merge_insert("window").when_matched_update_all().execute(changed)
+            noted = self._names.read()
+            self._names.note({key: replace(noted[key], metadata=by_key[key]) for key in keys if key in noted})
 
     def mark_broken(self, videos: Sequence[BrokenVideo]) -> None:
         """Note videos that can't be indexed, and remove what was indexed of them before.
@@ -322,8 +412,18 @@ class Store:
                     field = rows.schema.field(column)
                     rows = rows.set_column(rows.schema.get_field_index(column), field, pa.array(values, field.type))
                 self._remove_broken(keys)
+                noted = self._names.read()
+                self._names.forget(set(olds))
                 merge = self._table.merge_insert("window").when_matched_update_all().when_not_matched_insert_all()
                 merge.when_not_matched_by_source_delete(_among({*olds, *keys})).execute(rows)
+                moves = {old: (key, text) for old, key, text in zip(olds, keys, texts, strict=True)}
+                self._names.note(
+                    {
+                        key: replace(noted[old], video=id_to_text(text))
+                        for old, (key, text) in moves.items()
+                        if old in noted
+                    }
+                )
 
     def move_root(self, old: str, new: str) -> None:
         """Note that a folder of videos is elsewhere now.
@@ -338,10 +438,24 @@ class Store:
         roots = self._roots.with_move(old, new)
         columns = {name: [id_to_text(pair[side]) for pair in roots.moves] for side, name in enumerate(("then", "now"))}
         with writing(self.path):
-            mode = "create" if _open_table(self._database, _ROOTS) is None else "overwrite"
+            mode = "create" if open_table(self._database, _ROOTS) is None else "overwrite"
             rows = pa.table(columns, schema=_ROOTS_SCHEMA)
             self._database.create_table(_ROOTS, data=rows, mode=mode, storage_options=_STORAGE)
         self._roots = roots
+
+    def _note_all(self) -> None:
+        """Note the videos that a killed process, or an older version of this package, did not note."""
+        with writing(self.path):
+            noted = self._names.read()
+            first = self._table.search().where("number = 0").limit(None)
+            keys = set(first.select(["key"]).to_arrow()["key"].to_pylist()) - noted.keys()
+            if not keys:
+                return
+            windows = Counter(self._table.search().select(["key"]).limit(None).to_arrow()["key"].to_pylist())
+        videos = {self._key(video.video_id): video for video in self.snapshot().videos()}
+        texts = {key: id_to_text(self._roots.to_name(videos[key].video_id)) for key in keys}
+        with writing(self.path):
+            self._names.note({key: NotedVideo(texts[key], windows[key], videos[key].metadata) for key in keys})
 
     def _key(self, video_id: str) -> str:
         return video_key(self._roots.to_name(video_id))
@@ -358,6 +472,7 @@ class Store:
             # On object storage, a file of no version may belong to another process that is about to commit it.
             is_locked = _folder(self.path) is not None
             self._table.optimize(cleanup_older_than=_KEEP_OLD_VERSIONS, delete_unverified=is_locked)
+            self._names.compact(cleanup_older_than=_KEEP_OLD_VERSIONS, delete_unverified=is_locked)
 
     def update_indexes(self, min_windows: int = MIN_INDEXED_WINDOWS) -> bool:
         """Make the indexes of the database, or make them anew when they don't cover a fifth of the windows.
@@ -395,7 +510,7 @@ class Store:
             self._table.add_columns(pa.schema(metadata_fields(new)))
 
     def _broken_table(self) -> Any:
-        return _open_table(self._database, _BROKEN)
+        return open_table(self._database, _BROKEN)
 
     def _remove_broken(self, keys: Sequence[str]) -> None:
         table = self._broken_table()
@@ -406,7 +521,8 @@ class Store:
         """The index in the present format: the same rows in one commit, after which the old ones are gone."""
         about = replace(self.about, format=FORMAT)
         with writing(self.path):
-            schema = windows_schema(about, metadata_names_of_format2(self._table.search()))
+            names = metadata_names_of_older(self._table.search(), self._table.schema.names)
+            schema = windows_schema(about, names)
             rows = converted_batches(self._table.search(), schema)
             table = self._database.create_table(
                 _WINDOWS,
@@ -466,7 +582,7 @@ def _open(path: str) -> Store | None:
         return None  # connecting would make the folder
     with reading(path):
         database = _connect(path)
-        table = _open_table(database, _WINDOWS)
+        table = open_table(database, _WINDOWS)
         if table is None:
             return None
         metadata = table.schema.metadata or {}
@@ -476,23 +592,13 @@ def _open(path: str) -> Store | None:
 
 def _read_roots(database: Any) -> Roots:
     """The folders that are elsewhere now."""
-    table = _open_table(database, _ROOTS)
+    table = open_table(database, _ROOTS)
     rows = [] if table is None else table.to_arrow().to_pylist()
     return Roots(tuple((id_from_text(row["then"]), id_from_text(row["now"])) for row in rows))
 
 
 def _connect(path: str) -> Any:
     return lancedb.connect(_folder(path) or path)
-
-
-def _open_table(database: Any, name: str) -> Any:
-    """A table, if it has at least a first version."""
-    try:
-        return database.open_table(name)
-    except (ValueError, FileNotFoundError) as error:
-        if "not found" in str(error):
-            return None
-        raise
 
 
 def _folder(path: str) -> Path | None:

@@ -8,6 +8,13 @@ from collections.abc import Iterator
 from ..errors import one_line
 
 _DATABASE_ERRORS = (RuntimeError, OSError, ValueError)  # what LanceDB raises for whatever fails below it
+_PANIC = "RustPanic"  # what it raises where damaged data break its own code; the class can't be imported
+# What it says of a file that is missing, cut or changed.
+_DAMAGE = re.compile(
+    r"not found: \S*\.(?:lance|manifest|idx)\b|failed to fill whole buffer|file size is too small|corrupt|"
+    r"failed to decode|decode Protobuf|magic number|rust future panicked",
+    re.IGNORECASE,
+)
 _MAX_REASON = 200  # characters
 
 
@@ -15,22 +22,42 @@ class StoreError(OSError):
     """The index can't be written, for lack of space for instance. What it holds is whole."""
 
 
+class DamageError(OSError):
+    """Files of the index are missing or damaged."""
+
+
 @contextlib.contextmanager
 def writing(path: str) -> Iterator[None]:
     """Raise `StoreError` for what fails in the database."""
     try:
         yield
-    except _DATABASE_ERRORS as error:
-        raise StoreError(f"{path}: the index can't be written: {_reason(error)}") from error
+    except Exception as error:
+        _raise_damage(path, error)
+        if isinstance(error, _DATABASE_ERRORS):
+            raise StoreError(f"{path}: the index can't be written: {_reason(error)}") from error
+        raise
 
 
 @contextlib.contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Raise `OSError` for what fails in the database."""
+    """Raise `OSError` for what fails in the database, or `DamageError` if its files are damaged."""
     try:
         yield
-    except _DATABASE_ERRORS as error:
-        raise OSError(f"{path}: the index can't be read: {_reason(error)}") from error
+    except Exception as error:
+        _raise_damage(path, error)
+        if isinstance(error, _DATABASE_ERRORS):
+            raise OSError(f"{path}: the index can't be read: {_reason(error)}") from error
+        raise
+
+
+def _raise_damage(path: str, error: Exception) -> None:
+    if isinstance(error, DamageError):
+        raise error
+    if type(error).__name__ == _PANIC or (isinstance(error, _DATABASE_ERRORS) and _DAMAGE.search(str(error))):
+        raise DamageError(
+            f"{path}: files of the index are missing or damaged; `ts2net index --repair --out {path}` says which "
+            "videos are lost and repairs it"
+        ) from error
 
 
 def _reason(error: Exception) -> str:

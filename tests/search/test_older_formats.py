@@ -1,4 +1,4 @@
-"""An index of format 2 is refused by a search, with the command that converts it, and converted by the next write."""
+"""The next write converts an index of an older format. A search refuses one of format 2, and names the command."""
 
 import json
 from pathlib import Path
@@ -11,6 +11,7 @@ from support.search_indexes import about_of, make_index, random_video, rows_of, 
 from support.tiny_models import tiny_model
 from ts2net.search.about import AboutError
 from ts2net.search.columns import ABOUT_KEY
+from ts2net.search.repairing import check_index
 from ts2net.search.store import Store
 
 
@@ -38,3 +39,23 @@ def test_a_write_converts_it_and_loses_nothing(tmp_path: Path):
         pass
     assert rows_of(index) == before
     assert Store.open(index).snapshot().metadata_names() == ["kind", "o'clock", "year"]
+
+
+def test_an_index_without_checksums_gets_them(tmp_path: Path):
+    model, index = tiny_model(), tmp_path / "index"
+    names = ["/a.mp4", "/b.mp4", "/c.mp4"]
+    make_index(index, model, [random_video(name, seed) for seed, name in enumerate(names)])
+    before = rows_of(index)
+    rows = windows_table(index).to_arrow().drop_columns(["checksum"])
+    about = json.loads(rows.schema.metadata[b"ts2net"]) | {"format": 3}
+    lancedb.connect(index).create_table(
+        "windows", data=rows.replace_schema_metadata({"ts2net": json.dumps(about)}), mode="overwrite"
+    )
+    lancedb.connect(index).drop_table("names")
+    assert Store.open(index).snapshot().video_ids() == names  # it can be searched as it is
+    assert check_index(index).unchecked == 15
+    with Store.write(index):
+        pass
+    assert rows_of(index) == before
+    assert check_index(index).unchecked == 0
+    assert {video.windows for video in Store.open(index).noted().values()} == {5}

@@ -1,0 +1,140 @@
+"""The videos of an index as visitors see them: names without the folders of the server, and filters by words."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..pages.rendering import printable
+from ..search.records import StoredVideo
+
+
+@dataclass(frozen=True)
+class ListedVideo:
+    """A video as visitors see it.
+
+    Args:
+        video_id: Its id in the index, which visitors do not see.
+        name: Its path from the folder that holds all videos; the file's name for an added one.
+        seconds: Its duration.
+        metadata: Names and values.
+        added: Whether a visitor added it.
+    """
+
+    video_id: str
+    name: str
+    seconds: float
+    metadata: Mapping[str, str]
+    added: bool
+
+
+class Catalogue:
+    """All videos of an index, by name.
+
+    Visitors see the folders below the innermost folder that holds all videos, and neither that one nor those above. If
+    the videos have no folder in common but the root of the file system, they see the folder that each file is in.
+
+    Args:
+        videos: All videos of an index.
+        uploads: The folder with the videos that visitors added, if any.
+    """
+
+    def __init__(self, videos: Sequence[StoredVideo], uploads: Path | None) -> None:
+        inside = None if uploads is None else os.path.abspath(uploads) + os.sep
+        added = {video.video_id for video in videos if inside is not None and video.video_id.startswith(inside)}
+        root = _common_folder([_folder(video.video_id) for video in videos if video.video_id not in added])
+        self.videos = sorted(
+            (
+                ListedVideo(
+                    video.video_id,
+                    _name(video.video_id) if video.video_id in added else _shown(video.video_id, root),
+                    video.duration,
+                    video.metadata,
+                    video.video_id in added,
+                )
+                for video in videos
+            ),
+            key=lambda video: (video.name.casefold(), video.video_id),
+        )
+        self._names = {video.video_id: video.name for video in self.videos}
+        self._searched: list[tuple[str, dict[str, str]]] | None = None
+
+    def name(self, video_id: str) -> str:
+        """The name of a video for visitors."""
+        return self._names.get(video_id) or _name(video_id)
+
+    def matching(self, filter: str) -> list[ListedVideo]:
+        """The videos that fit a filter.
+
+        Args:
+            filter: Words, or phrases in quotes. Each has to be somewhere in the name, with its folders, or in a value
+                of the metadata; `league=women` looks in that one only. Capitals and stars count for nothing.
+        """
+        terms = [(name.strip(), value) for name, value in map(_term, _words(filter))]
+        if not terms:
+            return self.videos
+        if self._searched is None:
+            self._searched = [
+                (_folded(video.name), {_folded(name): _folded(value) for name, value in video.metadata.items()})
+                for video in self.videos
+            ]
+        return [
+            video
+            for video, (path, metadata) in zip(self.videos, self._searched, strict=True)
+            if all(_fits(term, path, metadata) for term in terms)
+        ]
+
+
+def _fits(term: tuple[str, str], path: str, metadata: Mapping[str, str]) -> bool:
+    name, value = term
+    if name and name in metadata:
+        return value in metadata[name]
+    word = f"{name}={value}" if name else value
+    return word in path or any(word in known for known in metadata.values())
+
+
+def _words(filter: str) -> list[str]:
+    """The words of a filter. A star only separates, so that a pattern works too."""
+    pairs = re.findall(r'"([^"]*)"|([^\s*"]+)', _folded(filter))
+    return [phrase or word for phrase, word in pairs if phrase or word]
+
+
+def _term(word: str) -> tuple[str, str]:
+    name, sign, value = word.partition("=")
+    return (name, value) if sign else ("", word)
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold()
+
+
+def _split(video_id: str) -> tuple[str, str]:
+    """The file of a video, and its member in an archive or nothing."""
+    archive, *member = re.split(r"(?<=\.tar)#", video_id, maxsplit=1, flags=re.IGNORECASE)
+    return archive.replace(os.sep, "/"), member[0] if member else ""
+
+
+def _folder(video_id: str) -> str:
+    return os.path.dirname(_split(video_id)[0])
+
+
+def _name(video_id: str) -> str:
+    file, member = _split(video_id)
+    return printable(member or file.rpartition("/")[2])
+
+
+def _shown(video_id: str, root: str) -> str:
+    folder = _folder(video_id)
+    parts = [part for part in folder.removeprefix(root).split("/") if part]
+    if root.strip("/") == "":  # nothing in common: no more than the innermost folder
+        parts = parts[-1:]
+    return "/".join([*map(printable, parts), _name(video_id)])
+
+
+def _common_folder(folders: Sequence[str]) -> str:
+    try:
+        return os.path.commonpath(set(folders)).replace(os.sep, "/")
+    except ValueError:  # none, or on several drives
+        return ""

@@ -1,0 +1,83 @@
+"""What a visitor searches for, as the fields of the page, the address of the page and the JSON interface have it.
+
+The address has all of it, so that reloading, going back, bookmarks and links lead to the same result.
+"""
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode
+
+MAX_TEXT = 1000  # characters; more than the model reads
+MAX_FILTER = 200
+MAX_COUNT = 96
+DEFAULT_COUNT = 12
+_MAX_CLIP = 64
+_MAX_ADDRESS = 16_384  # characters of all that comes after the question mark
+_FIELDS = ("text", "filter", "count", "clip", "all")
+
+
+@dataclass(frozen=True)
+class Query:
+    """A search.
+
+    Args:
+        text: What to look for; empty for a clip, or to list videos.
+        filter: Words that all have to be in the path or the metadata of a video, see [`catalogue.Filter`].
+        count: The most moments.
+        clip: Name that the server gave to a clip that was searched with.
+        everything: Also show what fits no better than chance.
+
+    Raises:
+        ValueError: If one is too long or out of range, with a sentence for the visitor.
+    """
+
+    text: str = ""
+    filter: str = ""
+    count: int = DEFAULT_COUNT
+    clip: str = ""
+    everything: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value, most in (("text", self.text, MAX_TEXT), ("filter", self.filter, MAX_FILTER)):
+            if len(value) > most:
+                raise ValueError(f"The {name} has {len(value):,} characters; at most {most:,} are taken.")
+        if len(self.clip) > _MAX_CLIP:
+            raise ValueError("There is no such clip.")
+        if not 1 <= self.count <= MAX_COUNT:
+            raise ValueError(f"The count is {self.count}; a number from 1 to {MAX_COUNT} is taken.")
+
+    @classmethod
+    def of_fields(cls, text: str | None, filter: str | None) -> "Query":
+        """A search by the fields of the page, which Gradio gives as `None` when they are empty."""
+        return cls((text or "").strip(), (filter or "").strip())
+
+    @classmethod
+    def of_address(cls, address: str) -> "Query":
+        """A search by what comes after the path of an address, such as `?text=a+dog&filter=2024`.
+
+        Other fields are ignored, since sites add their own to a link.
+
+        Raises:
+            ValueError: As the class, or if a number is none.
+        """
+        if len(address) > _MAX_ADDRESS:
+            raise ValueError(f"The address has {len(address):,} characters; at most {_MAX_ADDRESS:,} are taken.")
+        given = {name: value.strip() for name, value in parse_qsl(address.removeprefix("?")) if name in _FIELDS}
+        count = given.get("count", str(DEFAULT_COUNT))
+        if not (count.isascii() and count.isdigit() and len(count) <= 4):
+            raise ValueError(f"The count is {count[:20]!r}; a number from 1 to {MAX_COUNT} is taken.")
+        return cls(
+            given.get("text", ""), given.get("filter", ""), int(count), given.get("clip", ""), given.get("all") == "1"
+        )
+
+    @property
+    def address(self) -> str:
+        """What comes after the path of the address; empty for the start of the page."""
+        given = {
+            "text": self.text,
+            "clip": self.clip,
+            "filter": self.filter,
+            "count": "" if self.count == DEFAULT_COUNT else str(self.count),
+            "all": "1" if self.everything else "",
+        }
+        fields = urlencode({name: value for name, value in given.items() if value}, errors="replace")
+        return f"?{fields}" if fields else ""

@@ -1,0 +1,70 @@
+"""Tables of a damaged index, brought to what can be opened. What is lost by it is found out afterwards."""
+
+import contextlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .database import open_table
+from .store_errors import reading
+
+_VERSIONS = "_versions"
+_DAMAGED = ".damaged"  # at the end of the name of what is put aside
+_LAST_VERSION = 2**64 - 1  # from which the database counts down in the names of manifests
+
+
+def mend_tables(path: str, database: Any, folder: Path | None, main: str, others: Sequence[str]) -> list[str]:
+    """Have every table be one that can be opened.
+
+    Args:
+        path: The index.
+        database: Its database.
+        folder: Its folder; `None` on object storage, where nothing can be put aside.
+        main: The table that can't be removed, whose rows need not all be readable.
+        others: The tables that are removed if they can't be read.
+
+    Returns:
+        The names of the tables that were removed, or went back to an earlier version.
+
+    Raises:
+        DamageError: If no version of the main table can be opened.
+    """
+    mended = []
+    while True:
+        try:
+            with reading(path):
+                open_table(database, main)
+            break
+        except OSError:
+            if folder is None or not _put_aside_latest(folder / f"{main}.lance" / _VERSIONS):
+                raise
+            mended.append(main)
+    for name in others:
+        try:
+            with reading(path):
+                table = open_table(database, name)
+                if table is not None:
+                    table.to_arrow()
+        except OSError:
+            with contextlib.suppress(Exception):  # whatever the database makes of it
+                database.drop_table(name)
+            if folder is not None:
+                shutil.rmtree(folder / f"{name}.lance", ignore_errors=True)
+            mended.append(name)
+    return list(dict.fromkeys(mended))
+
+
+def _put_aside_latest(versions: Path) -> bool:
+    """Rename the manifest of the latest version, if there is one before. Returns whether it was."""
+    manifests = sorted((_version(file), file) for file in versions.glob("*.manifest") if file.stem.isdigit())
+    if len(manifests) < 2:
+        return False
+    _, latest = manifests[-1]
+    latest.rename(latest.with_name(latest.name + _DAMAGED))
+    return True
+
+
+def _version(manifest: Path) -> int:
+    number = int(manifest.stem)
+    return _LAST_VERSION - number if len(manifest.stem) == 20 else number

@@ -1,0 +1,36 @@
+"""Indexes of older formats. Format 2 kept all metadata of a video in one column as JSON; format 3 had no checksums."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from .columns import CHECKSUM, metadata_arrays, metadata_names, row_checksums
+
+_METADATA = "metadata"  # of format 2
+_WINDOWS_A_BATCH = 1024
+
+
+def metadata_names_of_older(search: Any, columns: list[str]) -> list[str]:
+    """All names of metadata.
+
+    Args:
+        search: Over the table.
+        columns: Of the table.
+    """
+    if _METADATA not in columns:
+        return metadata_names(columns)
+    rows = search.where("number = 0").select([_METADATA]).limit(None).to_arrow()
+    return sorted({name for text in rows[_METADATA].unique().to_pylist() for name in json.loads(text)})
+
+
+def converted_batches(search: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """All rows of the table with the columns of a schema."""
+    for batch in search.limit(None).to_batches(batch_size=_WINDOWS_A_BATCH):
+        arrays = {name: batch.column(name) for name in batch.schema.names}
+        arrays[CHECKSUM] = row_checksums(batch)
+        if _METADATA in arrays:
+            metadata = [json.loads(text) for text in arrays[_METADATA].to_pylist()]
+            arrays |= metadata_arrays(metadata, metadata_names(schema.names))
+        yield pa.record_batch([arrays[name] for name in schema.names], schema=schema)

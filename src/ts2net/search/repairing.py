@@ -1,0 +1,277 @@
+"""What is lost of a damaged index, and an index without it.
+
+Notable here:
+- A video is whole if as many of its windows as were noted when it was added can be read, each with its checksum. All
+  others are lost, whatever can still be read of them: they are indexed again.
+- The database trusts its files: a changed byte may have it crash or take all memory. So windows are read in processes
+  of their own, in smaller parts where that happens.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import pyarrow as pa
+
+from ..parallel.isolated import CrashError, Isolation, TimeLimitError
+from .columns import CHECKSUM, id_from_text, row_checksums, video_key
+from .names import NotedVideo
+from .snapshot import Snapshot
+from .store import Store
+from .store_errors import DamageError
+
+_ROWS_A_PART = 1024
+_SPLIT = 16  # parts that are made of one that could not be read
+_FRAGMENT_BITS = 32  # of a row's number, below that of the file that it is in
+_ISOLATION = Isolation(memory=8 * 2**30)
+_PATIENCE = 120.0  # seconds for a part
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is wrong with an index.
+
+    Args:
+        lost: The videos that are not whole, by id, with their metadata.
+        unnamed: How many windows are damaged of videos whose names are lost too.
+        unreadable: How many windows can't be read.
+        changed: How many windows differ from what was written.
+        unchecked: How many windows have no checksum, since they were indexed by an older version.
+        num_windows: How many windows there are.
+        tables: Names of tables that went back to an earlier version or were removed.
+    """
+
+    lost: Mapping[str, Mapping[str, str]]
+    unnamed: int
+    unreadable: int
+    changed: int
+    unchecked: int
+    num_windows: int
+    tables: Sequence[str] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self.lost or self.unnamed or self.unreadable or self.changed or self.tables)
+
+
+def check_index(path: str | os.PathLike[str]) -> Damage:
+    """Read all of an index, and find out which videos are damaged. Nothing is changed.
+
+    A script has to keep what it runs under `if __name__ == "__main__":`, for this starts a process.
+
+    Raises:
+        FileNotFoundError: If there is no index.
+        ValueError: If it is of another format.
+        DamageError: If it can't be opened.
+    """
+    return _Windows(Store.open(path)).damage()
+
+
+def repair_index(path: str | os.PathLike[str]) -> Damage:
+    """Remove what is damaged from an index, so that the rest can be used and the lost videos can be indexed again.
+
+    Indexes of the database are removed too, for damage in them can't be found; the next write makes them anew.
+
+    Returns:
+        What was damaged.
+
+    Raises:
+        FileNotFoundError: If there is no index.
+        ValueError: If it is of another format.
+        BlockingIOError: If another process is writing.
+        DamageError: If nothing of it can be opened.
+        StoreError: If it can't be written.
+    """
+    with Store.repair(path) as (store, mended):
+        windows = _Windows(store)
+        damage = windows.damage(mended)
+        if windows.num_damaged:
+            store.rebuild(windows.whole_rows())
+        else:
+            store.drop_indexes()
+            store.drop(damage.lost)
+        store.forget(windows.to_forget())
+    return damage
+
+
+@dataclass
+class _Part:
+    """What was found in some rows.
+
+    Args:
+        sound: Row, key and number of each sound window.
+        changed: The key of each window that differs from what was written.
+        unreadable: How many windows can't be read.
+        unchecked: How many windows have no checksum.
+    """
+
+    sound: list[tuple[int, str, int]] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    unreadable: int = 0
+    unchecked: int = 0
+
+
+class _Windows:
+    """The windows of an index, read and compared with their checksums.
+
+    Args:
+        store: The index.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        noted = store.noted()
+        self._misnoted = [key for key, video in noted.items() if key != video_key(id_from_text(video.video))]
+        self._noted: Mapping[str, NotedVideo] = {key: noted[key] for key in noted.keys() - set(self._misnoted)}
+        self._sound: defaultdict[str, dict[int, int]] = defaultdict(dict)  # rows by number, by key
+        self._changed: list[str] = []
+        self._unreadable = self._unchecked = 0
+        snapshot = store.snapshot()
+        rows = snapshot.row_ids()
+        self._num_windows = len(rows)
+        for part in _read_all(snapshot, rows):
+            for row, key, number in part.sound:
+                self._sound[key][number] = row
+            self._changed += part.changed
+            self._unreadable += part.unreadable
+            self._unchecked += part.unchecked
+
+    @property
+    def num_damaged(self) -> int:
+        """How many windows can't be read or differ from what was written."""
+        return self._unreadable + len(self._changed)
+
+    def to_forget(self) -> list[str]:
+        """The keys of what should no longer be noted."""
+        return [*self._lost(), *self._misnoted]
+
+    def whole_rows(self) -> list[int]:
+        """The rows of whole videos. A video that isn't noted is whole if no number is missing."""
+        lost = set(self._lost())
+        whole = (rows for key, rows in self._sound.items() if key not in lost and max(rows) == len(rows) - 1)
+        return [row for rows in whole for row in rows.values()]
+
+    def damage(self, tables: Sequence[str] = ()) -> Damage:
+        """What was found."""
+        lost = {self._store.present_id(self._noted[key]): self._noted[key].metadata for key in self._lost()}
+        return Damage(
+            lost=dict(sorted(lost.items())),
+            unnamed=sum(key not in self._noted for key in self._changed),
+            unreadable=self._unreadable,
+            changed=len(self._changed),
+            unchecked=self._unchecked,
+            num_windows=self._num_windows,
+            tables=tables,
+        )
+
+    def _lost(self) -> list[str]:
+        """The keys of noted videos that are not whole."""
+        return [key for key, video in self._noted.items() if len(self._sound.get(key, ())) != video.windows]
+
+
+_Job = tuple[str, int, tuple[int, ...]]  # the index, its version and rows of one file
+
+
+def _read_all(snapshot: Snapshot, rows: Iterable[int]) -> Iterator[_Part]:
+    """Read rows in a process of its own, and in smaller parts what makes it crash."""
+    version, _ = snapshot.version
+    jobs: list[_Job] = [(snapshot.path, version, part) for part in _parts(rows)]
+    while jobs:
+        smaller: list[_Job] = []
+        results = _ISOLATION.run_each(jobs, read_part, workers=1, patience=lambda _: _PATIENCE)
+        with closing(results):
+            for (_, _, some), result in results:
+                if isinstance(result, _Part):
+                    yield result
+                elif not isinstance(result.error, CrashError | TimeLimitError | MemoryError):
+                    raise result.error
+                elif len(some) == 1:
+                    yield _Part(unreadable=1)
+                else:
+                    size = -(-len(some) // _SPLIT)
+                    smaller += [
+                        (snapshot.path, version, some[first : first + size]) for first in range(0, len(some), size)
+                    ]
+        jobs = smaller
+
+
+def _parts(rows: Iterable[int]) -> Iterator[tuple[int, ...]]:
+    """Rows in parts, each of one file."""
+    by_file: defaultdict[int, list[int]] = defaultdict(list)
+    for row in rows:
+        by_file[row >> _FRAGMENT_BITS].append(row)
+    for of_file in by_file.values():
+        for first in range(0, len(of_file), _ROWS_A_PART):
+            yield tuple(sorted(of_file[first : first + _ROWS_A_PART]))
+
+
+@lru_cache(maxsize=1)
+def _snapshot(path: str, version: int) -> Snapshot:
+    return Store.open(path).snapshot(version)
+
+
+def read_part(job: _Job) -> Iterator[_Part]:
+    """Read some rows, in a process of their own.
+
+    Args:
+        job: The index, the version of its windows, and the rows.
+
+    Yields:
+        What was found.
+    """
+    path, version, rows = job
+    part = _Part()
+    _read(_snapshot(path, version), rows, part)
+    yield part
+
+
+def _read(snapshot: Snapshot, rows: Sequence[int], part: _Part) -> None:
+    """Read some rows, in ever smaller parts where some of them can't be."""
+    try:
+        table = snapshot.whole_rows(rows).combine_chunks()
+        if table.num_rows != len(rows):
+            raise DamageError(f"{snapshot.path}: rows are missing")
+        found = _compare(table)
+    except MemoryError:
+        raise
+    except Exception:  # whatever damaged data break
+        if len(rows) == 1 or not _can_read_one(snapshot, rows):
+            part.unreadable += len(rows)
+            return
+        half = len(rows) // 2
+        _read(snapshot, rows[:half], part)
+        _read(snapshot, rows[half:], part)
+        return
+    part.sound += found.sound
+    part.changed += found.changed
+    part.unchecked += found.unchecked
+
+
+def _compare(table: pa.Table) -> _Part:
+    """Compare windows with their checksums, and their names with the names of their videos."""
+    part = _Part()
+    names = [table[name].to_pylist() for name in ("_rowid", "window", "key", "video", "number")]
+    found = [total for batch in table.to_batches() for total in row_checksums(batch).to_pylist()]
+    has_checksums = CHECKSUM in table.column_names
+    part.unchecked = 0 if has_checksums else table.num_rows
+    expected = table[CHECKSUM].to_pylist() if has_checksums else found
+    for row, window, key, video, number, total, wanted in zip(*names, found, expected, strict=True):
+        if total == wanted and window == f"{key}-{number:06d}" and key == video_key(id_from_text(video)):
+            part.sound.append((row, key, number))
+        else:
+            part.changed.append(key)
+    return part
+
+
+def _can_read_one(snapshot: Snapshot, rows: Sequence[int]) -> bool:
+    """Whether the first or the last of some rows can be read: if not, their file is missing or cut."""
+    for row in (rows[0], rows[-1]):
+        try:
+            snapshot.whole_rows([row])
+        except OSError:
+            continue
+        return True
+    return False

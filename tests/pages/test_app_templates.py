@@ -1,0 +1,30 @@
+"""What the page says of an explanation is true of the model at hand, such as a plain CLIP."""
+
+import pytest
+
+from ts2net.explanation import DrawnFrame
+from ts2net.pages.rendering import render
+
+
+@pytest.mark.parametrize(
+    ("selected", "is_mean", "said", "not_said"),
+    [
+        (True, False, "The outlined patches are those that the temporal encoder read", "All weigh the same"),
+        (
+            False,
+            True,
+            "All weigh the same here. This model selects no patches",
+            "outlined patches are",
+        ),  # a plain CLIP
+    ],
+)
+def test_says_which_patches_are_outlined_if_any(selected: bool, is_mean: bool, said: str, not_said: str) -> None:
+    frames = [
+        DrawnFrame(b"picture", "image/jpeg", f"0:0{second}", weight) for second, weight in ((1, 0.25), (2, 0.75))
+    ]
+    values = {"number": 1, "name": "a.mp4", "sought": "“rain”", "score": 12.0, "frames": frames}
+    page = " ".join(render("app/explanation.html", selected=selected, is_mean=is_mean, **values).split())
+    assert said in page
+    assert not_said not in page
+    assert [page.count(f"<b>{percent} %</b>") for percent in (25, 75)] == [1, 1]
+    assert page.count(">weight</span>") == 2
