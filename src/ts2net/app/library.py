@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from ..encoding.runtimes import Precision, RuntimeName, load_on_runtime
 from ..errors import one_line
 from ..explanation import Explanation
-from ..hub.loading import load_model
 from ..search import Hit, VideoIndex, index_videos
 from ..search.decoding_workers import ISOLATION
 from ..search.store import Store
@@ -61,6 +61,7 @@ class Library:
         device: Device of the model. `None` is a GPU if there is one.
         uploads: Folder for added videos; `None` accepts none.
         limits: Limits of uploads.
+        runtime: What computes, as in [`index_videos`]. The precision is the index's.
 
     Raises:
         ValueError: If the index was made with another model.
@@ -75,6 +76,7 @@ class Library:
         device: str | None,
         uploads: Path | None,
         limits: UploadLimits,
+        runtime: RuntimeName | None = None,
     ) -> None:
         self.limits = limits
         self.uploads = uploads
@@ -82,7 +84,10 @@ class Library:
         ISOLATION.start_server()  # so that it is ready for the first upload
         about = Store.open(path).about
         name, revision = (about.model, about.revision) if model is None else (model, None)
-        self._model, self._processor = load_model(name, revision=revision, dtype=about.dtype, device=device)
+        precision: Precision | None = "int8" if about.precision == "int8" else None
+        self._model, self._processor = load_on_runtime(
+            name, runtime=runtime, precision=precision, revision=revision, dtype=about.dtype, device=device
+        )
         self._computing = threading.Lock()
         self._adding = threading.Lock()
         self._index = VideoIndex.open(path, model=self._model, processor=self._processor)

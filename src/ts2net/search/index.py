@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 import torch
 
+from ..encoding.fingerprint import fingerprint
 from ..encoding.texts import encode_texts
 from ..hub.loading import load_model
 from ..modeling_ts2net import TS2NetModel
@@ -25,7 +26,6 @@ from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
 from .about import About
 from .calibration import Calibration, read_calibration
-from .fingerprint import fingerprint
 from .hits import Hit, Hits, Place
 from .matching import Matching, ScoredWindow, Top, top_windows
 from .moments import COPY_COSINE, Moment, choose, windows_for
