@@ -1,15 +1,21 @@
 """Indexes that ONNX Runtime computes, and what may be added to them."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from huggingface_hub import constants
 
 from support.commands import Run, command_runner
 from support.search_indexes import about_of
 from support.tiny_models import tiny_model, tiny_processor
 from support.video_files import encoded
+from ts2net.encoding.onnx_cache import onnx_folder
+from ts2net.encoding.text_tower import TextTower
 from ts2net.hub import save_hub_folder
 from ts2net.search import VideoIndex, WindowChoice, index_videos
 from ts2net.search.about import About
@@ -94,6 +100,43 @@ def test_the_command_scores_on_onnx(run: Run, model: Path, videos: list[Path]) -
 
 
 def test_an_index_from_before_there_was_int8_has_the_precision_of_its_weights():
-    fields = json.loads(about_of(tiny_model(), "tiny").to_json())
-    del fields["precision"]
-    assert About.from_json(json.dumps(fields), "index").precision == "float32"
+    about = about_of(tiny_model(), "tiny")
+    assert "precision" not in json.loads(about.to_json())
+    assert About.from_json(about.to_json(), "index").precision == "float32"
+    about = replace(about, precision="int8")
+    assert About.from_json(about.to_json(), "index") == about
+
+
+def test_a_search_where_the_index_was_made_needs_no_torch(model: Path, videos: list[Path], tmp_path: Path) -> None:
+    """Nor does it need the model; and it finds what a search with the model finds."""
+    index_videos(videos[0], model, tmp_path / "index", workers=0, runtime="onnx")
+    index = VideoIndex.open(tmp_path / "index", device="cpu")
+    assert not index.needs_model
+    with_model = VideoIndex.open(tmp_path / "index", model=model, device="cpu")
+    assert with_model.needs_model
+    texts = ["a dog", "Two &amp; three “cats” on a red roof, more words than the model takes", "é"]
+    torch.testing.assert_close(index.encode_texts(texts), with_model.encode_texts(texts), rtol=1e-4, atol=1e-4)
+    code = f"""
+import contextlib, sys
+from huggingface_hub import constants
+constants.HF_ASSETS_CACHE = {constants.HF_ASSETS_CACHE!r}
+from ts2net.cli import main
+with contextlib.suppress(SystemExit):
+    main(["search", {str(tmp_path / "index")!r}, "a dog", "--min-score=-inf"])
+print({{"torch", "transformers"}} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "a.mp4" in done.stdout, done.stderr
+    assert done.stdout.endswith("set()\n")
+
+
+def test_a_damaged_text_tower_is_named(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path))
+    folder = onnx_folder("a model")
+    assert TextTower.of("a model") is None
+    folder.mkdir(parents=True)
+    (folder / "tokenizer.json").write_text("{}")
+    assert TextTower.of("a model") is None
+    (folder / "text_model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ValueError, match="cannot open the text tower in"):
+        TextTower.of("a model")

@@ -13,6 +13,7 @@ from huggingface_hub import constants
 
 TRUNK = {"float32": "trunk.onnx", "int8": "trunk_quantized.onnx"}
 TEXT = "text_model.onnx"
+TOKENIZER = "tokenizer.json"
 _GRAPHS = 1  # raise it when the graphs change
 _WRITERS = ("onnx", "onnxruntime", "onnxscript", "torch", "transformers")
 

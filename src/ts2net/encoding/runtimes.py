@@ -18,8 +18,9 @@ from ..lazy import name_missing_extra
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 from .fingerprint import fingerprint
-from .onnx_cache import TEXT, TRUNK, onnx_folder
+from .onnx_cache import TEXT, TOKENIZER, TRUNK, onnx_folder
 from .onnx_model import OnnxBackedModel, OnnxGraph, num_trunk_layers
+from .text_tower import tokenizer_settings
 
 logger = logging.getLogger(__name__)
 
@@ -116,12 +117,12 @@ def _on_onnx(model: TS2NetModel, processor: TS2NetProcessor, precision: Precisio
         )
     own = fingerprint(model, processor)
     folder = onnx_folder(own)
-    _export_missing(model, folder, precision)
+    _export_missing(model, processor, folder, precision)
     trunk, text = OnnxGraph(folder / TRUNK[precision]), OnnxGraph(folder / TEXT)
     return OnnxBackedModel.take_over(model, trunk, text, fingerprint=own, precision=precision)
 
 
-def _export_missing(model: TS2NetModel, folder: Path, precision: Precision) -> None:
+def _export_missing(model: TS2NetModel, processor: TS2NetProcessor, folder: Path, precision: Precision) -> None:
     """Export what a model's folder lacks."""
     if all((folder / name).exists() for name in (TRUNK[precision], TEXT)):
         return
@@ -133,6 +134,9 @@ def _export_missing(model: TS2NetModel, folder: Path, precision: Precision) -> N
         staged = Path(temporary)
         if not (folder / TEXT).exists():
             export_text(model, staged / TEXT)
+            settings = tokenizer_settings(processor)
+            if settings is not None:
+                (staged / TOKENIZER).write_text(settings, encoding="utf-8")
         if not (folder / TRUNK[precision]).exists():
             export_trunk(model, staged / TRUNK[precision], int8=precision == "int8")
         for path in sorted(staged.iterdir(), reverse=True):  # a graph after its weights, for it is looked for

@@ -49,7 +49,10 @@ class About:
 
     def to_json(self) -> str:
         """The text for the schema."""
-        return json.dumps(asdict(self))
+        fields = asdict(self)
+        if self.precision == self.dtype:
+            del fields["precision"]  # versions from before there was int8 read what they can mix with
+        return json.dumps(fields)
 
     @classmethod
     def from_json(cls, text: str | bytes, location: str) -> "About":

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from .about import About
 from .records import WindowBatch
@@ -120,7 +119,8 @@ def top_windows(batches: Iterable[WindowBatch], queries: np.ndarray, count: int,
     """
     best: list[list[ScoredWindow]] = [[] for _ in queries]
     pairs = scored_in_full = 0
-    units = torch.nn.functional.normalize(torch.from_numpy(np.asarray(queries, dtype=np.float32)), dim=-1)
+    units = np.asarray(queries, dtype=np.float32)
+    units = units / np.maximum(np.linalg.norm(units, axis=1, keepdims=True), _TINY)
     for batch in batches:
         pairs += len(batch) * len(queries)
         means, maxima = _bounds(batch, units)
@@ -132,11 +132,11 @@ def top_windows(batches: Iterable[WindowBatch], queries: np.ndarray, count: int,
     return Top(best, pairs, scored_in_full)
 
 
-def _bounds(batch: WindowBatch, units: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(batch: WindowBatch, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean and the best cosine of each window and query, `(W, Q)` each, in float32."""
-    frames = torch.from_dlpack(batch.frames).float()  # (all frames, D)
-    lengths = torch.linalg.vector_norm(frames, dim=-1, keepdim=True).clamp_min(_TINY)
-    cosines = (frames @ units.T / lengths).numpy()  # (all frames, Q)
+    frames = batch.frames.astype(np.float32)  # (all frames, D)
+    lengths = np.maximum(np.sqrt(np.vecdot(frames, frames)), _TINY)
+    cosines = frames @ units.T / lengths[:, None]  # (all frames, Q)
     starts = _starts(batch)
     means = np.add.reduceat(cosines, starts, axis=0) / batch.lengths[:, None]
     return means, np.maximum.reduceat(cosines, starts, axis=0)
