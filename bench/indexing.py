@@ -1,36 +1,47 @@
-"""What an hour of video costs to index: decoding, encoding, and both at once by each engine.
+"""What an hour of video costs to index: decoding, encoding, and both at once on each runtime and by each engine.
 
-    python bench/indexing.py --videos 8 --seconds 60 --workers 2 --ray
+    python bench/indexing.py --videos 8 --seconds 60 --rounds 3 --ray
 
 Clips of noise that moves under a gradient, written on the spot (H.264, 640x360, 25 frames a second), and a ViT-B/32
 with random weights, for speed depends neither on its values nor on what is seen. Windows are of 12 s every 6 s at 1
-frame a second: 600 an hour, each second encoded twice. Each engine indexes a clip for each core and then all of them:
-what an hour costs is the difference, and what the first clips took beyond that is what it costs to start (processes,
-imports, the model), which is paid once. Every figure is of this run on this machine, so that the ratios hold where
-another is faster.
+frame a second: 600 an hour, each second in two of them. The rival encodes each window for itself on PyTorch in
+float32; the others encode each frame once. Starting the processes that decode is included, loading the model is not.
+Contenders take turns within each round; a ratio is to the rival's time in the same round. Given are medians and ranges
+over the rounds.
 """
 
 import argparse
+import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import torch
+from huggingface_hub import constants
 from transformers import CLIPTokenizer
 
 from ts2net import TS2NetConfig, TS2NetModel, TS2NetProcessor
-from ts2net.parallel.pool import available_cores
+from ts2net.encoding.runtimes import load_on_runtime
 from ts2net.search import WindowSettings
 from ts2net.search.encoding import WindowEncoder
 from ts2net.search.engines.assembling import Encoded, Engine, Outcome
 from ts2net.search.engines.local import LocalEngine
 from ts2net.search.sources import find_videos
-from ts2net.search.streaming import DecodedWindow, decode_windows
+from ts2net.search.streaming import Decoded, DecodedWindow, decode_windows
 
 WINDOWS_AN_HOUR = 600
+RIVAL, ONCE = "each window alone", "each frame once"
+RUNTIMES: dict[str, dict[str, Any]] = {
+    "torch float32": {},
+    "onnx float32": {"runtime": "onnx"},
+    "onnx int8": {"runtime": "onnx", "precision": "int8"},
+    "torch bfloat16": {"dtype": "bfloat16"},
+}
 
 
 def write_clip(path: Path, seconds: int, seed: int) -> None:
@@ -45,29 +56,45 @@ def write_clip(path: Path, seconds: int, seed: int) -> None:
         output.mux(stream.encode())
 
 
-def tell(name: str, an_hour: float, ratio: str = "", start: str = "") -> None:
-    hours_a_million = an_hour * 1e6 / WINDOWS_AN_HOUR / 3600
-    print(f"| {name} | {an_hour:.0f} | {hours_a_million:.0f} | {ratio} | {start} |", flush=True)
+class WindowByWindow(WindowEncoder):
+    """The rival: each window as the model takes it, sharing nothing with others."""
+
+    @torch.inference_mode()
+    def encode(self, windows: Sequence[DecodedWindow]) -> list[np.ndarray]:
+        inputs = self.processor.video_processor(
+            [torch.from_numpy(window.pixels) for window in windows],
+            input_data_format="channels_first",
+            do_sample_frames=False,
+            do_resize=False,
+            do_center_crop=False,
+        )
+        mask = inputs["padding_mask_videos"].bool()
+        frames = self.model.get_video_features(inputs["pixel_values_videos"], mask).frame_embeds
+        units = torch.nn.functional.normalize(frames.float(), dim=-1).half().numpy()
+        return [rows[own] for rows, own in zip(units, mask.numpy(), strict=True)]
 
 
-def run(outcomes: Iterator[Outcome], videos: int) -> float:
-    """Seconds that an engine takes."""
-    begun = time.perf_counter()
+def run(outcomes: Iterator[Outcome], videos: int) -> None:
     done = sum(isinstance(outcome, Encoded) for outcome in outcomes)
     assert done == videos, f"{done} of {videos} videos"
-    return time.perf_counter() - begun
 
 
-def alone(encoder: WindowEncoder, windows: list[DecodedWindow]) -> None:
-    """Encode windows as the model does, which shares nothing between them."""
-    inputs = encoder.processor.video_processor(
-        [torch.from_numpy(window.pixels) for window in windows],
-        input_data_format="channels_first",
-        do_sample_frames=False,
-        do_resize=False,
-        do_center_crop=False,
-    )
-    encoder.model.get_video_features(inputs["pixel_values_videos"], inputs["padding_mask_videos"])
+def tell(name: str, an_hour: Sequence[float], ratios: Sequence[float]) -> None:
+    hours_a_million = statistics.median(an_hour) * 1e6 / WINDOWS_AN_HOUR / 3600
+    shown = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
+    spread = f"{statistics.median(an_hour):.0f} ({min(an_hour):.0f} to {max(an_hour):.0f})"
+    print(f"| {name} | {spread} | {hours_a_million:.0f} | {shown} |", flush=True)
+
+
+def measure(contenders: Mapping[str, Callable[[], object]], rounds: int, hours: float) -> dict[str, list[float]]:
+    """Seconds an hour of video, of each contender in each round."""
+    figures: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, work in contenders.items():
+            begun = time.perf_counter()
+            work()
+            figures[name].append((time.perf_counter() - begun) / hours)
+    return figures
 
 
 def main() -> None:
@@ -75,58 +102,69 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=8)
     parser.add_argument("--seconds", type=int, default=60, help="that each lasts")
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--workers", type=int, default=2, help="processes that decode")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runtimes", nargs="*", default=list(RUNTIMES), choices=RUNTIMES)
     parser.add_argument("--ray", action="store_true", help="a Ray of this machine too")
     args = parser.parse_args()
-    if args.videos <= available_cores():
-        parser.error(f"--videos must be more than the {available_cores()} cores, got {args.videos}")
 
     torch.manual_seed(0)
     config = TS2NetConfig(vision_config={"patch_size": 32})
     tokenizer = CLIPTokenizer(vocab={"<|startoftext|>": 0, "<|endoftext|>": 1}, merges=[])  # of no use here
-    encoder = WindowEncoder(TS2NetModel(config).eval(), TS2NetProcessor.for_model(tokenizer, config))
     settings = WindowSettings()
     with tempfile.TemporaryDirectory() as folder:
+        constants.HF_ASSETS_CACHE = f"{folder}/assets"  # for the exported files
+        model = Path(folder) / "model"
+        TS2NetModel(config).save_pretrained(model)
+        TS2NetProcessor.for_model(tokenizer, config).save_pretrained(model)
+        rival = WindowByWindow(*load_on_runtime(model, device="cpu"))
+        encoders: dict[str, WindowEncoder] = {f"{RIVAL}, torch float32": rival}
+        for name in args.runtimes:
+            begun = time.perf_counter()
+            encoders[f"{ONCE}, {name}"] = WindowEncoder(*load_on_runtime(model, device="cpu", **RUNTIMES[name]))
+            print(f"loading on {name}: {time.perf_counter() - begun:.1f} s, an export included", flush=True)
+
+        clips = Path(folder) / "clips"
+        clips.mkdir()
         for number in range(args.videos):
-            write_clip(Path(folder) / f"{number}.mp4", args.seconds, number)
-        files = find_videos([folder]).videos
+            write_clip(clips / f"{number}.mp4", args.seconds, number)
+        files = find_videos([clips]).videos
         hours = args.videos * args.seconds / 3600
-        print("| | seconds an hour of video | hours a million windows | ratio | seconds to start |")
-        print("| --- | ---: | ---: | ---: | ---: |")
+        decoded: list[Decoded] = []
 
-        begun = time.perf_counter()
-        decoded = [
-            item for file in files for item in decode_windows(file, settings, encoder.processor.video_processor)
-        ]
-        tell("decoding", (time.perf_counter() - begun) / hours)
+        def decode() -> None:
+            decoded.clear()
+            for file in files:
+                decoded.extend(decode_windows(file, settings, rival.processor.video_processor))
+
+        decoding = measure({"decoding": decode}, args.rounds, hours)
         windows = [item for item in decoded if isinstance(item, DecodedWindow)]
-        begun = time.perf_counter()
-        with torch.inference_mode():
-            for first in range(0, len(windows), args.batch_size):
-                alone(encoder, windows[first : first + args.batch_size])
-        tell("encoding, each window alone", (time.perf_counter() - begun) / hours)
-        begun = time.perf_counter()
-        for first in range(0, len(windows), args.batch_size):
-            encoder.encode(windows[first : first + args.batch_size])
-        tell("encoding, each frame once", (time.perf_counter() - begun) / hours)
 
-        engines: dict[str, Engine] = {
-            f"local, {count} workers": LocalEngine(batch_size=args.batch_size, workers=count) for count in args.workers
-        }
+        def encode(encoder: WindowEncoder) -> None:
+            for first in range(0, len(windows), args.batch_size):
+                encoder.encode(windows[first : first + args.batch_size])
+
+        encoding = measure({name: partial(encode, encoder) for name, encoder in encoders.items()}, args.rounds, hours)
+
+        def index(engine: Engine, encoder: WindowEncoder) -> None:
+            run(engine.encode(files, settings, encoder), len(files))
+
+        local = LocalEngine(batch_size=args.batch_size, workers=args.workers)
+        contenders = {name: partial(index, local, encoder) for name, encoder in encoders.items()}
         if args.ray:
             from ts2net.search.engines.ray import RayEngine
 
-            engines["ray"] = RayEngine(batch_size=args.batch_size)
-        reference = None
-        first = available_cores()
-        first_hours = first * args.seconds / 3600
-        for name, engine in engines.items():
-            first_seconds = run(engine.encode(files[:first], settings, encoder), first)
-            an_hour = (run(engine.encode(files, settings, encoder), len(files)) - first_seconds) / (
-                hours - first_hours
-            )
-            reference = reference or an_hour
-            tell(name, an_hour, f"{an_hour / reference:.2f}", f"{first_seconds - an_hour * first_hours:.1f}")
+            engine = RayEngine(batch_size=args.batch_size)
+            contenders |= {f"{name}, Ray": partial(index, engine, encoder) for name, encoder in encoders.items()}
+        whole = measure(contenders, args.rounds, hours)
+
+    print("\n| | seconds an hour of video | hours a million windows | times as fast |")
+    print("| --- | ---: | ---: | ---: |")
+    tell("decoding alone, one process", decoding["decoding"], [])
+    for title, figures in (("encoding", encoding), ("indexing", whole)):
+        first = next(iter(figures.values()))
+        for name, an_hour in figures.items():
+            tell(f"{title}, {name}", an_hour, [theirs / ours for theirs, ours in zip(first, an_hour, strict=True)])
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from support.video_files import write_video
 from ts2net import TS2NetProcessor, TS2NetVideoProcessor
 from ts2net.data.collating import text_tensors
 from ts2net.encoding.texts import encode_texts
-from ts2net.processing_ts2net import clean_text
+from ts2net.text_cleaning_ts2net import clean_text
 
 
 @pytest.fixture(scope="module")

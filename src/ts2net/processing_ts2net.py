@@ -4,18 +4,17 @@ The processor loads its video processor itself and not through `AutoVideoProcess
 for CLIP's tokenizer are cleaned first, as in OpenAI's CLIP and the released TS2-Net: transformers' tokenizer does not.
 """
 
-import html
 import os
 import re
 from typing import Any
 
-import ftfy
 from transformers import AutoProcessor, CLIPTokenizer
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .configuration_ts2net import TS2NetConfig
+from .text_cleaning_ts2net import clean_text
 from .video_processing_ts2net import TS2NetVideoProcessor, TS2NetVideoProcessorKwargs
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -163,15 +162,6 @@ class TS2NetProcessor(ProcessorMixin):
         ]
 
 
-def clean_text(text: str) -> str:
-    """Clean a text as OpenAI's CLIP and the released TS2-Net do before they lower-case and tokenise it.
-
-    Encodings gone wrong are mended, curly quotes and ligatures made plain, HTML entities resolved (twice), and runs of
-    white space joined.
-    """
-    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
-
-
 def _pixel_settings(images: dict[str, Any]) -> dict[str, Any]:
     """The settings of a CLIP's images that hold for frames too."""
     names = ("image_mean", "image_std", "rescale_factor", "resample")
@@ -181,4 +171,4 @@ def _pixel_settings(images: dict[str, Any]) -> dict[str, Any]:
 if __package__ == "ts2net":  # the installed package needs no trust_remote_code; a copy beside a checkpoint does
     AutoProcessor.register(TS2NetConfig, TS2NetProcessor, exist_ok=True)
 
-__all__ = ["TS2NetProcessor", "TS2NetProcessorKwargs", "clean_text"]
+__all__ = ["TS2NetProcessor", "TS2NetProcessorKwargs"]

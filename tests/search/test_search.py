@@ -12,8 +12,8 @@ import torch
 from support.search_indexes import WIDTH, clustered_videos, make_index, random_video
 from support.tiny_models import tiny_model, tiny_processor
 from ts2net import TS2NetModel, TS2NetProcessor
+from ts2net.encoding.fingerprint import fingerprint
 from ts2net.search import VideoIndex
-from ts2net.search.fingerprint import fingerprint
 from ts2net.search.index import best_windows
 from ts2net.search.matching import Matching, ScoredWindow, Top
 from ts2net.search.records import IndexedVideo

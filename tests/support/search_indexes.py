@@ -8,10 +8,10 @@ import numpy as np
 
 from support.tiny_models import tiny_processor
 from ts2net import TS2NetModel
+from ts2net.encoding.fingerprint import fingerprint
 from ts2net.search import VideoIndex
 from ts2net.search.about import About
 from ts2net.search.columns import id_from_text, metadata_rows
-from ts2net.search.fingerprint import fingerprint
 from ts2net.search.records import IndexedVideo, IndexedWindow
 from ts2net.search.store import Store
 from ts2net.search.windows import WindowSettings

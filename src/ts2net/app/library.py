@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import torch
 
+from ..encoding.runtimes import Precision, RuntimeName, load_on_runtime
 from ..errors import one_line
 from ..explanation import Explanation
-from ..hub.loading import load_model
 from ..search import Hit, SearchOptions, VideoIndex, index_videos
 from ..search.calibration import example_texts
 from ..search.decoding_workers import ISOLATION
@@ -83,6 +84,7 @@ class Library:
         device: Device of the model. `None` is a GPU if there is one.
         uploads: Folder for added videos; `None` accepts none.
         limits: Limits of uploads.
+        runtime: What computes, as in [`index_videos`]. The precision is the index's.
 
     Raises:
         ValueError: If the index was made with another model.
@@ -97,6 +99,7 @@ class Library:
         device: str | None,
         uploads: Path | None,
         limits: UploadLimits,
+        runtime: RuntimeName | None = None,
     ) -> None:
         self.limits = limits
         self.uploads = uploads
@@ -105,7 +108,10 @@ class Library:
         self._store = Store.open(path)
         about = self._store.about
         name, revision = (about.model, about.revision) if model is None else (model, None)
-        self._model, self._processor = load_model(name, revision=revision, dtype=about.dtype, device=device)
+        precision: Precision | None = "int8" if about.precision == "int8" else None
+        self._model, self._processor = load_on_runtime(
+            name, runtime=runtime, precision=precision, revision=revision, dtype=about.dtype, device=device
+        )
         self._computing = threading.Lock()
         self._adding = threading.Lock()
         self._index = VideoIndex.open(path, model=self._model, processor=self._processor)
@@ -145,7 +151,7 @@ class Library:
             ValueError: If the query has neither, or its clip is forgotten.
         """
         if query.clip:
-            embeds = self.clip(query.clip).embeds
+            embeds: np.ndarray | torch.Tensor = self.clip(query.clip).embeds
         elif query.text:
             with self._computing:
                 embeds = self._index.encode_texts([query.text])

@@ -22,6 +22,7 @@ from fastapi import FastAPI, Request
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse, Response
 
+from ..encoding.runtimes import RuntimeName
 from .api import add_api
 from .guard import Guard
 from .library import Library
@@ -35,6 +36,7 @@ def create_app(
     *,
     model: str | None = None,
     device: str | None = None,
+    runtime: RuntimeName | None = None,
     uploads: str | os.PathLike[str] | None = None,
     read_only: bool = False,
     limits: UploadLimits | None = None,
@@ -47,6 +49,7 @@ def create_app(
         index: A folder, or an address that LanceDB takes.
         model: Where the index's model is now: a folder, or a repository on the Hub. By default where it was.
         device: Where to compute, such as `"cuda:1"`. `None` is a GPU if there is one.
+        runtime: What computes, as in [`index_videos`]. The precision is the index's, and int8 is for `"onnx"`.
         uploads: Folder for the videos that visitors add; by default one beside the index, with `-uploads` at the end
             of its name.
         read_only: Let nobody add a video.
@@ -62,7 +65,7 @@ def create_app(
     """
     limits = limits or UploadLimits()
     folder = None if read_only else _uploads_folder(os.fspath(index), uploads)
-    library = Library(index, model=model, device=device, uploads=folder, limits=limits)
+    library = Library(index, model=model, device=device, uploads=folder, limits=limits, runtime=runtime)
     arrivals = _arrivals_folder()
 
     @asynccontextmanager

@@ -19,7 +19,16 @@ from ..benchmarks import BENCHMARKS, Benchmark
 from ..errors import one_line
 from ..files import write_whole
 from .app import app, hush_loading
-from .options import BatchSize, Device, Revision, WeightType, check_output, named_values
+from .options import (
+    BatchSize,
+    Device,
+    OptionalRuntime,
+    Precision,
+    Revision,
+    WeightType,
+    check_output,
+    named_values,
+)
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -115,6 +124,8 @@ def evaluate(
     ] = None,
     device: Device = None,
     dtype: WeightType = "auto",
+    runtime: OptionalRuntime = None,
+    precision: Precision = None,
     revision: Revision = None,
 ) -> None:
     """Search a benchmark's videos with its captions, and its captions with its videos.
@@ -159,8 +170,8 @@ def evaluate(
         import accelerate  # noqa: F401  it would be missed only after the model is loaded
 
         from ..data.loading import NAMES, load_benchmark, read_manifest
+        from ..encoding.runtimes import load_on_runtime
         from ..evaluation.retrieval import evaluate_retrieval
-        from ..hub.loading import load_model
         from ..parallel.distributed import MainProcessError
 
         if benchmark not in NAMES:
@@ -173,7 +184,9 @@ def evaluate(
         dataset = load_benchmark(benchmark, path, split, streaming, with_missing=True, **user_data)
         with _processes(device) as state:
             device = str(state.device) if state.num_processes > 1 else device
-            loaded, processor = load_model(model, revision=revision, dtype=dtype, device=device)
+            loaded, processor = load_on_runtime(
+                model, runtime=runtime, precision=precision, revision=revision, dtype=dtype, device=device
+            )
             if clock is not None:
                 processor.video_processor.clock = clock
             elif known and processor.max_words is None:  # not trained by this package, so it has no clock of its own

@@ -17,7 +17,16 @@ from rich.text import Text
 from ..errors import report_error
 from .app import app, hush_loading
 from .found import printable
-from .options import BatchSize, Device, Json, OptionalWeightType, Revision, Workers
+from .options import (
+    BatchSize,
+    Device,
+    Json,
+    OptionalPrecision,
+    OptionalRuntime,
+    OptionalWeightType,
+    Revision,
+    Workers,
+)
 from .output import print_json
 
 if TYPE_CHECKING:
@@ -81,6 +90,8 @@ def index(
     batch_size: BatchSize = 16,
     device: Device = None,
     dtype: OptionalWeightType = None,
+    runtime: OptionalRuntime = None,
+    precision: OptionalPrecision = None,
     revision: Revision = None,
     engine: Annotated[
         Literal["local", "ray"],
@@ -153,6 +164,8 @@ def index(
                 device=device,
                 dtype=dtype,
                 revision=revision,
+                runtime=runtime,
+                precision=precision,
                 engine=engine,
                 ray_address=ray_address,
                 console=Console(stderr=True),

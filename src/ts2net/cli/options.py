@@ -32,6 +32,25 @@ OptionalWeightType = Annotated[
         "--dtype", help="Type of the weights; auto is the checkpoint's own.", show_default="the index's, or else auto"
     ),
 ]
+Runtime = Annotated[
+    Literal["torch", "onnx"],
+    typer.Option(help="What computes; onnx is faster on a CPU, and exports the model the first time."),
+]
+OptionalRuntime = Annotated[
+    Literal["torch", "onnx"] | None,
+    typer.Option(
+        help="What computes; onnx is faster on a CPU, and exports the model the first time.",
+        show_default="onnx for a large model on a CPU if it is installed",
+    ),
+]
+Precision = Annotated[
+    Literal["float32", "int8"] | None,
+    typer.Option(help="int8 is faster on onnx, and not quite equal.", show_default="float32"),
+]
+OptionalPrecision = Annotated[
+    Literal["float32", "int8"] | None,
+    typer.Option(help="int8 is faster on onnx, and not quite equal.", show_default="the index's, or else float32"),
+]
 Revision = Annotated[
     str | None, typer.Option(help="Branch, tag or commit of the model's repository.", show_default="main")
 ]

@@ -12,7 +12,7 @@ from rich.progress import track
 from ..errors import one_line, report_error
 from ..tables import best_first, rankings, score_matrix
 from .app import ManyValuesCommand, app, hush_loading
-from .options import Device, Json, Model, Revision, Texts, WeightType
+from .options import Device, Json, Model, Precision, Revision, Runtime, Texts, WeightType
 from .output import print_json
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ def score(
     ] = False,
     device: Device = None,
     dtype: WeightType = "auto",
+    runtime: Runtime = "torch",
+    precision: Precision = None,
     revision: Revision = None,
 ) -> None:
     """Score texts against videos: a higher score is a better match.
@@ -65,7 +67,9 @@ def score(
         from ..scoring import TextVideoScorer
 
         hush_loading()
-        scorer = TextVideoScorer(model, revision=revision, dtype=dtype, device=device)
+        scorer = TextVideoScorer(
+            model, revision=revision, dtype=dtype, device=device, runtime=runtime, precision=precision
+        )
         scored, errors = [], []
         results = scorer.stream(videos, texts, on_error="skip")
         for video, result in zip(videos, _with_progress(results, len(videos)), strict=True):

@@ -156,9 +156,10 @@ class _Searcher:
     def __init__(self, paths: Sequence[str], model: str | None, device: str | None, options: "SearchOptions") -> None:
         from ..search.index import VideoIndex
 
-        hush_loading()
         self.options = options
         self._indexes = [VideoIndex.open(path, model=model, device=device) for path in paths]
+        if self._indexes[0].needs_model:  # it encodes the texts
+            hush_loading()
 
     def find(self, texts: Sequence[str], options: "SearchOptions") -> "list[list[Hit]]":
         from ..search.several import search_several

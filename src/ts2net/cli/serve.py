@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .app import app, hush_loading
-from .options import Device, IndexModel
+from .options import Device, IndexModel, OptionalRuntime
 
 
 @app.command("app")
@@ -20,6 +20,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 is any free one.")] = 7860,
     model: IndexModel = None,
     device: Device = None,
+    runtime: OptionalRuntime = None,
     uploads: Annotated[
         Path | None,
         typer.Option(help="Folder for added videos.", show_default="INDEX-uploads"),
@@ -72,6 +73,7 @@ def serve(
             index,
             model=model,
             device=device,
+            runtime=runtime,
             uploads=uploads,
             read_only=read_only,
             limits=limits,

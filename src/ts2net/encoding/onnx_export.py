@@ -1,9 +1,10 @@
 """A model to ONNX: a video and a text tower, each one graph for any number of videos, frames, texts and words."""
 
+import logging
 import tempfile
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.export import Dim
 from ..errors import one_line
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
+from .onnx_model import num_trunk_layers
 from .onnx_runtime import FOLDER, LOGIT_SCALE, SUFFIXES, TOWERS, max_frames
 
 # Fields that say nothing of what a model computes.
@@ -60,6 +62,60 @@ class _TextTower(nn.Module):
         return (ids, torch.ones_like(ids)), {0: Dim("texts", min=1), 1: words}
 
 
+class _Trunk(nn.Module):
+    """The layers before the first that shifts, over single frames."""
+
+    inputs = ("pixel_values",)
+    outputs = ("tokens",)
+
+    def __init__(self, model: TS2NetModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: torch.Tensor) -> Sequence[torch.Tensor]:
+        vision = self.model.vision_model
+        tokens = vision.pre_layrnorm(vision.embeddings(pixel_values))
+        for layer in list(vision.encoder.layers)[: num_trunk_layers(self.model)]:
+            tokens = layer(tokens, num_frames=1)
+        return (tokens,)
+
+    def example(self) -> tuple[tuple[torch.Tensor, ...], dict[int, Dim]]:
+        """Inputs to trace with, and the name and bounds of their first axis."""
+        size = self.model.config.vision_config.image_size
+        return (torch.zeros(2, 3, size, size),), {0: Dim("frames", min=1)}
+
+
+def export_trunk(model: TS2NetModel, path: Path, *, int8: bool) -> None:
+    """Write the layers before the first that shifts: `pixel_values (frames, 3, H, W)` to `tokens (frames, L, C)`.
+
+    Args:
+        model: The model, with float32 weights on the CPU.
+        path: The file.
+        int8: Whether matrices are of int8, and activations quantised as they come.
+
+    Raises:
+        ValueError: If PyTorch can't export this model.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent) as temporary:
+        exact = Path(temporary) / "trunk.onnx" if int8 else path
+        _export(_Trunk(model).eval(), exact)
+        if int8:
+            _quantize(exact, path)
+
+
+def export_text(model: TS2NetModel, path: Path) -> None:
+    """Write the text tower: `input_ids` and `attention_mask (texts, words)` to `pooler_output (texts, D)`.
+
+    Args:
+        model: The model, with float32 weights on the CPU.
+        path: The file.
+
+    Raises:
+        ValueError: If PyTorch can't export this model.
+    """
+    _export(_TextTower(model).eval(), path)
+
+
 def export_onnx(
     model: TS2NetModel, processor: TS2NetProcessor, folder: str | Path, *, int8: bool = False
 ) -> list[Path]:
@@ -84,7 +140,6 @@ def export_onnx(
         ValueError: If the weights are not float32 on the CPU, the model has word-token interaction, the folder holds
             another model, or PyTorch can't export this model.
     """
-    import onnxruntime.quantization  # before minutes of work
     import onnxscript  # noqa: F401
 
     folder = Path(folder)
@@ -109,13 +164,7 @@ def export_onnx(
         for name, tower in zip(TOWERS, towers, strict=True):
             _export(tower.eval(), staged / f"{name}.onnx")
             if int8:
-                # Convolution is left alone: the patch embedding is a small share, and int8 kernels for it are rare.
-                onnxruntime.quantization.quantize_dynamic(
-                    staged / f"{name}.onnx",
-                    staged / f"{name}{SUFFIXES['int8']}.onnx",
-                    op_types_to_quantize=["MatMul", "Gemm"],
-                    per_channel=True,
-                )
+                _quantize(staged / f"{name}.onnx", staged / f"{name}{SUFFIXES['int8']}.onnx")
         if not (folder / "config.json").exists():
             model.config.save_pretrained(folder)
             processor.save_pretrained(folder)
@@ -123,14 +172,20 @@ def export_onnx(
         return [path.replace(folder / FOLDER / path.name) for path in sorted(staged.iterdir())]
 
 
-def _export(tower: _VideoTower | _TextTower, path: Path) -> None:
+def _quantize(path: Path, quantized: Path) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    with _hushed():
+        # Convolution is left alone: the patch embedding is a small share, and int8 kernels for it are rare.
+        quantize_dynamic(path, quantized, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
+
+
+def _export(tower: _VideoTower | _TextTower | _Trunk, path: Path) -> None:
     inputs, axes = tower.example()
-    # The exporter tells of deprecations within PyTorch and of axes that share a name, as ours are meant to.
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with _hushed(), torch.no_grad():
         try:
             # First on its own, because `torch.onnx.export` would silently fix an axis that cannot be kept free.
-            traced = torch.export.export(tower, inputs, dynamic_shapes=(axes, axes))
+            traced = torch.export.export(tower, inputs, dynamic_shapes=(axes,) * len(inputs))
             program = torch.onnx.export(
                 traced, dynamo=True, verbose=False, input_names=tower.inputs, output_names=tower.outputs
             )
@@ -140,6 +195,23 @@ def _export(tower: _VideoTower | _TextTower, path: Path) -> None:
     assert program is not None
     program.model.metadata_props[LOGIT_SCALE] = repr(tower.model.logit_scale.exp().item())
     program.save(path)
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Silence the exporter and the quantiser.
+
+    They tell of deprecations within PyTorch, of libraries that are of no use here, of axes that share a name as ours
+    are meant to, and, in traces of megabytes, of each step.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _is_model_of(folder: Path, model: TS2NetModel) -> bool:

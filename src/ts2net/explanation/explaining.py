@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..modeling_ts2net import TS2NetModel, TS2NetOutput, TS2NetShift
+from ..modeling_ts2net import TS2NetModel, TS2NetShift
 from ..processing_ts2net import TS2NetProcessor
 from ..video_processing_ts2net import TS2NetVideoProcessor
 from ..word_interaction_ts2net import word_mask
@@ -163,9 +163,13 @@ def _explain_inputs(
     """Explain a video that the processor has prepared."""
     model.eval()
     pixels, mask = inputs["pixel_values_videos"].to(model.device), inputs["padding_mask_videos"].to(model.device)
+    tokens = None
     with torch.inference_mode():
         if query_embeds is None:
-            query_embeds = model.get_text_features(**processor(text=list(texts)).to(model.device)).pooler_output
+            tokens = processor(text=list(texts)).to(model.device)
+            query_embeds = model.get_text_features(**tokens).matching_embeds
+        elif model.word_interaction is not None:
+            query_embeds = query_embeds[:, None]  # the query is one word
         video = model.get_video_features(pixels, mask)
         matched = (query_embeds.to(model.device), video.frame_embeds, mask)
         scores = model.similarity(*matched)[:, 0].tolist()
@@ -182,26 +186,26 @@ def _explain_inputs(
         selected_tokens=video.selected_token_indices[0, real].cpu().numpy(),
         patch_size=model.config.vision_config.patch_size,
         shifts=_shifts(model, mask),
-        words=None if outputs.word_embeds is None else _found_words(model, processor, tokens, outputs, mask),
+        words=None
+        if tokens is None or model.word_interaction is None
+        else _found_words(processor, tokens, model, matched),
     )
 
 
 def _found_words(
-    model: TS2NetModel,
     processor: TS2NetProcessor,
     tokens: Mapping[str, torch.Tensor],
-    outputs: TS2NetOutput,
-    mask: torch.Tensor,
+    model: TS2NetModel,
+    matched: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> tuple[tuple[FoundWord, ...], ...]:
-    """The words of each text, for one video whose padding mask is `(1, T with padding)`."""
-    assert outputs.word_embeds is not None
-    assert outputs.video_embeds is not None
+    """The words of each text for one video, of what [`TS2NetModel.similarity`] takes: words, frames and mask."""
+    word_embeds, _, mask = matched
     with torch.inference_mode():
-        frames, cosines, weights = model.word_matches(outputs.word_embeds, outputs.video_embeds, mask)
+        frames, cosines, weights = model.word_matches(*matched)
     number = {frame: index for index, frame in enumerate(mask[0].nonzero().flatten().tolist())}
     found = []
     for text, ids in enumerate(tokens["input_ids"].tolist()):
-        words = word_mask(outputs.word_embeds[text]).nonzero().flatten().tolist()
+        words = word_mask(word_embeds[text]).nonzero().flatten().tolist()
         found.append(
             tuple(
                 FoundWord(

@@ -45,6 +45,7 @@ HUB_FILES = (
     "video_container_ts2net.py",
     "video_decoding_ts2net.py",
     "video_processing_ts2net.py",
+    "text_cleaning_ts2net.py",
     "processing_ts2net.py",
     "pipeline_ts2net.py",
 )

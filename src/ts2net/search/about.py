@@ -18,8 +18,10 @@ class About:
     Args:
         model: The model's folder or repository.
         revision: Commit of the repository; `None` for a folder.
-        fingerprint: Of the model and its processor, see `fingerprint.fingerprint`.
+        fingerprint: Of the model and its processor, see `encoding.fingerprint`.
         dtype: Type of the weights, such as `"float32"`.
+        precision: What the layers that see single frames computed in: `"int8"`, or that type. PyTorch and ONNX Runtime
+            agree to 1e-4 in one precision, so which of them it was is not for scores to tell.
         dim: Width `D` of an embedding.
         windows: How videos are cut.
         matching_kind: As in the model's configuration, like the next two.
@@ -39,11 +41,19 @@ class About:
     temperature: float
     padding_mode: str
     logit_scale: float
+    precision: str = ""
     format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        if not self.precision:  # indexes had none before there was int8
+            object.__setattr__(self, "precision", self.dtype)
 
     def to_json(self) -> str:
         """The text for the schema."""
-        return json.dumps(asdict(self))
+        fields = asdict(self)
+        if self.precision == self.dtype:
+            del fields["precision"]  # versions from before there was int8 read what they can mix with
+        return json.dumps(fields)
 
     @classmethod
     def from_json(cls, text: str | bytes, location: str) -> "About":
@@ -113,6 +123,11 @@ def check_same_model(path: str, present: About, about: About) -> None:
         raise ValueError(
             f"{path} was made in {present.dtype}, and the model is loaded in {about.dtype}: choose --dtype "
             f"{present.dtype}, or another folder for the index"
+        )
+    if present.precision != about.precision:
+        raise ValueError(
+            f"{path} was made in {present.precision}, and the model computes in {about.precision}: choose --precision "
+            f"{'int8' if present.precision == 'int8' else 'float32'}, or another folder for the index"
         )
     at = f" at {present.revision}" if present.revision else ""
     raise ValueError(

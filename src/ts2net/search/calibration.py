@@ -109,6 +109,6 @@ def calibrate(store: Store, model: "TS2NetModel", processor: "TS2NetProcessor") 
     if not windows:
         return
     bank = read_bank()
-    embeds = encode_texts(model, processor, bank).detach().cpu().float().numpy()
+    embeds = encode_texts(model, processor, bank).numpy()
     top = best_windows(snapshot, np.ascontiguousarray(embeds), 1, matching_of(about, model))
     store.set_unrelated_scores(bank, [of_text[0].score for of_text in top.windows], windows)

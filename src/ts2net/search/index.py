@@ -16,16 +16,11 @@ from html import escape
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import torch
 
-from ..encoding.texts import encode_texts
-from ..hub.loading import load_model
-from ..modeling_ts2net import TS2NetModel
-from ..processing_ts2net import TS2NetProcessor
+from ..encoding.text_tower import TextTower
 from ..videos.broken import BrokenVideo
 from .about import About
 from .calibration import Calibration, read_calibration
-from .fingerprint import fingerprint
 from .hits import Hit, Hits, Place
 from .matching import Matching, ScoredWindow, Top, top_windows
 from .moments import COPY_COSINE, Moment, choose, windows_for
@@ -37,7 +32,11 @@ from .store import Store
 from .word_matching import matching_of
 
 if TYPE_CHECKING:
+    import torch
     from typing_extensions import Unpack
+
+    from ..modeling_ts2net import TS2NetModel
+    from ..processing_ts2net import TS2NetProcessor
 
 _CANDIDATES, _CANDIDATES_A_WINDOW = 40, 3
 _MOST_WINDOWS = 4096  # that are looked at for one query
@@ -52,8 +51,8 @@ class VideoIndex:
     def __init__(
         self,
         store: Store,
-        model: TS2NetModel | str | os.PathLike[str] | None,
-        processor: TS2NetProcessor | None,
+        model: "TS2NetModel | str | os.PathLike[str] | None",
+        processor: "TS2NetProcessor | None",
         device: str | None,
     ) -> None:
         self._store = store
@@ -66,8 +65,8 @@ class VideoIndex:
         cls,
         path: str | os.PathLike[str],
         *,
-        model: TS2NetModel | str | os.PathLike[str] | None = None,
-        processor: TS2NetProcessor | None = None,
+        model: "TS2NetModel | str | os.PathLike[str] | None" = None,
+        processor: "TS2NetProcessor | None" = None,
         device: str | None = None,
     ) -> "VideoIndex":
         """Open an index.
@@ -84,7 +83,7 @@ class VideoIndex:
             ValueError: If it is of another format, or was made with another model.
         """
         index = cls(Store.open(path), model, processor, device)
-        if isinstance(model, TS2NetModel):
+        if model is not None and not isinstance(model, (str, os.PathLike)):
             _ = index._encoder  # to refuse another model at once
         return index
 
@@ -172,7 +171,7 @@ class VideoIndex:
         return read_calibration(self._store)
 
     def search_text_embeds(
-        self, embeds: np.ndarray | torch.Tensor, options: SearchOptions | None = None
+        self, embeds: "np.ndarray | torch.Tensor", options: SearchOptions | None = None
     ) -> list[list[Hit]]:
         """Find moments for embeddings of texts, and say how unusual their scores are.
 
@@ -194,7 +193,16 @@ class VideoIndex:
             for hits in self.search_embeds(embeds, options)
         ]
 
-    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
+    @property
+    def needs_model(self) -> bool:
+        """Whether the model has to be loaded for a search by texts.
+
+        It has not where the model has run on ONNX Runtime before, as it does where it makes an index on a CPU: then
+        its text tower is at hand.
+        """
+        return self._text_tower is None
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Encode texts for [`VideoIndex.search_embeds`], of this index or another one of the same model.
 
         Returns:
@@ -203,7 +211,12 @@ class VideoIndex:
         Raises:
             ValueError: If the model can't be loaded or is not the index's.
         """
-        return encode_texts(*self._encoder, list(texts))
+        if self._text_tower is not None:
+            return self._text_tower.encode(texts)
+        from ..encoding.texts import encode_texts
+
+        embeds: np.ndarray = encode_texts(*self._encoder, list(texts)).numpy()
+        return embeds
 
     def search_video(
         self,
@@ -239,7 +252,7 @@ class VideoIndex:
 
     def search_inputs(
         self,
-        inputs: Mapping[str, torch.Tensor],
+        inputs: "Mapping[str, torch.Tensor]",
         options: SearchOptions | None = None,
         **keywords: "Unpack[SearchKeywords]",
     ) -> list[Hit]:
@@ -255,8 +268,7 @@ class VideoIndex:
         """
         return self.search_embeds(self.encode_inputs(inputs), _options(options, keywords))[0]
 
-    @torch.inference_mode()
-    def encode_inputs(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def encode_inputs(self, inputs: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
         """Encode a clip for [`VideoIndex.search_embeds`].
 
         Args:
@@ -269,13 +281,16 @@ class VideoIndex:
         Raises:
             ValueError: If the model can't be loaded or is not the index's.
         """
+        import torch
+
         model, _ = self._encoder
         pixels, mask = (inputs[name].to(model.device) for name in ("pixel_values_videos", "padding_mask_videos"))
-        return model.get_video_features(pixels, mask).pooler_output.float()
+        with torch.inference_mode():
+            return model.get_video_features(pixels, mask).pooler_output.float()
 
     def search_embeds(
         self,
-        embeds: np.ndarray | torch.Tensor,
+        embeds: "np.ndarray | torch.Tensor",
         options: SearchOptions | None = None,
         **keywords: "Unpack[SearchKeywords]",
     ) -> list[list[Hit]]:
@@ -360,8 +375,8 @@ class VideoIndex:
             raise FileNotFoundError(f"{video_id} is gone or has changed since it was indexed")
         return file
 
-    def _check_embeds(self, embeds: np.ndarray | torch.Tensor) -> np.ndarray:
-        values = embeds.detach().cpu().float().numpy() if isinstance(embeds, torch.Tensor) else np.asarray(embeds)
+    def _check_embeds(self, embeds: "np.ndarray | torch.Tensor") -> np.ndarray:
+        values = embeds.detach().cpu().float().numpy() if hasattr(embeds, "detach") else np.asarray(embeds)
         takes_words = self.about.matching_kind == "wti"
         if takes_words and values.ndim == 2:
             values = values[:, None]
@@ -380,8 +395,17 @@ class VideoIndex:
         )
 
     @cached_property
-    def _encoder(self) -> tuple[TS2NetModel, TS2NetProcessor]:
+    def _text_tower(self) -> TextTower | None:
+        """The text tower of the index's model, if it is at hand and no model was given."""
+        return TextTower.of(self.about.fingerprint) if self._model is None else None
+
+    @cached_property
+    def _encoder(self) -> "tuple[TS2NetModel, TS2NetProcessor]":
         """The model that the index was made with, and its processor."""
+        from ..encoding.fingerprint import fingerprint
+        from ..hub.loading import load_model
+        from ..modeling_ts2net import TS2NetModel
+
         about = self.about
         if isinstance(self._model, TS2NetModel):
             if self._processor is None:

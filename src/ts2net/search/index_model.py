@@ -2,12 +2,12 @@
 
 import os
 
-from ..hub.loading import load_model
+from ..encoding.fingerprint import fingerprint
+from ..encoding.runtimes import Precision, RuntimeName, load_on_runtime, precision_of
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 from .about import About, check_same_model
 from .encoding import WindowEncoder
-from .fingerprint import fingerprint
 from .windows import WindowChoice, WindowSettings
 
 
@@ -21,6 +21,8 @@ def prepare_encoder(
     device: str | None = None,
     dtype: str | None = None,
     revision: str | None = None,
+    runtime: RuntimeName | None = None,
+    precision: Precision | None = None,
 ) -> tuple[WindowEncoder, About]:
     """Load the model, if it isn't, and check that it can add to an index.
 
@@ -33,6 +35,8 @@ def prepare_encoder(
         device: Where to load the model.
         dtype: Type of the weights. `None` is as in the index, or the checkpoint's own.
         revision: Branch, tag or commit of the repository.
+        runtime: As in [`load_on_runtime`].
+        precision: As there; `None` is as in the index.
 
     Returns:
         The model, ready to encode, and what an index with it is made with.
@@ -47,11 +51,17 @@ def prepare_encoder(
     if isinstance(model, TS2NetModel):
         if processor is None:
             raise ValueError("a loaded model needs its processor: give processor as well")
+        if runtime is not None or precision is not None:
+            raise ValueError("runtime and precision say how to load a model, but this one is loaded")
         name, network = model.name_or_path, model.eval()
     else:
         name = os.fspath(model)
         dtype = dtype or (present.dtype if present is not None else "auto")
-        network, processor = load_model(name, revision=revision, dtype=dtype, device=device)
+        if precision is None and present is not None and present.precision == "int8":
+            precision = "int8"
+        network, processor = load_on_runtime(
+            name, runtime=runtime, precision=precision, revision=revision, dtype=dtype, device=device
+        )
     if not isinstance(windows, WindowSettings):
         choice = windows or WindowChoice()
         windows = choice.complete(present.windows if present is not None else None, _max_frames(network))
@@ -69,6 +79,7 @@ def _about(model: TS2NetModel, processor: TS2NetProcessor, name: str, windows: W
         revision=getattr(config, "_commit_hash", None),
         fingerprint=fingerprint(model, processor),
         dtype=str(model.dtype).removeprefix("torch."),
+        precision=precision_of(model),
         dim=config.projection_dim,
         windows=windows,
         matching_kind=config.matching_kind,

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from .about import About
 from .records import WindowBatch
@@ -47,7 +46,8 @@ class Matching:
 
     def bounds(self, batch: WindowBatch, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """What the scores lie between, in float32 and not scaled: `(W, Q)` each."""
-        units = torch.nn.functional.normalize(torch.from_numpy(np.asarray(queries, dtype=np.float32)), dim=-1)
+        units = np.asarray(queries, dtype=np.float32)
+        units = units / np.maximum(np.linalg.norm(units, axis=1, keepdims=True), TINY)
         cosines = frame_cosines(batch, units)  # (all frames, Q)
         starts = window_starts(batch)
         means = np.add.reduceat(cosines, starts, axis=0) / batch.lengths[:, None]
@@ -148,11 +148,11 @@ def top_windows(batches: Iterable[WindowBatch], queries: np.ndarray, count: int,
     return Top(best, pairs, scored_in_full)
 
 
-def frame_cosines(batch: WindowBatch, units: torch.Tensor) -> np.ndarray:
+def frame_cosines(batch: WindowBatch, units: np.ndarray) -> np.ndarray:
     """Cosines of all frames of a batch with vectors `(n, D)` of length 1, in float32: `(all frames, n)`."""
-    frames = torch.from_dlpack(batch.frames).float()  # (all frames, D)
-    lengths = torch.linalg.vector_norm(frames, dim=-1, keepdim=True).clamp_min(TINY)
-    return (frames @ units.T / lengths).numpy()
+    frames = batch.frames.astype(np.float32)  # (all frames, D)
+    lengths = np.maximum(np.sqrt(np.vecdot(frames, frames)), TINY)
+    return frames @ units.T / lengths[:, None]
 
 
 def window_starts(batch: WindowBatch) -> np.ndarray:

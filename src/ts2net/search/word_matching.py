@@ -10,14 +10,18 @@ Shapes: `W` windows, `T` frames of a window, `Q` queries, `D` width.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from ..modeling_ts2net import TS2NetModel
 from .about import About
 from .matching import TINY, Matching, frame_cosines, window_starts
 from .records import WindowBatch
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..modeling_ts2net import TS2NetModel
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class TokenScorer:
     out: np.ndarray
 
     @classmethod
-    def of(cls, scorer: torch.nn.Module) -> "TokenScorer":
+    def of(cls, scorer: "torch.nn.Module") -> "TokenScorer":
         """A copy of the model's."""
         state = {name: value.detach().cpu().double().numpy() for name, value in scorer.state_dict().items()}
         return cls(state["fc1.weight"], state["fc1.bias"], state["fc2.weight"][0])
@@ -80,7 +84,7 @@ class WordMatching(Matching):
         bounds = []
         for query in queries:
             words, word_weights = self._words(query)
-            cosines = frame_cosines(batch, torch.from_numpy(words).float())  # (all frames, words)
+            cosines = frame_cosines(batch, words.astype(np.float32))  # (all frames, words)
             of_words = np.maximum.reduceat(cosines, starts, axis=0) @ word_weights.astype(np.float32)
             best_words = cosines.max(axis=1)
             least, most = (reduce.reduceat(best_words, starts) for reduce in (np.minimum, np.maximum))
@@ -100,7 +104,7 @@ class WordMatching(Matching):
         return words, self.word_scorer.weights(words)
 
 
-def matching_of(about: About, model: TS2NetModel) -> Matching:
+def matching_of(about: About, model: "TS2NetModel") -> Matching:
     """The matching of the model that an index was made with.
 
     Args:

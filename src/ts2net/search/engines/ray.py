@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ...encoding.runtimes import runtime_of
 from ...errors import one_line
 from ...lazy import name_missing_extra
 from ...parallel.pool import available_cores
@@ -266,6 +267,8 @@ def _dataset(files: list[VideoFile], settings: WindowSettings, encoder: WindowEn
     machines = _machines().values()
     cpus = int(sum(machine.get("CPU", 0) for machine in machines))
     gpus = int(sum(machine.get("GPU", 0) for machine in machines))
+    if gpus and runtime_of(encoder.model) == "onnx":
+        raise ClusterError("the cluster has GPUs, and ONNX Runtime computes on CPUs: choose runtime='torch'")
     if cpus == 0:
         raise ClusterError("the cluster has no CPU that decodes")
     # For each core one actor that decodes; and for each GPU one that encodes, or else for each core too, where the

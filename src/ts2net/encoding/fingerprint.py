@@ -14,6 +14,7 @@ import torch
 
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
+from .onnx_model import OnnxBackedModel
 
 # Types show in the weights.
 _NOT_OF_EMBEDDINGS = {
@@ -51,8 +52,10 @@ def fingerprint(model: TS2NetModel, processor: TS2NetProcessor) -> str:
 
     These are the names, shapes, types and bytes of its state, its configuration, what its processor does to pixels,
     and the vocabulary and the merges of its tokenizer. The same checkpoint loaded in another dtype has another one:
-    its embeddings differ too.
+    its embeddings differ too. On ONNX Runtime a model keeps the fingerprint that it had.
     """
+    if isinstance(model, OnnxBackedModel):
+        return model.fingerprint
     pixels = processor.video_processor.to_dict()
     settings = {
         "config": _deciding(model.config.to_diff_dict()),

@@ -1,0 +1,143 @@
+"""What computes a model: PyTorch, or ONNX Runtime for the layers that see single frames and for texts.
+
+ONNX Runtime is the one that is offered because it runs on every CPU that PyTorch runs on, its int8 is the fastest
+measured, and the export needs no library but PyTorch's own; see docs/speed.md.
+"""
+
+import logging
+import os
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ..hub.loading import load_model
+from ..lazy import name_missing_extra
+from ..modeling_ts2net import TS2NetModel
+from ..processing_ts2net import TS2NetProcessor
+from .fingerprint import fingerprint
+from .onnx_cache import TEXT, TOKENIZER, TRUNK, onnx_folder
+from .onnx_model import OnnxBackedModel, OnnxGraph, num_trunk_layers
+from .text_tower import tokenizer_settings
+
+logger = logging.getLogger(__name__)
+
+RuntimeName = Literal["torch", "onnx"]
+Precision = Literal["float32", "int8"]
+
+_LIBRARIES = ("onnx", "onnxruntime", "onnxscript")
+_SMALL = 20_000_000  # weights of a trunk, below which the export takes longer than what it saves
+
+
+def check_runtime(runtime: str | None, precision: str | None) -> None:
+    """Check what is asked for, before a model is loaded.
+
+    Raises:
+        ImportError: If ONNX Runtime is asked for and not installed. The message names the extra.
+        ValueError: If a name is unknown, or PyTorch is asked for int8.
+    """
+    for name, value, known in (("runtime", runtime, RuntimeName), ("precision", precision, Precision)):
+        names = known.__args__  # type: ignore[attr-defined]
+        if value is not None and value not in names:
+            raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}")
+    if precision == "int8" and runtime == "torch":
+        raise ValueError("precision='int8' is for runtime='onnx', got runtime='torch'")
+    if runtime == "onnx" or precision == "int8":
+        with name_missing_extra():
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
+            import onnxscript  # noqa: F401
+
+
+def load_on_runtime(
+    name_or_path: str | os.PathLike[str],
+    *,
+    runtime: RuntimeName | None = "torch",
+    precision: Precision | None = None,
+    revision: str | None = None,
+    dtype: str | torch.dtype = "auto",
+    device: str | None = None,
+) -> tuple[TS2NetModel, TS2NetProcessor]:
+    """Load a model and its processor, ready to encode.
+
+    The ONNX files are exported once, which takes ten seconds or so for a ViT-B/32, and kept; see `onnx_cache`.
+
+    Args:
+        name_or_path: As in [`load_model`], as are the last three.
+        runtime: `"torch"`, or `"onnx"`, which needs a CPU and weights in float32. `None` is `"onnx"` where that is
+            so, its libraries are installed, and the model is not small; otherwise `"torch"`.
+        precision: `"int8"` runs the layers that see single frames, on ONNX Runtime, with matrices of int8. `None` is
+            `"float32"`: nothing is less precise than the weights.
+        revision: Of the repository.
+        dtype: Type of the weights.
+        device: Where to compute.
+
+    Raises:
+        ImportError: If ONNX Runtime is asked for and not installed.
+        ModelLoadingError: If the model can't be loaded.
+        OSError: If the ONNX files can't be written.
+        ValueError: If a name is unknown, the model can't be exported, or it is not in float32 on the CPU and ONNX
+            Runtime is asked for.
+    """
+    check_runtime(runtime, precision)
+    model, processor = load_model(name_or_path, revision=revision, dtype=dtype, device=device)
+    if runtime == "torch" or (runtime is None and precision != "int8" and not _is_faster_on_onnx(model)):
+        return model, processor
+    return _on_onnx(model, processor, precision or "float32"), processor
+
+
+def runtime_of(model: TS2NetModel) -> RuntimeName:
+    """What computes a loaded model."""
+    return "onnx" if isinstance(model, OnnxBackedModel) else "torch"
+
+
+def precision_of(model: TS2NetModel) -> str:
+    """What a loaded model computes in: `"int8"`, or the type of its weights, such as `"float32"`."""
+    if isinstance(model, OnnxBackedModel):
+        return model.precision
+    return str(model.dtype).removeprefix("torch.")
+
+
+def _is_faster_on_onnx(model: TS2NetModel) -> bool:
+    """Whether ONNX Runtime can compute a model, and saves more time than the export takes."""
+    if model.device.type != "cpu" or model.dtype != torch.float32 or not all(map(find_spec, _LIBRARIES)):
+        return False
+    layers = list(model.vision_model.encoder.layers)[: num_trunk_layers(model)]
+    return sum(parameter.numel() for layer in layers for parameter in layer.parameters()) >= _SMALL
+
+
+def _on_onnx(model: TS2NetModel, processor: TS2NetProcessor, precision: Precision) -> OnnxBackedModel:
+    if model.device.type != "cpu" or model.dtype != torch.float32:
+        dtype = str(model.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"ONNX Runtime computes on the CPU from weights in float32, and the model is in {dtype} on "
+            f"{model.device}: choose device='cpu' and dtype='float32', or runtime='torch'"
+        )
+    own = fingerprint(model, processor)
+    folder = onnx_folder(own)
+    _export_missing(model, processor, folder, precision)
+    trunk, text = OnnxGraph(folder / TRUNK[precision]), OnnxGraph(folder / TEXT)
+    return OnnxBackedModel.take_over(model, trunk, text, fingerprint=own, precision=precision)
+
+
+def _export_missing(model: TS2NetModel, processor: TS2NetProcessor, folder: Path, precision: Precision) -> None:
+    """Export what a model's folder lacks."""
+    if all((folder / name).exists() for name in (TRUNK[precision], TEXT)):
+        return
+    from .onnx_export import export_text, export_trunk
+
+    logger.warning(f"exporting {model.name_or_path or 'the model'} to ONNX, once, into {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as temporary:
+        staged = Path(temporary)
+        if not (folder / TEXT).exists():
+            export_text(model, staged / TEXT)
+            settings = tokenizer_settings(processor)
+            if settings is not None:
+                (staged / TOKENIZER).write_text(settings, encoding="utf-8")
+        if not (folder / TRUNK[precision]).exists():
+            export_trunk(model, staged / TRUNK[precision], int8=precision == "int8")
+        for path in sorted(staged.iterdir(), reverse=True):  # a graph after its weights, for it is looked for
+            path.replace(folder / path.name)
