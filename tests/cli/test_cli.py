@@ -25,13 +25,14 @@ from transformers import CLIPModel, CLIPTokenizer
 
 import ts2net
 from support.commands import Result, Run, command_runner
+from support.tiny_models import spread_weights, tiny_clip_config
 from support.video_files import write_video
 from ts2net import TextVideoScoringPipeline, TS2NetModel, TS2NetProcessor
 from ts2net.cli import main
 from ts2net.errors import one_line
 from ts2net.hub import load_model, save_hub_folder
 from ts2net.hub.adapters import add_adapters, lora_config
-from ts2net.small_clip import small_clip_folder
+from ts2net.small_clip.tokenizer import TEXT_LENGTH, train_tokenizer
 from ts2net.tables import _shortened, score_matrix
 
 pytestmark = pytest.mark.slow
@@ -48,16 +49,33 @@ class Workshop(NamedTuple):
     videos: list[str]
 
 
+def write_clip(folder: Path) -> None:
+    """A transformers CLIP whose tokenizer has the words of the texts."""
+    tokenizer = train_tokenizer(TEXTS)
+    config = tiny_clip_config()
+    config.text_config.vocab_size, config.text_config.max_position_embeddings = len(tokenizer), TEXT_LENGTH
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        setattr(config.text_config, name, getattr(tokenizer, name))
+    torch.manual_seed(0)
+    clip = CLIPModel(config)
+    spread_weights(clip)
+    clip.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     folder = tmp_path_factory.mktemp("workshop")
-    model = TS2NetModel.from_clip(small_clip_folder(), num_frames=4, temporal_num_layers=2)
-    save_hub_folder(model, TS2NetProcessor.from_clip(small_clip_folder(), model.config), folder / "model")
+    write_clip(folder / "clip")
+    model = TS2NetModel.from_clip(folder / "clip", num_frames=4, temporal_num_layers=2)
+    processor = TS2NetProcessor.from_clip(folder / "clip", model.config)
+    processor.video_processor.fps = 1
+    save_hub_folder(model, processor, folder / "model")
     videos = [
         write_video(folder / "red-circle-left.mp4", frames=48, fps=12, size=(160, 120)),
         write_video(folder / "red-circle-right.mp4", frames=60, fps=15, size=(120, 160)),
     ]
-    return Workshop(small_clip_folder(), folder / "model", [str(video) for video in videos])
+    return Workshop(folder / "clip", folder / "model", [str(video) for video in videos])
 
 
 @pytest.fixture

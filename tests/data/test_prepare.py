@@ -329,7 +329,7 @@ def test_moving_things_are_rendered(tmp_path: Path) -> None:
     ]
     assert all(manifest.videos == 8 for manifest in manifests)
     clips = members(tmp_path / "a")
-    assert sum(annotation["group"] is not None for annotation, _ in clips.values()) == 16
+    assert sum(annotation["group"] is not None for annotation, _ in clips.values()) == 24
     assert all(decode_video(video).info.num_frames > 1 for _, video in clips.values())
     prepare("moving_things", tmp_path / "b", num_clips=8, workers=0)
     assert contents(tmp_path / "b") == contents(tmp_path / "a")
