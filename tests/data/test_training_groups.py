@@ -15,9 +15,9 @@ from ts2net.data.training_batches import TrainingBatches
 
 
 def pairs() -> Any:
-    """Sixteen groups of two clips in four shards."""
+    """Sixteen groups of two clips in eight shards, two for each part of a batch."""
     rows = [row(number, group=f"group{number // 2}") for number in range(32)]
-    return stream([rows[first : first + 8] for first in range(0, 32, 8)])
+    return stream([rows[first : first + 4] for first in range(0, 32, 4)])
 
 
 def batches_of(dataset: Any, **settings: Any) -> TrainingBatches:

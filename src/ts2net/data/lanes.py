@@ -118,9 +118,10 @@ class Lane:
         self._seed = stable_hash("order", seed, index)
         self._buffer_size = -(-shuffle_buffer // num_lanes)
         self._group_size = group_size
-        # Where groups stay together, the library shuffles the shards alone.
+        # Where groups stay together, the library shuffles the shards alone, and reads one after the other.
+        whole_shards = {"buffer_size": 1, "max_buffer_input_shards": 1}
         self._stream = stream.shard(num_shards=num_lanes, index=index).shuffle(
-            seed=self._seed, buffer_size=self._buffer_size if group_size == 1 else 1
+            seed=self._seed, **({"buffer_size": self._buffer_size} if group_size == 1 else whole_shards)
         )
 
     def samples(
