@@ -4,7 +4,7 @@
     mount -t tmpfs -o size=64m tmpfs /mnt/small
     python bench/index_faults.py --small-disk /mnt/small
 
-Clips are motion shapes in mp4 files, 4 seconds each, all different; the model is a small untrained one, for what is
+Clips are moving things in mp4 files, 4 seconds each, all different; the model is a small untrained one, for what is
 looked at is not what it finds. All is done by the command `ts2net index`, in processes of its own.
 
 - Load: `--clips` with `--broken` that are no videos, in as many ways. All others have to be in the index, and those

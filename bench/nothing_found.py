@@ -1,14 +1,13 @@
 """How often a search finds something for a text that fits nothing, and how often it loses what fits.
 
     ts2net demo
-    ts2net index demo/clips --model demo/model --out demo/index
     python bench/nothing_found.py --demo demo
 
-The index of the demo has 200 clips of moving shapes, which its model has never seen. Three kinds of texts:
+The index of the demo has 200 clips of moving things, which its model has never seen. Three kinds of texts:
 
 - each clip's own caption: a true hit is lost if the clip itself scores below the threshold;
 - half of the bank of everyday captions, with the threshold of the other half, and the other way round: a hit is false;
-- each clip's caption, in the index without the clips that have its coloured shape. A hit is false here too, but the
+- each clip's caption, in the index without the clips that show its thing. A hit is false here too, but the
   nearest clips share the words of the caption, which seldom happens with a stranger's text.
 """
 
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ts2net.data.loading import load_benchmark
+from ts2net.benchmarks.moving_things import Scene, scenes
 from ts2net.search import VideoIndex
 from ts2net.search.calibration import CHANCE, read_bank
 
@@ -30,18 +29,17 @@ def main() -> None:
     demo = parser.parse_args().demo
 
     index = VideoIndex.open(demo / "index", model=str(demo / "model"))
-    captions = {row["id"]: row["captions"][0] for row in load_benchmark("motion_shapes", demo / "data", "test")}
+    test = {scene.video_id: scene for scene in scenes("test", 200)}
+    captions = {name: scene.caption for name, scene in test.items()}
     scores = all_scores(index, list(captions.values()))  # one dict a caption: the score of each clip
     unrelated = np.array([max(row.values()) for row in all_scores(index, read_bank())])
     true = np.array([row[clip] for clip, row in zip(captions, scores, strict=True)])
-    nearest = np.array(
-        [nearest_other(captions[clip], row, captions) for clip, row in zip(captions, scores, strict=True)]
-    )
+    nearest = np.array([nearest_other(test[clip], row, test) for clip, row in zip(captions, scores, strict=True)])
 
     print(f"{len(captions)} clips, {len(unrelated)} unrelated captions")
     first = [max(row, key=row.__getitem__) == clip for clip, row in zip(captions, scores, strict=True)]
     print(f"the true clip is first for {np.mean(first):.1%}")
-    print(" chance | threshold | false: unrelated | false: other shape or colour | true hits lost")
+    print(" chance | threshold | false: unrelated | false: thing is not there  | true hits lost")
     for chance in (0.2, CHANCE, 0.05, 0.02):
         halves = np.random.default_rng(0).permutation(len(unrelated))
         parts = np.array_split(halves, 2)
@@ -60,10 +58,9 @@ def all_scores(index: VideoIndex, texts: list[str]) -> list[dict[str, float]]:
     return [{Path(hit.video_id).stem: hit.score for hit in reversed(hits)} for hits in found]
 
 
-def nearest_other(caption: str, row: dict[str, float], captions: dict[str, str]) -> float:
-    """The best score of a clip in whose caption the coloured shape of this one isn't named."""
-    shape = " ".join(caption.split()[1:3])
-    return max(score for clip, score in row.items() if shape not in captions[clip])
+def nearest_other(scene: Scene, row: dict[str, float], test: dict[str, Scene]) -> float:
+    """The best score of a clip that does not show the thing of this one."""
+    return max(score for clip, score in row.items() if scene.thing not in (test[clip].thing, test[clip].companion))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What ONNX Runtime and int8 change in a model's rankings.
 
-    python bench/runtimes.py demo/model motion_shapes demo/data --splits test motion small_object
+    python bench/runtimes.py demo/model moving_things demo/data --splits test motion small_object
 
 Searches each split of a benchmark with its own captions, on PyTorch in float32 and on each other runtime, and says how
 far apart embeddings and rankings are. `same best` is the share of captions with the same best video, `same order` that
