@@ -23,7 +23,7 @@ def test_says_which_patches_are_outlined_if_any(selected: bool, is_mean: bool, s
         DrawnFrame(b"picture", "image/jpeg", f"0:0{second}", weight) for second, weight in ((1, 0.25), (2, 0.75))
     ]
     values = {"number": 1, "name": "a.mp4", "sought": "“rain”", "score": 12.0, "frames": frames}
-    page = " ".join(render("app/explanation.html", selected=selected, is_mean=is_mean, **values).split())
+    page = " ".join(render("app/explanation.html", selected=selected, is_mean=is_mean, words=None, **values).split())
     assert said in page
     assert not_said not in page
     assert [page.count(f"<b>{percent} %</b>") for percent in (25, 75)] == [1, 1]

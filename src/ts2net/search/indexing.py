@@ -134,7 +134,7 @@ def index_videos(
         ClusterError: If there is no such cluster, or it fails again and again; see `engines.ray`.
     """
     begun = time.monotonic()
-    if engine == "ray" and precision is None:
+    if engine == "ray" and precision is None and (model is None or isinstance(model, (str, os.PathLike))):
         runtime = runtime or "torch"  # a cluster may have GPUs
     engine_options: EngineOptions = {
         "batch_size": batch_size,
