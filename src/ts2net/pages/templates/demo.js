@@ -37,7 +37,7 @@ function search() {
     const has = phrase.toLowerCase().split(/[^\p{L}\p{N}]+/u);
     return words.every((word) => has.some((one) => one.startsWith(word)));
   };
-  const matching = words.length ? phrases.filter(fits).sort((one, other) => one.length - other.length) : phrases;
+  const matching = words.length ? phrases.filter(fits).sort((one, other) => one.length - other.length) : phrases.slice(0, 4);
   suggestions.replaceChildren(...matching.slice(0, 8).map((phrase) => {
     const button = document.createElement("button");
     button.type = "button";
