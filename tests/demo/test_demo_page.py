@@ -88,7 +88,7 @@ def test_the_page_has_what_was_found(findings: Findings) -> None:
     assert answers["phrases"] == findings.phrases
     assert answers["hits"][1] == [[0, 10.0], [7, 7.0], [6, 6.0], [5, 5.0], [4, 4.0], [3, 3.0]]
     assert page.text.count("✓ right") == 5 + 3 + 1
-    assert re.search(r"✗ wrong: the caption's own clip comes 2\. of 4", page.text)
+    assert re.search(r"✗ wrong: the caption's own clip is number 2 of 4", page.text)
     assert "5 of 5 are right" in page.text
     assert re.search(r"94 % of all selected patches show a thing; of all patches 17 % do", page.text)
     videos = [content(video["src"], "video/mp4").decode() for video in page.all("video")]

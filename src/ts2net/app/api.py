@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from ..errors import one_line
 from ..pages.rendering import printable
 from ..search import Hit
+from ..search.hits import hit_fields
 from .catalogue import Catalogue, ListedVideo
 from .library import Library
 from .query import Query
@@ -72,21 +73,7 @@ def _as_json(answer: Callable[[Request], dict[str, Any]]) -> Callable[[Request],
 
 
 def _hit_fields(hit: Hit, catalogue: Catalogue) -> dict[str, Any]:
-    return {
-        "video": catalogue.name(hit.video_id),
-        "start": hit.start,
-        "end": hit.end,
-        "second": hit.second,
-        "score": hit.score,
-        "chance": hit.chance,
-        "window": hit.window,
-        "file": f"/video/{hit.window}",
-        "metadata": _metadata(hit.metadata),
-        "copies": [
-            {"video": catalogue.name(copy.video_id), "start": copy.start, "end": copy.end, "window": copy.window}
-            for copy in hit.copies
-        ],
-    }
+    return hit_fields(hit, catalogue.name) | {"file": f"/video/{hit.window}", "metadata": _metadata(hit.metadata)}
 
 
 def _listed(library: Library, videos: Sequence[ListedVideo]) -> list[dict[str, Any]]:

@@ -277,21 +277,6 @@ def _export(path: Path, results: "Sequence[tuple[str, Sequence[Hit]]]", title: s
 
 
 def _as_dicts(hits: "Sequence[Hit]") -> list[dict[str, Any]]:
-    return [
-        {
-            "video": hit.video_id,
-            "start": hit.start,
-            "end": hit.end,
-            "second": hit.second,
-            "score": hit.score,
-            "chance": hit.chance,
-            "window": hit.window,
-            "index": hit.index,
-            "metadata": dict(hit.metadata),
-            "copies": [
-                {"video": copy.video_id, "start": copy.start, "end": copy.end, "window": copy.window}
-                for copy in hit.copies
-            ],
-        }
-        for hit in hits
-    ]
+    from ..search.hits import hit_fields
+
+    return [hit_fields(hit) | {"index": hit.index, "metadata": dict(hit.metadata)} for hit in hits]

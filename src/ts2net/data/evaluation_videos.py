@@ -16,13 +16,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import default_collate
 
 from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
-from .collating import check_sizes, video_tensors
+from .collating import check_sizes
 from .rows import VideoRow, as_stream, read_rows
-from .worker_batches import worker_batches
+from .worker_batches import RowDecoder, worker_batches
 
 if TYPE_CHECKING:
     import datasets
@@ -121,7 +121,7 @@ class EvaluationVideos:
         """
         self.broken = {}
         batches = worker_batches(
-            _Decoder(self._processor, self._num_frames),
+            RowDecoder(self._processor, self._num_frames),
             batch_size=self._batch_size,
             sampler=_OwnRows(self),
             num_workers=self._num_workers,
@@ -167,18 +167,6 @@ class _OwnRows:
         for index, row in self._videos._read():
             if index % self._videos._num_processes == self._videos._process_index:
                 yield index, row
-
-
-class _Decoder(Dataset):
-    """Decodes a row, in a worker."""
-
-    def __init__(self, processor: TS2NetProcessor, num_frames: int) -> None:
-        self._processor = processor
-        self._num_frames = num_frames
-
-    def __getitem__(self, item: tuple[int, VideoRow]) -> tuple[int, str, dict[str, torch.Tensor] | BrokenVideo]:
-        index, row = item
-        return index, row.video_id, video_tensors(row, self._processor, self._num_frames)
 
 
 def _collate(

@@ -1,8 +1,9 @@
 """What a search returns, and how a notebook shows it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from ..clock import clock
 from ..pages.rendering import data_uri, printable
@@ -63,6 +64,28 @@ class Hit:
     def _repr_html_(self) -> str:
         """For notebooks: the picture with its times and score."""
         return _gallery([self])
+
+
+def hit_fields(hit: Hit, name: Callable[[str], str] = str) -> dict[str, Any]:
+    """What a program is told of a hit, as JSON holds it, but for its metadata.
+
+    Args:
+        hit: The hit.
+        name: Turns the ids of videos into the names by which they are told.
+    """
+    return {
+        "video": name(hit.video_id),
+        "start": hit.start,
+        "end": hit.end,
+        "second": hit.second,
+        "score": hit.score,
+        "chance": hit.chance,
+        "window": hit.window,
+        "copies": [
+            {"video": name(copy.video_id), "start": copy.start, "end": copy.end, "window": copy.window}
+            for copy in hit.copies
+        ],
+    }
 
 
 class Hits(list[Hit]):

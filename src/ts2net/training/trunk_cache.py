@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.utils.data import Dataset
 from transformers import __version__ as transformers_version
 from transformers.trainer_utils import has_length
 from transformers.utils import logging
 
-from ..data.collating import video_tensors
 from ..data.rows import VideoRow, as_stream, read_rows
 from ..data.trunk_states import TrunkStates, video_key
-from ..data.worker_batches import worker_batches
+from ..data.worker_batches import RowDecoder, worker_batches
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 from ..videos.broken import BrokenVideo
@@ -106,7 +104,7 @@ def _compute_missing(
 ) -> None:
     missing = _MissingRows(as_stream(dataset), states, args.process_index, args.world_size)
     batches = worker_batches(
-        _Decoder(processor, int(args.num_frames or 0)),
+        RowDecoder(processor, int(args.num_frames or 0)),
         batch_size=_VIDEOS_A_BATCH,
         sampler=missing,
         num_workers=args.dataloader_num_workers,
@@ -114,7 +112,7 @@ def _compute_missing(
     )
     kept: list[tuple[str, torch.Tensor, torch.Tensor]] = []
     for batch in logging.tqdm(batches, desc="locked layers", disable=args.disable_tqdm or args.process_index > 0):
-        good = [(key, video) for key, video in batch if not isinstance(video, BrokenVideo)]
+        good = [(key, video) for key, _, video in batch if not isinstance(video, BrokenVideo)]
         if good:
             pixels = torch.stack([video["pixel_values_videos"] for _, video in good])
             mask = torch.stack([video["padding_mask_videos"] for _, video in good])
@@ -157,18 +155,6 @@ class _MissingRows:
             if key not in self._states and key not in seen:
                 seen.add(key)
                 yield key, row
-
-
-class _Decoder(Dataset):
-    """Decodes a row, in a worker."""
-
-    def __init__(self, processor: TS2NetProcessor, num_frames: int) -> None:
-        self._processor = processor
-        self._num_frames = num_frames
-
-    def __getitem__(self, item: tuple[str, VideoRow]) -> tuple[str, dict[str, torch.Tensor] | BrokenVideo]:
-        key, row = item
-        return key, video_tensors(row, self._processor, self._num_frames)
 
 
 def _count(dataset: Any) -> int:
