@@ -1,4 +1,4 @@
-"""One run: training from the small CLIP with its image tower locked, and the search that it is measured by."""
+"""One run: training from the small CLIP with most of its image tower locked, and the search that it is measured by."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from clips import PATCHES_PER_SIDE, Captions, shares
-from models import COMMON, TOLD, Row, SeenTower, ToldSelector
+from models import COMMON, TOLD, Row, ToldSelector
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTokenizer, get_cosine_schedule_with_warmup
@@ -19,11 +19,12 @@ from ts2net.training.optimisation import MAX_LOGIT_SCALE, is_clip_parameter
 from ts2net.training.selection_loss import faded_weight
 from ts2net.video_processing_ts2net import TS2NetVideoProcessor
 
-BATCH, LEARNING_RATE, CLIP_LEARNING_RATE, WEIGHT_DECAY = 64, 1e-3, 1e-3, 0.05
+BATCH, LEARNING_RATE, CLIP_LEARNING_RATE, IMAGE_LEARNING_RATE, WEIGHT_DECAY = 64, 1e-3, 1e-3, 1e-4, 0.05
 LOSS_WEIGHT, LOSS_STEPS = 1.0, 0.2  # of the loss on selected tokens, which ends after a fifth of the steps
 ON_THINGS = "selected_on_things"  # percent of the selected patches
 CHANCE = "chance"  # percent of all patches
 SMALL_FOUND = "small_thing_selected"  # percent of the clips: the patch with most of the small thing
+MOVED, NOT_MOVED = "small_thing_in_moved_patches", "small_thing_elsewhere"  # R@1 of these small objects
 _ON_A_THING = 0.2  # of a patch: from here on it shows a thing
 
 
@@ -34,23 +35,29 @@ def start(clip: Path, row: Row, seed: int) -> TS2NetModel:
 
 
 @torch.inference_mode()
-def see(model: TS2NetModel, frames: torch.Tensor, processor: TS2NetVideoProcessor) -> torch.Tensor:
-    """What a model's image tower makes of clips, for a `SeenTower`: `(clips, T, L, C)`, float16."""
+def locked_states(model: TS2NetModel, frames: torch.Tensor, num_layers: int) -> torch.Tensor:
+    """What the lower layers of an image tower make of clips `(clips, T, 3, H, W)`: `(clips, T, L, C)`, float16."""
+    processor = TS2NetVideoProcessor()
     mean = 255 * torch.tensor(processor.image_mean)[:, None, None]
     deviation = 255 * torch.tensor(processor.image_std)[:, None, None]
-    parts = [model.vision_model((part - mean) / deviation).last_hidden_state.half() for part in frames.split(50)]
+    parts = []
+    for part in frames.split(50):
+        tower = model.vision_model((part - mean) / deviation, output_hidden_states=True)
+        parts.append(tower.hidden_states[num_layers].half())
     return torch.cat(parts).unflatten(0, frames.shape[:2])
 
 
 def seen_once(
-    folder: Path, clip: Path, row: Row, frames: dict[str, torch.Tensor], processor: TS2NetVideoProcessor
+    folder: Path, model: TS2NetModel, num_layers: int, frames: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """What `see` gives for each split, kept in a file for all rows whose shift is the same."""
-    shift = [str(row.settings.get(name, "")) for name in ("shift_kind", "shift_layers")]
-    file = folder / f"seen-{'-'.join(filter(None, shift)) or 'token'}.safetensors"
+    """What `locked_states` gives for each split, kept in a file for all rows whose locked layers do the same."""
+    shifting = [layer for layer in model.config.vision_config.shift_layers if layer < num_layers]
+    kind = model.config.vision_config.shift_kind if shifting else "none"
+    clips = "-".join(str(len(each)) for each in frames.values())
+    file = folder / f"seen-{num_layers}-{kind}-{''.join(map(str, shifting))}-{clips}.safetensors"
     if not file.exists():
-        model = start(clip, row, seed=0).eval()
-        save_file({split: see(model, shown, processor) for split, shown in frames.items()}, file)
+        model.eval()
+        save_file({split: locked_states(model, shown, num_layers) for split, shown in frames.items()}, file)
     return load_file(file)
 
 
@@ -69,23 +76,40 @@ def batches(num_clips: int, steps: int, seed: int) -> Iterator[torch.Tensor]:
         yield (now[:, None] * GROUP_SIZE + torch.arange(GROUP_SIZE)).flatten()
 
 
+def lock(model: TS2NetModel, num_layers: int) -> None:
+    """Let the image tower learn in its layers from `num_layers` on alone; if there is none, not in its end either."""
+    for module in (model.vision_model, model.visual_projection):
+        module.requires_grad_(False)
+    learned = model.vision_model.encoder.layers[num_layers:]
+    learned.requires_grad_(True)
+    if len(learned):
+        model.vision_model.post_layernorm.requires_grad_(True)
+        model.visual_projection.requires_grad_(True)
+
+
+def learning_rate(name: str) -> float:
+    """Of a parameter."""
+    if name.startswith(("vision_model", "visual_projection")):
+        return IMAGE_LEARNING_RATE
+    return CLIP_LEARNING_RATE if is_clip_parameter(name) else LEARNING_RATE
+
+
 def train(
-    model: TS2NetModel, seen: torch.Tensor, captions: Captions, *, loss_weight: float, steps: int, seed: int
+    model: TS2NetModel,
+    seen: torch.Tensor,
+    captions: Captions,
+    first: int,
+    *,
+    loss_weight: float,
+    steps: int,
+    seed: int,
 ) -> None:
     groups = [
-        {
-            "params": [
-                parameter
-                for name, parameter in model.named_parameters()
-                if is_clip_parameter(name) == is_clip and (parameter.ndim > 1) == decays
-            ],
-            "lr": CLIP_LEARNING_RATE if is_clip else LEARNING_RATE,
-            "weight_decay": WEIGHT_DECAY if decays else 0.0,
-        }
-        for is_clip in (False, True)
-        for decays in (False, True)
+        {"params": [each], "lr": learning_rate(name), "weight_decay": WEIGHT_DECAY if each.ndim > 1 else 0.0}
+        for name, each in model.named_parameters()
+        if each.requires_grad
     ]
-    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], betas=(0.9, 0.98), eps=1e-6)
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
     schedule = get_cosine_schedule_with_warmup(optimizer, steps // 10, steps)
     model.train()
     for step, chosen in enumerate(batches(len(seen), steps, seed)):
@@ -94,7 +118,8 @@ def train(
         output = model(
             input_ids=captions.ids[chosen, :words],
             attention_mask=captions.mask[chosen, :words],
-            pixel_values_videos=seen[chosen].float()[..., None],
+            vision_hidden_states=seen[chosen].float(),
+            first_vision_layer=first,
             selection_seeds=seeds_of(model, chosen),
         )
         result = contrastive_loss_over_processes(
@@ -115,11 +140,17 @@ def seeds_of(model: TS2NetModel, indices: torch.Tensor) -> torch.Tensor | None:
 
 
 @torch.inference_mode()
-def search(model: TS2NetModel, seen: torch.Tensor, captions: Captions, group_size: int) -> tuple[float, torch.Tensor]:
-    """Text-to-video R@1 in percent among a group's neighbours, and the selected patches `(clips, T, K)`, from 0."""
+def search(
+    model: TS2NetModel, seen: torch.Tensor, captions: Captions, first: int, group_size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ranks of each text's clip in its group, `(clips,)`, and the selected patches, `(clips, T, K)`, from 0."""
     model.eval()
     parts = [
-        model.get_video_features(seen[indices].float()[..., None], selection_seeds=seeds_of(model, indices))
+        model.get_video_features(
+            vision_hidden_states=seen[indices].float(),
+            first_vision_layer=first,
+            selection_seeds=seeds_of(model, indices),
+        )
         for indices in torch.arange(len(seen)).split(100)
     ]
     videos = torch.cat([part.frame_embeds for part in parts])
@@ -130,7 +161,16 @@ def search(model: TS2NetModel, seen: torch.Tensor, captions: Captions, group_siz
         for first in range(0, len(scores), group_size)
         for rank in text_to_video_ranks(scores[first : first + group_size, first : first + group_size])
     ]
-    return rank_statistics(ranks)["R@1"], torch.cat([part.selected_token_indices for part in parts]) - 1
+    return torch.tensor(ranks), torch.cat([part.selected_token_indices for part in parts]) - 1
+
+
+def in_moved_columns(model: TS2NetModel, searched: list[Scene]) -> torch.Tensor:
+    """Whether most of a clip's small thing lies in patches that token shift moves: `(clips,)`."""
+    patches = torch.arange(PATCHES_PER_SIDE**2)
+    stride = model.config.vision_config.shift_stride
+    moved = (patches % stride == 0) | (patches % stride == model.config.vision_config.shift_offset)
+    small = shares(searched, "small").sum(dim=1)  # (clips, N)
+    return small[:, moved].sum(dim=1) > small[:, ~moved].sum(dim=1)
 
 
 def selection_figures(selected: torch.Tensor, searched: list[Scene]) -> dict[str, float]:
@@ -161,19 +201,17 @@ def run(
     """Train and search once, on one core."""
     torch.set_num_threads(1)
     tokenizer = CLIPTokenizer.from_pretrained(clip)
-    side = 8 * PATCHES_PER_SIDE
-    processor = TS2NetVideoProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
-    seen = seen_once(folder, clip, row, frames, processor)
     model = start(clip, row, seed)
-    tower, model.vision_model = model.vision_model, SeenTower()
-    model.visual_projection.requires_grad_(False)
+    first = model.config.vision_config.num_hidden_layers - row.learned_layers
+    seen = seen_once(folder, model, first, frames)
+    lock(model, first)
     if row.name == TOLD:
         told = ToldSelector(model.config, shares(scenes_of["train"], "small"))
         told.load_state_dict(model.token_selector.state_dict())
         model.token_selector = told
     weight = LOSS_WEIGHT if row.selection_loss else 0.0
     captions = {split: Captions(searched, tokenizer) for split, searched in scenes_of.items()}
-    train(model, seen["train"], captions["train"], loss_weight=weight, steps=steps, seed=seed)
+    train(model, seen["train"], captions["train"], first, loss_weight=weight, steps=steps, seed=seed)
     found: dict[str, Any] = {"row": row.name, "seed": seed, "steps": steps, "clips": len(seen["train"])}
     for split, searched in scenes_of.items():
         if split == "train":
@@ -181,8 +219,11 @@ def run(
         if isinstance(model.token_selector, ToldSelector):
             model.token_selector.shares = shares(searched, "small")
         group_size = GROUP_SIZE if searched[0].group else len(searched)
-        found[split], selected = search(model, seen[split], captions[split], group_size)
+        ranks, selected = search(model, seen[split], captions[split], first, group_size)
+        found[split] = rank_statistics(ranks)["R@1"]
         if split == "small_object":  # in which every clip has a small thing
             found |= selection_figures(selected, searched)
-    model.vision_model = tower
+            moved = in_moved_columns(model, searched)
+            for name, subset in ((MOVED, ranks[moved]), (NOT_MOVED, ranks[~moved])):
+                found[name] = 100 * (subset == 1).float().mean().item()
     return found, model

@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
-from transformers.modeling_outputs import BaseModelOutput
 
 from ts2net.configuration_ts2net import TS2NetConfig
 from ts2net.modeling_ts2net import TS2NetTokenSelector
@@ -17,6 +15,7 @@ COMMON: dict[str, Any] = {
     "selection_num_samples": 100,
 }
 MEAN_POOLING = {"shift_kind": "none", "selection_kind": "none", "temporal_num_layers": 0, "matching_kind": "mean"}
+RANDOM = {"selection_kind": "random"}
 FULL = "full model"
 TOLD = "told where the small thing is"
 
@@ -29,11 +28,13 @@ class Row:
         names: Its name in each table.
         settings: Fields of the configuration that differ from `COMMON`.
         selection_loss: Whether it is trained with the loss on the selected tokens.
+        learned_layers: How many layers of the image tower learn, from the last one down.
     """
 
     names: dict[str, str]
     settings: dict[str, Any] = field(default_factory=dict)
     selection_loss: bool = True
+    learned_layers: int = 0
 
     @property
     def name(self) -> str:
@@ -44,7 +45,7 @@ ROWS = [
     Row({"modules": "mean pooling"}, MEAN_POOLING, selection_loss=False),
     Row({"modules": "[CLS] only, no shift"}, {"shift_kind": "none", "selection_kind": "none"}, selection_loss=False),
     Row({"modules": "[CLS] only", "K": "0 ([CLS] only)"}, {"selection_kind": "none"}, selection_loss=False),
-    Row({"modules": "no shift", "shift": "none"}, {"shift_kind": "none"}),
+    Row({"modules": "no shift", "shift": "none", "layers": "none"}, {"shift_kind": "none"}),
     Row(
         {
             "modules": FULL,
@@ -53,12 +54,13 @@ ROWS = [
             "K": "3",
             "choice": "learned, with the loss",
             "matching": "weighted",
+            "tower": "locked",
         }
     ),
     Row({"choice": "learned, without the loss"}, selection_loss=False),
-    Row({"modules": "random choice", "choice": "random"}, {"selection_kind": "random"}, selection_loss=False),
-    Row({"choice": "random, with the loss"}, {"selection_kind": "random"}),
-    Row({"choice": TOLD}, {"selection_kind": "random"}, selection_loss=False),
+    Row({"modules": "random choice", "choice": "random"}, RANDOM, selection_loss=False),
+    Row({"choice": "random, with the loss"}, RANDOM),
+    Row({"choice": TOLD}, RANDOM, selection_loss=False),
     Row({"shift": "channel, all tokens"}, {"shift_kind": "channel"}),
     Row({"shift": "channel, patches"}, {"shift_kind": "channel_patches"}),
     Row({"shift": "channel, [CLS]"}, {"shift_kind": "channel_cls"}),
@@ -67,17 +69,15 @@ ROWS = [
     Row({"K": "2"}, {"num_selected_tokens": 2}),
     Row({"K": "4"}, {"num_selected_tokens": 4}),
     Row({"K": "12"}, {"num_selected_tokens": 12}),
+    Row({"layers": "the third"}, {"shift_layers": [2]}),
+    Row({"layers": "the last"}, {"shift_layers": [3]}),
+    Row({"tower": "last two layers learn"}, learned_layers=2),
+    Row({"tower": "last two learn, no shift"}, {"shift_kind": "none"}, learned_layers=2),
+    Row({"tower": "last two learn, random choice"}, RANDOM, selection_loss=False, learned_layers=2),
+    Row({"tower": "last two learn, [CLS] only"}, {"selection_kind": "none"}, selection_loss=False, learned_layers=2),
     Row({"matching": "mean"}, {"matching_kind": "mean"}),
     Row({"matching": "word-token interaction"}, {"matching_kind": "wti"}),
 ]
-
-
-class SeenTower(nn.Module):
-    """Stands in for an image tower that does not learn: it takes what that one has made of frames, once for all."""
-
-    def forward(self, seen: torch.Tensor, **kwargs: Any) -> BaseModelOutput:
-        """Give back tokens `(clips, T, L, C, 1)`, as the tower does: `(clips * T, L, C)`."""
-        return BaseModelOutput(last_hidden_state=seen.squeeze(-1).flatten(0, 1))
 
 
 class ToldSelector(TS2NetTokenSelector):

@@ -3,7 +3,7 @@
 import statistics
 from typing import Any
 
-from loop import CHANCE, ON_THINGS, SMALL_FOUND
+from loop import CHANCE, MOVED, NOT_MOVED, ON_THINGS, SMALL_FOUND
 from models import ROWS
 
 TABLES = {
@@ -13,8 +13,10 @@ TABLES = {
     "layers": "Layers that shift, of four",
     "K": "Patches that are kept beside [CLS]",
     "matching": "Matching",
+    "tower": "Image tower",
 }
-_WITH_SELECTION = ("modules", "choice", "K")
+_WITH_SELECTION = ("modules", "choice", "K", "tower")
+_WITH_SHIFT = ("shift", "layers", "tower")
 
 
 def cell(values: list[float]) -> str:
@@ -29,6 +31,7 @@ def tables(runs: list[dict[str, Any]], splits: list[str]) -> str:
     parts = []
     for key, title in TABLES.items():
         columns = [*splits, *((ON_THINGS, CHANCE, SMALL_FOUND) if key in _WITH_SELECTION else ())]
+        columns += [MOVED, NOT_MOVED] if key in _WITH_SHIFT else []
         lines = [
             f"| {' | '.join([title, *columns, 'seeds']).replace('_', ' ')} |",
             f"|{' --- |' * (len(columns) + 2)}",
