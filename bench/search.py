@@ -164,13 +164,13 @@ def prepare(folder: Path, windows: int, queries: int, seed: int) -> None:
         begun = time.perf_counter()
         store.compact()
         writing += time.perf_counter() - begun
-        warnings.simplefilter("ignore")  # nobody else reads the old versions, which would stay for ten minutes
-        table = lancedb.connect(folder / "index").open_table("windows")
-        table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
         begun = time.perf_counter()
         store.update_indexes()
         indexing = time.perf_counter() - begun
         has_index = store.snapshot().has_vector_index()
+        warnings.simplefilter("ignore")  # nobody else reads the old versions, which would stay for ten minutes
+        table = lancedb.connect(folder / "index").open_table("windows")
+        table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
     np.save(folder / "queries.npy", make_queries(plain, queries + WARM_UP, seed))
     size = sum(file.stat().st_size for file in (folder / "index").rglob("*") if file.is_file())
     print(json.dumps({"writing": writing, "indexing": indexing, "has_index": has_index, "bytes": size}))

@@ -4,7 +4,7 @@ import numpy as np
 
 from support.search_indexes import WIDTH, unit
 from support.tiny_models import tiny_model
-from ts2net.search.matching import Matching, exact_scores, top_windows
+from ts2net.search.matching import Matching, exact_scores, half_to_single, top_windows
 from ts2net.search.records import WindowBatch
 from ts2net.search.word_matching import TokenScorer, WordMatching
 
@@ -98,3 +98,11 @@ def test_bounds_hold_for_negative_and_opposed_cosines():
     assert (scores >= cosines.mean(axis=1) - 1e-6).all()
     assert (scores <= cosines.max(axis=1) + 1e-6).all()
     assert (best == cosines.argmax(axis=1)).all()
+
+
+def test_every_half_precision_number_is_converted_as_numpy_does():
+    numbers = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = numbers[np.isfinite(numbers)][:, None]
+    converted = half_to_single(finite)
+    assert converted.dtype == np.float32
+    assert converted.tobytes() == finite.astype(np.float32).tobytes()  # also which of the zeros

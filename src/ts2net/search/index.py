@@ -10,6 +10,7 @@ Notable here:
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from html import escape
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from ..encoding.text_tower import TextTower
+from ..parallel.read_ahead import read_ahead
 from ..videos.broken import BrokenVideo
 from .about import About
 from .calibration import Calibration, read_calibration
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from ..processing_ts2net import TS2NetProcessor
 
 _CANDIDATES, _CANDIDATES_A_WINDOW = 40, 3
+_BATCHES_AHEAD = 4
 _MOST_WINDOWS = 4096  # that are looked at for one query
 
 
@@ -455,7 +458,8 @@ def best_windows(
             )
         exact = not has_index
     if exact:
-        return top_windows(snapshot.batches(condition), queries, count, matching)
+        with closing(read_ahead(snapshot.batches(condition), _BATCHES_AHEAD)) as batches:
+            return top_windows(batches, queries, count, matching)
     tops = []
     for number, query in enumerate(queries):
         rows = snapshot.candidates(matching.direction(query), _CANDIDATES + _CANDIDATES_A_WINDOW * count, condition)
