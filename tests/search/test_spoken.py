@@ -87,7 +87,7 @@ def test_a_phrase_is_found_at_its_second(make, said, videos, tmp_path):
     assert said("city never sleeps") == [("city.mp4", 3.25)]
     assert said("munchen") == said("Grüsse aus") == [("city.mp4", 5.5)]
     assert said("moon city") == said("nobody") == said("an8") == said("...") == []
-    (hit,) = VideoIndex.open(tmp_path / "index").search("moon", search_in="speech")
+    (hit,) = VideoIndex.open(tmp_path / "index").search("go moon", search_in="speech")
     assert hit.start <= hit.second < hit.end
     assert hit.spoken == "we choose to go to the moon"
     assert "spoken at" in hit._repr_html_()
@@ -119,9 +119,7 @@ def test_a_moment_that_is_seen_and_spoken_comes_first(make, tmp_path, loaded):
     assert first.found_in == ("picture", "speech")
     assert (os.path.basename(first.video_id), first.second, first.spoken) == ("moon.mp4", 9.0, "good night")
     assert others
-    assert all(
-        hit == pictures[hit.video_id, hit.start] for hit in others if hit.start != first.start and len(others) > 9
-    )
+    assert all(hit == pictures[hit.video_id, hit.start] for hit in others if hit.video_id != first.video_id)
     assert all(hit.chance is not None for hit in [first, *others])
     scores = [hit.score for hit in others]
     assert scores == sorted(scores, reverse=True)
@@ -288,6 +286,6 @@ def test_what_a_killed_process_left_is_removed(make, said, videos, tmp_path):
     assert said("city") == []
     (videos / "city.mp4").unlink()
     make()
-    assert (
-        "The city never sleeps" not in Store.open(index)._database.open_table("spoken").to_arrow()["text"].to_pylist()
-    )
+    left = Store.open(index)._database.open_table("spoken").to_arrow()["text"].to_pylist()
+    assert "good night" in left
+    assert "The city never sleeps" not in left

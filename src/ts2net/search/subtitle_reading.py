@@ -108,7 +108,7 @@ def _read(container: InputContainer, streams: list[SubtitleStream], origin: floa
             continue
         text = _packet_text(packet)
         of_stream = cues[packet.stream.index]
-        if text and not (of_stream and of_stream[-1].text == text):  # some formats repeat what goes on
+        if text:
             of_stream.append(Cue(max(0.0, float(packet.pts * packet.time_base) - origin), text))
         total += len(text)
         if len(of_stream) > MAX_CUES or total > _MAX_TOTAL:
