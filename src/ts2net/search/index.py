@@ -191,9 +191,11 @@ class VideoIndex:
         options = options or SearchOptions()
         queries = None if embeds is None or options.search_in == "speech" else self._check_embeds(embeds)
         spoken = None if options.search_in == "picture" else texts
+        if queries is None and spoken is None:
+            raise ValueError("expected embeddings, or texts to search what is spoken")
+        if queries is not None and spoken is not None and len(queries) != len(spoken):
+            raise ValueError(f"expected a text for each of {len(queries)} embeddings, got {len(spoken)}")
         if queries is None:
-            if spoken is None:
-                raise ValueError("expected embeddings, or texts to search what is spoken")
             return self._search(None, options, spoken)
         calibration = self.calibration()
         if calibration is None:

@@ -23,7 +23,7 @@ _ISOLATION = Isolation(preload=(subtitle_reading.__name__,), memory=2**31)
 _PATIENCE = 60.0  # seconds for a file, and for each byte of it as long as this takes:
 _SLOWEST = 5e6  # bytes a second
 _COMMIT_SECONDS = 5.0
-_COMMIT_VIDEOS = 1024
+_COMMIT_CUES = 100_000
 
 
 def write_spoken(store: Store, videos: Sequence[VideoFile], report: IndexReport, workers: int | None) -> None:
@@ -48,13 +48,14 @@ def write_spoken(store: Store, videos: Sequence[VideoFile], report: IndexReport,
         report.spoken += [video_id for video_id, (tracks, _) in done.items() if tracks]
         done.clear()
 
-    last = time.monotonic()
+    last, cues = time.monotonic(), 0
     try:
         for video_id, tracks, signature in _read_all(todo, report, workers):
             done[video_id] = (tracks, signature)
-            if len(done) >= _COMMIT_VIDEOS or time.monotonic() - last >= _COMMIT_SECONDS:
+            cues += sum(map(len, tracks))
+            if cues >= _COMMIT_CUES or time.monotonic() - last >= _COMMIT_SECONDS:
                 commit()
-                last = time.monotonic()
+                last, cues = time.monotonic(), 0
     finally:
         if done:
             commit()

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,21 +58,18 @@ def find_subtitles(videos: Iterable[VideoFile]) -> dict[str, Subtitles]:
     Returns:
         By video id.
     """
-    folders: dict[str, list[str]] = {}
+    folders: dict[str, dict[str, list[str]]] = {}
     return {video.video_id: _subtitles(video, folders) for video in videos}
 
 
-def _subtitles(video: VideoFile, folders: dict[str, list[str]]) -> Subtitles:
+def _subtitles(video: VideoFile, folders: dict[str, dict[str, list[str]]]) -> Subtitles:
     sources, parts = [SubtitleSource(video)], [video.signature]
     if video.member is None:
         folder, stem = os.path.dirname(video.path), Path(video.path).stem
         if folder not in folders:
-            folders[folder] = _subtitle_names(folder)
-        for name in folders[folder]:
-            ending = name.removeprefix(stem)
-            path = os.path.join(folder, name)
-            if ending == name or not _ENDING.fullmatch(ending):
-                continue
+            folders[folder] = _endings(folder)
+        for ending in folders[folder].get(stem, ()):
+            path = os.path.join(folder, stem + ending)
             status = _status(path, video.path)
             if status is not None:
                 sources.append(SubtitleSource(video, path))
@@ -79,12 +77,22 @@ def _subtitles(video: VideoFile, folders: dict[str, list[str]]) -> Subtitles:
     return Subtitles(tuple(sources), "/".join(parts))
 
 
-def _subtitle_names(folder: str) -> list[str]:
-    """The files of a folder that may be subtitles; none if it can't be read, which the search for videos tells."""
+def _endings(folder: str) -> dict[str, list[str]]:
+    """What follows the stem of a video in the subtitle files of a folder, by stem.
+
+    None if it can't be read, which the search for videos tells.
+    """
+    endings: defaultdict[str, list[str]] = defaultdict(list)
     try:
-        return sorted(name for name in os.listdir(folder) if name.lower().endswith((".srt", ".vtt")))
+        names = sorted(name for name in os.listdir(folder) if name.lower().endswith((".srt", ".vtt")))
     except OSError:
-        return []
+        return {}
+    for name in names:
+        dots = [position for position, char in enumerate(name) if char == "."]
+        for dot in dots:
+            if _ENDING.fullmatch(name, dot):
+                endings[name[:dot]].append(name[dot:])
+    return endings
 
 
 def _status(path: str, video: str) -> os.stat_result | None:
