@@ -1,13 +1,15 @@
 """What is spoken, by subtitles beside videos and inside them: found at its second, and kept in step with its files."""
 
+import json
 import os
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.search_indexes import leave_nothing_out
+from support.search_indexes import leave_nothing_out, rows_of
 from support.tiny_models import tiny_model, tiny_processor
 from support.video_files import write_subtitled, write_video
 from ts2net import TS2NetModel, TS2NetProcessor
@@ -273,6 +275,44 @@ def test_repair(make, said, tmp_path):
     report = index_videos([], None, tmp_path / "index", repair=True, workers=0)
     assert (report.lost, report.hours, sorted(names(report.spoken))) == ([], 0, ["city.mp4", "moon.mp4"])
     assert said("city") == [("city.mp4", 3.25)]
+
+
+def test_repair_of_the_full_text_index(make, said, tmp_path):
+    """It is made anew, and no subtitles are read."""
+    make()
+    for file in (tmp_path / "index" / "spoken.lance" / "_indices").rglob("*.lance"):
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(OSError, match="index --repair"):
+        said("city")
+    assert index_videos([], None, tmp_path / "index", repair=True, workers=0).spoken == []
+    assert said("city") == [("city.mp4", 3.25)]
+    (index,) = Store.open(tmp_path / "index")._database.open_table("spoken").list_indices()
+    assert index.num_unindexed_rows == 0
+
+
+def test_words_over_a_picture_that_stays(make, said, tmp_path):
+    """The index leaves its windows out, and what is spoken in them is found at its time all the same."""
+    still = tmp_path / "still"
+    still.mkdir()
+    write_video(still / "slide.mp4", frames=3, fps=1, pts=[0, 1, 30])
+    (still / "slide.srt").write_text(SRT.replace("00:00:03", "00:00:20").replace("00:00:05", "00:00:22"))
+    make(still)
+    assert summarize(tmp_path / "index").num_windows < 10
+    (hit,) = VideoIndex.open(tmp_path / "index").search("city", search_in="speech")
+    assert (hit.second, hit.start <= 20.25 < hit.end) == (20.25, True)
+    assert hit.window in {row["window"] for row in rows_of(tmp_path / "index")}
+
+
+def test_a_clip_of_an_archive(make, said, masters, tmp_path):
+    """Words inside it are found in the part that the clip is, by the seconds of the whole video."""
+    note = tmp_path / "moon.json"
+    note.write_text(json.dumps({"id": "moon", "start": 3.0, "end": 8.0}))
+    with tarfile.open(tmp_path / "test-00000.tar", "w") as tar:
+        tar.add(masters / "moon.mp4", "moon.mp4")
+        tar.add(note, "moon.json")
+    make(tmp_path / "test-00000.tar")
+    assert said("moon") == [("test-00000.tar#moon", 3.25)]
+    assert said("choose") == said("night") == []
 
 
 def test_what_a_killed_process_left_is_removed(make, said, videos, tmp_path):

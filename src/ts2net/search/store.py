@@ -203,6 +203,7 @@ class Store:
                 mode="overwrite",
                 storage_options=_STORAGE,
             )
+            self._spoken.drop_index()
 
     def forget(self, keys: Iterable[str]) -> None:
         """Remove videos, by key, from those that the index should have.
