@@ -329,6 +329,31 @@ def test_says_in_words_that_nothing_fits_or_a_file_is_missing(browser, folder, t
         page.close()
 
 
+def test_says_what_is_spoken_in_a_moment(browser, folder, tmp_path):
+    """On the page, where its button leads to the words, and for programs; nothing in subtitles is run."""
+    shutil.copy(folder / "videos" / "long.mp4", tmp_path / "talk.mp4")
+    words = "we choose &lt;img src=x onerror=document.title='hacked'&gt; to go"
+    (tmp_path / "talk.srt").write_text(f"1\n00:00:07,500 --> 00:00:09,000\n{words}\n")
+    settings = WindowSettings(6, 3, 1)
+    index_videos(tmp_path, folder / "model", tmp_path / "index", settings=settings, workers=0, device="cpu")
+    with Store.write(tmp_path / "index") as store:
+        store.set_unrelated_scores(["a text"], [1e9], 1)
+    with serving(create_app(tmp_path / "index", device="cpu", read_only=True)) as address:
+        (hit,) = httpx.get(f"{address}/api/search", params={"text": "Choose to GO"}).json()["hits"]
+        assert (hit["found_in"], hit["score"], hit["chance"], hit["second"]) == (["speech"], None, None, 7.5)
+        assert hit["start"] <= 7.5 < hit["end"]
+        page = browser.new_page()
+        page.goto(f"{address}/?text=choose+to+go")
+        expect(page.locator(".ts-spoken")).to_contain_text("we choose")
+        expect(page.locator(".ts-card")).to_have_count(1)
+        assert page.locator(".ts-why").count() == 0
+        page.get_by_role("button", name="Spoken at 0:07").click()
+        expect(page.locator("video")).to_have_js_property("paused", False)
+        assert page.evaluate("document.querySelector('video').currentTime") >= 7.4
+        assert "hacked" not in page.title()
+        page.close()
+
+
 def test_no_answer_has_a_path_of_the_server(browser, address, folder):
     """Neither the page and what it loads, nor the answers to an upload and to searches that fail."""
     page = browser.new_page()

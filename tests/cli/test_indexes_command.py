@@ -39,6 +39,7 @@ def test_info_says_what_there_is(index: Path, capsys: pytest.CaptureFixture[str]
         "windows": "4 s every 2 s at 1 frames a second",
         "videos": 3,
         "num_windows": 15,
+        "num_spoken": 0,
         "hours": pytest.approx(33 / 3600),
         "broken": 1,
         "metadata": ["kind"],

@@ -15,6 +15,8 @@ from ts2net.cli import main
 from ts2net.cli.found import print_found
 from ts2net.search import VideoIndex
 from ts2net.search.hits import Hit, Place
+from ts2net.search.records import Cue
+from ts2net.search.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -167,3 +169,38 @@ def test_a_mistake_that_needs_no_model_is_told_before_torch_is_imported(tmp_path
     process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (process.returncode, process.stdout) == (1, "")
     assert process.stderr == "error: gone: there is no index; `ts2net index VIDEOS --out gone` makes one\n"
+
+
+@pytest.fixture
+def spoken(index, tmp_path) -> Path:
+    """An index of a video in which something is said, whose model is nowhere."""
+    model = tiny_model()
+    make_index(tmp_path / "spoken", model, [random_video("/clips/a.mp4", 0)], kept_in="/nowhere")
+    with Store.write(tmp_path / "spoken") as store:
+        store.set_spoken(
+            {"/clips/a.mp4": ([(Cue(5.5, "we choose to go"), Cue(6.0, "=to the\x1b moon"))], "signature")}
+        )
+    return tmp_path / "spoken"
+
+
+def test_what_is_spoken_is_found_without_a_model(spoken, capsys, tmp_path):
+    """And told: on a terminal, in JSON, in a table and on a page."""
+    assert run(spoken, "go to the moon", "--in", "speech", "--export", tmp_path / "found.csv") == 0
+    *_, row, words = capsys.readouterr().out.splitlines()
+    assert row.split() == ["1", "0:04.0", "0:08.0", "0:05.5", "-", "/clips/a.mp4"]
+    assert words == "      spoken: we choose to go =to the\\x1b moon"
+    assert "go to the moon,1,/clips/a.mp4,4.000,8.000,5.500,,speech,we choose" in (tmp_path / "found.csv").read_text()
+    assert run(spoken, "moon", "--in", "speech", "--json", "--html", tmp_path / "page.html") == 0
+    (hit,) = json.loads(capsys.readouterr().out)["results"][0]["hits"]
+    assert (hit["found_in"], hit["score"], hit["second"]) == (["speech"], None, 6.0)
+    assert "moon</q>" in (tmp_path / "page.html").read_text()
+    assert run(spoken, "mars", "--in", "speech") == 0
+    assert "no subtitles have all of its words in one moment" in capsys.readouterr().err
+
+
+def test_what_is_spoken_needs_no_torch(spoken):
+    code = "import sys; sys.modules['torch'] = sys.modules['transformers'] = sys.modules['av'] = None\n"
+    code += f"from ts2net.cli import main; main(['search', {str(spoken)!r}, 'moon', '--in', 'speech'])"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert "/clips/a.mp4" in process.stdout

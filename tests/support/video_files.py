@@ -13,6 +13,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.subtitles.subtitle import SubtitleSet
 
 
 def texture(index: int, width: int, height: int) -> np.ndarray:
@@ -104,6 +105,27 @@ def write_streams(path: Path, *, cover_art: bool = False, videos: Iterable[tuple
                 picture = texture(index, stream.width, stream.height)
                 output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             output.mux(stream.encode())
+    return path
+
+
+def write_subtitled(path: Path, cues: Sequence[tuple[float, str]], *, frames: int = 48, fps: int = 4) -> Path:
+    """Writes a video with a stream of text, each cue a second long; mov_text in MP4 and SubRip in Matroska."""
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=fps, options={"threads": "1", "x264-params": "cpu-independent=1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        words: Any = output.add_stream("mov_text" if path.suffix == ".mp4" else "subrip")
+        words.time_base = Fraction(1, 1000)
+        words.codec_context.subtitle_header = b"[Script Info]\n[V4+ Styles]\nFormat: Name\nStyle: Default\n[Events]\n"
+        for index in range(frames):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(texture(index, 64, 48), format="rgb24")))
+        output.mux(stream.encode())
+        for start, text in cues:
+            line = SubtitleSet.create(f"0,0,Default,,0,0,0,,{text}".encode(), 0, 1000, int(start * 1000))
+            packet = words.codec_context.encode_subtitle(line)
+            packet.stream, packet.time_base = words, words.time_base
+            packet.pts = packet.dts = int(start * 1000)
+            packet.duration = 1000
+            output.mux(packet)
     return path
 
 

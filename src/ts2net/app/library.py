@@ -170,8 +170,9 @@ class Library:
             min_score=-math.inf if query.everything else None,
         )
         with self._without_folders():
-            search = self._index.search_embeds if query.clip else self._index.search_text_embeds
-            return search(embeds, options)[0]
+            if query.clip:
+                return self._index.search_embeds(embeds, options)[0]
+            return self._index.search_text_embeds(embeds, options, [query.text])[0]
 
     def remember_clip(self, upload: str | None) -> str:
         """Encode an uploaded clip, to search with it.

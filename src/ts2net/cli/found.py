@@ -28,7 +28,10 @@ def print_found(console: Console, text: str, hits: Sequence["Hit"], first_rank: 
     if not hits:
         console.print(Text("      nothing fits"), soft_wrap=True)
     is_narrow = console.is_terminal and console.width < _NARROW
-    rows = [[clock(hit.start), clock(hit.end), clock(hit.second), f"{hit.score:.2f}"] for hit in hits]
+    scores = ["-" if hit.score is None else f"{hit.score:.2f}" for hit in hits]
+    rows = [
+        [clock(hit.start), clock(hit.end), clock(hit.second), score] for hit, score in zip(hits, scores, strict=True)
+    ]
     if hits and not is_narrow:
         heads = ["from", "to", "best at", "score"]
         widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
@@ -42,6 +45,8 @@ def print_found(console: Console, text: str, hits: Sequence["Hit"], first_rank: 
             lines = [f"{rank:>4}  {name}", f"      {start} to {end}, best at {second}, score {score}"]
         else:
             lines = [f"{rank:>4}  {'  '.join(cells)}  {name}"]
+        if hit.spoken is not None:
+            lines.append(f"      spoken: {printable(hit.spoken)}")
         if hit.copies:
             places = [f"{printable(copy.video_id)} {clock(copy.start)}" for copy in hit.copies[:_MOST_COPIES]]
             more = f" and {len(hit.copies) - _MOST_COPIES:,} more" if len(hit.copies) > _MOST_COPIES else ""

@@ -115,6 +115,9 @@ def index(
     Where files of the index are missing, cut or changed, --repair reads all of it, says which videos are lost, and
     indexes those again whose files are still there. ts2net info --check only looks.
 
+    What is spoken is read from subtitles, .srt and .vtt files beside a video with its name (film.srt, film.en.srt) and
+    text inside it, and again when these change. Subtitles that cannot be read are a warning.
+
     A video that cannot be used is listed with the reason, the others are indexed, and the exit code is 1. It is tried
     again when its file has changed, or at once if the cause may have passed, for instance if it could not be opened.
     Code that comes with a model is never run.
@@ -138,8 +141,8 @@ def index(
         {
           "index": str, "indexed": [str], "replaced": [str], "relabelled": [str], "moved": {str: str},
           "unchanged": [str], "lost": [str], "dropped": [str], "missing": [str],
-          "broken": [{"video": str, "reason": str}], "damaged": {str: str}, "unmatched_metadata": [str],
-          "hours": float, "seconds": float
+          "broken": [{"video": str, "reason": str}], "damaged": {str: str}, "spoken": [str],
+          "damaged_subtitles": {str: str}, "unmatched_metadata": [str], "hours": float, "seconds": float
         }
 
     The lists have the paths of videos, where the table has their numbers; "hours" were decoded, and "seconds" taken.
@@ -178,6 +181,7 @@ def index(
     else:
         _print_report(report)
         _print_index(out)
+    _warn_of_subtitles(report)
     for name in report.unmatched_metadata[:_MOST_LISTED]:
         print(f"warning: {metadata}: {printable(name)} is none of the videos", file=sys.stderr)
     if len(report.unmatched_metadata) > _MOST_LISTED:
@@ -191,6 +195,15 @@ def index(
         if not (report.indexed or report.replaced or report.unchanged):
             report_error("not one of the videos can be used")
         raise typer.Exit(1)
+
+
+def _warn_of_subtitles(report: "IndexReport") -> None:
+    damaged = list(report.damaged_subtitles.items())
+    for name, reason in damaged[:_MOST_LISTED]:
+        print(f"warning: {printable(name)}: its subtitles can't be used: {printable(reason)}", file=sys.stderr)
+    if len(damaged) > _MOST_LISTED:
+        more = len(damaged) - _MOST_LISTED
+        print(f"warning: {more:,} more files have subtitles that can't be used", file=sys.stderr)
 
 
 def _print_json(out: str, report: "IndexReport") -> None:
@@ -213,6 +226,8 @@ def _print_report(report: "IndexReport") -> None:
         console.print(
             f"{len(report.moved):,} moved or renamed videos are known by their content, and not encoded again"
         )
+    if report.spoken:
+        console.print(f"what is spoken was read from the subtitles of {len(report.spoken):,} videos")
     if report.missing:
         console.print(f"{len(report.missing):,} of its videos are gone; --drop-missing removes them")
 

@@ -40,8 +40,8 @@ def info(
     **JSON**
 
         {"index": str, "model": str, "revision": str | null, "dtype": str, "windows": str, "videos": int,
-         "num_windows": int, "hours": float, "broken": int, "metadata": [str], "vector_index": bool,
-         "bytes": int | null}
+         "num_windows": int, "num_spoken": int, "hours": float, "broken": int, "metadata": [str],
+         "vector_index": bool, "bytes": int | null}
 
     With --check:
 
@@ -64,6 +64,7 @@ def info(
         "model": f"{summary.model}{at}, {summary.dtype}",
         "videos": f"{summary.videos:,}, {summary.hours:.2f} hours",
         "windows": f"{summary.num_windows:,}, of {summary.windows}",
+        "spoken words": f"in {summary.num_spoken:,} windows" if summary.num_spoken else "none: there are no subtitles",
         "can't be used": f"{summary.broken:,} videos; ts2net list --broken names them" if summary.broken else "none",
         "metadata": ", ".join(summary.metadata) or "none",
         "vector index": "yes" if summary.vector_index else "no: every window is scored",

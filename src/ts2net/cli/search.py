@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -41,10 +41,16 @@ def search(
     fold: Annotated[
         bool, typer.Option("--fold/--no-fold", help="List moments that show the same as one, with its places.")
     ] = True,
+    search_in: Annotated[
+        Literal["picture", "speech"] | None,
+        typer.Option(
+            "--in", help="Look only at what is seen, or at what subtitles say is spoken.", show_default="both"
+        ),
+    ] = None,
     min_score: Annotated[
         float | None,
         typer.Option(
-            help="Only moments of at least this score; -inf lists all.",
+            help="Only pictures of at least this score; -inf lists all.",
             show_default="what one unrelated sentence in ten reaches",
         ),
     ] = None,
@@ -74,7 +80,7 @@ def search(
     model: IndexModel = None,
     device: Device = None,
 ) -> None:
-    """Find the moments of videos that sentences describe, best first.
+    """Find the moments of videos that sentences describe, or in which their words are spoken, best first.
 
     The first argument is an index. Those that follow are indexes too, up to the first that is a text: an argument is
     an index if there is one of that name, or if it begins with `/`, `./`, `../` or `~/` or has `://` in it. Several
@@ -83,8 +89,11 @@ def search(
     Without a text, texts are read from standard input, a line each, and the model is loaded once; in a terminal,
     `more` lists further moments for the last text.
 
-    What is no better than chance is left out: of a few hundred unrelated sentences that were searched for when the
-    index was made, one in ten reaches that score.
+    What is spoken is known of videos with subtitles, beside them or inside. A moment has to have all words of the
+    sentence, and is found at the second at which they begin.
+
+    A picture that fits no better than chance is left out: of a few hundred unrelated sentences that were searched for
+    when the index was made, one in ten reaches that score.
 
     The score is the model's own, whichever way the search goes; windows that overlap a better one are left out. Code
     that comes with a model is never run.
@@ -99,6 +108,8 @@ def search(
 
         ts2net search my-index "a goal is scored" --export goals
 
+        ts2net search my-index "we choose to go to the moon" --in speech
+
         ts2net search my-index "rain" "snow" --json | jq '.results[0].hits[0].video'
 
     **JSON**
@@ -106,14 +117,16 @@ def search(
         {
           "indexes": [str],
           "results": [{"text": str, "hits": [
-            {"video": str, "start": float, "end": float, "second": float, "score": float, "chance": float | null,
-             "window": str, "index": str, "metadata": {str: str},
+            {"video": str, "start": float, "end": float, "second": float, "score": float | null,
+             "chance": float | null, "found_in": ["picture" | "speech"], "spoken": str | null, "window": str,
+             "index": str, "metadata": {str: str},
              "copies": [{"video": str, "start": float, "end": float, "window": str}]}
           ]}]
         }
 
-    Times are seconds from the start of the video; "second" is where the best frame is, "chance" the share of unrelated
-    sentences that reach this score, and "copies" show the same.
+    Times are seconds from the start of the video; "second" is where the best frame is or the words are spoken, "score"
+    null where only these are found, "chance" the share of unrelated sentences that reach this score, "spoken" what is
+    said around the words, and "copies" show the same.
     For texts from standard input, each result is printed in a line of its own.
     """
     metadata = named_values("--where", where)
@@ -125,7 +138,15 @@ def search(
         _check_indexes(paths, path, metadata)
         from ..search.options import SearchOptions
 
-        options = SearchOptions(k=k, exact=exact, path=path, metadata=metadata, per_video=per_video or None, fold=fold)
+        options = SearchOptions(
+            k=k,
+            exact=exact,
+            path=path,
+            metadata=metadata,
+            search_in=search_in,
+            per_video=per_video or None,
+            fold=fold,
+        )
         searcher = _Searcher(paths, model, device, options)
     if not texts:
         _answer_lines(searcher, as_json)
@@ -158,7 +179,7 @@ class _Searcher:
 
         self.options = options
         self._indexes = [VideoIndex.open(path, model=model, device=device) for path in paths]
-        if self._indexes[0].needs_model:  # it encodes the texts
+        if options.search_in != "speech" and self._indexes[0].needs_model:  # it encodes the texts
             hush_loading()
 
     def find(self, texts: Sequence[str], options: "SearchOptions") -> "list[list[Hit]]":
@@ -169,12 +190,14 @@ class _Searcher:
     def warn_of_nothing(self, text: str) -> None:
         """Say why nothing was found for a text."""
         (best,) = self.find([text], replace(self.options, k=1, min_score=-math.inf))
-        if best:
+        if best and best[0].score is not None:
             reason = f"the best score is {best[0].score:.2f}"
             if best[0].chance is not None:
                 reason += (
                     f", and {best[0].chance:.0%} of unrelated sentences reach as much; --min-score=-inf lists all"
                 )
+        elif self.options.search_in == "speech":
+            reason = "no subtitles have all of its words in one moment"
         elif self.options.path is not None or self.options.metadata:
             reason = "no video fits --path and --where"
         else:

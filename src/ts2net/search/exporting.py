@@ -12,7 +12,7 @@ from .hits import Hit
 from .sources import locate
 
 EDL_FPS = 25  # frames a second of the time codes
-_COLUMNS = ("text", "rank", "video", "start", "end", "second", "score", "window", "index")
+_COLUMNS = ("text", "rank", "video", "start", "end", "second", "score", "found in", "spoken", "window", "index")
 
 
 def export_clips(hits: Sequence[tuple[str, Sequence[Hit]]], folder: str | os.PathLike[str]) -> Iterator[Path | str]:
@@ -61,9 +61,11 @@ def export_table(hits: Sequence[tuple[str, Sequence[Hit]]], path: str | os.PathL
     writer.writerow(_COLUMNS)
     for text, of_a_text in hits:
         for rank, hit in enumerate(of_a_text, start=1):
-            numbers = (f"{hit.start:.3f}", f"{hit.end:.3f}", f"{hit.second:.3f}", f"{hit.score:.4f}")
+            score = "" if hit.score is None else f"{hit.score:.4f}"
+            numbers = (f"{hit.start:.3f}", f"{hit.end:.3f}", f"{hit.second:.3f}", score)
+            found = (" ".join(hit.found_in), _safe_cell(hit.spoken or ""))
             writer.writerow(
-                [_safe_cell(text), rank, _safe_cell(hit.video_id), *numbers, hit.window, _safe_cell(hit.index)]
+                [_safe_cell(text), rank, _safe_cell(hit.video_id), *numbers, *found, hit.window, _safe_cell(hit.index)]
             )
     write_whole(path, buffer.getvalue().encode("utf-8", "surrogateescape"))
 

@@ -23,6 +23,7 @@ from ..parallel.read_ahead import read_ahead
 from ..videos.broken import BrokenVideo
 from .about import About
 from .calibration import Calibration, read_calibration
+from .fusing import FoundWindow, fuse_windows
 from .hits import Hit, Hits, Place
 from .matching import Matching, ScoredWindow, Top, top_windows
 from .moments import COPY_COSINE, Moment, choose, windows_for
@@ -145,7 +146,7 @@ class VideoIndex:
         options: SearchOptions | None = None,
         **keywords: "Unpack[SearchKeywords]",
     ) -> list[Hit] | list[list[Hit]]:
-        """Find the moments that texts describe.
+        """Find the moments that texts describe, or in which all of their words are spoken, by the videos' subtitles.
 
         Args:
             texts: A text, or several.
@@ -166,7 +167,8 @@ class VideoIndex:
         for text in several:
             if not isinstance(text, str) or not text.strip():
                 raise ValueError(f"expected texts with words in them, got {text!r}")
-        hits = self.search_text_embeds(self.encode_texts(several), options)
+        embeds = None if options.search_in == "speech" else self.encode_texts(several)
+        hits = self.search_text_embeds(embeds, options, several)
         return hits[0] if isinstance(texts, str) else hits
 
     def calibration(self) -> Calibration | None:
@@ -174,26 +176,38 @@ class VideoIndex:
         return read_calibration(self._store)
 
     def search_text_embeds(
-        self, embeds: "np.ndarray | torch.Tensor", options: SearchOptions | None = None
+        self,
+        embeds: "np.ndarray | torch.Tensor | None",
+        options: SearchOptions | None = None,
+        texts: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         """Find moments for embeddings of texts, and say how unusual their scores are.
 
         Args:
-            embeds: From [`VideoIndex.encode_texts`].
+            embeds: From [`VideoIndex.encode_texts`]; `None` to search what is spoken only.
             options: See [`SearchOptions`]. What is no better than chance is left out, unless it has a `min_score`.
+            texts: The texts, to search what is spoken too.
 
         Raises:
-            ValueError: As in [`VideoIndex.search_embeds`].
+            ValueError: As in [`VideoIndex.search_embeds`], or if neither embeddings nor texts are given.
         """
         options = options or SearchOptions()
+        queries = None if embeds is None or options.search_in == "speech" else self._check_embeds(embeds)
+        spoken = None if options.search_in == "picture" else texts
+        if queries is None and spoken is None:
+            raise ValueError("expected embeddings, or texts to search what is spoken")
+        if queries is not None and spoken is not None and len(queries) != len(spoken):
+            raise ValueError(f"expected a text for each of {len(queries)} embeddings, got {len(spoken)}")
+        if queries is None:
+            return self._search(None, options, spoken)
         calibration = self.calibration()
         if calibration is None:
-            return self.search_embeds(embeds, options)
+            return self._search(queries, options, spoken)
         if options.min_score is None:
             options = replace(options, min_score=calibration.threshold)
         return [
-            Hits(replace(hit, chance=calibration.chance(hit.score)) for hit in hits)
-            for hits in self.search_embeds(embeds, options)
+            Hits(hit if hit.score is None else replace(hit, chance=calibration.chance(hit.score)) for hit in hits)
+            for hits in self._search(queries, options, spoken)
         ]
 
     @property
@@ -311,46 +325,63 @@ class VideoIndex:
         Raises:
             ValueError: If the embeddings are of another shape or aren't finite, and as in [`VideoIndex.search`].
         """
-        options = _options(options, keywords)
-        queries = self._check_embeds(embeds)
+        return self._search(self._check_embeds(embeds), _options(options, keywords))
+
+    def _search(
+        self, queries: np.ndarray | None, options: SearchOptions, texts: Sequence[str] | None = None
+    ) -> list[list[Hit]]:
+        """Find moments, by their pictures if there are embeddings, and by what is spoken if there are texts."""
         snapshot = self._store.snapshot()
         condition = snapshot.condition(options.path, options.metadata, options.videos)
-        moments = self._moments(snapshot, queries, options, condition)
-        if options.min_score is not None:
-            moments = [[moment for moment in some if moment.window.score >= options.min_score] for some in moments]
-        return _hits(self.path, snapshot, moments)
+        return _hits(self.path, snapshot, self._moments(snapshot, queries, texts, options, condition))
 
     def _moments(
-        self, snapshot: Snapshot, queries: np.ndarray, options: SearchOptions, condition: Condition | None
+        self,
+        snapshot: Snapshot,
+        queries: np.ndarray | None,
+        texts: Sequence[str] | None,
+        options: SearchOptions,
+        condition: Condition | None,
     ) -> list[list[Moment]]:
         """The moments of each query. More windows are looked at for those that have too few moments."""
         moments: dict[int, list[Moment]] = {}
         count = windows_for(options.k, self.about.windows)
-        waiting = list(range(len(queries)))
+        waiting = list(range(len(texts or ()) if queries is None else len(queries)))
         frames_of = snapshot.unit_frames if options.fold else None
+        least = -np.inf if options.min_score is None else options.min_score
         while waiting:
-            top = best_windows(snapshot, queries[waiting], count, self._matching, options.exact, condition)
-            for number, windows in zip(waiting, top.windows, strict=True):
-                moments[number] = choose(windows, options.k, options.per_video, frames_of)
-            waiting = [
-                number
-                for number, windows in zip(waiting, top.windows, strict=True)
-                if len(windows) == count and self._may_have_more(windows, moments[number], options)
-            ]
+            seen: list[list[ScoredWindow]] = [[] for _ in waiting]
+            if queries is not None:
+                seen = best_windows(
+                    snapshot, queries[waiting], count, self._matching, options.exact, condition
+                ).windows
+            again = []
+            for number, pictures in zip(waiting, seen, strict=True):
+                speech = [] if texts is None else snapshot.spoken(texts[number], count, condition)
+                if speech:  # what is no better than chance gets no weight
+                    pictures = [window for window in pictures if window.score >= least]
+                moments[number] = choose(fuse_windows(pictures, speech), options.k, options.per_video, frames_of)
+                is_full = count in (len(pictures), len(speech))
+                if is_full and self._may_have_more(pictures, moments[number], options):
+                    again.append(number)
+            waiting = again
             count *= 4
             if count > _MOST_WINDOWS:
                 break
-        return [moments[number] for number in range(len(queries))]
+        return [[moment for moment in moments[number] if _reaches(moment, least)] for number in sorted(moments)]
 
     def _may_have_more(
-        self, windows: Sequence[ScoredWindow], moments: Sequence[Moment], options: SearchOptions
+        self, pictures: Sequence[ScoredWindow], moments: Sequence[Moment], options: SearchOptions
     ) -> bool:
         """Whether windows that are worse than these may be moments, or copies of some."""
         if len(moments) < options.k:
             return True
+        last = moments[-1].window.picture
+        if last is None or not pictures:
+            return False
         # A copy may score a little less than what it is a copy of.
         slack = (1 - COPY_COSINE) * self.about.logit_scale
-        return options.fold and windows[-1].score >= moments[-1].window.score - slack
+        return options.fold and pictures[-1].score >= last.score - slack
 
     def window(self, window: str) -> IndexedMoment:
         """Look up a window by its name, which [`Hit`] has.
@@ -490,14 +521,29 @@ def _hit(index: str, moment: Moment, details: Mapping[int, WindowDetails]) -> Hi
         video_id=window.video_id,
         start=window.start,
         end=window.end,
-        second=shown.frame_times[window.frame],
-        score=window.score,
+        second=_best_second(window, shown),
+        score=None if window.picture is None else window.picture.score,
+        spoken_score=None if window.speech is None else window.speech.score,
+        spoken=window.words,
         metadata=shown.metadata,
         window=shown.window,
         thumbnail=shown.thumbnail,
         index=index,
         copies=tuple(Place(copy.video_id, copy.start, copy.end, details[copy.row].window) for copy in moment.copies),
     )
+
+
+def _reaches(moment: Moment, least: float) -> bool:
+    """Whether a moment has at least a score, or is found in what is spoken, which needs none."""
+    picture, speech = moment.window.picture, moment.window.speech
+    return speech is not None or (picture is not None and picture.score >= least)
+
+
+def _best_second(window: FoundWindow, shown: WindowDetails) -> float:
+    if window.speech is not None:
+        return window.speech.second
+    assert window.picture is not None
+    return shown.frame_times[window.picture.frame]
 
 
 def _printable(text: str) -> str:

@@ -23,6 +23,7 @@ from .index_plan import Plan, plan
 from .metadata import MatchedMetadata, read_metadata
 from .repairing import repair_index
 from .sources import FoundVideos, find_videos, present_files
+from .spoken import SPOKEN
 from .store import Store, check_no_writer
 from .store_errors import StoreError
 from .windows import WindowChoice, WindowSettings
@@ -49,6 +50,8 @@ class IndexReport:
         missing: Videos whose files are gone, and that were not removed.
         broken: Videos that can't be indexed, with reasons.
         damaged: For videos that are indexed as far as they can be read, what can't be.
+        spoken: Videos of which the subtitles were read.
+        damaged_subtitles: Files with subtitles that can't be read, with reasons.
         unmatched_metadata: Files of metadata rows that are about none of the videos.
         hours: Hours of video that were decoded.
         seconds: Seconds that it took.
@@ -64,6 +67,8 @@ class IndexReport:
     missing: list[str] = field(default_factory=list)
     broken: list[BrokenVideo] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
+    spoken: list[str] = field(default_factory=list)
+    damaged_subtitles: dict[str, str] = field(default_factory=dict)
     unmatched_metadata: list[str] = field(default_factory=list)
     hours: float = 0.0
     seconds: float = 0.0
@@ -152,6 +157,8 @@ def index_videos(
     present = Store.read_about(path)
     sources = [videos] if isinstance(videos, (str, os.PathLike)) else list(videos)
     if damage is not None:
+        of_all = present is not None and SPOKEN in damage.tables
+        sources += present_files(Store.open(path).snapshot().video_ids() if of_all else ())
         sources += present_files(damage.lost)
     found = find_videos(sources, follow_links=follow_links) if sources or present is None else FoundVideos([], [])
     rows = MatchedMetadata({}, []) if metadata is None else read_metadata(metadata, found.videos)
@@ -196,9 +203,13 @@ def index_videos(
 
             outcomes = choose_engine(engine, **engine_options).encode(difference.todo, store.about.windows, encoder)
             write_videos(store, outcomes, difference, report, console)
+        from .spoken_writing import write_spoken
+
+        write_spoken(store, found.videos, report, workers)
         try:
             store.compact()
             store.update_indexes()
+            store.update_spoken()
             if encoder is not None and is_stale(store):
                 calibrate(store, encoder.model, encoder.processor)
         except StoreError as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .matching import ScoredWindow
+from .fusing import FoundWindow
 from .windows import WindowSettings
 
 COPY_COSINE = 0.995  # of every frame with the same frame of the other window
@@ -27,8 +27,8 @@ class Moment:
         copies: Windows that show the same, best first.
     """
 
-    window: ScoredWindow
-    copies: list[ScoredWindow] = field(default_factory=list)
+    window: FoundWindow
+    copies: list[FoundWindow] = field(default_factory=list)
 
 
 def windows_for(moments: int, settings: WindowSettings) -> int:
@@ -40,27 +40,34 @@ def windows_for(moments: int, settings: WindowSettings) -> int:
     return moments * (2 * math.ceil(settings.length / settings.step - 1 - 1e-9) + 1)
 
 
-def merge(windows: Sequence[ScoredWindow], count: int | None = None) -> list[ScoredWindow]:
+def merge(windows: Sequence[FoundWindow], count: int | None = None) -> list[FoundWindow]:
     """Leave out each window that overlaps a better one of the same video that is itself a result.
+
+    What is only seen does not take in what is only spoken, and the other way round.
 
     Args:
         windows: Best first.
         count: The most to return; `None` for all.
     """
-    moments: list[ScoredWindow] = []
-    by_video: dict[str, list[ScoredWindow]] = {}
+    moments: list[FoundWindow] = []
+    by_video: dict[str, list[FoundWindow]] = {}
     for window in windows:
         if len(moments) == count:
             break
         others = by_video.setdefault(window.video_id, [])
-        if not any(min(window.end, other.end) - max(window.start, other.start) > _ROUNDING for other in others):
+        if not any(_overlap(window, other) for other in others):
             others.append(window)
             moments.append(window)
     return moments
 
 
+def _overlap(window: FoundWindow, other: FoundWindow) -> bool:
+    shared = min(window.end, other.end) - max(window.start, other.start)
+    return shared > _ROUNDING and window.is_found_as(other)
+
+
 def choose(
-    windows: Sequence[ScoredWindow],
+    windows: Sequence[FoundWindow],
     count: int,
     per_video: int | None = None,
     frames_of: Callable[[Sequence[int]], dict[int, np.ndarray]] | None = None,
@@ -72,7 +79,8 @@ def choose(
         count: The most moments.
         per_video: The most moments of one video; `None` for any number.
         frames_of: Gives the frame embeddings `(T, D)` of windows by row. With it, windows that show the same as a
-            better one are its copies and no moments of their own; `None` folds none.
+            better one are its copies and no moments of their own, unless something else is spoken in them that was
+            found; `None` folds none.
     """
     moments: list[Moment] = []
     seen: list[Moment] = []  # those too that are too many of their video, for their copies are no results either
@@ -83,7 +91,7 @@ def choose(
     copies = None if frames_of is None else _Copies(frames_of([window.row for window in merged]))
     for window in merged:
         if copies is not None:
-            original = next((moment for moment in seen if copies.alike(moment.window.row, window.row)), None)
+            original = next((moment for moment in seen if copies.alike(moment.window, window)), None)
             if original is not None:
                 original.copies.append(window)
                 continue
@@ -110,8 +118,9 @@ class _Copies:
         distances = squares[:, None] + squares - 2 * means @ means.T
         self._is_near = distances <= 2 - 2 * COPY_COSINE + 1e-4
 
-    def alike(self, row: int, other: int) -> bool:
-        if not self._is_near[self._number[row], self._number[other]]:
+    def alike(self, original: FoundWindow, window: FoundWindow) -> bool:
+        near = self._is_near[self._number[original.row], self._number[window.row]]
+        if not (near and window.is_found_as(original) and window.words in (None, original.words)):
             return False
-        left, right = self._frames[row], self._frames[other]
+        left, right = self._frames[original.row], self._frames[window.row]
         return left.shape == right.shape and bool((np.vecdot(left, right) >= COPY_COSINE).all())

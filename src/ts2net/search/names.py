@@ -2,7 +2,7 @@
 
 Notable here: a name is noted after the commit that adds its video, and removed before the commit that drops it. So
 whenever a process is killed, no name is noted of a video that isn't there; a name that is missing is noted by the next
-writer.
+writer. What has been read of a video's subtitles is noted with it, after the commit of what is spoken.
 """
 
 import json
@@ -15,8 +15,10 @@ import pyarrow as pa
 from .database import open_table
 
 NAMES = "names"
+_SUBTITLES = pa.field("subtitles", pa.string())  # a column that older indexes don't have
 _SCHEMA = pa.schema(
-    [pa.field(name, pa.string()) for name in ("key", "video", "metadata")] + [pa.field("windows", pa.int64())]
+    [pa.field(name, pa.string()) for name in ("key", "video", "metadata")]
+    + [pa.field("windows", pa.int64()), _SUBTITLES]
 )
 
 
@@ -28,11 +30,14 @@ class NotedVideo:
         video: Its name in the index.
         windows: How many it has.
         metadata: Names and values.
+        subtitles: The signature of the subtitles of which the words were read, see `subtitle_files.Subtitles`; `None`
+            if nobody has looked for any yet.
     """
 
     video: str
     windows: int
     metadata: Mapping[str, str] = field(default_factory=dict)
+    subtitles: str | None = None
 
 
 class NamesTable:
@@ -49,7 +54,10 @@ class NamesTable:
         """All noted videos, by key."""
         table = self._open()
         rows = [] if table is None else table.to_arrow().to_pylist()
-        return {row["key"]: NotedVideo(row["video"], row["windows"], json.loads(row["metadata"])) for row in rows}
+        return {
+            row["key"]: NotedVideo(row["video"], row["windows"], json.loads(row["metadata"]), row.get(_SUBTITLES.name))
+            for row in rows
+        }
 
     def note(self, videos: Mapping[str, NotedVideo]) -> None:
         """Note videos, by key."""
@@ -61,6 +69,7 @@ class NamesTable:
                 "video": [video.video for video in videos.values()],
                 "windows": [video.windows for video in videos.values()],
                 "metadata": [json.dumps(dict(video.metadata)) for video in videos.values()],
+                _SUBTITLES.name: [video.subtitles for video in videos.values()],
             },
             schema=_SCHEMA,
         )
@@ -68,6 +77,8 @@ class NamesTable:
         if table is None:
             self._database.create_table(NAMES, data=rows)
         else:
+            if _SUBTITLES.name not in table.schema.names:
+                table.add_columns(pa.schema([_SUBTITLES]))
             table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all().execute(rows)
 
     def forget(self, keys: Iterable[str]) -> None:

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Literal, TypedDict, get_args
 
 from .filters import MAX_PATTERN
+
+FoundIn = Literal["picture", "speech"]
+"""Where a text is found: in what a moment shows, or in what is spoken in it."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,11 @@ class SearchOptions:
             and a pattern that doesn't begin with a star may begin at any folder.
         metadata: Only videos that have these values.
         videos: Only the videos of these ids.
-        min_score: Only moments of at least this score. `None` leaves out, for a text, what is no better than chance: a
-            score that one unrelated text in ten reaches in this index. `-math.inf` leaves out nothing.
+        search_in: `"picture"` looks only at what moments show, `"speech"` only at what is spoken in them, which needs
+            no model. `None` is both, where there are subtitles. A clip is looked for in pictures only.
+        min_score: Only moments whose pictures have at least this score. `None` leaves out, for a text, what is no
+            better than chance: a score that one unrelated text in ten reaches in this index. `-math.inf` leaves out
+            nothing. What is spoken needs no score.
         per_video: How many moments of one video at most; `None` is any number.
         fold: Whether moments that show nearly the same become one, with the others as its `copies`. Nearly the same
             is a cosine of at least 0.995 of every frame's embedding with that of the same frame of the other.
@@ -35,6 +41,7 @@ class SearchOptions:
     path: str | None = None
     metadata: Mapping[str, str] | None = None
     videos: Collection[str] | None = None
+    search_in: FoundIn | None = None
     min_score: float | None = None
     per_video: int | None = None
     fold: bool = False
@@ -47,6 +54,8 @@ class SearchOptions:
             raise ValueError(f"min_score must be a number or None, got {self.min_score!r}")
         if not isinstance(self.fold, bool):
             raise ValueError(f"fold must be True or False, got {self.fold!r}")
+        if self.search_in is not None and self.search_in not in get_args(FoundIn):
+            raise ValueError(f"search_in must be 'picture', 'speech' or None, got {self.search_in!r}")
         if self.exact not in (None, True, False):
             raise ValueError(f"exact must be True, False or None, got {self.exact!r}")
         if self.path is not None and (not isinstance(self.path, str) or len(self.path) > MAX_PATTERN):
@@ -66,6 +75,7 @@ class SearchKeywords(TypedDict, total=False):
     path: str | None
     metadata: Mapping[str, str] | None
     videos: Collection[str] | None
+    search_in: FoundIn | None
     min_score: float | None
     per_video: int | None
     fold: bool

@@ -100,6 +100,46 @@ class WindowDetails:
 
 
 @dataclass(frozen=True)
+class Cue:
+    """Words of subtitles that are shown together.
+
+    Args:
+        start: Second of the video at which they appear.
+        text: The words, in one line.
+    """
+
+    start: float
+    text: str
+
+
+Track = tuple[Cue, ...]
+"""The subtitles of one stream or file, in order."""
+
+
+@dataclass(frozen=True)
+class SpokenWindow:
+    """A window in which a text is spoken.
+
+    Args:
+        video_id: See `sources.VideoFile`.
+        start: Second of the video at which it starts.
+        end: Second at which it ends.
+        row: The row in the snapshot of the window with its picture.
+        score: How well it fits, by the database (BM25).
+        second: Second at which the words begin.
+        words: What is spoken around them.
+    """
+
+    video_id: str
+    start: float
+    end: float
+    row: int
+    score: float
+    second: float
+    words: str
+
+
+@dataclass(frozen=True)
 class WindowBatch:
     """Some windows (`W`) of an index, to be scored.
 

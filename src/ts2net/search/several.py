@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from .fusing import fused_order
 from .hits import Hit, Hits
 from .index import VideoIndex
 from .options import SearchOptions
@@ -11,7 +12,7 @@ def search_several(indexes: Sequence[VideoIndex], texts: Sequence[str], options:
     """Find the moments that texts describe, in any of some indexes.
 
     Args:
-        indexes: At least one, all of one model; the first one's encodes the texts.
+        indexes: At least one, all of one model; the first one's encodes the texts, unless only speech is searched.
         texts: The texts.
         options: See [`SearchOptions`].
 
@@ -23,8 +24,8 @@ def search_several(indexes: Sequence[VideoIndex], texts: Sequence[str], options:
     """
     if len(indexes) == 1:
         return indexes[0].search(list(texts), options)
-    embeds = indexes[0].encode_texts(texts)
-    found = [index.search_text_embeds(embeds, options) for index in indexes]
+    embeds = None if options.search_in == "speech" else indexes[0].encode_texts(texts)
+    found = [index.search_text_embeds(embeds, options, texts) for index in indexes]
     return [
         _joined([hit for hits in hits_of_a_text for hit in hits], options)
         for hits_of_a_text in zip(*found, strict=True)
@@ -33,9 +34,26 @@ def search_several(indexes: Sequence[VideoIndex], texts: Sequence[str], options:
 
 def _joined(hits: Sequence[Hit], options: SearchOptions) -> list[Hit]:
     joined: list[Hit] = []
-    for hit in sorted(hits, key=lambda hit: (-hit.score, hit.video_id, hit.start)):
+    for hit in _best_first(hits):
         of_video = [other for other in joined if other.video_id == hit.video_id]
-        overlaps = any(min(hit.end, other.end) > max(hit.start, other.start) for other in of_video)
+        overlaps = any(
+            min(hit.end, other.end) > max(hit.start, other.start) and not set(hit.found_in).isdisjoint(other.found_in)
+            for other in of_video
+        )
         if not overlaps and (options.per_video is None or len(of_video) < options.per_video):
             joined.append(hit)
     return Hits(joined[: options.k])
+
+
+def _best_first(hits: Sequence[Hit]) -> list[Hit]:
+    """The hits of several indexes in one order, as one index would have them."""
+    pictures = [
+        (-hit.score, hit.video_id, hit.start, number) for number, hit in enumerate(hits) if hit.score is not None
+    ]
+    speech = [
+        (-hit.spoken_score, hit.video_id, hit.start, number)
+        for number, hit in enumerate(hits)
+        if hit.spoken_score is not None
+    ]
+    order = fused_order(*([number for *_, number in sorted(ranking)] for ranking in (pictures, speech)))
+    return [hits[number] for number in order]

@@ -9,6 +9,7 @@ from all their frames.
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NewType
 
 import numpy as np
@@ -24,9 +25,11 @@ from .columns import (
     split_signature,
     video_key,
 )
+from .database import open_table
 from .filters import pattern_to_regex
-from .records import IndexedMoment, StoredVideo, WindowBatch, WindowDetails
+from .records import IndexedMoment, SpokenWindow, StoredVideo, WindowBatch, WindowDetails
 from .roots import Roots
+from .spoken import SPOKEN, find_spoken
 from .store_errors import reading
 
 VECTOR_COLUMN = "mean"
@@ -45,9 +48,10 @@ class Snapshot:
     Every method raises `OSError` if the index can't be read.
     """
 
-    def __init__(self, path: str, table: Any, roots: Roots) -> None:
+    def __init__(self, path: str, database: Any, table: Any, roots: Roots) -> None:
         self.path = path
         self.roots = roots
+        self._database = database
         self._table = table
 
     @property
@@ -200,6 +204,50 @@ class Snapshot:
             table = search.select(["_distance"]).with_row_id(True).limit(count).to_arrow()
         rows: list[int] = table["_rowid"].to_pylist()
         return rows
+
+    def num_spoken(self) -> int:
+        """In how many windows something is spoken, by the subtitles of their videos."""
+        with reading(self.path):
+            if self._spoken is None:
+                return 0
+            rows = self._spoken.search().select(["key", "start"]).limit(None).to_arrow()
+        return int(rows.group_by(["key", "start"]).aggregate([]).num_rows)
+
+    def spoken(self, text: str, count: int, condition: Condition | None = None) -> list[SpokenWindow]:
+        """The windows in which all words of a text are spoken, best first; ties go by video, then start.
+
+        Args:
+            text: The text.
+            count: The most windows.
+            condition: The videos to choose from.
+        """
+        if self._spoken is None:
+            return []
+        of_videos = None
+        if condition is not None:
+            keys = self._rows(f"{_FIRST_WINDOWS} AND {condition}", ["key"])["key"].to_pylist()
+            of_videos = f"key IN ({', '.join(map(repr, keys))})" if keys else "false"
+        with reading(self.path):
+            matches = find_spoken(self._spoken, text, count, of_videos)
+            if not matches:
+                return []
+            names = ", ".join({repr(match.window) for match in matches})
+            search = self._table.search().where(f"window IN ({names})").select(["window", "video"])
+            rows = search.with_row_id(True).limit(None).to_arrow().to_pylist()
+        places = {row["window"]: (self._present(row["video"]), row["_rowid"]) for row in rows}
+        # A window that isn't there belongs to a commit before or after that of the snapshot.
+        found = [(places[match.window], match) for match in matches if match.window in places]
+        windows = [
+            SpokenWindow(video, match.start, match.end, row, match.score, match.second, match.words)
+            for (video, row), match in found
+        ]
+        return sorted(windows, key=lambda window: (-window.score, window.video_id, window.start))
+
+    @cached_property
+    def _spoken(self) -> Any:
+        """The table of what is spoken; `None` if no video has subtitles."""
+        with reading(self.path):
+            return open_table(self._database, SPOKEN)
 
     def _rows(self, where: str, columns: Sequence[str]) -> pa.Table:
         with reading(self.path):

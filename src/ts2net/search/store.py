@@ -10,7 +10,7 @@ Notable here:
 
 import contextlib
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -42,8 +42,9 @@ from .database import open_table
 from .mending import mend_tables
 from .names import NAMES, NamesTable, NotedVideo
 from .older_formats import converted_batches, metadata_names_of_older
-from .records import IndexedVideo
+from .records import IndexedVideo, Track
 from .roots import Roots
+from .spoken import SPOKEN, SpokenTable, TimedVideo, spoken_rows
 from .store_errors import reading, writing
 
 with name_missing_extra():
@@ -87,6 +88,7 @@ class Store:
         self._table = table
         self._roots = roots or Roots()
         self._names = NamesTable(database)
+        self._spoken = SpokenTable(database)
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> "Store":
@@ -166,8 +168,11 @@ class Store:
         if folder is not None and not folder.is_dir():
             raise FileNotFoundError(f"{path}: there is no index")
         with _only_writer(path):
-            mended = mend_tables(path, _connect(path), folder, _WINDOWS, (_BROKEN, _UNRELATED, _ROOTS, NAMES))
-            yield Store.open(path), mended
+            mended = mend_tables(path, _connect(path), folder, _WINDOWS, (_BROKEN, _UNRELATED, _ROOTS, NAMES, SPOKEN))
+            store = Store.open(path)
+            if SPOKEN in mended:
+                store._forget_subtitles()
+            yield store, mended
 
     def noted(self) -> dict[str, NotedVideo]:
         """The videos that the index should have, by key."""
@@ -198,6 +203,7 @@ class Store:
                 mode="overwrite",
                 storage_options=_STORAGE,
             )
+            self._spoken.drop_index()
 
     def forget(self, keys: Iterable[str]) -> None:
         """Remove videos, by key, from those that the index should have.
@@ -217,6 +223,7 @@ class Store:
         with writing(self.path):
             for index in self._table.list_indices():
                 self._table.drop_index(index.name)
+            self._spoken.drop_index()
 
     @staticmethod
     def create(path: str | os.PathLike[str], about: About) -> "Store":
@@ -252,7 +259,7 @@ class Store:
             table = self._database.open_table(_WINDOWS)
             if version is not None:
                 table.checkout(version)
-            return Snapshot(self.path, table, _read_roots(self._database))
+            return Snapshot(self.path, self._database, table, _read_roots(self._database))
 
     def broken(self) -> list[BrokenVideo]:
         """The videos that can't be indexed, sorted by id."""
@@ -322,6 +329,7 @@ class Store:
                 merge.when_not_matched_by_source_delete(_among(keys)).execute(rows)
             noted = (NotedVideo(id_to_text(video.video_id), len(video.windows), video.metadata) for video in videos)
             self._names.note(dict(zip(keys, noted, strict=True)))
+            self._spoken.forget(keys)
 
     def drop(self, video_ids: Iterable[str]) -> None:
         """Remove videos, indexed or broken, in one commit.
@@ -335,6 +343,7 @@ class Store:
         with writing(self.path):
             self._names.forget(keys)
             self._remove_broken(keys)
+            self._spoken.forget(keys)
             self._table.delete(_among(keys))
 
     def set_metadata(self, metadata: Mapping[str, Mapping[str, str]]) -> None:
@@ -417,6 +426,7 @@ class Store:
                 merge = self._table.merge_insert("window").when_matched_update_all().when_not_matched_insert_all()
                 merge.when_not_matched_by_source_delete(_among({*olds, *keys})).execute(rows)
                 moves = {old: (key, text) for old, key, text in zip(olds, keys, texts, strict=True)}
+                self._spoken.rename({old: key for old, (key, _) in moves.items()})
                 self._names.note(
                     {
                         key: replace(noted[old], video=id_to_text(text))
@@ -424,6 +434,52 @@ class Store:
                         if old in noted
                     }
                 )
+
+    def subtitles(self) -> dict[str, str | None]:
+        """The signature of the subtitles that were read of each video, `None` where nobody has looked for any yet.
+
+        Raises:
+            OSError: If it can't be read.
+        """
+        return {self.present_id(video): video.subtitles for video in self.noted().values()}
+
+    def set_spoken(self, videos: Mapping[str, tuple[Sequence[Track], str | None]]) -> None:
+        """Replace what is spoken in indexed videos.
+
+        Args:
+            videos: By id: the tracks of the subtitles, and their signature; `None` to have them read again.
+
+        Raises:
+            StoreError: If it can't be written.
+        """
+        by_key = {self._key(video_id): spoken for video_id, spoken in videos.items()}
+        with writing(self.path):
+            rows = [
+                row
+                for video in self._timed_videos(by_key)
+                for row in spoken_rows(video, by_key[video.key][0], self.about.windows)
+            ]
+            self._spoken.replace(list(by_key), rows)
+            noted = self._names.read()
+            self._names.note(
+                {key: replace(noted[key], subtitles=by_key[key][1]) for key in by_key.keys() & noted.keys()}
+            )
+
+    def _timed_videos(self, keys: Iterable[str]) -> Iterator[TimedVideo]:
+        """The windows of some videos."""
+        columns = ["key", "window", "number", "start", "end", "duration"]
+        table = self._table.search().where(_among(keys)).select(columns).limit(None).to_arrow()
+        by_key: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row in table.sort_by([("key", "ascending"), ("number", "ascending")]).to_pylist():
+            by_key[row["key"]].append(row)
+        for key, rows in by_key.items():
+            names, starts, ends = ([row[name] for row in rows] for name in ("window", "start", "end"))
+            yield TimedVideo(key, rows[0]["duration"], names, starts, ends)
+
+    def _forget_subtitles(self) -> None:
+        """Have the subtitles of all videos read again."""
+        with writing(self.path):
+            self._names.note({key: replace(video, subtitles=None) for key, video in self._names.read().items()})
 
     def move_root(self, old: str, new: str) -> None:
         """Note that a folder of videos is elsewhere now.
@@ -473,6 +529,17 @@ class Store:
             is_locked = _folder(self.path) is not None
             self._table.optimize(cleanup_older_than=_KEEP_OLD_VERSIONS, delete_unverified=is_locked)
             self._names.compact(cleanup_older_than=_KEEP_OLD_VERSIONS, delete_unverified=is_locked)
+
+    def update_spoken(self) -> None:
+        """Bring the full-text index up to date, and remove what is spoken in videos that are no longer there.
+
+        Raises:
+            StoreError: If it can't be written.
+        """
+        with writing(self.path):
+            self._spoken.keep(self._names.read())
+            is_locked = _folder(self.path) is not None
+            self._spoken.update_index(cleanup_older_than=_KEEP_OLD_VERSIONS, delete_unverified=is_locked)
 
     def update_indexes(self, min_windows: int = MIN_INDEXED_WINDOWS) -> bool:
         """Make the indexes of the database, or make them anew when they don't cover a fifth of the windows.

@@ -11,8 +11,8 @@ _DATABASE_ERRORS = (RuntimeError, OSError, ValueError)  # what LanceDB raises fo
 _PANIC = "RustPanic"  # what it raises where damaged data break its own code; the class can't be imported
 # What it says of a file that is missing, cut or changed.
 _DAMAGE = re.compile(
-    r"not found: \S*\.(?:lance|manifest|idx)\b|failed to fill whole buffer|file size is too small|corrupt|"
-    r"failed to decode|decode Protobuf|magic number|rust future panicked",
+    r"not found: \S*\.(?:lance|manifest|idx)\b|failed to fill whole buffer|file size is too small|invalid range|"
+    r"corrupt|failed to decode|decode Protobuf|magic number|rust future panicked",
     re.IGNORECASE,
 )
 _MAX_REASON = 200  # characters

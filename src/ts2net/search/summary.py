@@ -20,6 +20,7 @@ class IndexSummary:
         windows: How videos are cut, in words.
         videos: How many there are.
         num_windows: How many windows they have.
+        num_spoken: In how many of these something is spoken, by the subtitles.
         hours: How long the videos are together.
         broken: How many videos can't be indexed.
         metadata: The names of metadata.
@@ -34,6 +35,7 @@ class IndexSummary:
     windows: str
     videos: int
     num_windows: int
+    num_spoken: int
     hours: float
     broken: int
     metadata: list[str]
@@ -60,6 +62,7 @@ def summarize(path: str | os.PathLike[str]) -> IndexSummary:
         windows=str(about.windows),
         videos=len(videos),
         num_windows=len(snapshot),
+        num_spoken=snapshot.num_spoken(),
         hours=sum(video.duration for video in videos) / 3600,
         broken=len(store.broken()),
         metadata=snapshot.metadata_names(),

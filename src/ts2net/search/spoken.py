@@ -1,0 +1,225 @@
+"""The table of what is spoken: a row for each window of a video in which words of its subtitles begin.
+
+Notable here: ICU tells words apart, which knows those of Chinese, Japanese and Thai too. Endings stay, and there are
+no stop words, so that every language is searched alike. All words of a text have to be spoken in a window; one in
+which they are a phrase comes first.
+"""
+
+import re
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from .database import open_table
+from .records import Track
+from .windows import WindowSettings, cut
+
+SPOKEN = "spoken"
+_TEXT = "text"
+_SCHEMA = pa.schema(
+    [
+        pa.field("window", pa.string()),  # the window in the index with its picture
+        pa.field("key", pa.string()),  # of the video
+        pa.field("start", pa.float64()),  # seconds
+        pa.field("end", pa.float64()),
+        pa.field(_TEXT, pa.string()),  # a line for each cue
+        pa.field("line_starts", pa.list_(pa.float64())),  # seconds
+    ]
+)
+_MOST_SHOWN = 200  # characters
+
+
+@dataclass(frozen=True)
+class SpokenMatch:
+    """A window in which a text is spoken.
+
+    Args:
+        window: The window in the index with its picture.
+        start: Second of the video at which it starts.
+        end: Second at which it ends.
+        score: How well it fits, by the database (BM25).
+        second: Second at which the words begin.
+        words: What is spoken around them.
+    """
+
+    window: str
+    start: float
+    end: float
+    score: float
+    second: float
+    words: str
+
+
+@dataclass(frozen=True)
+class TimedVideo:
+    """The windows of an indexed video.
+
+    Args:
+        key: See `columns.video_key`.
+        duration: Its seconds.
+        names: The name of each window, in order.
+        starts: Second at which each starts.
+        ends: Second at which each ends.
+    """
+
+    key: str
+    duration: float
+    names: Sequence[str]
+    starts: Sequence[float]
+    ends: Sequence[float]
+
+
+def spoken_rows(video: TimedVideo, tracks: Iterable[Track], settings: WindowSettings) -> Iterator[dict[str, Any]]:
+    """What is spoken in the windows of a video, as rows of the table, each track for itself.
+
+    A window that the index leaves out, for its picture is that of the window before, has a row with the name of that.
+    """
+    begin = video.starts[0]
+    if video.duration <= begin:
+        return
+    ends = dict(zip(video.starts, video.ends, strict=True))
+    windows = [(begin + window.start, begin + window.end) for window in cut(video.duration - begin, settings)]
+    for track in tracks:
+        times = [cue.start for cue in track]
+        for start, end in windows:
+            end = ends.get(start, end)
+            cues = track[bisect_right(times, start - 1e-9) : bisect_right(times, end - 1e-9)]
+            if cues:
+                yield {
+                    "window": video.names[max(0, bisect_right(video.starts, start) - 1)],
+                    "key": video.key,
+                    "start": start,
+                    "end": end,
+                    _TEXT: "\n".join(cue.text for cue in cues),
+                    "line_starts": [cue.start for cue in cues],
+                }
+
+
+class SpokenTable:
+    """The table of what is spoken. Its methods raise what LanceDB raises.
+
+    Args:
+        database: The LanceDB database.
+    """
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+
+    def replace(self, keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace what is spoken in some videos."""
+        self.forget(keys)
+        if rows:
+            self._made().add(pa.Table.from_pylist(list(rows), schema=_SCHEMA))
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Remove what is spoken in some videos."""
+        table, listed = self._open(), ", ".join(map(repr, keys))
+        if table is not None and listed and table.count_rows(f"key IN ({listed})"):
+            table.delete(f"key IN ({listed})")
+
+    def rename(self, keys: Mapping[str, str]) -> None:
+        """Give videos other keys, and their windows the names that follow from these."""
+        table = self._open()
+        keys = {old: new for old, new in keys.items() if old != new}
+        if table is None or not keys:
+            return
+        listed = ", ".join(map(repr, keys))
+        rows = table.search().where(f"key IN ({listed})").limit(None).to_arrow().to_pylist()
+        renamed = [
+            row | {"key": keys[row["key"]], "window": keys[row["key"]] + row["window"].removeprefix(row["key"])}
+            for row in rows
+        ]
+        self.replace([*keys, *keys.values()], renamed)
+
+    def keep(self, keys: Iterable[str]) -> None:
+        """Remove what is spoken in all other videos, which a killed process may have left."""
+        table = self._open()
+        if table is not None:
+            present = table.search().select(["key"]).limit(None).to_arrow()["key"].unique().to_pylist()
+            self.forget(set(present) - set(keys))
+
+    def update_index(self, **settings: Any) -> None:
+        """Make the full-text index cover all rows, and join small files."""
+        table = self._open()
+        if table is not None:
+            if not table.list_indices():
+                self._index(table)
+            table.optimize(**settings)
+
+    def drop_index(self) -> None:
+        """Remove the full-text index, which [`SpokenTable.update_index`] makes anew."""
+        table = self._open()
+        for index in [] if table is None else table.list_indices():
+            table.drop_index(index.name)
+
+    def _open(self) -> Any:
+        return open_table(self._database, SPOKEN)
+
+    def _made(self) -> Any:
+        table = self._open()
+        if table is None:
+            table = self._database.create_table(SPOKEN, schema=_SCHEMA)
+            self._index(table)
+        return table
+
+    @staticmethod
+    def _index(table: Any) -> None:
+        from lancedb.index import FTS
+
+        config = FTS(with_position=True, base_tokenizer="icu", stem=False, remove_stop_words=False)
+        table.create_index(_TEXT, config=config, replace=True)
+
+
+def find_spoken(table: Any, text: str, count: int, condition: str | None = None) -> list[SpokenMatch]:
+    """Find the windows in which all words of a text are spoken, best first.
+
+    Args:
+        table: The table of what is spoken.
+        text: The text.
+        count: The most windows.
+        condition: SQL that only rows to choose from satisfy.
+    """
+    from lancedb.query import BooleanQuery, FullTextOperator, MatchQuery, Occur, PhraseQuery
+
+    text = text.encode(errors="replace").decode()
+    query = BooleanQuery(
+        [
+            # Their other arguments have defaults, which type checkers don't see.
+            (Occur.MUST, MatchQuery(text, _TEXT, operator=FullTextOperator.AND)),  # type: ignore[call-arg]
+            (Occur.SHOULD, PhraseQuery(text, _TEXT)),  # type: ignore[call-arg]
+        ]
+    )
+    search = table.search(query, query_type="fts")
+    if condition is not None:
+        search = search.where(condition, prefilter=True)
+    rows = search.select(["window", "start", "end", _TEXT, "line_starts", "_score"]).limit(count).to_arrow()
+    return [_match(row, text) for row in rows.to_pylist()]
+
+
+def _match(row: Mapping[str, Any], text: str) -> SpokenMatch:
+    lines = row[_TEXT].split("\n")
+    line = line_of_phrase(lines, text)
+    around = " ".join(lines[max(0, line - 1) : line + 2])
+    words = around if len(around) <= _MOST_SHOWN else lines[line][:_MOST_SHOWN]
+    return SpokenMatch(row["window"], row["start"], row["end"], row["_score"], row["line_starts"][line], words)
+
+
+def line_of_phrase(lines: Sequence[str], text: str) -> int:
+    """The line in which a phrase begins, or else the one that has most of its words."""
+    folded = [" ".join(_words(line)) for line in lines]
+    words = _words(text)
+    position = f" {' '.join(folded)} ".find(f" {' '.join(words)} ")
+    if position >= 0:
+        ends = [len(" ".join(folded[: number + 1])) for number in range(len(folded))]
+        return bisect_right(ends, position)
+    return max(range(len(lines)), key=lambda number: (sum(word in folded[number] for word in words), -number))
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text, without accents and capitals."""
+    plain = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+    return re.findall(r"\w+", plain.casefold())

@@ -1,0 +1,109 @@
+"""Read what is spoken in the videos of an index from their subtitles, and keep it beside their windows.
+
+Notable here: this comes after the pictures, in processes of their own, for every video whose subtitles are not those
+that were read before. So no subtitles cost a picture, whatever is in them, and new ones need nothing to be encoded.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..errors import one_line
+from ..parallel.isolated import CrashError, Failure, Isolation, TimeLimitError
+from ..parallel.pool import available_cores
+from . import subtitle_reading
+from .indexing import IndexReport
+from .records import Track
+from .sources import VideoFile
+from .store import Store
+from .subtitle_files import Subtitles, SubtitleSource, find_subtitles
+from .subtitle_reading import read_tracks
+
+_ISOLATION = Isolation(preload=(subtitle_reading.__name__,), memory=2**31)
+_PATIENCE = 60.0  # seconds for a file, and for each byte of it as long as this takes:
+_SLOWEST = 5e6  # bytes a second
+_COMMIT_SECONDS = 5.0
+_COMMIT_CUES = 100_000
+
+
+def write_spoken(store: Store, videos: Sequence[VideoFile], report: IndexReport, workers: int | None) -> None:
+    """Read the subtitles of videos where they are not those that were read before.
+
+    Args:
+        store: The index, open for writing.
+        videos: Videos that were found; those that are not in the index don't count.
+        report: What was done is added to it.
+        workers: Processes that read; 0 is this one alone, `None` one for each core.
+
+    Raises:
+        StoreError: If the index can't be written.
+    """
+    read = store.subtitles()
+    found = find_subtitles(video for video in videos if video.video_id in read)
+    todo = {video_id: subtitles for video_id, subtitles in found.items() if subtitles.signature != read[video_id]}
+    done: dict[str, tuple[Sequence[Track], str | None]] = {}
+
+    def commit() -> None:
+        store.set_spoken(done)
+        report.spoken += [video_id for video_id, (tracks, _) in done.items() if tracks]
+        done.clear()
+
+    last, cues = time.monotonic(), 0
+    try:
+        for video_id, tracks, signature in _read_all(todo, report, workers):
+            done[video_id] = (tracks, signature)
+            cues += sum(map(len, tracks))
+            if cues >= _COMMIT_CUES or time.monotonic() - last >= _COMMIT_SECONDS:
+                commit()
+                last, cues = time.monotonic(), 0
+    finally:
+        if done:
+            commit()
+
+
+def _read_all(
+    subtitles: dict[str, Subtitles], report: IndexReport, workers: int | None
+) -> Iterator[tuple[str, list[Track], str | None]]:
+    """The tracks of each video and the signature of what was read, `None` where another try may succeed."""
+    sources = [source for of_video in subtitles.values() for source in of_video.sources]
+    left = {video_id: len(of_video.sources) for video_id, of_video in subtitles.items()}
+    tracks: defaultdict[str, list[Track]] = defaultdict(list)
+    try_again = set()
+    for source, result in _results(sources, workers):
+        video_id = source.video.video_id
+        if isinstance(result, Failure):
+            report.damaged_subtitles[source.name] = _reason(result.error, source)
+            if isinstance(result.error, OSError) and not isinstance(result.error, TimeLimitError):
+                try_again.add(video_id)
+        else:
+            tracks[video_id] += result
+        left[video_id] -= 1
+        if not left[video_id]:
+            signature = None if video_id in try_again else subtitles[video_id].signature
+            yield video_id, list(dict.fromkeys(tracks.pop(video_id, []))), signature
+
+
+def _results(
+    sources: Sequence[SubtitleSource], workers: int | None
+) -> Iterable[tuple[SubtitleSource, list[Track] | Failure]]:
+    count = min(available_cores() if workers is None else workers, len(sources))
+    if count == 0:
+        return ((source, _read_here(source)) for source in sources)
+    return _ISOLATION.run_each(sources, read_tracks, workers=count, patience=_patience)
+
+
+def _read_here(source: SubtitleSource) -> list[Track] | Failure:
+    try:
+        return [track for tracks in read_tracks(source) for track in tracks]
+    except Exception as error:  # whatever a damaged file breaks
+        return Failure(error)
+
+
+def _patience(source: SubtitleSource) -> float:
+    return _PATIENCE + (source.video.size / _SLOWEST if source.path is None else 0)
+
+
+def _reason(error: Exception, source: SubtitleSource) -> str:
+    if isinstance(error, CrashError):
+        return "the process that read it crashed, twice"
+    return (getattr(error, "strerror", None) or one_line(error)).removeprefix(f"{source.name}: ")
