@@ -207,6 +207,17 @@ def test_the_clock_of_a_format_that_does_not_jump_may_not_go_back():
         strict.seconds(39)
 
 
+def test_missing_frames_are_no_jump_of_the_clock():
+    """A stretch of 20 s that can't be decoded: its packets follow on each other all the same."""
+    clock = FrameClock(1.0, 0.0, may_jump=True, fps=1)
+    clock.seconds(0)
+    for pts in (2, 1, 8, 5, 16, 20):  # in the order of decoding
+        clock.reach(pts)
+    assert [clock.seconds(pts) for pts in (20, 21)] == [20, 21]
+    clock.reach(500)  # of a second recording
+    assert [clock.seconds(pts) for pts in (22, 500, 501)] == [22, 23, 24]
+
+
 # One file has one answer
 
 

@@ -16,12 +16,13 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.format import Flags
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Discard, Disposition
 from av.video import VideoStream
 from av.video.reformatter import VideoReformatter
 
-from .video_bitstream_ts2net import Bitstream
+from .video_bitstream_ts2net import Bitstream, References
 from .video_cropping_ts2net import Cropping, cropping_in_matroska, cropping_in_mp4
 from .video_source_ts2net import FileView, SharedFile, VideoDecodingError
 from .video_timing_ts2net import DEFAULT_FPS, FrameClock, Timeline, first_second
@@ -99,6 +100,8 @@ class VideoReader:
         decoder: its decoder.
         time_base: seconds of a tick of the stream's timestamps.
         declared_fps: the frame rate that the file declares, 0 if none.
+        clock: turns the timestamps of all frames, in order, into seconds from the start of the file.
+        met_damage: whether `frames` came across something that can't be decoded, or not whole.
         shown_size: width and height with square pixels, of what the container doesn't cut off, before a picture is
             turned.
     """
@@ -139,6 +142,8 @@ class VideoReader:
         flags: Any = self.container.format.flags  # an int, whatever PyAV's annotation says
         self._may_jump = bool(flags & Flags.ts_discont.value)
         self._bitstream = Bitstream(self._codec, self.decoder.extradata or b"")
+        self.clock = FrameClock(self.time_base, self.start(), self._may_jump, self.declared_fps or DEFAULT_FPS)
+        self.met_damage = False
         self._reformatter = VideoReformatter()
 
     def __enter__(self) -> "VideoReader":
@@ -154,10 +159,6 @@ class VideoReader:
     def fresh(self) -> "VideoReader":
         """A reader at the start of the file: this one, unless it has been read from."""
         return self.another() if self._was_read else self
-
-    def clock(self) -> FrameClock:
-        """Turns the timestamps of all frames, in order, into seconds from the start of the file."""
-        return FrameClock(self.time_base, self.start(), self._may_jump, self.declared_fps or DEFAULT_FPS)
 
     def last_duration(self, pts: int | None, duration: int | None, is_cut_off: bool = False) -> float:
         """Seconds that the last frame is on screen, 0 if unknown.
@@ -205,6 +206,14 @@ class VideoReader:
         self.decoder.thread_count = count
         self.decoder.thread_type = "FRAME" if count > 1 else "NONE"
 
+    def refuse_damage(self) -> None:
+        """Lets a damaged Motion JPEG frame raise an error: its decoder is the one that marks none as such.
+
+        To be called before the first frame.
+        """
+        if self._codec == "mjpeg":
+            self.decoder.options = self.decoder.options | {"err_detect": "explode"}
+
     def packets(self) -> Iterator[av.Packet]:
         """The packets of the video stream from here to the end, in the order of decoding."""
         self._was_read = True
@@ -235,25 +244,38 @@ class VideoReader:
         yield packet
         yield from packets
 
+    def references(self) -> References:
+        """Follows the frames that others refer to, from an entry point on."""
+        return self._bitstream.references()
+
     def is_disposable(self, packet: av.Packet) -> bool:
         """Whether no other frame refers to that of a packet."""
         return self._bitstream.is_disposable(packet)
 
-    def frames(self) -> Generator[av.VideoFrame | None, None, None]:
-        """All frames; None stands for a packet that can't be decoded or the position where the file breaks off."""
+    def frames(self) -> Generator[av.VideoFrame, None, None]:
+        """All frames, without those of packets that can't be decoded.
+
+        Some decoders (Motion JPEG, FFV1, ProRes) leave the missing part of a damaged picture as it was in memory: that
+        of an earlier frame which is no longer in use. So each frame stays in use until the next one, whoever takes
+        them, and the result is always the same.
+        """
         packets = self.packets()
         more = True
         while more:
             try:
                 packet = next(packets, None)
-            except av.FFmpegError:
+            except av.FFmpegError:  # the position where the file breaks off
                 packet = None
-                yield None
+                self.met_damage = True
             more = packet is not None
+            if packet is not None and packet.pts is not None:
+                self.clock.reach(packet.pts)
             try:
-                yield from self.decoder.decode(packet)  # None makes it give what it has held back
+                for frame in self.decoder.decode(packet):  # None makes it give what it has held back
+                    self.met_damage |= frame.is_corrupt
+                    yield frame
             except av.FFmpegError:
-                yield None
+                self.met_damage = True
 
     def picture(self, frame: av.VideoFrame) -> Picture:
         """Converts a frame to RGB with square pixels. One of another size is scaled to the stream's."""
@@ -447,7 +469,7 @@ def orientation(frame: av.VideoFrame) -> Orientation:
 
 def _display_matrix(frame: av.VideoFrame) -> Any:
     try:
-        return frame.side_data.get("DISPLAYMATRIX")
+        return _side_data(frame).get("DISPLAYMATRIX")
     except ValueError:
         # PyAV reads all side data of a frame or none, and fails at a kind that it has no name for, such as EXIF. So
         # those are taken off, by a filter of FFmpeg's.
@@ -459,7 +481,17 @@ def _display_matrix(frame: av.VideoFrame) -> Any:
         deletions = [graph.add("sidedata", f"mode=delete:type={kind}") for kind in range(64) if kind not in named]
         graph.link_nodes(buffer, *deletions, graph.add("buffersink")).configure()
         graph.vpush(frame)
-        return graph.vpull().side_data.get("DISPLAYMATRIX")
+        return _side_data(graph.vpull()).get("DISPLAYMATRIX")
+
+
+def _side_data(frame: av.VideoFrame) -> SideDataContainer:
+    """The side data of a frame.
+
+    `frame.side_data` ties the frame to itself: its memory then waits for Python's collector of cycles, which knows
+    nothing of its size, and what a decoder finds in memory it reuses depends on when that runs.
+    """
+    container: Any = SideDataContainer  # PyAV's annotation has no constructor
+    return container(frame)
 
 
 def _what_is_refused(file: SharedFile) -> str:

@@ -162,6 +162,7 @@ def pictures_by_table(
         av.FFmpegError: a frame can't be decoded.
     """
     reader.use_threads(threads)
+    reader.refuse_damage()
     for segment in _segments(table, indices):
         yield from _decode_segment(reader, table, segment)
 
@@ -188,6 +189,7 @@ def _decode_segments(reader: VideoReader, table: FrameTable, indices: list[int],
 
     def work(reader: VideoReader) -> None:
         reader.use_threads(max(threads // workers, 1))
+        reader.refuse_damage()
         while waiting:
             try:
                 segment = waiting.popleft()
@@ -228,16 +230,17 @@ def _decode_segment(reader: VideoReader, table: FrameTable, segment: _Segment) -
 
     def collect(frames: list[av.VideoFrame]) -> None:
         for frame in frames:
+            if frame.is_corrupt:  # and so may be all that refers to it, in another way where frames are left out
+                raise TableError
             if frame.pts in wanted:
-                if frame.is_corrupt:
-                    raise TableError
                 pictures[frame.pts] = reader.picture(frame)
 
     def has_its_index(pts: int) -> bool:
         return segment.start.index + bisect_left(shown, pts) == wanted[pts]
 
+    references = reader.references()
     for packet in reader.packets_from(segment.start):
-        if packet.pts is None:
+        if packet.pts is None or references.lack_one_before(packet):
             raise TableError
         if not packet.is_discard:
             insort(shown, packet.pts)
@@ -327,8 +330,7 @@ def pictures_in_order(
     to_come = [*np.minimum.accumulate(run.decoded[:0:-1])[::-1].tolist(), len(run.timeline.times)]
     held: dict[int, Picture] = {}
     with closing(reader.frames()) as frames:
-        shown = (frame for frame in frames if frame is not None)
-        for index, following, frame in zip(decoded, to_come, shown, strict=False):
+        for index, following, frame in zip(decoded, to_come, frames, strict=False):
             if index in indices:
                 held[index] = reader.picture(frame)
             for ready in sorted(index for index in held if index < following):
@@ -341,32 +343,27 @@ def pictures_in_order(
 def _decode_all(reader: VideoReader, keep: Container[int], threads: int, table: FrameTable | None) -> Run:
     """Decodes the whole file, passing over what can't be decoded, and converts the frames to keep."""
     reader.use_threads(threads)
-    clock = reader.clock()
     pictures: dict[int, Picture] = {}
     timestamps: list[int | None] = []
     seconds: list[float] = []
     is_cut_off = reader.is_cut_off()
-    goes_backwards, is_damaged = False, is_cut_off
+    goes_backwards = False
     ticks = 0  # of the last frame
     for frame in reader.frames():
-        if frame is None or frame.is_corrupt:
-            is_damaged = True
-        if frame is None:
-            continue
         if len(timestamps) in keep:
             pictures[len(timestamps)] = reader.picture(frame)
         timestamps.append(frame.pts)
         ticks = frame.duration
         if not goes_backwards:
             try:
-                seconds.append(clock.seconds(frame.pts))
+                seconds.append(reader.clock.seconds(frame.pts))
             except NoTimesError:
                 goes_backwards = True
     count = len(timestamps)
     if not count:
         raise VideoDecodingError(f"{reader.file.name}: none of its frames can be decoded ({reader.describe()})")
     times = None if goes_backwards else complete_times(np.array(seconds))
-    damage = damage_of(reader, count) if is_damaged else None
+    damage = damage_of(reader, count) if reader.met_damage or is_cut_off else None
     pts = np.array([-1 if timestamp is None else timestamp for timestamp in timestamps], dtype=np.int64)
     if damage and table and len(np.unique(pts)) == count and np.isin(pts, table.pts).all():
         decoded = np.searchsorted(table.pts, pts)

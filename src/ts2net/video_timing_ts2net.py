@@ -89,6 +89,14 @@ class FrameClock:
         self._may_jump = may_jump
         self._step = 1 / fps
         self._last: float | None = None
+        self._reached = 0.0  # the time up to which packets follow on each other without a jump
+
+    def reach(self, pts: int) -> None:
+        """Notes the timestamp of a packet, in the order of decoding: where only frames are missing, no clock jumps."""
+        if self._last is not None:
+            time = pts * self._time_base - self._start  # type: ignore[operator]  # set with the first frame
+            if self._reached < time <= self._reached + _MAX_STEP:
+                self._reached = time
 
     def seconds(self, pts: int | None) -> float:
         """When the next frame comes on screen; NaN if it has no timestamp.
@@ -101,15 +109,17 @@ class FrameClock:
         time = pts * self._time_base
         if self._last is None:
             self._start = first_second(time, self._start, self._may_jump)
-            self._last = time - self._start
+            self._last = self._reached = time - self._start
             return self._last
         step = time - self._start - self._last  # type: ignore[operator]  # set with the first frame
-        if self._may_jump and not -_MAX_STEP_BACK <= step <= _MAX_STEP:
+        if self._may_jump and not -_MAX_STEP_BACK <= step <= _MAX_STEP + self._reached - self._last:
             self._start = time - self._last - self._step
             step = self._step
+            self._reached = self._last
         if step < 0:
             raise NoTimesError
         self._last += step
+        self._reached = max(self._reached, self._last)
         self._step = step or self._step
         return self._last
 

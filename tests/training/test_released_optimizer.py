@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
+from support.processes import run_in_processes
 from support.streamed_data import stream
 from support.tiny_models import tiny_model, tiny_processor
 from support.training_run import tiny_arguments, training_rows
@@ -55,3 +60,39 @@ def test_another_optimizer_or_schedule_is_refused(tmp_path: Path):
         tiny_arguments(tmp_path, released_optimizer=True, lr_scheduler_type="linear")
     with pytest.raises(ValueError, match="but optim=sgd is given"):
         tiny_arguments(tmp_path, released_optimizer=True, optim="sgd")
+
+
+def two_layers() -> nn.Sequential:
+    """The first has gradients far above the limit, the second far below; a bias of 3 is not a multiple of 2."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 4))
+
+
+def four_steps(layers: nn.Sequential) -> dict[str, torch.Tensor]:
+    """The weights after steps on data whose scale makes a parameter's gradient large or small."""
+    optimizer = BertAdam(layers.parameters(), lr=0.1, weight_decay=0.2)
+    generator = torch.Generator().manual_seed(1)
+    for scale in (100.0, 0.001, 10.0, 1.0):
+        optimizer.zero_grad()
+        (scale * layers(torch.randn(6, 5, generator=generator)).square().mean()).backward()
+        optimizer.step()
+    return layers.state_dict()
+
+
+def shard_and_step() -> dict[str, torch.Tensor]:
+    layers = two_layers()
+    mesh = init_device_mesh("cpu", (2,))
+    for layer in layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(layers, mesh=mesh)
+    weights = four_steps(layers)
+    assert all(isinstance(weight, DTensor) for weight in weights.values())
+    return {name: weight.full_tensor() for name, weight in weights.items()}
+
+
+@pytest.mark.spread
+def test_sharded_parameters_are_clipped_by_the_norm_of_the_whole(tmp_path: Path):
+    expected = four_steps(two_layers())
+    for found in run_in_processes(shard_and_step, 2, tmp_path):
+        for name, weight in expected.items():
+            torch.testing.assert_close(found[name], weight, rtol=1e-5, atol=1e-6, msg=name)

@@ -77,3 +77,18 @@ def test_sharded_processes_train_as_one_does(tmp_path: Path):
         saved = TS2NetModel.from_pretrained(tmp_path / folder)
         assert saved.logit_scale.shape == ()
         assert_same_weights(saved.state_dict(), alone.model.state_dict())
+
+
+def train_sharded_as_released(folder: Path) -> None:
+    as_launched()
+    sharded = trainer(folder / "sharded", fsdp=True, released_optimizer=True, max_grad_norm=0)
+    sharded.train()
+    sharded.save_model()
+
+
+def test_sharded_processes_take_the_released_steps(tmp_path: Path):
+    """Without a limit of the gradient as a whole, so that the limit of each parameter's has something to do."""
+    alone = trainer(tmp_path / "alone", released_optimizer=True, max_grad_norm=0)
+    alone.train()
+    run_in_processes(train_sharded_as_released, 2, tmp_path, tmp_path)
+    assert_same_weights(load_file(tmp_path / "sharded" / "model.safetensors"), alone.model.state_dict())

@@ -1,5 +1,7 @@
 """Video files drawn from seeds, in a bounded time: the same checks as for the corpus."""
 
+import math
+
 import pytest
 
 from support.fuzz_videos import run
@@ -8,6 +10,15 @@ pytestmark = pytest.mark.slow
 
 SECONDS = 12  # `python -m support.fuzz_videos` draws on
 FIRST_SEED = 1
+# Damaged Motion JPEG (3), H.264 without a frame that others refer to (2) or with a damaged one (3), a stretch of a
+# broadcast that can't be decoded, damaged FFV1, and two frames at one time.
+MENDED = (50320, 60184, 60515, 50773, 61457, 102505, 105021, 106194, 51001, 62006, 61361)
+
+
+@pytest.mark.parametrize("seed", MENDED)
+def test_what_was_mended_stays_so(seed: int):
+    ((drawn, found),) = run(seed, math.inf, count=1)
+    assert found == [], f"{drawn}: {found}"
 
 
 def test_all_ways_agree_with_plain_decoding_of_drawn_files():

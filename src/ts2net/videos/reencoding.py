@@ -141,14 +141,12 @@ class _Frames:
         Raises:
             NoTimesError: times are missing, go backwards or stand still.
         """
-        reader, clock = self.reader, self.reader.clock()
+        reader, clock = self.reader, self.reader.clock
         times: list[float] = []
         pts, ticks = None, 0  # of the last frame
         for frame in reader.frames():
-            if frame is None or frame.is_corrupt:
+            if reader.met_damage:
                 self.damage = "damaged or cut off"
-            if frame is None:
-                continue
             time = clock.seconds(frame.pts) if self._timeline is None else float(self._timeline.times[len(times)])
             if math.isnan(time):
                 raise NoTimesError
@@ -165,7 +163,7 @@ class _Frames:
         else:
             last_duration = reader.last_duration(pts, ticks, is_cut_off)
             self.duration = Timeline.of(np.array(times), reader.declared_fps, last_duration).duration
-        if self.damage or is_cut_off:
+        if reader.met_damage or is_cut_off:
             self.damage = damage_of(reader, len(times))
 
 

@@ -64,6 +64,7 @@ class Truth:
         aspect: Of a pixel as shown.
         margin: Seconds by which times may be others.
         end_tolerance: Seconds by which `end` may be another to another reader: the file does not say more.
+        unsettled: Frames of which a decoder leaves a part as it was in memory.
     """
 
     times: list[Fraction]
@@ -73,6 +74,7 @@ class Truth:
     aspect: Fraction
     margin: Fraction
     end_tolerance: Fraction
+    unsettled: set[int]
 
     @property
     def period(self) -> Fraction:
@@ -99,6 +101,7 @@ def truth(case: Case) -> Truth:
     """
     try:
         pictures, found, lasts, aspect = _decoded(case)
+        unsettled = _unsettled(case, pictures) if case.damaged is not False else set()
     except av.FFmpegError as error:
         raise UnreadableError from error
     if not pictures:
@@ -115,7 +118,13 @@ def truth(case: Case) -> Truth:
     turned = [np.rot90(picture, case.rotation // 90) for picture in pictures]
     shown = [np.ascontiguousarray(picture[:, ::-1] if case.hflip else picture) for picture in turned]
     aspect = 1 / aspect if case.rotation % 180 else aspect
-    return Truth(times, timed, end, shown, aspect, _exact(case.margin), tolerance)
+    return Truth(times, timed, end, shown, aspect, _exact(case.margin), tolerance, unsettled)
+
+
+def _unsettled(case: Case, pictures: list[np.ndarray]) -> set[int]:
+    """The frames that are others where no decoded frame's memory is used again."""
+    others, *_ = _decoded(case, used_again=False)
+    return {place for place, pair in enumerate(zip(pictures, others, strict=True)) if not np.array_equal(*pair)}
 
 
 def _end(times: list[Fraction], lasts: Fraction | None) -> tuple[Fraction, Fraction]:
@@ -137,11 +146,14 @@ def _exact(second: float | Fraction) -> Fraction:
     return second if isinstance(second, Fraction) else Fraction(second).limit_denominator(10_000_000)
 
 
-def _decoded(case: Case) -> tuple[list[np.ndarray], list[Fraction | None], Fraction | None, Fraction]:
+def _decoded(
+    case: Case, used_again: bool = True
+) -> tuple[list[np.ndarray], list[Fraction | None], Fraction | None, Fraction]:
     """Each frame, its time, for how long the last one is on screen, where the file says so, and the pixels' shape."""
     pictures: list[np.ndarray] = []
     times: list[Fraction | None] = []
     last = Fraction(0)
+    kept: list[Any] = []
     with av.open(str(case.path), metadata_errors="replace") as container:
         stream = _video_stream(container)
         for other in container.streams:
@@ -149,6 +161,8 @@ def _decoded(case: Case) -> tuple[list[np.ndarray], list[Fraction | None], Fract
                 other.discard = Discard.all  # what is missing of sound does not end the film
         stream.codec_context.thread_count = 1  # what is put into the missing parts of pictures depends on it
         for frame in _frames(container, stream):
+            if not used_again:
+                kept.append(frame)
             if case.size:
                 frame = frame.reformat(width=case.size[0], height=case.size[1], format="rgb24")
             pictures.append(frame.to_ndarray(format="rgb24"))
