@@ -15,7 +15,7 @@ TOKENIZER_ADVICE = "give CLIP's with --tokenizer, such as --tokenizer openai/cli
 convert_app = typer.Typer(
     rich_markup_mode="markdown",
     no_args_is_help=True,
-    help="Turn other people's weights into a TS2-Net folder for the Hub.",
+    help="Convert weights to a TS2-Net folder for the Hub.",
 )
 app.add_typer(convert_app, name="convert")
 

@@ -72,7 +72,7 @@ def evaluate(
         str,
         typer.Argument(
             metavar="PATH",
-            help="What ts2net prepare made, as a folder or a dataset repository on the Hub; or your own data.",
+            help="A folder or dataset repository that ts2net prepare wrote, or your own data.",
             show_default=False,
         ),
     ],
@@ -120,7 +120,7 @@ def evaluate(
     ] = False,
     data: Annotated[
         list[str] | None,
-        typer.Option("--data", metavar="NAME=VALUE", help="Says more of your own data, see above; may be repeated."),
+        typer.Option("--data", metavar="NAME=VALUE", help="A setting of your own data, see above; may be repeated."),
     ] = None,
     device: Device = None,
     dtype: WeightType = "auto",

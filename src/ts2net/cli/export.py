@@ -23,7 +23,10 @@ def export(
         typer.Argument(metavar="OUT", help="Folder to write in; the model's own will do.", show_default=False),
     ],
     int8: Annotated[
-        bool, typer.Option("--int8", help="Also write int8 files: a quarter of the size, faster, not quite equal.")
+        bool,
+        typer.Option(
+            "--int8", help="Also write int8 files: a quarter of the size and faster; scores differ slightly."
+        ),
     ] = False,
     revision: Revision = None,
 ) -> None:

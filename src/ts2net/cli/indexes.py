@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from ..search.snapshot import Snapshot
 
 _MOST_LISTED = 10
-Index = Annotated[
-    str, typer.Argument(metavar="INDEX", help="What ts2net index made: a folder or an address.", show_default=False)
-]
+Index = Annotated[str, typer.Argument(metavar="INDEX", help="The index: a folder or an address.", show_default=False)]
 
 
 @app.command()

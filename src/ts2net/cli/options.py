@@ -45,11 +45,13 @@ OptionalRuntime = Annotated[
 ]
 Precision = Annotated[
     Literal["float32", "int8"] | None,
-    typer.Option(help="int8 is faster on onnx, and not quite equal.", show_default="float32"),
+    typer.Option(help="int8 is faster with onnx; scores differ slightly.", show_default="float32"),
 ]
 OptionalPrecision = Annotated[
     Literal["float32", "int8"] | None,
-    typer.Option(help="int8 is faster on onnx, and not quite equal.", show_default="the index's, or else float32"),
+    typer.Option(
+        help="int8 is faster with onnx; scores differ slightly.", show_default="the index's, or else float32"
+    ),
 ]
 Revision = Annotated[
     str | None, typer.Option(help="Branch, tag or commit of the model's repository.", show_default="main")
@@ -69,7 +71,7 @@ PathPattern = Annotated[
 ]
 Where = Annotated[
     list[str] | None,
-    typer.Option("--where", metavar="NAME=VALUE", help="Only videos of which this is known; may be repeated."),
+    typer.Option("--where", metavar="NAME=VALUE", help="Only videos with this metadata; may be repeated."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs; see above.")]
 

@@ -82,7 +82,7 @@ def prepare(
     seed: Annotated[int, typer.Option(min=0, help="Of the order of the clips, and of what is rendered.")] = 0,
     workers: Workers = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Make anew what was prepared with other settings.")
+        bool, typer.Option("--overwrite", help="Prepare again what was prepared with other settings.")
     ] = False,
     push_to_hub: Annotated[
         str | None, typer.Option(metavar="REPO", help="Dataset repository to push it all to.", show_default=False)

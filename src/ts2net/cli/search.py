@@ -32,14 +32,14 @@ def search(
         list[str],
         typer.Argument(
             metavar="INDEX... [TEXT...]",
-            help="What ts2net index made, one or several; and sentences to search for.",
+            help="One index or several, then the sentences to search for.",
             show_default=False,
         ),
     ],
     k: Annotated[int, typer.Option("-k", min=1, help="Moments a text.")] = 10,
     per_video: Annotated[int, typer.Option(min=0, help="Moments of one video at most; 0 is any number.")] = 3,
     fold: Annotated[
-        bool, typer.Option("--fold/--no-fold", help="List moments that show the same as one, with its places.")
+        bool, typer.Option("--fold/--no-fold", help="List copies of a moment as one result, with the place of each.")
     ] = True,
     search_in: Annotated[
         Literal["picture", "speech"] | None,
@@ -58,7 +58,7 @@ def search(
         bool | None,
         typer.Option(
             "--exact/--approximate",
-            help="Look at every window, or at those that the vector index picks.",
+            help="Score every window, or only the candidates of the vector index.",
             show_default="approximate where there is a vector index, which large indexes have",
         ),
     ] = None,

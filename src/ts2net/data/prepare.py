@@ -62,7 +62,7 @@ def prepare(
         num_clips: How many clips a split of a rendered benchmark has; None is its own default.
         seed: Of the order of the clips, and of what is rendered.
         workers: Processes that read videos; None is one for each core, 0 is only this one.
-        overwrite: Make anew what was prepared with other settings.
+        overwrite: Prepare again what was prepared with other settings.
         console: Where to show the progress; None shows none.
 
     Returns:
