@@ -722,7 +722,10 @@ def test_answers_several_users_at_once(address):
             assert [set(hit) for hit in answer["hits"]] == [API_HIT] * 3
 
 
-API_HIT = {"video", "start", "end", "second", "score", "chance", "window", "file", "metadata", "copies"}
+API_HIT = {
+    *("video", "start", "end", "second", "score", "chance", "found_in", "spoken"),
+    *("window", "file", "metadata", "copies"),
+}
 
 
 def test_programs_search_by_json(address, folder):

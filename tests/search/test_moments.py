@@ -1,10 +1,12 @@
 """From windows to moments."""
 
+import numpy as np
 import pytest
 
 from ts2net.search.fusing import FoundWindow, fuse_windows
 from ts2net.search.matching import ScoredWindow
-from ts2net.search.moments import merge, windows_for
+from ts2net.search.moments import choose, merge, windows_for
+from ts2net.search.records import SpokenWindow
 from ts2net.search.windows import WindowSettings
 
 
@@ -28,3 +30,46 @@ def test_a_better_window_takes_in_its_neighbours_only():
         [ScoredWindow(-score, "v", start, start + 12, 0, 0) for score, start in [(3, 6.0), (2, 12.0), (1, 18.0)]]
     )
     assert [window.start for window in merge(rows, 10)] == [6.0, 18.0]
+
+
+def picture(score: float, video: str, start: float, row: int = 0) -> ScoredWindow:
+    return ScoredWindow(-score, video, start, start + 12, row, 0)
+
+
+def speech(score: float, video: str, start: float, words: str = "words", row: int = 0) -> SpokenWindow:
+    return SpokenWindow(video, start, start + 12, row, score, start + 1, words)
+
+
+def places(windows: list[FoundWindow]) -> list[tuple[str, float, tuple[str, ...]]]:
+    return [(window.video_id, window.start, window.found_in) for window in windows]
+
+
+def test_what_is_seen_and_spoken_comes_before_what_is_one_of_both():
+    """By ranks, whatever the scores; of several languages the best one counts."""
+    pictures = [picture(9, "a", 0), picture(8, "b", 0), picture(7, "c", 0)]
+    spoken = [speech(3, "d", 0), speech(2, "c", 0), speech(1, "c", 0, "other")]
+    fused = fuse_windows(pictures, spoken)
+    assert (fused[0].video_id, fused[0].words) == ("c", "words")
+    assert places(fused) == [
+        ("c", 0, ("picture", "speech")),
+        ("a", 0, ("picture",)),
+        ("d", 0, ("speech",)),
+        ("b", 0, ("picture",)),
+    ]
+
+
+def test_what_is_seen_takes_in_nothing_that_is_only_spoken():
+    """Windows that overlap are one moment if they were found in the same way."""
+    fused = fuse_windows([picture(9, "a", 6)], [speech(3, "a", 0), speech(2, "a", -6)])
+    assert places(merge(fused)) == [("a", 6, ("picture",)), ("a", 0, ("speech",))]
+    both = fuse_windows([picture(9, "a", 6)], [speech(3, "a", 6), speech(2, "a", 0)])
+    assert places(merge(both)) == [("a", 6, ("picture", "speech"))]
+
+
+def test_the_same_picture_with_other_words_is_a_moment_of_its_own():
+    """As a speaker before a wall is; where nothing else is said, it is a copy."""
+    spoken = [speech(3, "a", 0, "one", row=0), speech(2, "a", 60, "two", row=1), speech(1, "b", 0, "one", row=2)]
+    moments = choose(
+        fuse_windows([], spoken), 9, None, lambda rows: {row: np.ones((1, 1), np.float32) for row in rows}
+    )
+    assert [(moment.window.words, len(moment.copies)) for moment in moments] == [("one", 1), ("two", 0)]

@@ -40,6 +40,10 @@ class FoundWindow:
         """Whether both were found by their pictures, or both by what is spoken."""
         return not set(self.found_in).isdisjoint(other.found_in)
 
+    def reaches(self, least: float) -> bool:
+        """Whether its picture has at least a score, or it was found in what is spoken, which needs none."""
+        return self.speech is not None or (self.picture is not None and self.picture.score >= least)
+
     @property
     def words(self) -> str | None:
         """What is spoken around what was found."""

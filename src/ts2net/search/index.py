@@ -368,7 +368,7 @@ class VideoIndex:
             count *= 4
             if count > _MOST_WINDOWS:
                 break
-        return [[moment for moment in moments[number] if _reaches(moment, least)] for number in sorted(moments)]
+        return [[moment for moment in moments[number] if moment.window.reaches(least)] for number in sorted(moments)]
 
     def _may_have_more(
         self, pictures: Sequence[ScoredWindow], moments: Sequence[Moment], options: SearchOptions
@@ -531,12 +531,6 @@ def _hit(index: str, moment: Moment, details: Mapping[int, WindowDetails]) -> Hi
         index=index,
         copies=tuple(Place(copy.video_id, copy.start, copy.end, details[copy.row].window) for copy in moment.copies),
     )
-
-
-def _reaches(moment: Moment, least: float) -> bool:
-    """Whether a moment has at least a score, or is found in what is spoken, which needs none."""
-    picture, speech = moment.window.picture, moment.window.speech
-    return speech is not None or (picture is not None and picture.score >= least)
 
 
 def _best_second(window: FoundWindow, shown: WindowDetails) -> float:

@@ -205,7 +205,7 @@ def index_videos(
             write_videos(store, outcomes, difference, report, console)
         from .spoken_writing import write_spoken
 
-        write_spoken(store, found.videos, report, workers)
+        write_spoken(store, found.videos, report, workers, console)
         try:
             store.compact()
             store.update_indexes()

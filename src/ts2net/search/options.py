@@ -23,14 +23,14 @@ class SearchOptions:
             and a pattern that doesn't begin with a star may begin at any folder.
         metadata: Only videos that have these values.
         videos: Only the videos of these ids.
-        search_in: `"picture"` looks only at what moments show, `"speech"` only at what is spoken in them, which needs
-            no model. `None` is both, where there are subtitles. A clip is looked for in pictures only.
         min_score: Only moments whose pictures have at least this score. `None` leaves out, for a text, what is no
             better than chance: a score that one unrelated text in ten reaches in this index. `-math.inf` leaves out
             nothing. What is spoken needs no score.
         per_video: How many moments of one video at most; `None` is any number.
         fold: Whether moments that show nearly the same become one, with the others as its `copies`. Nearly the same
             is a cosine of at least 0.995 of every frame's embedding with that of the same frame of the other.
+        search_in: `"picture"` looks only at what moments show, `"speech"` only at what is spoken in them, which needs
+            no model. `None` is both, where there are subtitles. A clip is looked for in pictures only.
 
     Raises:
         ValueError: If one is of another type or out of range.
@@ -41,10 +41,10 @@ class SearchOptions:
     path: str | None = None
     metadata: Mapping[str, str] | None = None
     videos: Collection[str] | None = None
-    search_in: FoundIn | None = None
     min_score: float | None = None
     per_video: int | None = None
     fold: bool = False
+    search_in: FoundIn | None = None
 
     def __post_init__(self) -> None:
         for name, number in (("k", self.k), ("per_video", 1 if self.per_video is None else self.per_video)):
@@ -75,7 +75,7 @@ class SearchKeywords(TypedDict, total=False):
     path: str | None
     metadata: Mapping[str, str] | None
     videos: Collection[str] | None
-    search_in: FoundIn | None
     min_score: float | None
     per_video: int | None
     fold: bool
+    search_in: FoundIn | None

@@ -8,6 +8,7 @@ which they are a phrase comes first.
 import re
 import unicodedata
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,6 +72,18 @@ class TimedVideo:
     names: Sequence[str]
     starts: Sequence[float]
     ends: Sequence[float]
+
+
+def timed_videos(table: Any, condition: str) -> Iterator[TimedVideo]:
+    """The windows of the videos of a condition, from the table of windows."""
+    columns = ["key", "window", "number", "start", "end", "duration"]
+    rows = table.search().where(condition).select(columns).limit(None).to_arrow()
+    by_key: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows.sort_by("number").to_pylist():
+        by_key[row["key"]].append(row)
+    for key, windows in by_key.items():
+        names, starts, ends = ([window[name] for window in windows] for name in ("window", "start", "end"))
+        yield TimedVideo(key, windows[0]["duration"], names, starts, ends)
 
 
 def spoken_rows(video: TimedVideo, tracks: Iterable[Track], settings: WindowSettings) -> Iterator[dict[str, Any]]:

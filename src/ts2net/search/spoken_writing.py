@@ -6,7 +6,11 @@ that were read before. So no subtitles cost a picture, whatever is in them, and 
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
 from ..errors import one_line
 from ..parallel.isolated import CrashError, Failure, Isolation, TimeLimitError
@@ -26,7 +30,9 @@ _COMMIT_SECONDS = 5.0
 _COMMIT_CUES = 100_000
 
 
-def write_spoken(store: Store, videos: Sequence[VideoFile], report: IndexReport, workers: int | None) -> None:
+def write_spoken(
+    store: Store, videos: Sequence[VideoFile], report: IndexReport, workers: int | None, console: Console | None
+) -> None:
     """Read the subtitles of videos where they are not those that were read before.
 
     Args:
@@ -34,6 +40,7 @@ def write_spoken(store: Store, videos: Sequence[VideoFile], report: IndexReport,
         videos: Videos that were found; those that are not in the index don't count.
         report: What was done is added to it.
         workers: Processes that read; 0 is this one alone, `None` one for each core.
+        console: Where to show the progress; `None` shows none.
 
     Raises:
         StoreError: If the index can't be written.
@@ -41,6 +48,8 @@ def write_spoken(store: Store, videos: Sequence[VideoFile], report: IndexReport,
     read = store.subtitles()
     found = find_subtitles(video for video in videos if video.video_id in read)
     todo = {video_id: subtitles for video_id, subtitles in found.items() if subtitles.signature != read[video_id]}
+    if not todo:
+        return
     done: dict[str, tuple[Sequence[Track], str | None]] = {}
 
     def commit() -> None:
@@ -49,21 +58,30 @@ def write_spoken(store: Store, videos: Sequence[VideoFile], report: IndexReport,
         done.clear()
 
     last, cues = time.monotonic(), 0
-    try:
-        for video_id, tracks, signature in _read_all(todo, report, workers):
-            done[video_id] = (tracks, signature)
-            cues += sum(map(len, tracks))
-            if cues >= _COMMIT_CUES or time.monotonic() - last >= _COMMIT_SECONDS:
+    with closing(_read_all(todo, report, workers)) as results, _progress(console) as bar:
+        task = bar.add_task("", total=len(todo))
+        try:
+            for video_id, tracks, signature in results:
+                done[video_id] = (tracks, signature)
+                bar.advance(task)
+                cues += sum(map(len, tracks))
+                if cues >= _COMMIT_CUES or time.monotonic() - last >= _COMMIT_SECONDS:
+                    commit()
+                    last, cues = time.monotonic(), 0
+        finally:
+            if done:
                 commit()
-                last, cues = time.monotonic(), 0
-    finally:
-        if done:
-            commit()
+
+
+def _progress(console: Console | None) -> Progress:
+    is_shown = console is not None and console.is_terminal
+    columns = ("reading subtitles", BarColumn(bar_width=20), MofNCompleteColumn(), "videos")
+    return Progress(*columns, console=console, transient=True, disable=not is_shown)
 
 
 def _read_all(
     subtitles: dict[str, Subtitles], report: IndexReport, workers: int | None
-) -> Iterator[tuple[str, list[Track], str | None]]:
+) -> Generator[tuple[str, list[Track], str | None], None, None]:
     """The tracks of each video and the signature of what was read, `None` where another try may succeed."""
     sources = [source for of_video in subtitles.values() for source in of_video.sources]
     left = {video_id: len(of_video.sources) for video_id, of_video in subtitles.items()}

@@ -10,7 +10,7 @@ Notable here:
 
 import contextlib
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -44,7 +44,7 @@ from .names import NAMES, NamesTable, NotedVideo
 from .older_formats import converted_batches, metadata_names_of_older
 from .records import IndexedVideo, Track
 from .roots import Roots
-from .spoken import SPOKEN, SpokenTable, TimedVideo, spoken_rows
+from .spoken import SPOKEN, SpokenTable, spoken_rows, timed_videos
 from .store_errors import reading, writing
 
 with name_missing_extra():
@@ -456,7 +456,7 @@ class Store:
         with writing(self.path):
             rows = [
                 row
-                for video in self._timed_videos(by_key)
+                for video in timed_videos(self._table, _among(by_key))
                 for row in spoken_rows(video, by_key[video.key][0], self.about.windows)
             ]
             self._spoken.replace(list(by_key), rows)
@@ -464,17 +464,6 @@ class Store:
             self._names.note(
                 {key: replace(noted[key], subtitles=by_key[key][1]) for key in by_key.keys() & noted.keys()}
             )
-
-    def _timed_videos(self, keys: Iterable[str]) -> Iterator[TimedVideo]:
-        """The windows of some videos."""
-        columns = ["key", "window", "number", "start", "end", "duration"]
-        table = self._table.search().where(_among(keys)).select(columns).limit(None).to_arrow()
-        by_key: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in table.sort_by([("key", "ascending"), ("number", "ascending")]).to_pylist():
-            by_key[row["key"]].append(row)
-        for key, rows in by_key.items():
-            names, starts, ends = ([row[name] for row in rows] for name in ("window", "start", "end"))
-            yield TimedVideo(key, rows[0]["duration"], names, starts, ends)
 
     def _forget_subtitles(self) -> None:
         """Have the subtitles of all videos read again."""
