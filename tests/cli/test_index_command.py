@@ -145,7 +145,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(model: Path, tmp_path: Path, 
     while process.poll() is None:  # Python drops the one that comes while it collects garbage
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            out, err = process.communicate(timeout=20)
+            out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, ""), err
     assert err.splitlines()[-1] == "stopped; the same command goes on from here"
     done = len(Store.open(index).snapshot().video_ids())
