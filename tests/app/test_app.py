@@ -496,7 +496,7 @@ def test_a_video_that_is_found_keeps_its_file(folder, tmp_path, monkeypatch):
     for name, step in (("late", "compact"), ("early", "broken")):
         with monkeypatch.context() as patched:
             patched.setattr(Store, step, fail)
-            with pytest.raises(ValueError, match=r"^index/windows\.lance: No space left on device$"):
+            with pytest.raises(OSError, match=r"^index/windows\.lance: No space left on device$"):
                 library.add(str(tmp_path / f"{name}.mp4"))
     kept = list((tmp_path / "kept").rglob("*.mp4"))
     assert [path.name for path in kept] == ["late.mp4"]
@@ -753,6 +753,19 @@ def test_programs_search_by_json(address, folder):
         403,
         {"error": "A page of another site can't send anything here."},
     )
+
+
+def test_an_index_that_cannot_be_read_is_no_fault_of_the_request(folder, tmp_path):
+    """A program may ask again later. The message tells no folder of the server."""
+    index = shutil.copytree(folder / "index", tmp_path / "index")
+    with serving(create_app(index, device="cpu", read_only=True)) as address:
+        assert httpx.get(f"{address}/api/search", params={"text": "rain"}).status_code == 200
+        for file in (index / "windows.lance" / "data").iterdir():
+            file.write_bytes(b"")
+        answer = httpx.get(f"{address}/api/search", params={"text": "rain", "filter": "long"})
+    assert answer.status_code == 503
+    assert "index: files of the index are missing or damaged" in answer.json()["error"]
+    assert str(tmp_path) not in answer.text
 
 
 def test_answers_to_its_own_name_only(address, folder):

@@ -11,8 +11,8 @@ pytestmark = pytest.mark.slow
 SECONDS = 12  # `python -m support.fuzz_videos` draws on
 FIRST_SEED = 1
 # Damaged Motion JPEG (3), H.264 without a frame that others refer to (2) or with a damaged one (3), a stretch of a
-# broadcast that can't be decoded, damaged FFV1, and two frames at one time.
-MENDED = (50320, 60184, 60515, 50773, 61457, 102505, 105021, 106194, 51001, 62006, 61361)
+# broadcast that can't be decoded, damaged FFV1, two frames at one time, and damage after which times go back.
+MENDED = (50320, 60184, 60515, 50773, 61457, 102505, 105021, 106194, 51001, 62006, 61361, 201302)
 
 
 @pytest.mark.parametrize("seed", MENDED)

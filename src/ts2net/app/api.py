@@ -1,6 +1,7 @@
 """The JSON interface: the same searches as on the page, with the same limits, for programs.
 
-Every answer is a JSON object. An error is `{"error": "a sentence"}` with a status from 400.
+Every answer is a JSON object. An error is `{"error": "a sentence"}` with a status: 400 for what was asked, 503 where
+the index can't be read.
 """
 
 import logging
@@ -63,8 +64,11 @@ def _as_json(answer: Callable[[Request], dict[str, Any]]) -> Callable[[Request],
     def answer_or_error(request: Request) -> JSONResponse:
         try:
             return JSONResponse(answer(request))
-        except (ValueError, OSError) as error:
+        except ValueError as error:
             return JSONResponse({"error": one_line(error)}, status_code=400)
+        except OSError as error:
+            logger.warning("the index can't be read: %s", one_line(error))
+            return JSONResponse({"error": one_line(error)}, status_code=503)
         except Exception:
             logger.exception("a request failed")
             return JSONResponse({"error": FAILED}, status_code=500)

@@ -149,6 +149,7 @@ class Library:
 
         Raises:
             ValueError: If the query has neither, or its clip is forgotten.
+            OSError: If the index can't be read.
         """
         if query.clip:
             embeds: np.ndarray | torch.Tensor = self.clip(query.clip).embeds
@@ -209,7 +210,8 @@ class Library:
         """Explain the score of a window for a text or a clip. Returns the video's name and the explanation.
 
         Raises:
-            ValueError: If the window is no longer in the index, or its video is missing, has changed or can't be read.
+            ValueError: If the window is no longer in the index.
+            OSError: If its video is missing, has changed or can't be read.
         """
         if not (query.text or query.clip):
             raise ValueError("Type what to look for.")
@@ -234,7 +236,7 @@ class Library:
 
         Raises:
             UploadError: If it is no video, or exceeds a limit.
-            ValueError: If the index can't be written.
+            OSError: If the index can't be written.
         """
         assert self.uploads is not None
         with self._without_folders(upload):
@@ -272,7 +274,8 @@ class Library:
             A message for the visitor.
 
         Raises:
-            ValueError: If there is no such added video, or the index can't be written.
+            ValueError: If there is no such added video.
+            OSError: If the index can't be written.
         """
         with self._adding, self._without_folders():
             try:
@@ -316,4 +319,5 @@ class Library:
             raise  # its message is for the visitor
         except (ValueError, OSError) as error:
             secret = [path for path in (self._path, self.uploads, *paths) if path is not None]
-            raise ValueError(without_folders(one_line(error), *secret)) from error
+            kind = OSError if isinstance(error, OSError) else ValueError
+            raise kind(without_folders(one_line(error), *secret)) from error

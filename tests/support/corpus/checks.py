@@ -339,7 +339,8 @@ def _windows(case: Case, expected: _Expected) -> Iterator[str]:
 def _reencoded(case: Case, expected: _Expected) -> Iterator[str]:
     true = expected.truth
     first = float(true.times[0])
-    for start in (None, round(first + 0.4 * (float(true.times[-1]) - first), 2)):
+    later = round(first + 0.4 * (float(true.times[-1]) - first), 2)
+    for start in (None, later) if true.timed else (None,):
         told = f"start={start}: " if start is not None else ""
         result = reencode_video(str(case.path), start=start)
         if start is None:
