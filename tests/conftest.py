@@ -2,6 +2,9 @@
 
 import os
 import signal
+from collections.abc import Iterator
+
+import pytest
 
 # Workers side by side share the cores. It is read when torch is imported, here and in the processes that tests start.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
@@ -12,3 +15,13 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 # interrupt a child need one that can be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def assets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A module keeps what it derives from models, such as ONNX graphs, in a folder of its own."""
+    from huggingface_hub import constants
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path_factory.mktemp("assets")))
+        yield

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import constants
 
 from support.tiny_models import random_inputs, tiny_model, tiny_processor
 from ts2net import TextVideoScorer, TS2NetModel
@@ -18,14 +17,7 @@ from ts2net.encoding.runtimes import load_on_runtime, precision_of, runtime_of
 from ts2net.encoding.texts import encode_texts
 from ts2net.hub import save_hub_folder
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path_factory.mktemp("assets")))
-        yield
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("assets_cache")]
 
 
 def saved(folder: Path, model: TS2NetModel) -> Path:

@@ -21,14 +21,7 @@ from ts2net.search import VideoIndex, WindowChoice, index_videos
 from ts2net.search.about import About
 from ts2net.search.store import Store
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path_factory.mktemp("assets")))
-        yield
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("assets_cache")]
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_evaluation_sees_the_videos_that_prepare_found_missing(line: list[str], 
         (source / split / "cut.txt").write_text("a clip that was cut off\n")
     prepare("folder", tmp_path / "prepared", videos=source, splits=["train", "test"], workers=0)
     trainer = prepare_run(parse([*line, "--train_data", str(tmp_path / "prepared")]))
-    assert len(list(trainer.train_dataset)) == 12
+    assert len(list(trainer.train_dataset)) == trainer.num_train_videos == 12
     *others, cut = list(trainer.eval_dataset)
     assert len(others) == 6
     assert (cut["id"], cut["captions"], cut["video"]) == ("cut.mp4", ["a clip that was cut off"], None)

@@ -20,10 +20,16 @@ from ts2net.training.trunk_cache import locked_vision_layers
 pytestmark = pytest.mark.slow
 
 
-def trainer(folder: Path, rows: Any = None, **settings: Any) -> TS2NetTrainer:
+def trainer(folder: Path, rows: Any = None, num_train_videos: int | None = None, **settings: Any) -> TS2NetTrainer:
     shards = rows or training_rows()
     args = tiny_arguments(folder, **{"max_steps": 8, "freeze_vision_layers": 1} | settings)
-    return TS2NetTrainer(tiny_model(), args, train_dataset=stream(shards), processing_class=tiny_processor())
+    return TS2NetTrainer(
+        tiny_model(),
+        args,
+        train_dataset=stream(shards),
+        processing_class=tiny_processor(),
+        num_train_videos=num_train_videos,
+    )
 
 
 def trained(folder: Path, rows: Any = None, **settings: Any) -> dict[str, torch.Tensor]:
@@ -108,6 +114,17 @@ def test_a_cache_that_would_be_too_large_is_not_made(tmp_path: Path, caplog: pyt
     given = trained(tmp_path / "with", max_steps=2, trunk_cache=str(tmp_path / "cache"), trunk_cache_gb=1e-6)
     assert_same(without, given)
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_stream_whose_videos_are_known_is_not_read_to_count_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("ts2net.training.trunk_cache.logger.warning", said.append)
+    run = trainer(tmp_path, trunk_cache=str(tmp_path / "cache"), trunk_cache_gb=1e-6, num_train_videos=123_456)
+    run.train()
+    assert len(said) == 1
+    assert "for 123,456 videos would take" in said[0]
 
 
 def test_what_can_not_be_cached_is_refused(tmp_path: Path) -> None:

@@ -63,6 +63,7 @@ def prepare_run(settings: Settings) -> TS2NetTrainer:
         processing_class=processor,
         card=_card(settings, num_left_out),
         data_settings=data_settings,
+        num_train_videos=train.num_videos,
     )
     trainer.check(training.resume_from_checkpoint)
     return trainer
@@ -95,6 +96,7 @@ class _Data:
 
     dataset: Any
     identity: str
+    num_videos: int | None = None
     num_captions: int | None = None
     num_left_out: int = 0
 
@@ -119,7 +121,7 @@ def _load(settings: Settings, source: str, split: str, options: dict[str, Any], 
                 f"{manifest.num_uncounted} videos of {split} were missing when an earlier version prepared it, and "
                 f"the figures leave them out, for their captions were not kept; the same `ts2net prepare` adds them"
             )
-    return _Data(dataset, identity, manifest.captions, manifest.num_uncounted)
+    return _Data(dataset, identity, manifest.videos, manifest.captions, manifest.num_uncounted)
 
 
 def _card(settings: Settings, num_left_out: int) -> CardDetails:

@@ -90,6 +90,8 @@ class TS2NetTrainer(SavingTrainer):
         callbacks: Of Trainer.
         optimizers: An optimizer and a schedule to use instead of those of `args`.
         data_settings: Where the data comes from, by name. A run that resumes must have the same.
+        num_train_videos: Of `train_dataset`, if it is a stream and they are known. Otherwise `args.trunk_cache` counts
+            them, which reads all of it once.
 
     Raises:
         TypeError: If the model, its processor or `args` is of another kind.
@@ -108,6 +110,7 @@ class TS2NetTrainer(SavingTrainer):
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         data_settings: Mapping[str, Any] | None = None,
+        num_train_videos: int | None = None,
     ) -> None:
         for name, argument, kind in [
             ("model", model, TS2NetModel),
@@ -150,6 +153,7 @@ class TS2NetTrainer(SavingTrainer):
         self.sharding.prepare(self.model)
         # Not by the base class, which would ask a stream for its length.
         self.train_dataset = train_dataset
+        self.num_train_videos = num_train_videos
         self.card_details = card or CardDetails()
         self._resumed: DataState | None = None
         self.changes = []
@@ -270,7 +274,12 @@ class TS2NetTrainer(SavingTrainer):
         self._start_counting()
         if self.args.trunk_cache is not None:
             self._states = fill_trunk_cache(
-                self.model, self.train_dataset, self.processing_class, self.args, self.accelerator
+                self.model,
+                self.train_dataset,
+                self.processing_class,
+                self.args,
+                self.accelerator,
+                self.num_train_videos,
             )
         try:
             return super().train(None if checkpoint is None else str(checkpoint), *args, **kwargs)

@@ -49,6 +49,7 @@ def fill_trunk_cache(
     processor: TS2NetProcessor,
     args: TS2NetTrainingArguments,
     accelerator: Accelerator,
+    num_videos: int | None = None,
 ) -> TrunkStates | None:
     """Compute what is missing in the cache of a run. All processes must call it.
 
@@ -58,6 +59,7 @@ def fill_trunk_cache(
         processor: The model's processor.
         args: The run's. `trunk_cache` is not None.
         accelerator: The run's.
+        num_videos: Of the training data, if known. A stream is read once to count them otherwise.
 
     Returns:
         The states of all videos that can be decoded; None if they would take more than `trunk_cache_gb`.
@@ -73,7 +75,7 @@ def fill_trunk_cache(
     if vision.attention_dropout:
         raise ValueError(f"trunk_cache needs vision layers without dropout, got {vision.attention_dropout}")
     tokens = (vision.image_size // vision.patch_size) ** 2 + 1
-    num_videos = _count(dataset)
+    num_videos = _count(dataset) if num_videos is None else num_videos
     size = num_videos * int(args.num_frames or 0) * tokens * vision.hidden_size * model.dtype.itemsize / 1e9
     if size > args.trunk_cache_gb:
         logger.warning(
