@@ -127,7 +127,7 @@ def _fingerprint(model: TS2NetModel) -> str:
 
 def _tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """Hash of the vocabulary, and of the tokens of a text whose words, accents and numbers it has to cut up."""
-    tokens = tokenizer(_PROBE)["input_ids"]
+    tokens = tokenizer(_PROBE, verbose=False)["input_ids"]  # it may be longer than the model takes
     content = [sorted(tokenizer.get_vocab().items()), tokens]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
