@@ -3,10 +3,11 @@
     python bench/ablation --out ablation          # all rows; tables in ablation/tables.md
     python bench/ablation --rows "full model" "random choice" --seeds 1 2 3 --picture docs/selected-patches.webp
 
-All rows start from the small CLIP of the package, whose image tower stays as it is, and are trained alike: the same
-clips in the same batches, the same steps and learning rates. Each then searches all 200 test clips with their
-captions, and the four candidates of each group in both diagnostic splits, where guessing finds 25 %. Everything is
-read back from mp4 files by the video processor. Runs that are done are kept in `OUT/runs.jsonl` and not done again.
+All rows start from the small CLIP of the package, whose image tower stays as it is unless a row says otherwise, and
+are trained alike: the same clips in the same batches, the same steps and learning rates. Each then searches all 200
+test clips with their captions, and the four candidates of each group in both diagnostic splits, where guessing finds
+25 %. Everything is read back from mp4 files by the video processor. Runs that are done are kept in `OUT/runs.jsonl`
+and not done again.
 
 Settings are chosen with `--choose`: validation clips, and others of another seed than those that are searched.
 """

@@ -38,6 +38,13 @@ def load_clips(file: Path) -> torch.Tensor:
     return load_file(file)["frames"]
 
 
+def to_pixels(frames: torch.Tensor) -> torch.Tensor:
+    """Frames as bytes `(..., 3, H, W)` as the model takes them."""
+    processor = TS2NetVideoProcessor()
+    mean, deviation = (255 * torch.tensor(each)[:, None, None] for each in (processor.image_mean, processor.image_std))
+    return (frames - mean) / deviation
+
+
 def shares(searched: list[Scene], *parts: str) -> torch.Tensor:
     """How much of each patch things of these parts of a scene cover: `(clips, T, N)`."""
     every = [patch_shares(scene, PATCHES_PER_SIDE) for scene in searched]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from clips import PATCHES_PER_SIDE, Captions, shares
+from clips import PATCHES_PER_SIDE, Captions, shares, to_pixels
 from models import COMMON, TOLD, Row, ToldSelector
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -17,7 +17,6 @@ from ts2net.modeling_ts2net import TS2NetModel
 from ts2net.training.contrastive import contrastive_loss_over_processes, loss_inputs
 from ts2net.training.optimisation import MAX_LOGIT_SCALE, is_clip_parameter
 from ts2net.training.selection_loss import faded_weight
-from ts2net.video_processing_ts2net import TS2NetVideoProcessor
 
 BATCH, LEARNING_RATE, CLIP_LEARNING_RATE, IMAGE_LEARNING_RATE, WEIGHT_DECAY = 64, 1e-3, 1e-3, 1e-4, 0.05
 LOSS_WEIGHT, LOSS_STEPS = 1.0, 0.2  # of the loss on selected tokens, which ends after a fifth of the steps
@@ -37,12 +36,9 @@ def start(clip: Path, row: Row, seed: int) -> TS2NetModel:
 @torch.inference_mode()
 def locked_states(model: TS2NetModel, frames: torch.Tensor, num_layers: int) -> torch.Tensor:
     """What the lower layers of an image tower make of clips `(clips, T, 3, H, W)`: `(clips, T, L, C)`, float16."""
-    processor = TS2NetVideoProcessor()
-    mean = 255 * torch.tensor(processor.image_mean)[:, None, None]
-    deviation = 255 * torch.tensor(processor.image_std)[:, None, None]
     parts = []
     for part in frames.split(50):
-        tower = model.vision_model((part - mean) / deviation, output_hidden_states=True)
+        tower = model.vision_model(to_pixels(part), output_hidden_states=True)
         parts.append(tower.hidden_states[num_layers].half())
     return torch.cat(parts).unflatten(0, frames.shape[:2])
 
@@ -98,7 +94,7 @@ def train(
     model: TS2NetModel,
     seen: torch.Tensor,
     captions: Captions,
-    first: int,
+    first_layer: int,
     *,
     loss_weight: float,
     steps: int,
@@ -119,7 +115,7 @@ def train(
             input_ids=captions.ids[chosen, :words],
             attention_mask=captions.mask[chosen, :words],
             vision_hidden_states=seen[chosen].float(),
-            first_vision_layer=first,
+            first_vision_layer=first_layer,
             selection_seeds=seeds_of(model, chosen),
         )
         result = contrastive_loss_over_processes(
@@ -141,14 +137,14 @@ def seeds_of(model: TS2NetModel, indices: torch.Tensor) -> torch.Tensor | None:
 
 @torch.inference_mode()
 def search(
-    model: TS2NetModel, seen: torch.Tensor, captions: Captions, first: int, group_size: int
+    model: TS2NetModel, seen: torch.Tensor, captions: Captions, first_layer: int, group_size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Ranks of each text's clip in its group, `(clips,)`, and the selected patches, `(clips, T, K)`, from 0."""
     model.eval()
     parts = [
         model.get_video_features(
             vision_hidden_states=seen[indices].float(),
-            first_vision_layer=first,
+            first_vision_layer=first_layer,
             selection_seeds=seeds_of(model, indices),
         )
         for indices in torch.arange(len(seen)).split(100)
@@ -202,16 +198,16 @@ def run(
     torch.set_num_threads(1)
     tokenizer = CLIPTokenizer.from_pretrained(clip)
     model = start(clip, row, seed)
-    first = model.config.vision_config.num_hidden_layers - row.learned_layers
-    seen = seen_once(folder, model, first, frames)
-    lock(model, first)
+    first_layer = model.config.vision_config.num_hidden_layers - row.learned_layers
+    seen = seen_once(folder, model, first_layer, frames)
+    lock(model, first_layer)
     if row.name == TOLD:
         told = ToldSelector(model.config, shares(scenes_of["train"], "small"))
         told.load_state_dict(model.token_selector.state_dict())
         model.token_selector = told
     weight = LOSS_WEIGHT if row.selection_loss else 0.0
     captions = {split: Captions(searched, tokenizer) for split, searched in scenes_of.items()}
-    train(model, seen["train"], captions["train"], first, loss_weight=weight, steps=steps, seed=seed)
+    train(model, seen["train"], captions["train"], first_layer, loss_weight=weight, steps=steps, seed=seed)
     found: dict[str, Any] = {"row": row.name, "seed": seed, "steps": steps, "clips": len(seen["train"])}
     for split, searched in scenes_of.items():
         if split == "train":
@@ -219,7 +215,7 @@ def run(
         if isinstance(model.token_selector, ToldSelector):
             model.token_selector.shares = shares(searched, "small")
         group_size = GROUP_SIZE if searched[0].group else len(searched)
-        ranks, selected = search(model, seen[split], captions[split], first, group_size)
+        ranks, selected = search(model, seen[split], captions[split], first_layer, group_size)
         found[split] = rank_statistics(ranks)["R@1"]
         if split == "small_object":  # in which every clip has a small thing
             found |= selection_figures(selected, searched)

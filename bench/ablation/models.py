@@ -72,9 +72,6 @@ ROWS = [
     Row({"layers": "the third"}, {"shift_layers": [2]}),
     Row({"layers": "the last"}, {"shift_layers": [3]}),
     Row({"tower": "last two layers learn"}, learned_layers=2),
-    Row({"tower": "last two learn, no shift"}, {"shift_kind": "none"}, learned_layers=2),
-    Row({"tower": "last two learn, random choice"}, RANDOM, selection_loss=False, learned_layers=2),
-    Row({"tower": "last two learn, [CLS] only"}, {"selection_kind": "none"}, selection_loss=False, learned_layers=2),
     Row({"matching": "mean"}, {"matching_kind": "mean"}),
     Row({"matching": "word-token interaction"}, {"matching_kind": "wti"}),
 ]

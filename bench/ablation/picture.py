@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import torch
-from clips import PATCHES_PER_SIDE
+from clips import PATCHES_PER_SIDE, to_pixels
 from PIL import Image, ImageDraw
 
 from ts2net.benchmarks.moving_things import SEEN_FRAMES, Scene, render
 from ts2net.modeling_ts2net import TS2NetModel
-from ts2net.video_processing_ts2net import TS2NetVideoProcessor
 
 _ROWS, _COLUMNS, _GAP, _LINE = 4, 2, 6, 16  # clips, and pixels
 
@@ -16,11 +15,8 @@ _ROWS, _COLUMNS, _GAP, _LINE = 4, 2, 6, 16  # clips, and pixels
 def draw(model: TS2NetModel, searched: list[Scene], frames: torch.Tensor, file: Path) -> None:
     """Draw the first clips that have a small thing."""
     shown = [index for index, scene in enumerate(searched) if scene.small][: _ROWS * _COLUMNS]
-    processor = TS2NetVideoProcessor()
-    mean = 255 * torch.tensor(processor.image_mean)[:, None, None]
-    deviation = 255 * torch.tensor(processor.image_std)[:, None, None]
     with torch.inference_mode():
-        output = model.eval().get_video_features((frames[shown] - mean) / deviation)
+        output = model.eval().get_video_features(to_pixels(frames[shown]))
     selected = (output.selected_token_indices - 1).tolist()  # clips, frames, patches
     pictures = [_clip(searched[index], patches) for index, patches in zip(shown, selected, strict=True)]
     width, height = pictures[0].size

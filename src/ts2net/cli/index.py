@@ -3,6 +3,7 @@
 import contextlib
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -181,12 +182,17 @@ def index(
     else:
         _print_report(report)
         _print_index(out)
-    _warn_of_subtitles(report)
-    for name in report.unmatched_metadata[:_MOST_LISTED]:
-        print(f"warning: {metadata}: {printable(name)} is none of the videos", file=sys.stderr)
-    if len(report.unmatched_metadata) > _MOST_LISTED:
-        more = len(report.unmatched_metadata) - _MOST_LISTED
-        print(f"warning: {metadata}: {more:,} more rows are about none of the videos", file=sys.stderr)
+    _warn(
+        [
+            f"{printable(name)}: its subtitles can't be used: {printable(reason)}"
+            for name, reason in report.damaged_subtitles.items()
+        ],
+        lambda count: f"{count:,} more files have subtitles that can't be used",
+    )
+    _warn(
+        [f"{metadata}: {printable(name)} is none of the videos" for name in report.unmatched_metadata],
+        lambda count: f"{metadata}: {count:,} more rows are about none of the videos",
+    )
     if videos and not (report.indexed or report.replaced or report.unchanged or report.broken):
         print(f"warning: there is no video in {', '.join(videos)}", file=sys.stderr)
     if set(report.lost) - {*report.indexed, *report.replaced}:
@@ -197,13 +203,13 @@ def index(
         raise typer.Exit(1)
 
 
-def _warn_of_subtitles(report: "IndexReport") -> None:
-    damaged = list(report.damaged_subtitles.items())
-    for name, reason in damaged[:_MOST_LISTED]:
-        print(f"warning: {printable(name)}: its subtitles can't be used: {printable(reason)}", file=sys.stderr)
-    if len(damaged) > _MOST_LISTED:
-        more = len(damaged) - _MOST_LISTED
-        print(f"warning: {more:,} more files have subtitles that can't be used", file=sys.stderr)
+def _warn(messages: Sequence[str], more: Callable[[int], str]) -> None:
+    """Print the first of some warnings, and what `more` says of the number of the others."""
+    shown = [*messages[:_MOST_LISTED]]
+    if len(messages) > _MOST_LISTED:
+        shown.append(more(len(messages) - _MOST_LISTED))
+    for message in shown:
+        print(f"warning: {message}", file=sys.stderr)
 
 
 def _print_json(out: str, report: "IndexReport") -> None:

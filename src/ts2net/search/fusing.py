@@ -2,13 +2,18 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from .matching import ScoredWindow
 from .options import FoundIn
 from .records import SpokenWindow
 
 Key = TypeVar("Key", bound=Hashable)
+
+
+class _Found(Protocol):
+    @property
+    def found_in(self) -> tuple[FoundIn, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,6 @@ class FoundWindow:
         """Where it was found."""
         return found_in(self.picture, self.speech)
 
-    def is_found_as(self, other: "FoundWindow") -> bool:
-        """Whether both were found by their pictures, or both by what is spoken."""
-        return not set(self.found_in).isdisjoint(other.found_in)
-
     def reaches(self, least: float) -> bool:
         """Whether its picture has at least a score, or it was found in what is spoken, which needs none."""
         return self.speech is not None or (self.picture is not None and self.picture.score >= least)
@@ -53,6 +54,11 @@ class FoundWindow:
 def found_in(picture: object | None, speech: object | None) -> tuple[FoundIn, ...]:
     """The names of those of the two that are there."""
     return (*(("picture",) if picture is not None else ()), *(("speech",) if speech is not None else ()))
+
+
+def found_alike(one: "_Found", other: "_Found") -> bool:
+    """Whether two windows or hits were both found by their pictures, or both by what is spoken."""
+    return not set(one.found_in).isdisjoint(other.found_in)
 
 
 def fuse_windows(pictures: Sequence[ScoredWindow], speech: Sequence[SpokenWindow]) -> list[FoundWindow]:

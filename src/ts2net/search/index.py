@@ -349,6 +349,7 @@ class VideoIndex:
         waiting = list(range(len(texts or ()) if queries is None else len(queries)))
         frames_of = snapshot.unit_frames if options.fold else None
         least = -np.inf if options.min_score is None else options.min_score
+        of_spoken = None if texts is None else snapshot.spoken_condition(condition)
         while waiting:
             seen: list[list[ScoredWindow]] = [[] for _ in waiting]
             if queries is not None:
@@ -357,7 +358,7 @@ class VideoIndex:
                 ).windows
             again = []
             for number, pictures in zip(waiting, seen, strict=True):
-                speech = [] if texts is None else snapshot.spoken(texts[number], count, condition)
+                speech = [] if texts is None else snapshot.spoken(texts[number], count, of_spoken)
                 if speech:  # what is no better than chance gets no weight
                     pictures = [window for window in pictures if window.score >= least]
                 moments[number] = choose(fuse_windows(pictures, speech), options.k, options.per_video, frames_of)

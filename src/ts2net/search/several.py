@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .fusing import fused_order
+from .fusing import found_alike, fused_order
 from .hits import Hit, Hits
 from .index import VideoIndex
 from .options import SearchOptions
@@ -37,8 +37,7 @@ def _joined(hits: Sequence[Hit], options: SearchOptions) -> list[Hit]:
     for hit in _best_first(hits):
         of_video = [other for other in joined if other.video_id == hit.video_id]
         overlaps = any(
-            min(hit.end, other.end) > max(hit.start, other.start) and not set(hit.found_in).isdisjoint(other.found_in)
-            for other in of_video
+            min(hit.end, other.end) > max(hit.start, other.start) and found_alike(hit, other) for other in of_video
         )
         if not overlaps and (options.per_video is None or len(of_video) < options.per_video):
             joined.append(hit)

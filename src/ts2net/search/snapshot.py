@@ -27,6 +27,7 @@ from .columns import (
 )
 from .database import open_table
 from .filters import pattern_to_regex
+from .matching import half_to_single
 from .records import IndexedMoment, SpokenWindow, StoredVideo, WindowBatch, WindowDetails
 from .roots import Roots
 from .spoken import SPOKEN, find_spoken
@@ -159,7 +160,7 @@ class Snapshot:
         for batch in self.take(rows):
             starts = np.cumsum(batch.lengths) - batch.lengths
             for row, start, length in zip(batch.rows.tolist(), starts, batch.lengths, strict=True):
-                frames[row] = batch.frames[start : start + length].astype(np.float32)
+                frames[row] = half_to_single(batch.frames[start : start + length])
         return frames
 
     def details(self, rows: Sequence[int]) -> dict[int, WindowDetails]:
@@ -213,35 +214,31 @@ class Snapshot:
             rows = self._spoken.search().select(["key", "start"]).limit(None).to_arrow()
         return int(rows.group_by(["key", "start"]).aggregate([]).num_rows)
 
+    def spoken_condition(self, condition: Condition | None) -> Condition | None:
+        """A condition of [`Snapshot.condition`] as [`Snapshot.spoken`] takes it."""
+        if condition is None or self._spoken is None:
+            return None
+        keys = self._rows(f"{_FIRST_WINDOWS} AND {condition}", ["key"])["key"].to_pylist()
+        return Condition(f"key IN ({', '.join(map(repr, keys))})" if keys else "false")
+
     def spoken(self, text: str, count: int, condition: Condition | None = None) -> list[SpokenWindow]:
         """The windows in which all words of a text are spoken, best first; ties go by video, then start.
 
         Args:
             text: The text.
             count: The most windows.
-            condition: The videos to choose from.
+            condition: The videos to choose from, by [`Snapshot.spoken_condition`].
         """
         if self._spoken is None:
             return []
-        of_videos = None
-        if condition is not None:
-            keys = self._rows(f"{_FIRST_WINDOWS} AND {condition}", ["key"])["key"].to_pylist()
-            of_videos = f"key IN ({', '.join(map(repr, keys))})" if keys else "false"
         with reading(self.path):
-            matches = find_spoken(self._spoken, text, count, of_videos)
-            if not matches:
-                return []
-            names = ", ".join({repr(match.window) for match in matches})
-            search = self._table.search().where(f"window IN ({names})").select(["window", "video"])
-            rows = search.with_row_id(True).limit(None).to_arrow().to_pylist()
-        places = {row["window"]: (self._present(row["video"]), row["_rowid"]) for row in rows}
-        # A window that isn't there belongs to a commit before or after that of the snapshot.
-        found = [(places[match.window], match) for match in matches if match.window in places]
-        windows = [
-            SpokenWindow(video, match.start, match.end, row, match.score, match.second, match.words)
-            for (video, row), match in found
-        ]
-        return sorted(windows, key=lambda window: (-window.score, window.video_id, window.start))
+            return find_spoken(self._spoken, text, count, self._locate, condition)
+
+    def _locate(self, windows: Collection[str]) -> dict[str, tuple[str, int]]:
+        """The video and the row of windows by name; one that isn't there belongs to another commit."""
+        search = self._table.search().where(f"window IN ({', '.join(map(repr, windows))})")
+        rows = search.select(["window", "video"]).with_row_id(True).limit(None).to_arrow().to_pylist()
+        return {row["window"]: (self._present(row["video"]), row["_rowid"]) for row in rows}
 
     @cached_property
     def _spoken(self) -> Any:

@@ -9,14 +9,14 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from .database import open_table
-from .records import Track
+from .records import SpokenWindow, Track
 from .windows import WindowSettings, cut
 
 SPOKEN = "spoken"
@@ -32,27 +32,6 @@ _SCHEMA = pa.schema(
     ]
 )
 _MOST_SHOWN = 200  # characters
-
-
-@dataclass(frozen=True)
-class SpokenMatch:
-    """A window in which a text is spoken.
-
-    Args:
-        window: The window in the index with its picture.
-        start: Second of the video at which it starts.
-        end: Second at which it ends.
-        score: How well it fits, by the database (BM25).
-        second: Second at which the words begin.
-        words: What is spoken around them.
-    """
-
-    window: str
-    start: float
-    end: float
-    score: float
-    second: float
-    words: str
 
 
 @dataclass(frozen=True)
@@ -187,13 +166,20 @@ class SpokenTable:
         table.create_index(_TEXT, config=config, replace=True)
 
 
-def find_spoken(table: Any, text: str, count: int, condition: str | None = None) -> list[SpokenMatch]:
-    """Find the windows in which all words of a text are spoken, best first.
+def find_spoken(
+    table: Any,
+    text: str,
+    count: int,
+    locate: Callable[[Collection[str]], Mapping[str, tuple[str, int]]],
+    condition: str | None = None,
+) -> list[SpokenWindow]:
+    """Find the windows in which all words of a text are spoken, best first; ties go by video, then start.
 
     Args:
         table: The table of what is spoken.
         text: The text.
         count: The most windows.
+        locate: Gives the video and the row of windows by name. Those without are left out.
         condition: SQL that only rows to choose from satisfy.
     """
     from lancedb.query import BooleanQuery, FullTextOperator, MatchQuery, Occur, PhraseQuery
@@ -209,16 +195,20 @@ def find_spoken(table: Any, text: str, count: int, condition: str | None = None)
     search = table.search(query, query_type="fts")
     if condition is not None:
         search = search.where(condition, prefilter=True)
-    rows = search.select(["window", "start", "end", _TEXT, "line_starts", "_score"]).limit(count).to_arrow()
-    return [_match(row, text) for row in rows.to_pylist()]
+    matches = search.select(["window", "start", "end", _TEXT, "line_starts", "_score"]).limit(count).to_arrow()
+    rows = matches.to_pylist()
+    places = locate({row["window"] for row in rows}) if rows else {}
+    found = [_spoken_window(row, text, *places[row["window"]]) for row in rows if row["window"] in places]
+    return sorted(found, key=lambda window: (-window.score, window.video_id, window.start))
 
 
-def _match(row: Mapping[str, Any], text: str) -> SpokenMatch:
-    lines = row[_TEXT].split("\n")
+def _spoken_window(match: Mapping[str, Any], text: str, video_id: str, row: int) -> SpokenWindow:
+    lines = match[_TEXT].split("\n")
     line = line_of_phrase(lines, text)
     around = " ".join(lines[max(0, line - 1) : line + 2])
     words = around if len(around) <= _MOST_SHOWN else lines[line][:_MOST_SHOWN]
-    return SpokenMatch(row["window"], row["start"], row["end"], row["_score"], row["line_starts"][line], words)
+    second = match["line_starts"][line]
+    return SpokenWindow(video_id, match["start"], match["end"], row, match["_score"], second, words)
 
 
 def line_of_phrase(lines: Sequence[str], text: str) -> int:

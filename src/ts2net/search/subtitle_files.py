@@ -80,7 +80,7 @@ def _subtitles(video: VideoFile, folders: dict[str, dict[str, list[str]]]) -> Su
 def _endings(folder: str) -> dict[str, list[str]]:
     """What follows the stem of a video in the subtitle files of a folder, by stem.
 
-    None if it can't be read, which the search for videos tells.
+    Nothing if the folder can't be read, which the search for videos tells.
     """
     endings: defaultdict[str, list[str]] = defaultdict(list)
     try:
