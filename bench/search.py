@@ -59,10 +59,11 @@ import numpy as np
 import torch
 
 from ts2net.search.about import About
-from ts2net.search.index import VideoIndex, best_windows
+from ts2net.search.index import VideoIndex
 from ts2net.search.matching import Matching
 from ts2net.search.options import SearchOptions
 from ts2net.search.records import IndexedVideo, IndexedWindow
+from ts2net.search.searching import best_windows
 from ts2net.search.store import Store
 from ts2net.search.windows import WindowSettings
 

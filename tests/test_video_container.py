@@ -1,88 +1,25 @@
-"""What is in a container: metadata never cost a picture, pictures come as they are shown, damage means damage."""
+"""What is in a container: metadata never cost a picture, pictures have square pixels, damage means damage."""
 
 import io
-import warnings
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from av.sidedata.sidedata import Type as SideDataType
 from PIL import Image
 
-from support.corpus.writing import even, insert_before_slices, jpeg, write
+from support.corpus.writing import even, insert_before_slices, write
+from support.decoded_videos import EVERY_FRAME, assert_every_frame
 from support.tiled_heic import tiled_heic
 from support.video_files import decode_from_start
-from ts2net.video_container_ts2net import MAX_PIXELS, VideoReader, orientation
+from ts2net.video_container_ts2net import MAX_PIXELS, VideoReader
 from ts2net.video_decoding_ts2net import decode_video
-from ts2net.video_sampling_ts2net import FrameSampling
 from ts2net.video_source_ts2net import VideoDecodingError, open_source
+from ts2net.video_tables_ts2net import table_from_packets
 from ts2net.videos.reencoding import reencode_video
 
-EVERY_FRAME = FrameSampling(num_frames=None, fps=None)
-
-
-def assert_every_frame(path: Path, count: int) -> None:
-    """All frames are those of a plain loop, and re-encoding takes them too; nothing is called damaged."""
-    reference = decode_from_start(str(path))
-    assert len(reference) == count
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        video = decode_video(path, EVERY_FRAME)
-    assert len(video.frames) == count
-    for frame, expected in zip(video.frames, reference, strict=True):
-        np.testing.assert_array_equal(frame.numpy(), expected.to_ndarray(format="rgb24"))
-    assert reencode_video(path).damage is None
-
-
 # Metadata
-
-
-def jpegs(path: Path, exif: Image.Exif, count: int = 6) -> Path:
-    """What `ffmpeg -i photo%03d.jpg -c copy` writes."""
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("mjpeg", rate=2)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
-        for number in range(count):
-            packet = av.Packet(jpeg(number + 1, exif=exif))
-            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, Fraction(1, 2)
-            output.mux(packet)
-    return path
-
-
-def test_pyav_still_has_no_name_for_some_side_data():
-    """Once it has, what takes such data off a frame can go."""
-    assert not {28, 29, 31} & {kind.value for kind in SideDataType}
-
-
-def test_photos_with_exif_data_are_frames(tmp_path: Path):
-    exif = Image.Exif()
-    exif[0x010F] = "Brinno"
-    assert_every_frame(jpegs(tmp_path / "a.avi", exif), count=6)
-
-
-@pytest.mark.parametrize("turned", range(1, 9))
-def test_the_orientation_of_photos_is_applied(turned: int, tmp_path: Path):
-    """All eight, beside side data that PyAV can't read; what Pillow makes of the photo is the reference."""
-    exif = Image.Exif()
-    exif[0x0112] = turned
-    path = jpegs(tmp_path / "a.avi", exif, count=1)
-    frame = decode_video(path).frames[0].numpy()
-    (stored,) = decode_from_start(str(path))
-    transposed = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
-    picture = stored.to_image()
-    expected = picture.transpose(transposed[turned]) if turned > 1 else picture
-    np.testing.assert_array_equal(frame, np.asarray(expected))
-    assert orientation(stored).transpose == (turned >= 5)
 
 
 def test_an_enhancement_layer_leaves_the_picture(tmp_path: Path):
@@ -136,7 +73,7 @@ def test_a_late_start_is_no_damage(suffix: str, start: float, tmp_path: Path):
     path = write(tmp_path / f"a.{suffix}", even(50, start=start), codec=codec)
     assert_every_frame(path, count=50)
     with open_source(path) as file, VideoReader(file, MAX_PIXELS) as reader:
-        assert reader.table_from_packets() is not None  # so it isn't decoded as a whole
+        assert table_from_packets(reader) is not None  # so it isn't decoded as a whole
 
 
 def test_an_empty_chunk_of_an_avi_is_no_damage(tmp_path: Path):

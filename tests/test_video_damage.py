@@ -1,7 +1,5 @@
 """Damage that a decoder doesn't tell of: a file has one answer all the same."""
 
-import gc
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,7 +11,6 @@ from support.corpus.writing import even, packets_of, remux, write
 from support.video_files import decode_from_start
 from ts2net.search.frame_stream import stream_video
 from ts2net.video_bitstream_ts2net import Bitstream
-from ts2net.video_container_ts2net import orientation
 from ts2net.video_decoding_ts2net import decode_video
 from ts2net.video_sampling_ts2net import FrameSampling
 
@@ -94,15 +91,3 @@ def test_a_damaged_photo_is_the_same_each_time(suffix: str, tmp_path: Path):
     np.testing.assert_array_equal(alone, together)
     np.testing.assert_array_equal(streamed, together)
     assert len(together) == 20
-
-
-def test_a_frame_whose_side_data_is_read_is_free_at_once(tmp_path: Path):
-    """Its memory must not wait for the collector of cycles, which takes it for a few bytes."""
-    (frame, *_) = decode_from_start(str(write(tmp_path / "a.mp4", even(3), rotation=90)))
-    before = sys.getrefcount(frame)
-    gc.disable()
-    try:
-        assert orientation(frame).transpose
-        assert sys.getrefcount(frame) == before
-    finally:
-        gc.enable()

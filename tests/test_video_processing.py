@@ -1,6 +1,7 @@
 """The video processor: what it takes, which pixels come out, and how videos are padded."""
 
 import importlib.metadata
+import inspect
 import io
 import json
 from fractions import Fraction
@@ -120,6 +121,11 @@ def test_decoded_values_of_a_datasets_column(clip, processor):
     remembering = Decoder(frames[:0])
     remembering._hf_encoded = {"path": str(clip), "bytes": None}
     assert torch.equal(processor(remembering)["pixel_values_videos"], expected)
+
+
+def test_datasets_remembers_the_file_of_a_decoder():
+    """In a private attribute: this tells when it is another. The decoder itself needs torchcodec."""
+    assert '._hf_encoded = {"path": path, "bytes": ' in inspect.getsource(Video.decode_example)
 
 
 def test_one_video_or_many(clip, processor):

@@ -601,9 +601,13 @@ class TS2NetModel(TS2NetPreTrainedModel):
     """TS2-Net: scores texts against videos.
 
     Start from CLIP with [`TS2NetModel.from_clip`], from a trained checkpoint with `from_pretrained`.
+
+    Attributes:
+        commit: The commit of the repository, if `ts2net.hub.load_model` loaded it from one.
     """
 
     _auto_class = "AutoModel"
+    commit: str | None = None
 
     def __init__(self, config: TS2NetConfig) -> None:
         super().__init__(config)

@@ -22,7 +22,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .configuration_ts2net import TS2NetConfig
 from .modeling_ts2net import TS2NetModel, cat_texts
 from .processing_ts2net import TS2NetProcessor
-from .video_processing_ts2net import TS2NetVideoProcessorKwargs, as_videos, is_one_video
+from .video_processing_ts2net import TS2NetVideoProcessorKwargs, as_videos, is_one_video, remembered_file
 
 TASK = "text-video-scoring"
 
@@ -416,7 +416,7 @@ def _is_stream(videos: Any) -> bool:
 
 def _name(video: Any) -> str | None:
     """Path or address of a video, if it has one."""
-    video = getattr(video, "_hf_encoded", video)  # a decoder of the datasets library remembers its file
+    video = remembered_file(video)
     if isinstance(video, dict):
         video = video.get("path")
     video = getattr(video, "name", video) if hasattr(video, "read") else video

@@ -1,31 +1,26 @@
-"""An open video file: its packets and frames, and the table of its frames without decoding any.
+"""An open video file: its packets and frames.
 
-Notable here:
-- A video is opened by its bytes and only as a file that stands alone: a playlist, which names other files or
-  addresses, is refused before anything it names is touched.
-- A table is believed only as far as it can be checked: what an MP4 header says is compared with the last packets, and
-  times with the order of decoding.
+Notable here: a video is opened by its bytes and only as a file that stands alone. A playlist, which names other files
+or addresses, is refused before anything it names is touched.
 """
 
-from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
 from av.format import Flags
-from av.sidedata.sidedata import SideDataContainer
-from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Discard, Disposition
 from av.video import VideoStream
 from av.video.reformatter import VideoReformatter
 
 from .video_bitstream_ts2net import Bitstream, References
 from .video_cropping_ts2net import Cropping, cropping_in_matroska, cropping_in_mp4
+from .video_orientation_ts2net import Orientation, orientation
 from .video_source_ts2net import FileView, SharedFile, VideoDecodingError
-from .video_timing_ts2net import DEFAULT_FPS, FrameClock, Timeline, first_second
+from .video_timing_ts2net import DEFAULT_FPS, FrameClock
 
 MAX_PIXELS = 2**26  # a frame: 8192 x 8192, twice 8K television
 _MIN_PIXELS_FOR_THREADS = 2**16  # measured: two threads are slower than one at 176x144, faster at 320x240
@@ -39,31 +34,11 @@ _CONTAINERS = (
 )
 # Seconds. An edit list counts in the film's clock, mostly of milliseconds: what is left of it may be rounding.
 _EDIT_ROUNDING = 0.002
-_MOV, _MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
-# Codecs whose keyframes (for H.264 and HEVC, after a look at the bytes) let decoding start afresh.
-_SEEKABLE_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "prores", "dnxhd"}
-# No level of H.264 or HEVC lets more pictures be decoded before one that is shown before them. So many may follow an
-# HEVC keyframe and be shown before it, and among so many last packets is the frame that is shown last.
-_MAX_REORDERED = 16
+MOV, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 
 
 class TableError(Exception):
     """What was read of a file disagrees with the table of its frames."""
-
-
-class Orientation(NamedTuple):
-    """How to turn a stored picture for showing: swap rows and columns, then flip rows, then flip columns."""
-
-    transpose: bool
-    flip_rows: bool
-    flip_columns: bool
-
-    def apply(self, rgb: np.ndarray) -> np.ndarray:
-        """Turns pixels `(..., height, width, 3)`."""
-        if self.transpose:
-            rgb = rgb.swapaxes(-3, -2)
-        rows, columns = (slice(None, None, -1 if flip else 1) for flip in (self.flip_rows, self.flip_columns))
-        return np.ascontiguousarray(rgb[..., rows, columns, :])
 
 
 @dataclass(frozen=True)
@@ -82,15 +57,6 @@ class EntryPoint:
     timestamp: int
 
 
-@dataclass(frozen=True)
-class FrameTable:
-    """The timestamp of every frame in order of presentation, and where decoding may start for a given frame."""
-
-    pts: np.ndarray
-    timeline: Timeline
-    entry_point: Callable[[int], EntryPoint]
-
-
 class VideoReader:
     """An open container and the decoder of its best video stream.
 
@@ -100,6 +66,9 @@ class VideoReader:
         decoder: its decoder.
         time_base: seconds of a tick of the stream's timestamps.
         declared_fps: the frame rate that the file declares, 0 if none.
+        format: FFmpeg's name of the container.
+        codec: FFmpeg's name of the codec.
+        may_jump: whether timestamps of such a container may start anew on the way.
         clock: turns the timestamps of all frames, in order, into seconds from the start of the file.
         met_damage: whether `frames` came across something that can't be decoded, or not whole.
         shown_size: width and height with square pixels, of what the container doesn't cut off, before a picture is
@@ -137,12 +106,12 @@ class VideoReader:
         self.decoder = self.stream.codec_context
         self.decoder.options = {"max_pixels": str(max_pixels)}
         self.decoder.thread_count = 1
-        self._codec = self.decoder.codec.canonical_name
-        self._format = self.container.format.name
+        self.codec = self.decoder.codec.canonical_name
+        self.format = self.container.format.name
         flags: Any = self.container.format.flags  # an int, whatever PyAV's annotation says
-        self._may_jump = bool(flags & Flags.ts_discont.value)
-        self._bitstream = Bitstream(self._codec, self.decoder.extradata or b"")
-        self.clock = FrameClock(self.time_base, self.start(), self._may_jump, self.declared_fps or DEFAULT_FPS)
+        self.may_jump = bool(flags & Flags.ts_discont.value)
+        self._bitstream = Bitstream(self.codec, self.decoder.extradata or b"")
+        self.clock = FrameClock(self.time_base, self.start(), self.may_jump, self.declared_fps or DEFAULT_FPS)
         self.met_damage = False
         self._reformatter = VideoReformatter()
 
@@ -160,6 +129,13 @@ class VideoReader:
         """A reader at the start of the file: this one, unless it has been read from."""
         return self.another() if self._was_read else self
 
+    def start(self) -> float | None:
+        """Seconds at which the file starts by its own clock; None if it doesn't say."""
+        if self.format in (MOV, MATROSKA):
+            return 0.0  # a time line of its own, as browsers have it
+        start = self.container.start_time
+        return None if start is None else start / av.time_base
+
     def last_duration(self, pts: int | None, duration: int | None, is_cut_off: bool = False) -> float:
         """Seconds that the last frame is on screen, 0 if unknown.
 
@@ -172,7 +148,7 @@ class VideoReader:
             is_cut_off: the file ends before its track.
         """
         stream = self.stream
-        if self._format == _MOV and pts is not None and stream.duration and not is_cut_off:
+        if self.format == MOV and pts is not None and stream.duration and not is_cut_off:
             start = stream.start_time or 0
             if start > 0 and self._is_trimmed():
                 start = 0  # FFmpeg's duration is then that of the edit list, which has the delay before the start
@@ -181,6 +157,11 @@ class VideoReader:
                 return left
         return (duration or 0) * self.time_base
 
+    def _is_trimmed(self) -> bool:
+        """Whether an edit list of an MP4 hides frames."""
+        entries = self.stream.index_entries
+        return len(entries) < self.stream.frames or any(entry.is_discard for entry in entries)
+
     def describe(self) -> str:
         """Container and kinds of streams, for messages."""
         kinds = [stream.type for stream in self.container.streams]
@@ -188,12 +169,12 @@ class VideoReader:
 
     def is_cut_off(self) -> bool:
         """Whether the file is shorter than its own structure says."""
-        if self._format == _MOV:
+        if self.format == MOV:
             return any(entry.pos + entry.size > self.file.size for entry in self.stream.index_entries)
         head = self.file.read_at(0, 256)
-        if self._format == _MATROSKA:
+        if self.format == MATROSKA:
             return _matroska_size(head) > self.file.size
-        return self._format == "avi" and int.from_bytes(head[4:8], "little") > self.file.size
+        return self.format == "avi" and int.from_bytes(head[4:8], "little") > self.file.size
 
     # -- packets and frames
 
@@ -211,7 +192,7 @@ class VideoReader:
 
         To be called before the first frame.
         """
-        if self._codec == "mjpeg":
+        if self.codec == "mjpeg":
             self.decoder.options = self.decoder.options | {"err_detect": "explode"}
 
     def packets(self) -> Iterator[av.Packet]:
@@ -234,15 +215,25 @@ class VideoReader:
         self.container.seek(start.timestamp, stream=self.stream)
         packets = self.packets()
         for packet in packets:
-            timestamp = packet.dts if self._format == _MOV else packet.pts
+            timestamp = packet.dts if self.format == MOV else packet.pts
             if timestamp is None or timestamp >= start.timestamp:
                 break  # a seek may land before the keyframe, which costs only a little time
         else:
             raise TableError
-        if timestamp != start.timestamp or not self._bitstream.is_entry_point(packet):
+        if timestamp != start.timestamp or not self.is_entry_point(packet):
             raise TableError
         yield packet
         yield from packets
+
+    def packets_decoded_from(self, timestamp: int) -> Iterator[av.Packet]:
+        """The packets that are decoded at a timestamp or later, whether decoding can start there or not."""
+        self._was_read = True
+        self.container.seek(timestamp, stream=self.stream, any_frame=True)
+        return (packet for packet in self.packets() if packet.dts is not None and packet.dts >= timestamp)
+
+    def is_entry_point(self, packet: av.Packet) -> bool:
+        """Whether decoding can start at a packet."""
+        return self._bitstream.is_entry_point(packet)
 
     def references(self) -> References:
         """Follows the frames that others refer to, from an entry point on."""
@@ -303,110 +294,6 @@ class VideoReader:
             frame = av.VideoFrame.from_ndarray(rest, format="rgb24")
         return self._reformatter.reformat(frame, width, height, **settings).to_ndarray()
 
-    # -- tables
-
-    def table_from_index(self) -> FrameTable | None:
-        """The table by the index in an MP4 header, without reading more than the last packets.
-
-        The index has decoding times. Evenly spaced, or in a stream that never reorders frames, these are the
-        presentation times but for an offset: as many different times as there are steps from the first to the last
-        leave no gap. Which is the last is what the last packets tell.
-        """
-        stream = self.stream
-        if self._format != _MOV or self._codec not in _SEEKABLE_CODECS or stream.start_time is None:
-            return None
-        index = stream.index_entries
-        entries = list(index)
-        if not entries or len(entries) != stream.frames or any(entry.is_discard for entry in entries):
-            return None
-        if any(entry.pos + entry.size > self.file.size for entry in entries):  # cut off
-            return None
-        dts = np.array([entry.timestamp for entry in entries], dtype=np.int64)
-        steps = np.diff(dts)
-        reorders = self.decoder.reorder_depth > 0
-        if (steps <= 0).any() or (reorders and (steps != steps[:1]).any()):
-            return None
-        pts = dts - dts[0] + stream.start_time
-
-        tail = entries[-1 - _MAX_REORDERED :] if reorders else entries[-1:]
-        last = self._last_shown(tail[0].timestamp, len(tail))
-        if last is None or last.pts != pts[-1]:
-            return None
-
-        def entry_point(frame: int) -> EntryPoint:
-            before = max(frame - _MAX_REORDERED, 0) if self._codec == "hevc" else frame
-            key = index.search_timestamp(entries[before].timestamp)
-            if key < 0:
-                raise TableError
-            return EntryPoint(key, entries[key].timestamp)
-
-        return FrameTable(pts, self._timeline(pts, last.duration), entry_point)
-
-    def table_from_packets(self) -> FrameTable | None:
-        """The table by reading every packet, without decoding any."""
-        if self._format not in (_MOV, _MATROSKA) or self._codec not in _SEEKABLE_CODECS or self.is_cut_off():
-            return None
-        shown: list[tuple[int, int]] = []  # timestamp and duration in the order of decoding
-        entry_points: list[tuple[int, EntryPoint]] = []  # with the presentation time of each
-        try:
-            for packet in self.packets():
-                timestamp = packet.dts if self._format == _MOV else packet.pts
-                if packet.pts is None or timestamp is None or packet.is_corrupt:
-                    return None
-                if self._bitstream.is_entry_point(packet):
-                    entry_points.append((packet.pts, EntryPoint(len(shown), timestamp)))
-                if not packet.is_discard:
-                    shown.append((packet.pts, packet.duration or 0))
-        except av.FFmpegError:
-            return None
-        if not shown:
-            return None
-        decoded = np.array([pts for pts, _ in shown], dtype=np.int64)
-        order = decoded.argsort(kind="stable")
-        pts = decoded[order]
-        # Times that the decoder could not bring into this order are wrong in the file.
-        reordered = _MAX_REORDERED if self.decoder.reorder_depth else 0
-        if (np.diff(pts) <= 0).any() or np.abs(order - np.arange(len(order))).max() > reordered:
-            return None
-        entry_points.sort(key=lambda item: item[0])
-        starts = [start for start, _ in entry_points]
-
-        def entry_point(frame: int) -> EntryPoint:
-            position = bisect_right(starts, pts[frame]) - 1
-            if position < 0:
-                raise TableError
-            return entry_points[position][1]
-
-        return FrameTable(pts, self._timeline(pts, shown[order[-1]][1]), entry_point)
-
-    def _last_shown(self, timestamp: int, count: int) -> av.Packet | None:
-        """Of the last so many packets, the one that is shown last; None if the file doesn't have them."""
-        self._was_read = True
-        try:
-            self.container.seek(timestamp, stream=self.stream, any_frame=True)
-            packets = [packet for packet in self.packets() if packet.dts is not None and packet.dts >= timestamp]
-        except av.FFmpegError:
-            return None
-        by_time = {packet.pts: packet for packet in packets if packet.pts is not None and not packet.is_corrupt}
-        return by_time[max(by_time)] if len(by_time) == len(packets) == count else None
-
-    def _timeline(self, pts: np.ndarray, last_duration: int | None) -> Timeline:
-        times = pts * self.time_base
-        times = times - first_second(float(times[0]), self.start(), self._may_jump)
-        return Timeline.of(times, self.declared_fps, self.last_duration(int(pts[-1]), last_duration))
-
-    def _is_trimmed(self) -> bool:
-        """Whether an edit list of an MP4 hides frames."""
-        entries = self.stream.index_entries
-        return len(entries) < self.stream.frames or any(entry.is_discard for entry in entries)
-
-    def start(self) -> float | None:
-        """Seconds at which the file starts by its own clock; None if it doesn't say."""
-        if self._format in (_MOV, _MATROSKA):
-            return 0.0  # a time line of its own, as browsers have it
-        start = self.container.start_time
-        return None if start is None else start / av.time_base
-
     # -- what is in the container
 
     def _best_video_stream(self) -> VideoStream:
@@ -429,9 +316,9 @@ class VideoReader:
         """What the container cuts off, where that leaves something."""
         stream, name = self.stream, self.container.format.name
         cropping = Cropping()
-        if name == _MOV:
+        if name == MOV:
             cropping = cropping_in_mp4(self.file, stream.id, stream.width, stream.height)
-        elif name == _MATROSKA:
+        elif name == MATROSKA:
             cropping = cropping_in_matroska(self.file, list(self.container.streams.video).index(stream))
         return cropping if cropping.fits(stream.width, stream.height) else Cropping()
 
@@ -451,47 +338,6 @@ class VideoReader:
             if size[0] * size[1] > self.max_pixels:
                 raise VideoDecodingError(f"{message} at most {self.max_pixels} pixels")
         return shown
-
-
-def orientation(frame: av.VideoFrame) -> Orientation:
-    """How a frame is turned for showing.
-
-    The display matrix is rounded to the nearest of the eight that map a pixel grid to itself.
-    """
-    matrix: Any = _display_matrix(frame)
-    if matrix is None:
-        return Orientation(False, False, False)
-    a, b, _, c, d, *_ = np.frombuffer(bytes(matrix), dtype="=i4").tolist()  # x' = a x + c y,  y' = b x + d y
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        return Orientation(False, d < 0, a < 0)
-    return Orientation(True, b < 0, c < 0)
-
-
-def _display_matrix(frame: av.VideoFrame) -> Any:
-    try:
-        return _side_data(frame).get("DISPLAYMATRIX")
-    except ValueError:
-        # PyAV reads all side data of a frame or none, and fails at a kind that it has no name for, such as EXIF. So
-        # those are taken off, by a filter of FFmpeg's.
-        graph = av.filter.Graph()
-        buffer = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1)
-        )
-        named = {kind.value for kind in SideDataType}
-        deletions = [graph.add("sidedata", f"mode=delete:type={kind}") for kind in range(64) if kind not in named]
-        graph.link_nodes(buffer, *deletions, graph.add("buffersink")).configure()
-        graph.vpush(frame)
-        return _side_data(graph.vpull()).get("DISPLAYMATRIX")
-
-
-def _side_data(frame: av.VideoFrame) -> SideDataContainer:
-    """The side data of a frame.
-
-    `frame.side_data` ties the frame to itself: its memory then waits for Python's collector of cycles, which knows
-    nothing of its size, and what a decoder finds in memory it reuses depends on when that runs.
-    """
-    container: Any = SideDataContainer  # PyAV's annotation has no constructor
-    return container(frame)
 
 
 def _what_is_refused(file: SharedFile) -> str:

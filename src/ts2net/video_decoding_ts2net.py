@@ -20,9 +20,10 @@ import av
 import numpy as np
 import torch
 
-from .video_container_ts2net import MAX_PIXELS, EntryPoint, FrameTable, Picture, TableError, VideoReader
+from .video_container_ts2net import MAX_PIXELS, EntryPoint, Picture, TableError, VideoReader
 from .video_sampling_ts2net import FrameSampling
 from .video_source_ts2net import VideoDecodingError, VideoSource, open_source
+from .video_tables_ts2net import FrameTable, table_from_index, table_from_packets
 from .video_timing_ts2net import DEFAULT_FPS, NoTimesError, Timeline, complete_times
 
 
@@ -122,7 +123,7 @@ def decode_video(
 def readers_with_tables(reader: VideoReader, stack: ExitStack) -> Iterator[tuple[VideoReader, FrameTable | None]]:
     """Yields each table that a file may have, with a reader for it, the cheapest first. `stack` closes the readers."""
     stack.enter_context(reader)
-    for find_table in (VideoReader.table_from_index, VideoReader.table_from_packets):
+    for find_table in (table_from_index, table_from_packets):
         reader = stack.enter_context(reader.fresh())
         yield reader, find_table(reader)
 

@@ -306,6 +306,11 @@ def is_one_video(videos: Any) -> bool:
     return not (isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5)
 
 
+def remembered_file(video: Any) -> Any:
+    """The file of a decoder that the datasets library made, which remembers it; any other video as it is."""
+    return getattr(video, "_hf_encoded", video)
+
+
 def as_videos(videos: Any) -> list[Any]:
     """One video or many, as a list of videos. Lists of lists of videos are flattened.
 
@@ -339,8 +344,7 @@ def _one_each(name: str, value: Any, count: int) -> list[Any]:
 
 def _encoded(value: Any) -> Any:
     """What to decode, if the value is an encoded video of some kind, else None."""
-    # A decoder that datasets made remembers the file it came from, and ours reads less of it.
-    value = getattr(value, "_hf_encoded", value)
+    value = remembered_file(value)  # ours reads less of it
     if isinstance(value, dict):
         if value.get("bytes") is None and value.get("path") is None:
             raise TypeError(f"a video given as a dict needs 'bytes' or 'path', got the keys {sorted(value)}")

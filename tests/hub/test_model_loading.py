@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from support.loopback_hub import LoopbackHub
 from support.tiny_models import tiny_clip, tiny_model, tiny_processor, tiny_tokenizer
-from ts2net.hub import ModelLoadingError, load_model, save_hub_folder
+from ts2net.hub import ModelLoadingError, load_model, push_to_hub, save_hub_folder
 from ts2net.hub.loading import find_device
 from ts2net.hub.repositories import as_repo_id, check_repo_id
 
@@ -23,6 +24,19 @@ def test_a_folder_loads_ready_to_use(folder: Path) -> None:
     assert torch.equal(model.visual_projection.weight, tiny_model().visual_projection.weight)
     assert (model.training, model.device.type, model.config._attn_implementation) == (False, "cpu", "eager")
     assert processor.tokenizer.get_vocab() == tiny_tokenizer().get_vocab()
+
+
+def test_a_model_from_a_repository_knows_its_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index and adapters note it, and are used with that commit after the repository has changed."""
+    repo = "tester/commits"
+    with LoopbackHub() as hub:
+        hub.use_here(monkeypatch)
+        first, last = (push_to_hub(tiny_model(seed), tiny_processor(), repo, token=hub.token) for seed in (0, 1))
+        for revision, commit in ((first.oid, first), (None, last)):
+            model, _ = load_model(repo, revision=revision, device="cpu")
+            assert model.commit == commit.oid
+        save_hub_folder(model, tiny_processor(), folder)
+    assert load_model(folder, device="cpu")[0].commit is None
 
 
 def test_a_clip_starts_a_model_where_that_is_asked_for(tmp_path: Path) -> None:

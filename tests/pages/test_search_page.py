@@ -2,7 +2,7 @@
 
 from support.html_pages import HOSTILE, Page, content
 from ts2net.pages.search import Answer, render_search_page
-from ts2net.search.index import Hit
+from ts2net.search.hits import Hit
 
 
 def hit(video: str, thumbnail: bytes = b"jpeg") -> Hit:

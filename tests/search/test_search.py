@@ -14,9 +14,9 @@ from support.tiny_models import tiny_model, tiny_processor
 from ts2net import TS2NetModel, TS2NetProcessor
 from ts2net.encoding.fingerprint import fingerprint
 from ts2net.search import VideoIndex
-from ts2net.search.index import best_windows
 from ts2net.search.matching import Matching, ScoredWindow, Top
 from ts2net.search.records import IndexedVideo
+from ts2net.search.searching import best_windows
 from ts2net.search.store import Store
 from ts2net.search.word_matching import matching_of
 

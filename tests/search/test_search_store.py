@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+import ts2net.search
 from support.index_processes import add_with_little_room, read_and_write, run_process
 from support.search_indexes import rows_of, windows_table
 from ts2net.search import WindowSettings
@@ -40,6 +42,13 @@ def video(name: str, num_windows: int = 2, signature: str = "1", seed: int = 0, 
         for number, unit in enumerate(frames)
     ]
     return IndexedVideo(name, signature, 6.0 * num_windows + 6, metadata, windows)
+
+
+def test_few_files_know_the_database():
+    """Those that docs/architecture.md names."""
+    files = Path(ts2net.search.__file__).parent.rglob("*.py")
+    known = {file.stem for file in files if re.search(r"^ *(from|import) lancedb\b", file.read_text(), re.MULTILINE)}
+    assert known == {"location", "window_indexes", "snapshot", "spoken", "fusing"}
 
 
 @pytest.fixture

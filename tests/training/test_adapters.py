@@ -17,7 +17,9 @@ from support.tiny_models import random_inputs, tiny_model, tiny_processor
 from support.training_run import tiny_arguments, training_rows
 from ts2net import TS2NetModel
 from ts2net.hub import load_model, save_hub_folder
+from ts2net.hub.adapters import adapter_config
 from ts2net.training import TS2NetTrainer
+from ts2net.training.adapting import adapt
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +51,14 @@ def run(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
     trainer.train()
     trainer.save_model()
     return folder
+
+
+def test_adapters_name_their_model_with_its_commit(tmp_path: Path):
+    model = tiny_model()
+    model.name_or_path, model.commit = "me/base", "c0ffee"
+    adapt(model, tiny_processor(), tiny_arguments(tmp_path, lora_r=2))
+    config = adapter_config(model)
+    assert (config.base_model_name_or_path, config.revision) == ("me/base", "c0ffee")
 
 
 def trained_weights(folder: Path) -> dict[str, torch.Tensor]:

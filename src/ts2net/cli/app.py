@@ -1,9 +1,11 @@
 """Parts shared by all commands: the application, options with several values, and quiet libraries."""
 
+import contextlib
 import io
 import os
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -86,6 +88,16 @@ def hush_loading() -> None:
     logging.disable_progress_bar()  # the Hub's too
     if "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ:
         enable_progress_bars()
+
+
+@contextlib.contextmanager
+def stopping_keeps_what_is_done() -> Iterator[None]:
+    """Say at Ctrl-C that the same command goes on where it was stopped, and exit."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
 
 
 def _print_version(wanted: bool) -> None:

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import report_error
-from .app import app, hush_loading
+from .app import app, hush_loading, stopping_keeps_what_is_done
 from .found import printable
 from .options import (
     BatchSize,
@@ -153,7 +153,7 @@ def index(
         from ..search.windows import WindowChoice
 
         hush_loading()
-        try:
+        with stopping_keeps_what_is_done():
             report = index_videos(
                 videos or [],
                 model,
@@ -174,9 +174,6 @@ def index(
                 ray_address=ray_address,
                 console=Console(stderr=True),
             )
-        except KeyboardInterrupt:
-            typer.echo("stopped; the same command goes on from here", err=True)
-            raise typer.Exit(130) from None
     if as_json:
         _print_json(out, report)
     else:

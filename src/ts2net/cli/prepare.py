@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..benchmarks import BENCHMARKS, AnnotatedBenchmark
-from .app import ManyValuesCommand, app
+from .app import ManyValuesCommand, app, stopping_keeps_what_is_done
 from .options import Workers
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def prepare(
         check_repo_id(push_to_hub, "--push-to-hub")
     elif private:
         raise typer.BadParameter("says how to make a repository, so it needs --push-to-hub", param_hint="--private")
-    try:
+    with stopping_keeps_what_is_done():
         manifests = make(
             benchmark,
             out,
@@ -133,9 +133,6 @@ def prepare(
             overwrite=overwrite,
             console=Console(stderr=True),
         )
-    except KeyboardInterrupt:
-        typer.echo("stopped; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
     _report(Console(highlight=False), manifests, out)
     if push_to_hub is not None:
         print(f"pushed to {push_prepared(out, push_to_hub, private=private or None).commit_url}")

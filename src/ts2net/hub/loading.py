@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from transformers import PreTrainedConfig
 
 from ..errors import one_line
@@ -63,8 +64,7 @@ def load_model(
     adapters = _adapters_of(name, revision)
     if adapters is not None:
         model, processor = _merged(name, revision, adapters, dtype=dtype, **options)
-        return model.to(target).eval(), processor
-    if read_model_type(name, revision) not in ("ts2net", None):
+    elif read_model_type(name, revision) not in ("ts2net", None):
         settings = {"as_is": True} if clip_settings is None else clip_settings
         model, processor = _start_from_clip(name, revision, settings, dtype=dtype, **options)
         if clip_settings is None:
@@ -83,6 +83,7 @@ def load_model(
         if report["missing_keys"]:
             missing = sorted(report["missing_keys"])
             raise ModelLoadingError(name, f"{len(missing)} of its tensors are missing, {missing[0]!r} for one")
+    model.commit = _commit_of(name, revision)
     return model.to(target).eval(), processor
 
 
@@ -140,6 +141,14 @@ def find_device(device: str | None) -> torch.device:
         return wanted
     present = ["cpu", *(f"{accelerator.type}:{index}" for index in range(count) if accelerator is not None)]
     raise ValueError(f"there is no device {device!r} here: PyTorch finds {', '.join(present)}")
+
+
+def _commit_of(name: str, revision: str) -> str | None:
+    """The commit of a repository that has just been loaded, by the Hub's cache; `None` for a folder."""
+    if os.path.isdir(name):
+        return None
+    cached = (try_to_load_from_cache(name, file, revision=revision) for file in ("config.json", ADAPTER_CONFIG))
+    return next((Path(file).parent.name for file in cached if isinstance(file, str)), None)
 
 
 def _adapters_of(name: str, revision: str | None) -> AdapterSource | None:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .about import About
+from .searching import best_windows
 from .store import Store
+from .word_matching import matching_of
 
 if TYPE_CHECKING:
     from ..modeling_ts2net import TS2NetModel
@@ -100,8 +102,6 @@ def calibrate(store: Store, model: "TS2NetModel", processor: "TS2NetProcessor") 
         StoreError: If it can't be written.
     """
     from ..encoding.texts import encode_texts
-    from .index import best_windows
-    from .word_matching import matching_of
 
     about: About = store.about
     snapshot = store.snapshot()

@@ -19,6 +19,7 @@ from .records import IndexedVideo
 
 ABOUT_KEY = b"ts2net"
 CHECKSUM = "checksum"
+VECTOR_COLUMN = "mean"
 _METADATA_PREFIX = "meta_"
 _TIMES = ("start", "end", "duration")
 
@@ -37,7 +38,7 @@ def windows_schema(about: About, metadata_names: Iterable[str] = ()) -> pa.Schem
             pa.field("end", pa.float64(), nullable=False),
             pa.field("frame_times", pa.list_(pa.float32()), nullable=False),  # seconds
             pa.field("frames", pa.list_(pa.list_(pa.float16(), about.dim)), nullable=False),  # of length 1
-            pa.field("mean", pa.list_(pa.float16(), about.dim), nullable=False),  # of the frames, for candidates
+            pa.field(VECTOR_COLUMN, pa.list_(pa.float16(), about.dim), nullable=False),  # of frames, for candidates
             pa.field("thumbnail", pa.binary(), nullable=False),  # JPEG
             pa.field(CHECKSUM, pa.uint32(), nullable=False),  # see row_checksums
             *metadata_fields(metadata_names),
@@ -55,7 +56,7 @@ def row_checksums(rows: pa.RecordBatch) -> pa.Array:
         rows: Rows of the table of windows.
     """
     starts, ends, durations = (rows.column(name).to_numpy(zero_copy_only=False) for name in _TIMES)
-    lists = [_row_bytes(rows.column(name)) for name in ("frame_times", "frames", "mean")]
+    lists = [_row_bytes(rows.column(name)) for name in ("frame_times", "frames", VECTOR_COLUMN)]
     thumbnails = rows.column("thumbnail").to_pylist()
     sums = []
     for number in range(rows.num_rows):
@@ -180,7 +181,7 @@ def window_rows(videos: Sequence[IndexedVideo], schema: pa.Schema) -> pa.Table:
         "end": [window.end for window in windows],
         "frame_times": [list(window.frame_times) for window in windows],
         "frames": pa.ListArray.from_arrays(pa.array(np.cumsum([0, *lengths]), pa.int32()), flat),
-        "mean": pa.FixedSizeListArray.from_arrays(pa.array(means.astype(np.float16).ravel()), means.shape[1]),
+        VECTOR_COLUMN: pa.FixedSizeListArray.from_arrays(pa.array(means.astype(np.float16).ravel()), means.shape[1]),
         "thumbnail": [window.thumbnail for window in windows],
     } | metadata_arrays([video.metadata for video, _ in pairs], metadata_names(schema.names))
     plain = pa.schema([field for field in schema if field.name != CHECKSUM])
@@ -193,3 +194,24 @@ def window_rows(videos: Sequence[IndexedVideo], schema: pa.Schema) -> pa.Table:
     )
     arrays = {CHECKSUM: row_checksums(batch)} | {name: batch.column(name) for name in plain.names}
     return pa.table([arrays[name] for name in schema.names], schema=schema)
+
+
+def renamed_rows(rows: pa.Table, videos: Mapping[str, tuple[str, str]]) -> pa.Table:
+    """Windows whose videos have other names or signatures.
+
+    Args:
+        rows: The windows, with all columns.
+        videos: By the key until now: the name from now on, and what [`join_signature`] makes.
+    """
+    olds, numbers = rows["key"].to_pylist(), rows["number"].to_pylist()
+    keys = [video_key(videos[old][0]) for old in olds]
+    new = {
+        "window": [f"{key}-{number:06d}" for key, number in zip(keys, numbers, strict=True)],
+        "video": [id_to_text(videos[old][0]) for old in olds],
+        "key": keys,
+        "signature": [videos[old][1] for old in olds],
+    }
+    for column, values in new.items():
+        field = rows.schema.field(column)
+        rows = rows.set_column(rows.schema.get_field_index(column), field, pa.array(values, field.type))
+    return rows

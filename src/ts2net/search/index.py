@@ -1,38 +1,27 @@
 """Searching an index: a sentence or a clip in, moments of videos out.
 
-Notable here:
-- Every score is the model's own matching over all frames of a window, computed from what the index holds, whether all
-  windows are scored (`exact`) or those that the vector index picks.
-- A search reads one snapshot from beginning to end, the latest commit when it began. So many can search an index at
-  once, and while it is written.
-- Texts and clips are encoded one by one, so that no result depends on the other queries of a call.
+Notable here: texts and clips are encoded one by one, so that no result depends on the other queries of a call.
 """
 
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
-from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from ..encoding.text_tower import TextTower
-from ..parallel.read_ahead import read_ahead
+from ..pages.rendering import printable
 from ..videos.broken import BrokenVideo
 from .about import About
 from .calibration import Calibration, read_calibration
-from .fusing import FoundWindow, fuse_windows
-from .hits import Hit, Hits, Place
-from .matching import Matching, ScoredWindow, Top, top_windows
-from .moments import COPY_COSINE, Moment, choose, windows_for
+from .hits import Hit, Hits
 from .options import SearchKeywords, SearchOptions
-from .records import IndexedMoment, WindowDetails
-from .snapshot import Condition, Snapshot
+from .query_encoding import QueryEncoder, checked_embeds
+from .records import IndexedMoment
+from .searching import Search
 from .sources import VideoFile, locate
 from .store import Store
-from .word_matching import matching_of
 
 if TYPE_CHECKING:
     import torch
@@ -40,10 +29,6 @@ if TYPE_CHECKING:
 
     from ..modeling_ts2net import TS2NetModel
     from ..processing_ts2net import TS2NetProcessor
-
-_CANDIDATES, _CANDIDATES_A_WINDOW = 40, 3
-_BATCHES_AHEAD = 4
-_MOST_WINDOWS = 4096  # that are looked at for one query
 
 
 class VideoIndex:
@@ -60,9 +45,7 @@ class VideoIndex:
         device: str | None,
     ) -> None:
         self._store = store
-        self._model = model
-        self._processor = processor
-        self._device = device
+        self._encoder = QueryEncoder(store.path, store.about, model, processor, device)
 
     @classmethod
     def open(
@@ -88,7 +71,7 @@ class VideoIndex:
         """
         index = cls(Store.open(path), model, processor, device)
         if model is not None and not isinstance(model, (str, os.PathLike)):
-            _ = index._encoder  # to refuse another model at once
+            _ = index._encoder.model_and_processor  # to refuse another model at once
         return index
 
     @property
@@ -119,7 +102,7 @@ class VideoIndex:
             "windows": f"{len(snapshot):,}, of {self.about.windows}",
             "metadata": ", ".join(snapshot.metadata_names()) or "none",
         }
-        rows = (f"<tr><th>{name}</th><td>{escape(_printable(fact))}</td></tr>" for name, fact in facts.items())
+        rows = (f"<tr><th>{name}</th><td>{escape(printable(fact))}</td></tr>" for name, fact in facts.items())
         return f"<table>{''.join(rows)}</table>"
 
     def videos(self) -> list[str]:
@@ -192,7 +175,7 @@ class VideoIndex:
             ValueError: As in [`VideoIndex.search_embeds`], or if neither embeddings nor texts are given.
         """
         options = options or SearchOptions()
-        queries = None if embeds is None or options.search_in == "speech" else self._check_embeds(embeds)
+        queries = None if embeds is None or options.search_in == "speech" else checked_embeds(embeds, self.about)
         spoken = None if options.search_in == "picture" else texts
         if queries is None and spoken is None:
             raise ValueError("expected embeddings, or texts to search what is spoken")
@@ -217,7 +200,7 @@ class VideoIndex:
         It has not where the model has run on ONNX Runtime before, as it does where it makes an index on a CPU: then
         its text tower is at hand.
         """
-        return self._text_tower is None
+        return self._encoder.needs_model
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Encode texts for [`VideoIndex.search_embeds`], of this index or another one of the same model.
@@ -228,12 +211,7 @@ class VideoIndex:
         Raises:
             ValueError: If the model can't be loaded or is not the index's.
         """
-        if self._text_tower is not None:
-            return self._text_tower.encode(texts)
-        from ..encoding.texts import encode_texts
-
-        embeds: np.ndarray = encode_texts(*self._encoder, list(texts)).numpy()
-        return embeds
+        return self._encoder.texts(texts)
 
     def search_video(
         self,
@@ -262,10 +240,7 @@ class VideoIndex:
             OSError: If it can't be opened.
         """
         options = _options(options, keywords)
-        _, processor = self._encoder
-        moment: dict[str, Any] = {name: value for name, value in (("start", start), ("end", end)) if value is not None}
-        inputs = processor(videos=[video], clock="seconds", **moment)  # as the windows of an index have it
-        return self.search_inputs(inputs, options)
+        return self.search_embeds(self._encoder.video(video, start, end), options)[0]
 
     def search_inputs(
         self,
@@ -298,12 +273,7 @@ class VideoIndex:
         Raises:
             ValueError: If the model can't be loaded or is not the index's.
         """
-        import torch
-
-        model, _ = self._encoder
-        pixels, mask = (inputs[name].to(model.device) for name in ("pixel_values_videos", "padding_mask_videos"))
-        with torch.inference_mode():
-            return model.get_video_features(pixels, mask).pooler_output.float()
+        return self._encoder.inputs(inputs)
 
     def search_embeds(
         self,
@@ -325,64 +295,14 @@ class VideoIndex:
         Raises:
             ValueError: If the embeddings are of another shape or aren't finite, and as in [`VideoIndex.search`].
         """
-        return self._search(self._check_embeds(embeds), _options(options, keywords))
+        return self._search(checked_embeds(embeds, self.about), _options(options, keywords))
 
     def _search(
         self, queries: np.ndarray | None, options: SearchOptions, texts: Sequence[str] | None = None
     ) -> list[list[Hit]]:
         """Find moments, by their pictures if there are embeddings, and by what is spoken if there are texts."""
-        snapshot = self._store.snapshot()
-        condition = snapshot.condition(options.path, options.metadata, options.videos)
-        return _hits(self.path, snapshot, self._moments(snapshot, queries, texts, options, condition))
-
-    def _moments(
-        self,
-        snapshot: Snapshot,
-        queries: np.ndarray | None,
-        texts: Sequence[str] | None,
-        options: SearchOptions,
-        condition: Condition | None,
-    ) -> list[list[Moment]]:
-        """The moments of each query. More windows are looked at for those that have too few moments."""
-        moments: dict[int, list[Moment]] = {}
-        count = windows_for(options.k, self.about.windows)
-        waiting = list(range(len(texts or ()) if queries is None else len(queries)))
-        frames_of = snapshot.unit_frames if options.fold else None
-        least = -np.inf if options.min_score is None else options.min_score
-        of_spoken = None if texts is None else snapshot.spoken_condition(condition)
-        while waiting:
-            seen: list[list[ScoredWindow]] = [[] for _ in waiting]
-            if queries is not None:
-                seen = best_windows(
-                    snapshot, queries[waiting], count, self._matching, options.exact, condition
-                ).windows
-            again = []
-            for number, pictures in zip(waiting, seen, strict=True):
-                speech = [] if texts is None else snapshot.spoken(texts[number], count, of_spoken)
-                if speech:  # what is no better than chance gets no weight
-                    pictures = [window for window in pictures if window.score >= least]
-                moments[number] = choose(fuse_windows(pictures, speech), options.k, options.per_video, frames_of)
-                is_full = count in (len(pictures), len(speech))
-                if is_full and self._may_have_more(pictures, moments[number], options):
-                    again.append(number)
-            waiting = again
-            count *= 4
-            if count > _MOST_WINDOWS:
-                break
-        return [[moment for moment in moments[number] if moment.window.reaches(least)] for number in sorted(moments)]
-
-    def _may_have_more(
-        self, pictures: Sequence[ScoredWindow], moments: Sequence[Moment], options: SearchOptions
-    ) -> bool:
-        """Whether windows that are worse than these may be moments, or copies of some."""
-        if len(moments) < options.k:
-            return True
-        last = moments[-1].window.picture
-        if last is None or not pictures:
-            return False
-        # A copy may score a little less than what it is a copy of.
-        slack = (1 - COPY_COSINE) * self.about.logit_scale
-        return options.fold and pictures[-1].score >= last.score - slack
+        matching = None if queries is None else self._encoder.matching
+        return Search(self._store.snapshot(), self.about, options, queries, matching, texts).hits()
 
     def window(self, window: str) -> IndexedMoment:
         """Look up a window by its name, which [`Hit`] has.
@@ -410,95 +330,6 @@ class VideoIndex:
             raise FileNotFoundError(f"{video_id} is gone or has changed since it was indexed")
         return file
 
-    def _check_embeds(self, embeds: "np.ndarray | torch.Tensor") -> np.ndarray:
-        values = embeds.detach().cpu().float().numpy() if hasattr(embeds, "detach") else np.asarray(embeds)
-        takes_words = self.about.matching_kind == "wti"
-        if takes_words and values.ndim == 2:
-            values = values[:, None]
-        if values.ndim != 2 + takes_words or values.shape[-1] != self.about.dim:
-            words = "words, " if takes_words else ""
-            raise ValueError(f"embeds must have shape (queries, {words}{self.about.dim}), got {values.shape}")
-        if not np.isfinite(values).all() or not values.reshape(len(values), -1).any(axis=1).all():
-            raise ValueError("embeds must be finite numbers, and not all of a query 0")
-        return np.ascontiguousarray(values, dtype=np.float32)
-
-    @cached_property
-    def _matching(self) -> Matching:
-        """How to match. Word-token interaction needs the model's networks for it."""
-        return (
-            matching_of(self.about, self._encoder[0]) if self.about.matching_kind == "wti" else Matching.of(self.about)
-        )
-
-    @cached_property
-    def _text_tower(self) -> TextTower | None:
-        """The text tower of the index's model, if it is at hand and no model was given."""
-        return TextTower.of(self.about.fingerprint) if self._model is None else None
-
-    @cached_property
-    def _encoder(self) -> "tuple[TS2NetModel, TS2NetProcessor]":
-        """The model that the index was made with, and its processor."""
-        from ..encoding.fingerprint import fingerprint
-        from ..hub.loading import load_model
-        from ..modeling_ts2net import TS2NetModel
-
-        about = self.about
-        if isinstance(self._model, TS2NetModel):
-            if self._processor is None:
-                raise ValueError("a loaded model needs its processor: give processor as well")
-            model, processor = self._model.eval(), self._processor
-            name = model.name_or_path or "the given model"
-        else:
-            name = about.model if self._model is None else os.fspath(self._model)
-            revision = about.revision if self._model is None else None
-            model, processor = load_model(name, revision=revision, dtype=about.dtype, device=self._device)
-        if fingerprint(model, processor) != about.fingerprint:
-            at = f" at {about.revision}" if about.revision else ""
-            raise ValueError(
-                f"{self.path} was made with {about.model}{at} in {about.dtype}, and {name} in "
-                f"{str(model.dtype).removeprefix('torch.')} is another model or has another processor: search with "
-                "that one, or index the videos again"
-            )
-        return model, processor
-
-
-def best_windows(
-    snapshot: Snapshot,
-    queries: np.ndarray,
-    count: int,
-    matching: Matching,
-    exact: bool | None = None,
-    condition: Condition | None = None,
-) -> Top:
-    """Find the best windows of each query, overlapping ones included.
-
-    Args:
-        snapshot: The index.
-        queries: Query embeddings in float32, as `matching.top_windows` takes them.
-        count: How many windows a query.
-        matching: The index's matching.
-        exact: As in [`SearchOptions`].
-        condition: The videos to choose from.
-
-    Raises:
-        ValueError: If `exact=False` and there is no vector index.
-    """
-    if not exact:
-        has_index = snapshot.has_vector_index()
-        if exact is False and not has_index:
-            raise ValueError(
-                f"{snapshot.path} has no vector index, which only large indexes have: search it with exact=True"
-            )
-        exact = not has_index
-    if exact:
-        with closing(read_ahead(snapshot.batches(condition), _BATCHES_AHEAD)) as batches:
-            return top_windows(batches, queries, count, matching)
-    tops = []
-    for number, query in enumerate(queries):
-        rows = snapshot.candidates(matching.direction(query), _CANDIDATES + _CANDIDATES_A_WINDOW * count, condition)
-        tops.append(top_windows(snapshot.take(rows), queries[number : number + 1], count, matching))
-    scored_in_full = sum(top.scored_in_full for top in tops)
-    return Top([top.windows[0] for top in tops], len(queries) * len(snapshot), scored_in_full)
-
 
 def _options(options: SearchOptions | None, keywords: SearchKeywords) -> SearchOptions:
     if not isinstance(options, SearchOptions | None):
@@ -506,41 +337,3 @@ def _options(options: SearchOptions | None, keywords: SearchKeywords) -> SearchO
             f"options must be SearchOptions, got {options!r}; the number of hits is a keyword, k={options!r}"
         )
     return replace(options or SearchOptions(), **keywords)
-
-
-def _hits(index: str, snapshot: Snapshot, moments: Sequence[Sequence[Moment]]) -> list[list[Hit]]:
-    """Moments with what else is shown of them."""
-    details = snapshot.details(
-        list({window.row for some in moments for moment in some for window in [moment.window, *moment.copies]})
-    )
-    return [Hits(_hit(index, moment, details) for moment in some) for some in moments]
-
-
-def _hit(index: str, moment: Moment, details: Mapping[int, WindowDetails]) -> Hit:
-    window, shown = moment.window, details[moment.window.row]
-    return Hit(
-        video_id=window.video_id,
-        start=window.start,
-        end=window.end,
-        second=_best_second(window, shown),
-        score=None if window.picture is None else window.picture.score,
-        spoken_score=None if window.speech is None else window.speech.score,
-        spoken=window.words,
-        metadata=shown.metadata,
-        window=shown.window,
-        thumbnail=shown.thumbnail,
-        index=index,
-        copies=tuple(Place(copy.video_id, copy.start, copy.end, details[copy.row].window) for copy in moment.copies),
-    )
-
-
-def _best_second(window: FoundWindow, shown: WindowDetails) -> float:
-    if window.speech is not None:
-        return window.speech.second
-    assert window.picture is not None
-    return shown.frame_times[window.picture.frame]
-
-
-def _printable(text: str) -> str:
-    """A text without halves of characters, which a byte of a file's name that is no UTF-8 is."""
-    return text.encode(errors="backslashreplace").decode()

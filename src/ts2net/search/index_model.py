@@ -76,7 +76,7 @@ def _about(model: TS2NetModel, processor: TS2NetProcessor, name: str, windows: W
     config = model.config
     return About(
         model=os.path.abspath(name) if os.path.isdir(name) else name,
-        revision=getattr(config, "_commit_hash", None),
+        revision=model.commit,
         fingerprint=fingerprint(model, processor),
         dtype=str(model.dtype).removeprefix("torch."),
         precision=precision_of(model),

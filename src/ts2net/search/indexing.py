@@ -20,11 +20,12 @@ from .about import About, check_same_model, check_windows
 from .calibration import calibrate, is_stale
 from .engines.choosing import EngineOptions, check_engine, choose_engine
 from .index_plan import Plan, plan
+from .location import check_no_writer
 from .metadata import MatchedMetadata, read_metadata
 from .repairing import repair_index
 from .sources import FoundVideos, find_videos, present_files
 from .spoken import SPOKEN
-from .store import Store, check_no_writer
+from .store import Store
 from .store_errors import StoreError
 from .windows import WindowChoice, WindowSettings
 

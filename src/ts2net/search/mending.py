@@ -2,45 +2,47 @@
 
 import contextlib
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from .broken import BROKEN
 from .database import open_table
+from .location import connect, index_folder
+from .names import NAMES
+from .roots import ROOTS
+from .spoken import SPOKEN
 from .store_errors import reading
+from .unrelated import UNRELATED
+from .windows_table import WINDOWS
 
+_SMALL_TABLES = (BROKEN, UNRELATED, ROOTS, NAMES, SPOKEN)
 _VERSIONS = "_versions"
 _DAMAGED = ".damaged"  # at the end of the name of what is put aside
 _LAST_VERSION = 2**64 - 1  # from which the database counts down in the names of manifests
 
 
-def mend_tables(path: str, database: Any, folder: Path | None, main: str, others: Sequence[str]) -> list[str]:
-    """Have every table be one that can be opened.
+def mend_tables(path: str) -> list[str]:
+    """Have every table of an index be one that can be opened.
 
-    Args:
-        path: The index.
-        database: Its database.
-        folder: Its folder; `None` on object storage, where nothing can be put aside.
-        main: The table that can't be removed, whose rows need not all be readable.
-        others: The tables that are removed if they can't be read.
+    The rows of the table of windows need not all be readable. The smaller tables are removed if they can't be read.
 
     Returns:
         The names of the tables that were removed, or went back to an earlier version.
 
     Raises:
-        DamageError: If no version of the main table can be opened.
+        DamageError: If no version of the table of windows can be opened.
     """
+    database, folder = connect(path), index_folder(path)  # on object storage nothing can be put aside
     mended = []
     while True:
         try:
             with reading(path):
-                open_table(database, main)
+                open_table(database, WINDOWS)
             break
         except OSError:
-            if folder is None or not _put_aside_latest(folder / f"{main}.lance" / _VERSIONS):
+            if folder is None or not _put_aside_latest(folder / f"{WINDOWS}.lance" / _VERSIONS):
                 raise
-            mended.append(main)
-    for name in others:
+            mended.append(WINDOWS)
+    for name in _SMALL_TABLES:
         try:
             with reading(path):
                 table = open_table(database, name)

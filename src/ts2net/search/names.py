@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from .database import open_table
+from .database import among, open_table
 
 NAMES = "names"
 _SUBTITLES = pa.field("subtitles", pa.string())  # a column that older indexes don't have
@@ -83,9 +83,9 @@ class NamesTable:
 
     def forget(self, keys: Iterable[str]) -> None:
         """Remove videos."""
-        table, listed = self._open(), ", ".join(map(repr, keys))
-        if table is not None and listed:
-            table.delete(f"key IN ({listed})")
+        table, some = self._open(), list(keys)
+        if table is not None and some:
+            table.delete(among(some))
 
     def compact(self, **settings: Any) -> None:
         """Join its small files."""

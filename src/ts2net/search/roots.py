@@ -6,6 +6,15 @@ so nothing is rewritten and the windows keep their names. What is read is told b
 
 import os
 from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from .columns import id_from_text, id_to_text
+from .database import open_table, replace_table
+
+ROOTS = "roots"
+_SCHEMA = pa.schema([pa.field("then", pa.string()), pa.field("now", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,28 @@ class Roots:
         moves = dict(self.moves)
         moves[os.path.dirname(self.to_name(os.path.join(old, "file")))] = new
         return Roots(tuple((then, now) for then, now in moves.items() if then != now))
+
+
+class RootsTable:
+    """The table of moved folders. Its methods raise what LanceDB raises.
+
+    Args:
+        database: The LanceDB database.
+    """
+
+    def __init__(self, database: Any) -> None:
+        self._database = database
+
+    def read(self) -> Roots:
+        """All moved folders."""
+        table = open_table(self._database, ROOTS)
+        rows = [] if table is None else table.to_arrow().to_pylist()
+        return Roots(tuple((id_from_text(row["then"]), id_from_text(row["now"])) for row in rows))
+
+    def replace(self, roots: Roots) -> None:
+        """Replace all moved folders."""
+        columns = {name: [id_to_text(pair[side]) for pair in roots.moves] for side, name in enumerate(("then", "now"))}
+        replace_table(self._database, ROOTS, pa.table(columns, schema=_SCHEMA))
 
 
 def _replaced(path: str, moves: tuple[tuple[str, str], ...]) -> str | None:

@@ -14,9 +14,10 @@ from typing import Any, NewType
 
 import numpy as np
 import pyarrow as pa
-from lancedb.expr import col, lit
 
+from ..lazy import name_missing_extra
 from .columns import (
+    VECTOR_COLUMN,
     id_from_text,
     id_to_text,
     metadata_column,
@@ -25,7 +26,7 @@ from .columns import (
     split_signature,
     video_key,
 )
-from .database import open_table
+from .database import among, open_table
 from .filters import pattern_to_regex
 from .matching import half_to_single
 from .records import IndexedMoment, SpokenWindow, StoredVideo, WindowBatch, WindowDetails
@@ -33,7 +34,9 @@ from .roots import Roots
 from .spoken import SPOKEN, find_spoken
 from .store_errors import reading
 
-VECTOR_COLUMN = "mean"
+with name_missing_extra():
+    from lancedb.expr import col, lit
+
 _WINDOWS_A_BATCH = 1024  # 12 MiB of 12 frames in float16, 24 of them in float32
 _ALL_PARTITIONS = 2**14  # more than an index has
 _SCORED = ["video", "start", "end", "frames"]
@@ -219,7 +222,7 @@ class Snapshot:
         if condition is None or self._spoken is None:
             return None
         keys = self._rows(f"{_FIRST_WINDOWS} AND {condition}", ["key"])["key"].to_pylist()
-        return Condition(f"key IN ({', '.join(map(repr, keys))})" if keys else "false")
+        return Condition(among(keys))
 
     def spoken(self, text: str, count: int, condition: Condition | None = None) -> list[SpokenWindow]:
         """The windows in which all words of a text are spoken, best first; ties go by video, then start.
@@ -259,9 +262,7 @@ class Snapshot:
 
     def _among(self, video_ids: Collection[str]) -> str:
         """SQL that only the rows of some videos satisfy."""
-        if not video_ids:
-            return "false"
-        return f"key IN ({', '.join(repr(video_key(self.roots.to_name(video_id))) for video_id in video_ids)})"
+        return among(video_key(self.roots.to_name(video_id)) for video_id in video_ids)
 
     def _present(self, text: str) -> str:
         return self.roots.to_present(id_from_text(text))

@@ -35,7 +35,7 @@ def adapt(model: TS2NetModel, processor: TS2NetProcessor, args: TS2NetTrainingAr
             config = read_lora_config(args.peft_config)
         else:
             config = lora_config(args.lora_r or 0, args.lora_target)
-        base, revision = model.name_or_path, getattr(model.config, "_commit_hash", None)
+        base, revision = model.name_or_path, model.commit
         if not base:
             base, revision = str(Path(args.output_dir) / BASE_MODEL), None
             with args.main_process_first(local=False, desc="saving the model that adapters are for"):

@@ -21,8 +21,9 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
-from ..video_container_ts2net import MAX_PIXELS, VideoReader, orientation
+from ..video_container_ts2net import MAX_PIXELS, VideoReader
 from ..video_decoding_ts2net import damage_of, decode_in_order
+from ..video_orientation_ts2net import orientation
 from ..video_source_ts2net import VideoDecodingError, VideoSource, open_source
 from ..video_timing_ts2net import EPSILON, NoTimesError, Timeline
 

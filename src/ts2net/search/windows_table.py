@@ -1,0 +1,141 @@
+"""The table of windows. A commit adds, replaces or removes whole videos."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from .about import About
+from .columns import (
+    ABOUT_KEY,
+    metadata_arrays,
+    metadata_fields,
+    metadata_names,
+    video_key,
+    window_rows,
+    windows_schema,
+)
+from .database import STORAGE_OPTIONS, among, open_table, replace_table
+from .older_formats import converted_batches, metadata_names_of_older
+from .records import IndexedVideo
+
+WINDOWS = "windows"
+VIDEOS_A_COMMIT = 64  # of changes that read and write all rows of a video
+
+_MANY_SMALL_FILES = 16
+_ROWS_A_PART = 1024
+
+
+class WindowsTable:
+    """The table of windows of an index, which has a video by its name there. Its methods raise what LanceDB raises.
+
+    Args:
+        database: The LanceDB database.
+        table: Its table of windows.
+    """
+
+    def __init__(self, database: Any, table: Any) -> None:
+        self._database = database
+        self.table = table
+
+    @classmethod
+    def create(cls, database: Any, about: About) -> "WindowsTable":
+        """Make an empty table, where there is none."""
+        schema = windows_schema(about)
+        return cls(database, database.create_table(WINDOWS, schema=schema, storage_options=STORAGE_OPTIONS))
+
+    @classmethod
+    def open(cls, database: Any) -> "WindowsTable | None":
+        """The table, if there is one."""
+        table = open_table(database, WINDOWS)
+        return None if table is None else cls(database, table)
+
+    @property
+    def about(self) -> bytes:
+        """What the index is made with, as `About.from_json` reads it."""
+        content: bytes = (self.table.schema.metadata or {}).get(ABOUT_KEY, b"")
+        return content
+
+    def keys(self) -> set[str]:
+        """The keys of all videos."""
+        first = self.table.search().where("number = 0").limit(None)
+        return set(first.select(["key"]).to_arrow()["key"].to_pylist())
+
+    def window_counts(self) -> Counter[str]:
+        """How many windows each video has, by key."""
+        return Counter(self.table.search().select(["key"]).limit(None).to_arrow()["key"].to_pylist())
+
+    def rows(self, keys: Iterable[str]) -> pa.Table:
+        """All windows of some videos, with all columns."""
+        return self.table.search().where(among(keys)).limit(None).to_arrow()
+
+    def add(self, videos: Sequence[IndexedVideo]) -> None:
+        """Add videos, or replace those of the same names, in one commit."""
+        self._add_metadata_columns(name for video in videos for name in video.metadata)
+        rows = window_rows(videos, self.table.schema)
+        keys = [video_key(video.video_id) for video in videos]
+        if self.table.count_rows(f"number = 0 AND {among(keys)}"):
+            self.replace(keys, rows)
+        else:
+            self.table.add(rows)
+
+    def replace(self, keys: Iterable[str], rows: pa.Table) -> None:
+        """Replace all windows of some videos, in one commit.
+
+        Args:
+            keys: Of the videos that the rows are of, and of those that have none any more.
+            rows: The windows from now on.
+        """
+        merge = self.table.merge_insert("window").when_matched_update_all().when_not_matched_insert_all()
+        merge.when_not_matched_by_source_delete(among(keys)).execute(rows)
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Remove videos, in one commit."""
+        self.table.delete(among(keys))
+
+    def set_metadata(self, metadata: Mapping[str, Mapping[str, str]]) -> None:
+        """Replace all metadata of some videos, by key, and change nothing else."""
+        self._add_metadata_columns(name for values in metadata.values() for name in values)
+        names, keys = metadata_names(self.table.schema.names), list(metadata)
+        for first in range(0, len(keys), VIDEOS_A_COMMIT):
+            some = among(keys[first : first + VIDEOS_A_COMMIT])
+            rows = self.table.search().where(some).select(["window", "key"]).limit(None).to_arrow()
+            arrays = metadata_arrays([metadata[key] for key in rows["key"].to_pylist()], names)
+            changed = pa.table({"window": rows["window"]} | arrays)
+            self.table.merge_insert("window").when_matched_update_all().execute(changed)
+
+    def keep(self, rows: Iterable[int]) -> None:
+        """Keep some windows and nothing else, in one commit.
+
+        Args:
+            rows: See `Snapshot.row_ids`.
+        """
+        kept, table = sorted(rows), self.table
+        parts = (kept[first : first + _ROWS_A_PART] for first in range(0, len(kept), _ROWS_A_PART))
+        tables = (table.take_row_ids(part).to_arrow().select(table.schema.names) for part in parts)
+        self._overwrite(table.schema, (batch for some in tables for batch in some.to_batches()))
+
+    def convert(self, about: About) -> None:
+        """Bring an older format to the present one: the same rows in one commit, after which the old ones are gone.
+
+        Args:
+            about: What the index is made with, in the present format.
+        """
+        schema = windows_schema(about, metadata_names_of_older(self.table.search(), self.table.schema.names))
+        self._overwrite(schema, converted_batches(self.table.search(), schema))
+
+    def compact(self, **settings: Any) -> bool:
+        """Join its small files, if there are many. Returns whether there were."""
+        if self.table.stats()["fragment_stats"]["num_small_fragments"] < _MANY_SMALL_FILES:
+            return False
+        self.table.optimize(**settings)
+        return True
+
+    def _overwrite(self, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+        self.table = replace_table(self._database, WINDOWS, pa.RecordBatchReader.from_batches(schema, batches))
+
+    def _add_metadata_columns(self, names: Iterable[str]) -> None:
+        new = sorted(set(names) - set(metadata_names(self.table.schema.names)))
+        if new:
+            self.table.add_columns(pa.schema(metadata_fields(new)))

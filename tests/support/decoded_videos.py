@@ -1,0 +1,26 @@
+"""What decoding a whole file must give."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from support.video_files import decode_from_start
+from ts2net.video_decoding_ts2net import decode_video
+from ts2net.video_sampling_ts2net import FrameSampling
+from ts2net.videos.reencoding import reencode_video
+
+EVERY_FRAME = FrameSampling(num_frames=None, fps=None)
+
+
+def assert_every_frame(path: Path, count: int) -> None:
+    """All frames are those of a plain loop, and re-encoding takes them too; nothing is called damaged."""
+    reference = decode_from_start(str(path))
+    assert len(reference) == count
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        video = decode_video(path, EVERY_FRAME)
+    assert len(video.frames) == count
+    for frame, expected in zip(video.frames, reference, strict=True):
+        np.testing.assert_array_equal(frame.numpy(), expected.to_ndarray(format="rgb24"))
+    assert reencode_video(path).damage is None
