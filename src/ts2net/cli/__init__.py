@@ -15,11 +15,11 @@ def main(args: list[str] | None = None) -> None:
         SystemExit: Always, with the exit code.
     """
     try:
-        # All imports are here, so that Ctrl-C is handled from the first moment. Each command registers itself.
-        from . import convert, demo, evaluate, explain, export, index, indexes, merge, prepare, score, search, serve  # noqa: F401
-        from .app import app
+        # All imports are here, so that Ctrl-C is handled from the first moment.
+        from ..interruption import ctrl_c_noticed
 
-        app(args, prog_name="ts2net")
+        with ctrl_c_noticed():
+            _run(args)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:  # whatever fails, and in whatever library, is reported in one line
@@ -27,3 +27,11 @@ def main(args: list[str] | None = None) -> None:
         from ..parallel.failing import fail
 
         raise SystemExit(fail(one_line(error))) from None
+
+
+def _run(args: list[str] | None) -> None:
+    # Each command registers itself.
+    from . import convert, demo, evaluate, explain, export, index, indexes, merge, prepare, score, search, serve  # noqa: F401
+    from .app import app
+
+    app(args, prog_name="ts2net")

@@ -74,6 +74,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        from ..interruption import ctrl_c_noticed
+
+        with ctrl_c_noticed():
+            sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
