@@ -2,15 +2,17 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from ts2net.errors import one_line
-from ts2net.files import check_writable, plain_name, whole_file, write_whole
+from ts2net.files import check_writable, plain_name, whole_file, write_errors_named, write_whole
 
 
 def names(folder: Path) -> list[str]:
@@ -39,6 +41,26 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path, failure: BaseExc
         write_half()
     assert file.read_text() == "old"
     assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "src/copied.py"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        shutil.Error([("src/a.py", "out/a.py", "[Errno 28] No space left on device: 'out/a.py'")]),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_an_error_of_writing_names_what_was_to_be_written(error: Exception, tmp_path: Path) -> None:
+    with (
+        pytest.raises(OSError, match=rf"^\[Errno 28\] No space left on device: '{tmp_path}'$"),
+        write_errors_named(tmp_path),
+    ):
+        raise error
+    other = FileNotFoundError(errno.ENOENT, "No such file or directory", "src/copied.py")
+    with pytest.raises(FileNotFoundError, match=r"src/copied\.py"), write_errors_named(tmp_path):
+        raise other
 
 
 def test_a_reader_sees_the_old_file_until_the_block_ends(tmp_path: Path) -> None:

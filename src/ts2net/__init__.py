@@ -3,9 +3,8 @@
 Public names are imported at their first use, so that `import ts2net` costs next to nothing.
 """
 
-from typing import TYPE_CHECKING, Any
-
-from .lazy import import_public_name
+# Type checkers take it for that of `typing`, whose import takes longer than all the rest of this one.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from .configuration_ts2net import TS2NetConfig, TS2NetVisionConfig
@@ -45,7 +44,9 @@ _MODULES = {
 
 if not TYPE_CHECKING:  # type checkers see the imports above, and report names that do not exist
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
+        from .lazy import import_public_name
+
         found = import_public_name(__name__, _MODULES, name)
         # Each module registers its classes with transformers' Auto classes, which work together.
         for other in _MODULES:

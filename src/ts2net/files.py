@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# Errors that only writing can cause. They carry no file name when an open file raises them.
+# Errors that only writing can cause.
 _WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
@@ -35,16 +35,41 @@ def whole_file(path: str | os.PathLike[str], *, locked: bool = False) -> Iterato
     path = Path(path)
     partial = path.with_name(f".{path.name}.part" if locked else f".{path.name}.{os.getpid()}.part")
     try:
-        yield partial
-        _flush(partial)
-        partial.replace(path)
+        with write_errors_named(path):
+            yield partial
+            _flush(partial)
+            partial.replace(path)
     except OSError as error:
-        if error.filename == os.fspath(partial) or (error.filename is None and error.errno in _WRITE_ERRORS):
+        if error.filename == os.fspath(partial):
             raise OSError(error.errno, error.strerror, os.fspath(path)) from error
         raise
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_errors_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name a file or folder in errors of writing in this block, such as a full disk.
+
+    Libraries name another file, such as the one that they copy, or none, or write the system's number into the text
+    of an error of their own.
+
+    Args:
+        path: What is written.
+
+    Raises:
+        OSError: In place of such an error. It names `path`.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None)
+        if number is None and (match := re.search(r"\b(?:os error|Errno) (\d+)", str(error))):
+            number = int(match[1])
+        if number not in _WRITE_ERRORS:
+            raise
+        raise OSError(number, os.strerror(number), os.fspath(path)) from error
 
 
 def write_whole(path: str | os.PathLike[str], content: str | bytes, *, locked: bool = False) -> None:

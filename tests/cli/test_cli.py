@@ -477,6 +477,13 @@ def test_nothing_but_json_reaches_standard_output(workshop: Workshop) -> None:
     assert len(json.loads(child.stdout)["results"][0]["videos"]) == 2
 
 
+def test_next_to_nothing_is_imported_before_ctrl_c_is_handled() -> None:
+    """What the installed script imports first can only end in a traceback."""
+    code = "import sys; before = set(sys.modules); from ts2net.cli import main; print(*(set(sys.modules) - before))"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert set(child.stdout.split()) == {"ts2net", "ts2net.cli"}
+
+
 def test_ctrl_c_ends_with_130_and_no_traceback(workshop: Workshop) -> None:
     """Interrupted in the middle of its work: while it waits for a video from a server that does not answer."""
     asked, done = threading.Event(), threading.Event()

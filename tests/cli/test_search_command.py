@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,14 @@ def test_filters_join(index, capsys):
     assert run(index, "a dog", "--path", "clips/[ab].mp4", "--where", "kind=b", "--json") == 0
     hits = json.loads(capsys.readouterr().out)["results"][0]["hits"]
     assert {hit["video"] for hit in hits} == {"/clips/b.mp4"}
+
+
+def test_min_score_decides_which_pictures_are_listed(index, capsys):
+    listed = []
+    for score in ("-inf", "1e9"):
+        assert run(index, "a dog", f"--min-score={score}", "--json") == 0
+        listed.append(len(json.loads(capsys.readouterr().out)["results"][0]["hits"]))
+    assert listed == [len(VideoIndex.open(index, device="cpu").search("a dog", min_score=-math.inf)), 0]
 
 
 def test_nothing_found_is_said(index, capsys):

@@ -228,13 +228,23 @@ def test_a_missing_extra_is_named(package: str):
     )
 
 
-def test_the_launcher_ends_with_the_message(line: list[str], tmp_path: Path):
-    """Its own report of what failed holds the message, and no process shows a stack trace of its own."""
-    (tmp_path / "run").mkdir()
-    done = launch("--multi_gpu", "-m", "ts2net.training", *line, "--train_split=trian", check=False)
+@pytest.mark.parametrize(
+    ("module", "options", "message"),
+    [
+        ("ts2net.training", ["--train_split=trian"], "no split 'trian'"),
+        ("ts2net.training", ["--trian_split", "x"], "unknown option --trian_split; did you mean '--train_split'?"),
+        ("ts2net", [], "cannot load the model 'nowhere': there is no folder nowhere"),
+    ],
+)
+def test_the_launcher_ends_with_the_message(
+    module: str, options: list[str], message: str, line: list[str], videos: Path
+):
+    """One process says it, and the launcher's own report lists this one alone."""
+    arguments = [*line, *options] if module == "ts2net.training" else ["evaluate", "nowhere", "folder", str(videos)]
+    done = launch("--multi_gpu", "-m", module, *arguments, check=False)
     assert done.returncode == 1
-    message = "split 'trian'"
-    before, _, report = done.stderr.partition("Root Cause")
+    before, _, report = done.stderr.partition("Failures:")
+    assert "NO_OTHER_FAILURES" in report
     assert message in report
     assert len([said for said in before.splitlines() if said.startswith("error: ") and message in said]) == 1
     own, *_ = before.split("Traceback (most recent call last)")

@@ -1,7 +1,5 @@
 """What two processes do together: they stop at once and alike, and go on from the same checkpoint."""
 
-import contextlib
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,6 @@ from support.tiny_models import tiny_model, tiny_processor
 from support.training_run import tiny_arguments, training_rows
 from ts2net.data.lanes import DataLoadingError
 from ts2net.training import TooManyBrokenVideosError, TS2NetTrainer
-from ts2net.training.__main__ import _fail
 
 pytestmark = pytest.mark.spread
 
@@ -54,21 +51,6 @@ def test_processes_stop_together_for_what_one_of_them_finds(tmp_path: Path):
     assert results[0][2][0] == 0, "the second reads all that are broken"
     assert broken >= 20
     assert broken / read > 0.4, "alone it would have stopped"
-
-
-def fail() -> tuple[str, str]:
-    """What each process says of what both find, and of what only the second finds."""
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
-        _fail("found by both")
-        if dist.get_rank() == 1:
-            _fail("found by the second")
-    return said.getvalue()
-
-
-def test_an_error_is_said_once_whoever_finds_it(tmp_path: Path):
-    said = run_in_processes(fail, 2, tmp_path)
-    assert sorted("".join(said).splitlines()) == ["error: found by both", "error: found by the second"]
 
 
 def resume_from_own_disk(folder: Path) -> list[str]:

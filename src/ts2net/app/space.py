@@ -15,7 +15,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from ..files import plain_name, write_whole
+from ..files import plain_name, write_errors_named, write_whole
 from ..pages.rendering import render
 from ..search.columns import video_key
 from ..search.sources import locate
@@ -72,7 +72,10 @@ def write_space(
     is_folder = Path(source).is_dir()
 
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as staging:
+    with (
+        write_errors_named(target),
+        tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as staging,
+    ):
         space = Path(staging) / "space"
         (space / "videos").mkdir(parents=True)
         written = _copy_videos(store, space / "videos")

@@ -4,8 +4,6 @@ Commands import torch and transformers when they run, so that `--help` answers a
 everything else to standard error. Exit codes: 0 success, 1 failure, 2 wrong command line, 130 Ctrl-C.
 """
 
-from ..errors import one_line, report_error
-
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line.
@@ -17,13 +15,23 @@ def main(args: list[str] | None = None) -> None:
         SystemExit: Always, with the exit code.
     """
     try:
-        # Imported here, so that Ctrl-C is handled from the first moment. Each command registers itself.
-        from . import convert, demo, evaluate, explain, export, index, indexes, merge, prepare, score, search, serve  # noqa: F401
-        from .app import app
+        # All imports are here, so that Ctrl-C is handled from the first moment.
+        from ..interruption import ctrl_c_noticed
 
-        app(args, prog_name="ts2net")
+        with ctrl_c_noticed():
+            _run(args)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:  # whatever fails, and in whatever library, is reported in one line
-        report_error(one_line(error))
-        raise SystemExit(1) from None
+        from ..errors import one_line
+        from ..parallel.failing import fail
+
+        raise SystemExit(fail(one_line(error))) from None
+
+
+def _run(args: list[str] | None) -> None:
+    # Each command registers itself.
+    from . import convert, demo, evaluate, explain, export, index, indexes, merge, prepare, score, search, serve  # noqa: F401
+    from .app import app
+
+    app(args, prog_name="ts2net")

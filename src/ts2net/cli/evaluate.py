@@ -173,6 +173,7 @@ def evaluate(
         from ..encoding.runtimes import load_on_runtime
         from ..evaluation.retrieval import evaluate_retrieval
         from ..parallel.distributed import MainProcessError
+        from ..parallel.failing import fail_in_silence
 
         if benchmark not in NAMES:
             raise typer.BadParameter(f"there is no {benchmark!r}, only {', '.join(NAMES)}", param_hint="BENCHMARK")
@@ -208,7 +209,7 @@ def evaluate(
                     progress=True,
                 )
             except MainProcessError:  # which says why itself
-                raise typer.Exit(1) from None
+                raise typer.Exit(fail_in_silence()) from None
     if not state.is_main_process:
         return
 

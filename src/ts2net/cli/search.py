@@ -144,6 +144,7 @@ def search(
             path=path,
             metadata=metadata,
             search_in=search_in,
+            min_score=min_score,
             per_video=per_video or None,
             fold=fold,
         )

@@ -8,6 +8,7 @@ from PIL import Image
 
 from ..benchmarks.moving_things import SEEN_FRAMES, Scene, covered_pixels, render, scenes
 from ..data.loading import load_benchmark
+from ..files import write_whole
 
 _POSTER_QUALITY = 80
 
@@ -47,7 +48,7 @@ def unpack(data: Path, split: str, folder: Path, count: int) -> list[Clip]:
     for row in load_benchmark("moving_things", data, split):
         scene = known[row["id"]]
         path = folder / f"{scene.video_id}.mp4"
-        path.write_bytes(row["video"]["bytes"])
+        write_whole(path, row["video"]["bytes"])
         clips.append(Clip(scene, path, _poster(scene)))
     return sorted(clips, key=lambda clip: clip.scene.video_id)
 

@@ -13,6 +13,7 @@ from torch import nn
 from torch.export import Dim
 
 from ..errors import one_line
+from ..files import write_errors_named
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 from .onnx_model import num_trunk_layers
@@ -158,7 +159,7 @@ def export_onnx(
     if (folder / "config.json").exists() and not _is_model_of(folder, model):
         raise ValueError(f"the folder {folder} holds another model: give a new folder, or the model's own")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".onnx-", dir=folder) as temporary:
+    with write_errors_named(folder), tempfile.TemporaryDirectory(prefix=".onnx-", dir=folder) as temporary:
         staged = Path(temporary)
         towers: tuple[_VideoTower | _TextTower, ...] = (_VideoTower(model), _TextTower(model))
         for name, tower in zip(TOWERS, towers, strict=True):

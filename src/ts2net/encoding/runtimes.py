@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 
+from ..files import write_errors_named
 from ..hub.loading import load_model
 from ..lazy import name_missing_extra
 from ..modeling_ts2net import TS2NetModel
@@ -130,7 +131,7 @@ def _export_missing(model: TS2NetModel, processor: TS2NetProcessor, folder: Path
 
     logger.warning(f"exporting {model.name_or_path or 'the model'} to ONNX, once, into {folder}")
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as temporary:
+    with write_errors_named(folder), tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as temporary:
         staged = Path(temporary)
         if not (folder / TEXT).exists():
             export_text(model, staged / TEXT)

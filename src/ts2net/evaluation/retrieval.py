@@ -18,6 +18,7 @@ import torch
 from ..data.collating import check_sizes
 from ..data.evaluation_videos import EvaluationRow, EvaluationVideos
 from ..encoding.long_texts import LongTexts
+from ..files import write_errors_named
 from ..modeling_ts2net import TS2NetModel
 from ..parallel.distributed import cpu_group, on_main_process
 from ..processing_ts2net import TS2NetProcessor
@@ -238,7 +239,7 @@ def _room_for(num_texts: int, num_videos: int) -> np.ndarray:
     num_bytes = 4 * num_texts * num_videos
     if num_bytes <= _MOST_BYTES_IN_MEMORY:
         return np.empty(shape, dtype=np.float32)
-    with tempfile.TemporaryFile() as file:  # the map keeps it
+    with write_errors_named(tempfile.gettempdir()), tempfile.TemporaryFile() as file:  # the map keeps it
         if hasattr(os, "posix_fallocate"):  # else a full disk would only show as a killed process
             os.posix_fallocate(file.fileno(), 0, num_bytes)
         return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)

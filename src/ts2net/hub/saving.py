@@ -23,7 +23,7 @@ from huggingface_hub import (
 )
 
 from .. import __version__
-from ..files import write_whole
+from ..files import write_errors_named, write_whole
 from ..modeling_ts2net import TS2NetModel
 from ..pipeline_ts2net import register_in_folder
 from ..processing_ts2net import TS2NetProcessor
@@ -93,6 +93,7 @@ def save_hub_folder(
 
     Raises:
         NotADirectoryError: If `folder` is a file.
+        OSError: If it can't be written. It names `folder`.
         TypeError: If the model or the processor is of another kind.
         ValueError: If the two don't match, or their code is not the code that would be saved.
     """
@@ -101,7 +102,10 @@ def save_hub_folder(
         raise NotADirectoryError(f"cannot save a model in {folder}: it is a file, and a folder is needed")
     _check_saveable(model, processor, card)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary:
+    with (
+        write_errors_named(folder),
+        tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as temporary,
+    ):
         staged = Path(temporary) / "model"
         _write_all_but_card(model, processor, staged, max_shard_size)
         (card or _card(model)).save(staged / "README.md")

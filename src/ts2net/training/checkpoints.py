@@ -5,7 +5,6 @@ is renamed before it is deleted. So every folder with the name of a checkpoint i
 `get_last_checkpoint` too, and the last good one is deleted only when there is a better one.
 """
 
-import errno
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..errors import one_line
+from ..files import write_errors_named
 from .sharding import OPTIMIZER_FILES
 
 DATA_STATE = "data_state.json"
@@ -213,22 +213,18 @@ def saving_errors(folder: Path) -> Iterator[None]:
         SavingError: With the folder and the reason, such as a full disk.
     """
     try:
-        yield
+        with write_errors_named(folder):
+            yield
     except SavingError as error:  # of a folder inside this one
         raise SavingError(folder, error.reason) from error
     except (OSError, SafetensorError) as error:
-        raise SavingError(folder, _reason(error)) from error
+        is_named = isinstance(error, OSError) and error.filename == str(folder)
+        raise SavingError(folder, str(error.strerror) if is_named else one_line(error)) from error
     except RuntimeError as error:
         if "inline_container" not in str(error):  # torch.save's, which keeps the reason to itself
             raise
         free = shutil.disk_usage(folder.parent).free
         raise SavingError(folder, f"writing failed; its disk has {free / 1e6:.0f} MB left") from error
-
-
-def _reason(error: Exception) -> str:
-    number = re.search(r"os error (\d+)", str(error))  # safetensors' errors are not OSErrors
-    code = int(number[1]) if number else getattr(error, "errno", None)
-    return os.strerror(code) if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS) else one_line(error)
 
 
 def start_saving(output_dir: Path) -> Path:

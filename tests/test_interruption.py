@@ -1,0 +1,26 @@
+"""Ctrl-C in the middle of a library that takes it for an error of its own."""
+
+import contextlib
+import signal
+
+import pytest
+
+from ts2net.interruption import ctrl_c_noticed
+
+
+def import_a_library() -> None:
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    raise RecursionError("of a library that was imported in part")
+
+
+def test_an_error_after_ctrl_c_is_ctrl_c():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), ctrl_c_noticed():
+        import_a_library()
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_an_error_without_ctrl_c_is_that_error():
+    with pytest.raises(ValueError, match="no such file"), ctrl_c_noticed():
+        raise ValueError("no such file")
