@@ -277,6 +277,16 @@ def test_repair(make, said, tmp_path):
     assert said("city") == [("city.mp4", 3.25)]
 
 
+def test_repair_of_changed_words(make, said, tmp_path):
+    """A flipped bit that the database does not notice: the subtitles are read again."""
+    make()
+    for data in (tmp_path / "index" / "spoken.lance" / "data").iterdir():
+        data.write_bytes(data.read_bytes().replace(b"city", b"bity"))
+    report = index_videos([], None, tmp_path / "index", repair=True, workers=0)
+    assert (report.lost, report.hours, sorted(names(report.spoken))) == ([], 0, ["city.mp4", "moon.mp4"])
+    assert said("city") == [("city.mp4", 3.25)]
+
+
 def test_repair_of_the_full_text_index(make, said, tmp_path):
     """It is made anew, and no subtitles are read."""
     make()

@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,18 @@ _DAMAGED = ".damaged"  # at the end of the name of what is put aside
 _LAST_VERSION = 2**64 - 1  # from which the database counts down in the names of manifests
 
 
-def mend_tables(path: str, database: Any, folder: Path | None, main: str, others: Sequence[str]) -> list[str]:
-    """Have every table be one that can be opened.
+def mend_tables(
+    path: str, database: Any, folder: Path | None, main: str, others: Sequence[str], changed: Collection[str]
+) -> list[str]:
+    """Have every table be one that can be opened, and whose latest version is the one that was written.
 
     Args:
         path: The index.
         database: Its database.
         folder: Its folder; `None` on object storage, where nothing can be put aside.
         main: The table that can't be removed, whose rows need not all be readable.
-        others: The tables that are removed if they can't be read.
+        others: The tables that are removed if they can't be read or are changed.
+        changed: Files that are not as they were written, see [`file_checksums.check_files`].
 
     Returns:
         The names of the tables that were removed, or went back to an earlier version.
@@ -35,32 +38,55 @@ def mend_tables(path: str, database: Any, folder: Path | None, main: str, others
         try:
             with reading(path):
                 open_table(database, main)
-            break
         except OSError:
             if folder is None or not _put_aside_latest(folder / f"{main}.lance" / _VERSIONS):
                 raise
-            mended.append(main)
+        else:
+            if folder is None or not _latest_is_among(changed, folder, main):
+                break
+            if not _put_aside_latest(folder / f"{main}.lance" / _VERSIONS):
+                break  # the only version there is
+        mended.append(main)
     for name in others:
         try:
             with reading(path):
                 table = open_table(database, name)
                 if table is not None:
                     table.to_arrow()
+            if folder is None or not _is_changed(changed, folder, name):
+                continue
         except OSError:
-            with contextlib.suppress(Exception):  # whatever the database makes of it
-                database.drop_table(name)
-            if folder is not None:
-                shutil.rmtree(folder / f"{name}.lance", ignore_errors=True)
-            mended.append(name)
+            pass
+        with contextlib.suppress(Exception):  # whatever the database makes of it
+            database.drop_table(name)
+        if folder is not None:
+            shutil.rmtree(folder / f"{name}.lance", ignore_errors=True)
+        mended.append(name)
     return list(dict.fromkeys(mended))
+
+
+def _is_changed(changed: Collection[str], folder: Path, name: str) -> bool:
+    """Whether rows of a table may not be those that were written. Its indexes are made anew, whatever they are."""
+    parts = (f"{name}.lance/data/", f"{name}.lance/_deletions/")
+    return any(file.startswith(parts) for file in changed) or _latest_is_among(changed, folder, name)
+
+
+def _latest_is_among(changed: Collection[str], folder: Path, name: str) -> bool:
+    manifests = _manifests(folder / f"{name}.lance" / _VERSIONS)
+    return bool(manifests) and manifests[-1].relative_to(folder).as_posix() in changed
+
+
+def _manifests(versions: Path) -> list[Path]:
+    """The manifests of a table, the latest last."""
+    return sorted((file for file in versions.glob("*.manifest") if file.stem.isdigit()), key=_version)
 
 
 def _put_aside_latest(versions: Path) -> bool:
     """Rename the manifest of the latest version, if there is one before. Returns whether it was."""
-    manifests = sorted((_version(file), file) for file in versions.glob("*.manifest") if file.stem.isdigit())
+    manifests = _manifests(versions)
     if len(manifests) < 2:
         return False
-    _, latest = manifests[-1]
+    latest = manifests[-1]
     latest.rename(latest.with_name(latest.name + _DAMAGED))
     return True
 

@@ -39,6 +39,7 @@ from .columns import (
     windows_schema,
 )
 from .database import open_table
+from .file_checksums import FileCheck, check_files, forget_files, note_files
 from .mending import mend_tables
 from .names import NAMES, NamesTable, NotedVideo
 from .older_formats import converted_batches, metadata_names_of_older
@@ -145,17 +146,18 @@ class Store:
                 store = store._converted()
             store._note_all()
             yield store
+            store._note_files()
 
     @staticmethod
     @contextlib.contextmanager
-    def repair(path: str | os.PathLike[str]) -> Iterator[tuple["Store", list[str]]]:
+    def repair(path: str | os.PathLike[str]) -> Iterator[tuple["Store", list[str], FileCheck]]:
         """Open a damaged index as its only writer, after its tables were brought to what can be opened.
 
         A table whose latest version can't be opened goes back to the one before. Of the smaller tables, those that
-        still can't be read are removed.
+        still can't be read are removed, and so are those whose files are not as they were written.
 
         Yields:
-            The index, and the names of tables that were removed or went back.
+            The index, the names of tables that were removed or went back, and the files as they were before.
 
         Raises:
             FileNotFoundError: If there is no index.
@@ -168,11 +170,16 @@ class Store:
         if folder is not None and not folder.is_dir():
             raise FileNotFoundError(f"{path}: there is no index")
         with _only_writer(path):
-            mended = mend_tables(path, _connect(path), folder, _WINDOWS, (_BROKEN, _UNRELATED, _ROOTS, NAMES, SPOKEN))
+            smaller = (_BROKEN, _UNRELATED, _ROOTS, NAMES, SPOKEN)
+            files = FileCheck() if folder is None else check_files(folder)
+            mended = mend_tables(path, _connect(path), folder, _WINDOWS, smaller, files.changed)
             store = Store.open(path)
             if SPOKEN in mended:
                 store._forget_subtitles()
-            yield store, mended
+            yield store, mended, files
+            if folder is not None:
+                forget_files(folder)
+            store._note_files()
 
     def noted(self) -> dict[str, NotedVideo]:
         """The videos that the index should have, by key."""
@@ -487,6 +494,21 @@ class Store:
             rows = pa.table(columns, schema=_ROOTS_SCHEMA)
             self._database.create_table(_ROOTS, data=rows, mode=mode, storage_options=_STORAGE)
         self._roots = roots
+
+    def check_files(self) -> FileCheck:
+        """Compare the files of the index with their checksums. There are none on object storage.
+
+        Raises:
+            OSError: If a file can't be read.
+        """
+        folder = _folder(self.path)
+        return FileCheck() if folder is None else check_files(folder)
+
+    def _note_files(self) -> None:
+        folder = _folder(self.path)
+        if folder is not None:
+            with writing(self.path):
+                note_files(folder)
 
     def _note_all(self) -> None:
         """Note the videos that a killed process, or an older version of this package, did not note."""
