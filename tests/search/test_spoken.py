@@ -325,6 +325,31 @@ def test_a_clip_of_an_archive(make, said, masters, tmp_path):
     assert said("choose") == said("night") == []
 
 
+def test_subtitles_beside_a_clip_in_an_archive(make, said, masters, tmp_path):
+    """Those with the stem of a clip in its folder, in the part that the clip is; read again as they change."""
+    note = tmp_path / "note.json"
+    note.write_text(json.dumps({"id": "The city", "start": 3.0, "end": 8.0}))
+    others = {"a/city.en.vtt": VTT, "city.srt": SRT.replace("city", "elsewhere"), "a/city.x9.srt": SRT}
+
+    def pack(text: str) -> None:
+        with tarfile.open(tmp_path / "test-00000.tar", "w") as tar:
+            tar.add(masters / "city.mp4", "a/city.mp4")
+            tar.add(note, "a/city.json")
+            for name, content in {"a/city.srt": text, **others}.items():
+                (tmp_path / "words").write_text(content)
+                tar.add(tmp_path / "words", name)
+
+    pack(SRT + SRT.replace("00:00:0", "00:00:1").replace("city", "night"))
+    make(tmp_path / "test-00000.tar", workers=1)
+    assert said("the city") == [("test-00000.tar#The city", 3.25)]
+    assert said("münchen") == [("test-00000.tar#The city", 5.5)]
+    assert said("elsewhere") == said("night") == []
+    pack(SRT.replace("city", "town"))
+    make(tmp_path / "test-00000.tar")
+    assert said("city") == []
+    assert said("town") == [("test-00000.tar#The city", 3.25)]
+
+
 def test_what_a_killed_process_left_is_removed(make, said, videos, tmp_path):
     """Words without a video are no result, and the next run forgets them."""
     make()
