@@ -62,6 +62,7 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
                     container=False,
                     autofocus=True,
                     scale=8,
+                    min_width=300,  # on a telephone, a line of its own
                     max_length=MAX_TEXT,
                     elem_id="text",
                 )
@@ -82,7 +83,7 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
             if library.uploads is not None:
                 with gr.Tab("Add videos", id="add", elem_id="add"):
                     videos = gr.File(
-                        label=f"Videos, {accepted} each, and their subtitles (film.srt or film.en.vtt for film.mp4)",
+                        label=f"Videos, {accepted} each",
                         file_count="multiple",
                         elem_id="add-file",
                         **upload | {"file_types": [*upload["file_types"], *SUBTITLE_SUFFIXES]},
