@@ -13,8 +13,6 @@ looked at is not what it finds. All is done by the command `ts2net index`, in pr
   by chance over its whole run, and started again. After each kill no video may be there in part or twice; at the end
   the index has to equal one that was made undisturbed.
 - Writers: two commands on one index at once. One of them has to be refused, and the index has to be that of one.
-- Flipped bits: one in a file of the index, `--flips` times, and each time `check_index`. The share that it finds, and
-  whether it names the right video.
 - A full disk, with `--small-disk`, a folder on a small file system: it is filled until 1 MB is left, so that the
   command fails; then room is made, and it has to go on.
 """
@@ -40,7 +38,6 @@ from ts2net import TS2NetModel, TS2NetProcessor
 from ts2net.benchmarks.moving_things import render_mp4, scenes
 from ts2net.hub import save_hub_folder
 from ts2net.search.columns import CHECKSUM
-from ts2net.search.repairing import check_index
 from ts2net.search.store import Store
 from ts2net.small_clip import small_clip_folder
 
@@ -172,26 +169,6 @@ def writers(model: Path, videos: list[Path], work: Path) -> None:
     print(f"writers: one did it all, the other was told: {errors[failed.index(True)]}", flush=True)
 
 
-def flips(work: Path, times: int) -> None:
-    """Flip a bit of a data file at a time, in a small copy of the killed index."""
-    moments = random.Random(0)
-    files = [file for file in (work / "undisturbed" / "windows.lance" / "data").iterdir() if file.suffix == ".lance"]
-    found: Counter[str] = Counter()
-    begun = time.perf_counter()
-    for _ in range(times):
-        file = moments.choice(files)
-        whole = file.read_bytes()
-        changed = bytearray(whole)
-        changed[moments.randrange(len(changed))] ^= 1 << moments.randrange(8)
-        file.write_bytes(changed)
-        damage = check_index(work / "undisturbed")
-        found["one video" if len(damage.lost) == 1 else "several videos" if damage else "nothing"] += 1
-        file.write_bytes(whole)
-    seconds = (time.perf_counter() - begun) / times
-    kinds = ", ".join(f"{kind} {count}" for kind, count in found.most_common())
-    print(f"flipped bits: {times}, of which the check names: {kinds}; {seconds:.1f} s a check", flush=True)
-
-
 def full_disk(model: Path, videos: list[Path], work: Path, small: Path) -> None:
     out, filler = small / "index", small / "filler"
     shutil.rmtree(out, ignore_errors=True)
@@ -215,7 +192,6 @@ def main() -> None:
     parser.add_argument("--broken", type=int, default=100)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--kill-clips", type=int, default=2000)
-    parser.add_argument("--flips", type=int, default=100)
     parser.add_argument("--small-disk", type=Path, help="a folder on a file system of a few dozen MB")
     args = parser.parse_args()
 
@@ -231,7 +207,6 @@ def main() -> None:
         load(work / "model", work / "clips", work, args.clips, args.broken)
         kills(work / "model", [work / "some"], work, args.kills)
         writers(work / "model", [work / "some"], work)
-        flips(work, args.flips)
         if args.small_disk is not None:
             full_disk(work / "model", [work / "some"], work, args.small_disk)
 

@@ -276,6 +276,27 @@ def test_adds_several_videos_under_their_own_names_and_removes_them(page, folder
     leave_nothing_out(folder / "index")
 
 
+def test_adds_a_video_with_its_subtitles(page, folder, tmp_path):
+    """Its words are found, a file of no video's name is left out, and all goes when the video is removed."""
+    write_video(tmp_path / "talk.mp4", frames=50, fps=10)
+    for name, words in (("talk.en.srt", "the tide is out"), ("else.srt", "nobody says this")):
+        (tmp_path / name).write_text(f"1\n00:00:01,000 --> 00:00:03,000\n{words}\n")
+    panel = upload(page, "Add videos", [tmp_path / name for name in ("talk.en.srt", "talk.mp4", "else.srt")])
+    panel.get_by_role("button", name="Add to the index").click()
+    said = "talk.mp4 can be found from now on. So can what is said in it, by its subtitles."
+    expect(panel.locator(".ts-done")).to_have_text(said)
+    expect(panel.locator(".ts-error")).to_contain_text("else.srt is left out: no video of its name was chosen")
+    kept = {path.name for path in (folder / "index-uploads").rglob("talk*")}
+    assert kept == {"talk.mp4", "talk.en.srt"}
+    (hit,) = httpx.get(page.url + "api/search", params={"text": "the tide", "in": "speech"}).json()["hits"]
+    assert (hit["video"], hit["second"]) == ("talk.mp4", 1.0)
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.locator(".ts-added li", has_text="talk").get_by_role("button", name="Remove").click()
+    expect(page.locator("#add .ts-done")).to_have_text("talk.mp4 is removed.")
+    assert not any((folder / "index-uploads").iterdir())
+    leave_nothing_out(folder / "index")
+
+
 def test_the_address_has_the_search(page, address):
     """So reloading, going back and links lead to the same results."""
     expect(page.locator(".ts-example")).to_have_count(3)  # the start: examples, and what there is to search
@@ -341,6 +362,9 @@ def test_says_what_is_spoken_in_a_moment(browser, folder, tmp_path):
         (hit,) = httpx.get(f"{address}/api/search", params={"text": "Choose to GO"}).json()["hits"]
         assert (hit["found_in"], hit["score"], hit["chance"], hit["second"]) == (["speech"], None, None, 7.5)
         assert hit["start"] <= 7.5 < hit["end"]
+        for where, count in (("speech", 1), ("picture", 0)):
+            answer = httpx.get(f"{address}/api/search", params={"text": "choose to go", "in": where}).json()
+            assert (answer["in"], len(answer["hits"])) == (where, count)
         page = browser.new_page()
         page.goto(f"{address}/?text=choose+to+go")
         expect(page.locator(".ts-spoken")).to_contain_text("we choose")
@@ -349,6 +373,15 @@ def test_says_what_is_spoken_in_a_moment(browser, folder, tmp_path):
         page.get_by_role("button", name="Spoken at 0:07").click()
         expect(page.locator("video")).to_have_js_property("paused", False)
         assert page.evaluate("document.querySelector('video').currentTime") >= 7.4
+        page.locator("#search-in input").click()
+        page.get_by_role("option", name="Picture only").click()
+        expect(page.locator(".ts-none")).to_contain_text("Nothing here fits “choose to go” better than chance.")
+        assert page.url == f"{address}/?text=choose+to+go&in=picture"
+        page.goto(f"{address}/?text=go+choose&in=speech")
+        expect(page.locator(".ts-summary")).to_contain_text("1 moment for “go choose” in speech only, best first")
+        expect(page.locator("#search-in input")).to_have_value("Speech only")
+        page.goto(f"{address}/?text=rain&in=speech")
+        expect(page.locator(".ts-none")).to_have_text("The subtitles here have no moment with all words of “rain”.")
         assert "hacked" not in page.title()
         page.close()
 

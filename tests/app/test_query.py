@@ -12,6 +12,7 @@ from ts2net.app.query import Query
         Query("a dog & a cat?", "2024 league=women", 24),
         Query("größer 100 %", everything=True),
         Query(clip="a-b_c", filter="#1"),
+        Query("rain", search_in="speech"),
     ],
 )
 def test_an_address_gives_back_its_query(query):
@@ -30,6 +31,7 @@ def test_an_address_may_have_more_fields():
         ("?count=0", r"The count is 0; a number from 1 to 96 is taken\."),
         ("?count=many", r"The count is 'many'; a number from 1 to 96 is taken\."),
         ("?count=" + "9" * 5000, r"The count is '99999999999999999999'; a number"),
+        ("?text=rain&in=smell", r"“in” is 'smell'; picture or speech is taken\."),
         ("?clip=" + "a" * 65, r"There is no such clip\."),
     ],
 )

@@ -15,7 +15,7 @@ from playwright.sync_api import sync_playwright
 
 from support.html_pages import HOSTILE, Page, content
 from ts2net.benchmarks.moving_things import Scene, scenes
-from ts2net.demo.answers import LookedAt, Share, answer, draw_captions, groups
+from ts2net.demo.answers import LookedAt, Share, answer, draw_captions, found_first, groups
 from ts2net.demo.clips import Clip
 from ts2net.demo.page import Findings, render_demo_page
 from ts2net.explanation import Explanation, drawn_frames
@@ -31,7 +31,7 @@ def clip(folder: Path, scene: Scene) -> Clip:
 
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
-    """Eight clips and a group of four, of which every caption but the last finds its own clip."""
+    """Eight clips and a group of four, of which every caption but the second and the last finds its own clip."""
     folder = tmp_path_factory.mktemp("clips")
     clips = [clip(folder, scene) for scene in scenes("test", 8)]
     group = [clip(folder, scene) for scene in scenes("motion", 4)]
@@ -42,6 +42,7 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
         for text in texts
     }
     scores[group[3].scene.caption][group[0].scene.video_id] = 99.0
+    scores[clips[1].scene.caption][clips[0].scene.video_id] = 99.0
     seen = Explanation(
         texts=("",),
         scores=(12.345,),
@@ -55,6 +56,8 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     return Findings(
         clips=clips,
         phrases=texts[:9],
+        suggestions=[HOSTILE, *found_first(clips, scores)][:4],
+        found_first=len(found_first(clips, scores)),
         scores=scores,
         captions=draw_captions(clips, scores, 5),
         motions=[answers],
@@ -86,6 +89,8 @@ def test_the_page_has_what_was_found(findings: Findings) -> None:
     page = Page(render_demo_page(findings))
     answers = json.loads(page.content("script", "answers"))
     assert answers["phrases"] == findings.phrases
+    assert answers["suggestions"] == [findings.phrases[number] for number in (0, 1, 3, 4)]
+    assert "the first ones whose own clip is the first hit, as it is for 7 of 8" in " ".join(page.text.split())
     assert answers["hits"][1] == [[0, 10.0], [7, 7.0], [6, 6.0], [5, 5.0], [4, 4.0], [3, 3.0]]
     assert page.text.count("✓ right") == 5 + 3 + 1
     assert re.search(r"✗ wrong: the caption's own clip is number 2 of 4", page.text)

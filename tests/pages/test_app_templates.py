@@ -9,11 +9,11 @@ from ts2net.pages.rendering import render
 @pytest.mark.parametrize(
     ("selected", "is_mean", "said", "not_said"),
     [
-        (True, False, "The outlined patches are those that the temporal encoder read", "All weigh the same"),
+        (True, False, "The outlined patches are those that the temporal encoder read", "the same for all frames"),
         (
             False,
             True,
-            "All weigh the same here. This model selects no patches",
+            "the same for all frames here. This model selects no patches",
             "outlined patches are",
         ),  # a plain CLIP
     ],

@@ -285,6 +285,17 @@ def test_repair(make, said, tmp_path):
 
 
 @pytest.mark.slow
+def test_repair_of_changed_words(make, said, tmp_path):
+    """A flipped bit that the database does not notice: the subtitles are read again."""
+    make()
+    for data in (tmp_path / "index" / "spoken.lance" / "data").iterdir():
+        data.write_bytes(data.read_bytes().replace(b"city", b"bity"))
+    report = index_videos([], None, tmp_path / "index", repair=True, workers=0)
+    assert (report.lost, report.hours, sorted(names(report.spoken))) == ([], 0, ["city.mp4", "moon.mp4"])
+    assert said("city") == [("city.mp4", 3.25)]
+
+
+@pytest.mark.slow
 def test_repair_of_the_full_text_index(make, said, tmp_path):
     """It is made anew, and no subtitles are read."""
     make()
@@ -323,6 +334,32 @@ def test_a_clip_of_an_archive(make, said, masters, tmp_path):
     make(tmp_path / "test-00000.tar")
     assert said("moon") == [("test-00000.tar#moon", 3.25)]
     assert said("choose") == said("night") == []
+
+
+@pytest.mark.slow
+def test_subtitles_beside_a_clip_in_an_archive(make, said, masters, tmp_path):
+    """Those with the stem of a clip in its folder, in the part that the clip is; read again as they change."""
+    note = tmp_path / "note.json"
+    note.write_text(json.dumps({"id": "The city", "start": 3.0, "end": 8.0}))
+    others = {"a/city.en.vtt": VTT, "city.srt": SRT.replace("city", "elsewhere"), "a/city.x9.srt": SRT}
+
+    def pack(text: str) -> None:
+        with tarfile.open(tmp_path / "test-00000.tar", "w") as tar:
+            tar.add(masters / "city.mp4", "a/city.mp4")
+            tar.add(note, "a/city.json")
+            for name, content in {"a/city.srt": text, **others}.items():
+                (tmp_path / "words").write_text(content)
+                tar.add(tmp_path / "words", name)
+
+    pack(SRT + SRT.replace("00:00:0", "00:00:1").replace("city", "night"))
+    make(tmp_path / "test-00000.tar", workers=1)
+    assert said("the city") == [("test-00000.tar#The city", 3.25)]
+    assert said("münchen") == [("test-00000.tar#The city", 5.5)]
+    assert said("elsewhere") == said("night") == []
+    pack(SRT.replace("city", "town"))
+    make(tmp_path / "test-00000.tar")
+    assert said("city") == []
+    assert said("town") == [("test-00000.tar#The city", 3.25)]
 
 
 @pytest.mark.slow

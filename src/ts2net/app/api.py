@@ -42,6 +42,7 @@ def add_api(app: FastAPI, library: Library) -> None:
         return {
             "text": query.text,
             "filter": query.filter,
+            "in": query.search_in,
             "hits": [_hit_fields(hit, library.catalogue()) for hit in hits],
         }
 

@@ -26,6 +26,7 @@ from ..search.calibration import example_texts
 from ..search.decoding_workers import ISOLATION
 from ..search.records import WindowDetails
 from ..search.store import Store
+from ..search.subtitle_files import subtitle_ending
 from .catalogue import Catalogue, ListedVideo
 from .decoding import check_video, clip_inputs
 from .explaining import explain_window
@@ -151,13 +152,14 @@ class Library:
             ValueError: If the query has neither, or its clip is forgotten.
             OSError: If the index can't be read.
         """
+        embeds: np.ndarray | torch.Tensor | None = None
         if query.clip:
-            embeds: np.ndarray | torch.Tensor = self.clip(query.clip).embeds
-        elif query.text:
+            embeds = self.clip(query.clip).embeds
+        elif not query.text:
+            raise ValueError("Type what to look for.")
+        elif query.search_in != "speech":
             with self._computing:
                 embeds = self._index.encode_texts([query.text])
-        else:
-            raise ValueError("Type what to look for.")
         videos = None
         if query.filter:
             videos = [video.video_id for video in self.catalogue().matching(query.filter)]
@@ -169,9 +171,10 @@ class Library:
             per_video=None if videos is not None and len(videos) == 1 else _MOMENTS_OF_A_VIDEO,
             fold=True,
             min_score=-math.inf if query.everything else None,
+            search_in=None if query.clip else query.search_in,
         )
         with self._without_folders():
-            if query.clip:
+            if query.clip and embeds is not None:
                 return self._index.search_embeds(embeds, options)[0]
             return self._index.search_text_embeds(embeds, options, [query.text])[0]
 
@@ -228,8 +231,8 @@ class Library:
             )
         return self.catalogue().name(video_id), explanation
 
-    def add(self, upload: str | None) -> str:
-        """Add an uploaded video to the index, under its own name.
+    def add(self, upload: str | None, subtitles: Sequence[str] = ()) -> str:
+        """Add an uploaded video to the index, under its own name, with subtitles that were uploaded with it.
 
         Returns:
             A message for the visitor.
@@ -246,10 +249,12 @@ class Library:
             with self._adding:
                 kept = kept_path(video, self.uploads)
                 existed = kept.exists()
-                if not existed:
-                    check_room(video, self.uploads, self.limits)
+                new = [check_upload(file, self.limits) for file in subtitles] + ([] if existed else [video])
+                check_room(new, self.uploads, self.limits)
                 try:
-                    copy_whole(video, kept)
+                    for file in new:
+                        ending = subtitle_ending(Path(file).name, Path(video).stem)
+                        copy_whole(file, kept if ending is None else kept.with_name(kept.stem + ending))
                     report = index_videos([kept], self._model, self._path, processor=self._processor, workers=1)
                     if report.broken:
                         raise UploadError(f"{name} can't be used: {report.broken[0].reason}.")
@@ -258,7 +263,11 @@ class Library:
                     if not existed and not self._holds(kept):
                         self._delete(kept)
                     raise
-        return f"{name} is in the index already." if report.unchanged else f"{name} can be found from now on."
+        said = f"{name} is in the index already." if report.unchanged else f"{name} can be found from now on."
+        if report.spoken:
+            said += " So can what is said in it, by its subtitles."
+        unread = (f" {Path(file).name}: {reason}." for file, reason in report.damaged_subtitles.items())
+        return said + "".join(unread)
 
     def added(self) -> list[tuple[ListedVideo, WindowDetails]]:
         """The videos that visitors added."""
@@ -305,8 +314,11 @@ class Library:
         return os.path.abspath(video) in self._index.videos()
 
     def _delete(self, kept: Path) -> None:
-        """Delete an added video, and the folder that holds nothing else."""
+        """Delete an added video with its subtitles, and the folder that holds nothing else."""
         kept.unlink(missing_ok=True)
+        for file in list(kept.parent.iterdir()) if kept.parent.is_dir() else []:
+            if subtitle_ending(file.name, kept.stem) is not None:
+                file.unlink()
         if kept.parent != self.uploads and kept.parent.is_dir() and not any(kept.parent.iterdir()):
             kept.parent.rmdir()
 

@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -21,13 +21,15 @@ import gradio as gr
 from ..errors import one_line
 from ..explanation import Explanation, drawn_frames, found_words
 from ..pages.rendering import read_template, render
-from ..videos.finding import VIDEO_SUFFIXES
+from ..videos.finding import SUBTITLE_SUFFIXES, VIDEO_SUFFIXES
 from .api import FAILED
 from .library import Library
 from .query import DEFAULT_COUNT, MAX_COUNT, MAX_FILTER, MAX_TEXT, Query
+from .uploads import with_subtitles
 
 _VISITORS_WAITING = 64
 _LONGEST_WINDOW = 64  # characters of a window's name
+_SEARCH_IN = [("Picture and speech", ""), ("Picture only", "picture"), ("Speech only", "speech")]
 
 logger = logging.getLogger(__name__)
 _numbers = itertools.count()  # of explanations: the page only notices one that differs from the last
@@ -60,8 +62,19 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
                     container=False,
                     autofocus=True,
                     scale=8,
+                    min_width=300,  # on a telephone, a line of its own
                     max_length=MAX_TEXT,
                     elem_id="text",
+                )
+                search_in = gr.Dropdown(
+                    _SEARCH_IN,
+                    value="",
+                    label="Where to look",
+                    container=False,
+                    filterable=False,
+                    scale=2,
+                    min_width=170,
+                    elem_id="search-in",
                 )
                 search = gr.Button("Search", variant="primary", scale=1, min_width=110, elem_id="search")
             with gr.Tab("By a clip", id="clip", elem_id="clip"):
@@ -73,7 +86,7 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
                         label=f"Videos, {accepted} each",
                         file_count="multiple",
                         elem_id="add-file",
-                        **upload,
+                        **upload | {"file_types": [*upload["file_types"], *SUBTITLE_SUFFIXES]},
                     )
                     add = gr.Button("Add to the index", variant="primary", elem_id="add-button")
                     said = gr.HTML(elem_id="added")
@@ -89,8 +102,8 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
         hits = gr.HTML(elem_id="hits", js_on_load=read_template("app/hits.js"))
         explanation = gr.HTML(elem_id="explanation", js_on_load=read_template("app/explanation.js"))
 
-        def find(words: str | None, words_of_videos: str | None) -> str:
-            return _results(library, Query.of_fields(words, words_of_videos))
+        def find(words: str | None, words_of_videos: str | None, where: str | None) -> str:
+            return _results(library, Query.of_fields(words, words_of_videos, where))
 
         def find_by_clip(file: str | None, words_of_videos: str | None) -> str:
             query = Query.of_fields("", words_of_videos)
@@ -112,11 +125,11 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
             return _explanation(query, *library.explain(window, query))
 
         shown: dict[str, Any] = {"show_progress_on": hits, "api_visibility": "private"}
-        for event in (search.click, text.submit, filter.submit):
-            event(_with_error_message(find), [text, filter], hits, concurrency_limit=4, **shown)
+        for event in (search.click, text.submit, filter.submit, search_in.input):
+            event(_with_error_message(find), [text, filter, search_in], hits, concurrency_limit=4, **shown)
         search_clip.click(_with_error_message(find_by_clip), [clip, filter], hits, concurrency_limit=2, **shown)
         navigation: dict[str, Any] = {
-            "outputs": [text, filter, hits, tabs],
+            "outputs": [text, filter, search_in, hits, tabs],
             "concurrency_limit": 4,
             "trigger_mode": "always_last",
             **shown,
@@ -129,15 +142,17 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
             def add_videos(files: list[str] | None) -> tuple[str, None]:
                 if not files:
                     return _message(library.add, None), None
-                return "".join(_message(library.add, file) for file in files), None
+                videos, alone = with_subtitles(files)
+                said = [_message(partial(library.add, subtitles=of_it), video) for video, of_it in videos.items()]
+                return "".join([*said, *map(_left_out, alone)]), None
 
             def remove_video(event: gr.EventData) -> str:
                 return _message(library.remove, str(event.window))
 
-            def refresh(words: str | None, words_of_videos: str | None) -> tuple[Any, ...]:
+            def refresh(words: str | None, words_of_videos: str | None, where: str | None) -> tuple[Any, ...]:
                 """What shows the videos of the index, after one came or went."""
                 is_list = not (words or "").strip()
-                start = find(words, words_of_videos) if is_list else gr.skip()
+                start = find(words, words_of_videos, where) if is_list else gr.skip()
                 return _facts(library), _added(library), start
 
             changes = (
@@ -145,7 +160,7 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
                 added.remove(remove_video, None, said, concurrency_limit=1, api_visibility="private"),
             )
             for change in changes:
-                change.then(refresh, [text, filter], [facts, added, hits], **shown)
+                change.then(refresh, [text, filter, search_in], [facts, added, hits], **shown)
             page.load(lambda: _added(library), None, added, api_visibility="private")
         page.load(lambda: _facts(library), None, facts, api_visibility="private")
     return page.queue(max_size=_VISITORS_WAITING)
@@ -222,14 +237,19 @@ def _message(act: Callable[[str | None], str], argument: str | None) -> str:
     return render("app/message.html", kind="done", text=act(argument))
 
 
+def _left_out(subtitles: str) -> str:
+    text = f"{Path(subtitles).name} is left out: no video of its name was chosen with it."
+    return render("app/message.html", kind="error", text=text)
+
+
 def _show(library: Library, address: str) -> tuple[Any, ...]:
     """Show what an address asks for: the fields, the result and the tab."""
     try:
         query = Query.of_address(address)
     except ValueError as error:
-        return "", "", render("app/message.html", kind="error", text=one_line(error)), gr.skip()
+        return "", "", "", render("app/message.html", kind="error", text=one_line(error)), gr.skip()
     tab = gr.Tabs(selected="words") if query.text else gr.skip()
-    return query.text, query.filter, _with_error_message(_results)(library, query), tab
+    return query.text, query.filter, query.search_in or "", _with_error_message(_results)(library, query), tab
 
 
 def _results(library: Library, query: Query) -> str:
@@ -239,6 +259,7 @@ def _results(library: Library, query: Query) -> str:
     hits = library.search(query)
     catalogue = library.catalogue()
     more = min(query.count + DEFAULT_COUNT, MAX_COUNT)
+    is_all = query.everything or bool(query.clip) or query.search_in == "speech"
     return render(
         "app/hits.html",
         query=query,
@@ -246,7 +267,7 @@ def _results(library: Library, query: Query) -> str:
         hits=hits,
         name=catalogue.name,
         more=replace(query, count=more).address if len(hits) == query.count < more else None,
-        everything=None if query.everything or query.clip else replace(query, everything=True).address,
+        everything=None if is_all else replace(query, everything=True).address,
         fits_filter=not query.filter or bool(catalogue.matching(query.filter)),
         has_copies=any(hit.copies for hit in hits),
     )

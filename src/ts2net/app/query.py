@@ -3,8 +3,11 @@
 The address has all of it, so that reloading, going back, bookmarks and links lead to the same result.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast, get_args
 from urllib.parse import parse_qsl, urlencode
+
+from ..search.options import FoundIn
 
 MAX_TEXT = 1000  # characters; more than the model reads
 MAX_FILTER = 200
@@ -12,7 +15,7 @@ MAX_COUNT = 96
 DEFAULT_COUNT = 12
 _MAX_CLIP = 64
 _MAX_ADDRESS = 16_384  # characters of all that comes after the question mark
-_FIELDS = ("text", "filter", "count", "clip", "all")
+_FIELDS = ("text", "filter", "count", "clip", "all", "in")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Query:
         count: The most moments.
         clip: Name that the server gave to a clip that was searched with.
         everything: Also show what fits no better than chance.
+        search_in: Look at pictures alone or in speech alone; `None` is both. A clip is looked for in pictures.
 
     Raises:
         ValueError: If one is too long or out of range, with a sentence for the visitor.
@@ -35,6 +39,7 @@ class Query:
     count: int = DEFAULT_COUNT
     clip: str = ""
     everything: bool = False
+    search_in: FoundIn | None = None
 
     def __post_init__(self) -> None:
         for name, value, most in (("text", self.text, MAX_TEXT), ("filter", self.filter, MAX_FILTER)):
@@ -44,11 +49,13 @@ class Query:
             raise ValueError("There is no such clip.")
         if not 1 <= self.count <= MAX_COUNT:
             raise ValueError(f"The count is {self.count}; a number from 1 to {MAX_COUNT} is taken.")
+        if self.search_in is not None and self.search_in not in get_args(FoundIn):
+            raise ValueError(f"“in” is {self.search_in[:20]!r}; picture or speech is taken.")
 
     @classmethod
-    def of_fields(cls, text: str | None, filter: str | None) -> "Query":
+    def of_fields(cls, text: str | None, filter: str | None, search_in: str | None = None) -> "Query":
         """A search by the fields of the page, which Gradio gives as `None` when they are empty."""
-        return cls((text or "").strip(), (filter or "").strip())
+        return cls((text or "").strip(), (filter or "").strip(), search_in=cast(FoundIn | None, search_in or None))
 
     @classmethod
     def of_address(cls, address: str) -> "Query":
@@ -65,9 +72,8 @@ class Query:
         count = given.get("count", str(DEFAULT_COUNT))
         if not (count.isascii() and count.isdigit() and len(count) <= 4):
             raise ValueError(f"The count is {count[:20]!r}; a number from 1 to {MAX_COUNT} is taken.")
-        return cls(
-            given.get("text", ""), given.get("filter", ""), int(count), given.get("clip", ""), given.get("all") == "1"
-        )
+        fields = cls.of_fields(given.get("text"), given.get("filter"), given.get("in"))
+        return replace(fields, count=int(count), clip=given.get("clip", ""), everything=given.get("all") == "1")
 
     @property
     def address(self) -> str:
@@ -78,6 +84,7 @@ class Query:
             "filter": self.filter,
             "count": "" if self.count == DEFAULT_COUNT else str(self.count),
             "all": "1" if self.everything else "",
+            "in": self.search_in or "",
         }
         fields = urlencode({name: value for name, value in given.items() if value}, errors="replace")
         return f"?{fields}" if fields else ""

@@ -4,11 +4,13 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..files import plain_name, whole_file
-from ..videos.finding import VIDEO_SUFFIXES
+from ..search.subtitle_files import subtitle_ending
+from ..videos.finding import SUBTITLE_SUFFIXES, VIDEO_SUFFIXES
 
 FILES_AT_ONCE = 10  # of the largest size
 _MEGABYTE = 2**20  # as in Gradio
@@ -71,16 +73,35 @@ def check_upload(path: str | None, limits: UploadLimits) -> str:
     return path
 
 
-def check_room(upload: str, folder: Path, limits: UploadLimits) -> None:
-    """Check that there is room for an upload beside the added videos.
+def with_subtitles(uploads: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Group uploads by their names.
+
+    Args:
+        uploads: Paths of videos and subtitle files.
+
+    Returns:
+        The subtitle files of each video, which have its stem; and those that are of none.
+    """
+    subtitles = [upload for upload in uploads if upload.lower().endswith(SUBTITLE_SUFFIXES)]
+    videos = {
+        video: [file for file in subtitles if subtitle_ending(Path(file).name, Path(video).stem) is not None]
+        for video in uploads
+        if video not in subtitles
+    }
+    used = {file for of_video in videos.values() for file in of_video}
+    return videos, [file for file in subtitles if file not in used]
+
+
+def check_room(uploads: Sequence[str], folder: Path, limits: UploadLimits) -> None:
+    """Check that there is room for uploads beside the added videos.
 
     Raises:
         UploadError: If there is not.
     """
     kept = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    if kept + os.path.getsize(upload) > limits.total_megabytes * _MEGABYTE:
+    if uploads and kept + sum(map(os.path.getsize, uploads)) > limits.total_megabytes * _MEGABYTE:
         raise UploadError(
-            f"{Path(upload).name} can't be added: all added videos may take {limits.total_megabytes:,} MB, and "
+            f"{Path(uploads[-1]).name} can't be added: all added videos may take {limits.total_megabytes:,} MB, and "
             f"{kept / _MEGABYTE:,.1f} MB are taken."
         )
 
@@ -120,15 +141,19 @@ def kept_path(upload: str, folder: Path) -> Path:
         while chunk := file.read(2**20):
             digest.update(chunk)
     own = folder / digest.hexdigest()[:16]
-    present = next((file for file in own.iterdir() if not file.name.startswith(".")), None) if own.is_dir() else None
+    files = sorted(own.iterdir()) if own.is_dir() else []
+    present = next((file for file in files if not _is_beside(file)), None)
     stem, suffix = plain_name(Path(upload).name)
     return present or own / (stem + (suffix if suffix.lower() in VIDEO_SUFFIXES else ""))
 
 
+def _is_beside(file: Path) -> bool:
+    """Whether a file of a folder is not its video: subtitles, or a part of a file that is being written."""
+    return file.name.startswith(".") or file.suffix.lower() in SUBTITLE_SUFFIXES
+
+
 def copy_whole(upload: str, kept: Path) -> None:
-    """Copy an upload, whole or not at all, unless it is stored already."""
-    if kept.exists():
-        return
+    """Copy an upload, whole or not at all."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(kept) as partial:
         shutil.copyfile(upload, partial)

@@ -32,8 +32,8 @@ def info(
 ) -> None:
     """Say what an index holds and what it was made with.
 
-    With --check every window is compared with its checksum instead. If something is damaged the exit code is 1, and
-    `ts2net index --repair --out INDEX` repairs it.
+    With --check every window and every file is compared with its checksum instead. If something is damaged the exit
+    code is 1, and `ts2net index --repair --out INDEX` repairs it.
 
     **JSON**
 
@@ -43,10 +43,12 @@ def info(
 
     With --check:
 
-        {"num_windows": int, "unreadable": int, "changed": int, "unchecked": int, "damaged": [str]}
+        {"num_windows": int, "unreadable": int, "changed": int, "unchecked": int, "damaged": [str],
+         "files": [str], "unchecked_files": int}
 
-    These are numbers of windows, and "damaged" has the paths of their videos. Windows of an index of an older version
-    have no checksum and are "unchecked" until something is added.
+    The first are numbers of windows, and "damaged" has the paths of their videos; "files" are those of the index that
+    differ from what was written. Windows and files of an index of an older version have no checksum and are
+    "unchecked" until something is added.
     """
     if check:
         _check(index, as_json)
@@ -79,12 +81,17 @@ def _check(index: str, as_json: bool) -> None:
     damage = check_index(index)
     if as_json:
         counts = {name: getattr(damage, name) for name in ("num_windows", "unreadable", "changed", "unchecked")}
-        print_json(counts | {"damaged": list(damage.lost)})
+        files = {"files": list(damage.files), "unchecked_files": damage.unchecked_files}
+        print_json(counts | {"damaged": list(damage.lost)} | files)
     else:
         for video_id in damage.lost:
             print(f"damaged: {printable(video_id)}")
         if damage.unnamed:
             print(f"damaged: {damage.unnamed:,} windows of videos that can't be named")
+        for file in damage.files:
+            print(f"changed file of the index: {file}")
+        if damage.unchecked_files:
+            print(f"{damage.unchecked_files:,} files of the index have no checksum until something is added")
         bad = damage.unreadable + damage.changed
         without = f", {damage.unchecked:,} of them without a checksum" if damage.unchecked else ""
         print(f"{damage.num_windows:,} windows were read{without}; {bad:,} are damaged")

@@ -67,6 +67,12 @@ def draw_captions(clips: Sequence[Clip], scores: Scores, count: int) -> list[Ans
     return [answer(clip.scene, clips, scores) for clip in drawn]
 
 
+def found_first(clips: Sequence[Clip], scores: Scores) -> list[str]:
+    """The captions whose own clip is the first hit, in the order of the clips."""
+    captions = [clip.scene.caption for clip in clips if answer(clip.scene, clips, scores).is_right]
+    return list(dict.fromkeys(captions))
+
+
 def groups(clips: Sequence[Clip], count: int) -> list[Sequence[Clip]]:
     """The first groups of a diagnostic split, whose clips follow each other."""
     return [clips[first : first + GROUP_SIZE] for first in range(0, count * GROUP_SIZE, GROUP_SIZE)]

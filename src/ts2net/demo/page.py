@@ -17,7 +17,9 @@ class Findings:
 
     Attributes:
         clips: The clips that are searched.
-        phrases: What the search box can answer, the first one at once.
+        phrases: What the search box can answer.
+        suggestions: Those that it begins with; the first one is answered at once.
+        found_first: How many captions have their own clip as the first hit.
         scores: Of the phrases and captions.
         captions: Answers for drawn captions.
         motions: For each group of clips that differ in their motion alone, the answers for its captions.
@@ -30,6 +32,8 @@ class Findings:
 
     clips: Sequence[Clip]
     phrases: Sequence[str]
+    suggestions: Sequence[str]
+    found_first: int
     scores: Scores
     captions: Sequence[Answer]
     motions: Sequence[Sequence[Answer]]

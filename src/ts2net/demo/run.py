@@ -25,7 +25,7 @@ from ..files import write_whole
 from ..parallel.pool import available_cores
 from ..search.indexing import index_videos
 from ..tables import rankings
-from .answers import Share, answer, draw_captions, groups, look_at, share_on_things
+from .answers import Share, answer, draw_captions, found_first, groups, look_at, share_on_things
 from .bar import TrainingBar
 from .clips import unpack
 from .new_process import score_in_new_process
@@ -35,6 +35,7 @@ from .record import Record
 from .training import make_trainer
 
 _TOP_K = 3
+_SUGGESTIONS = 4
 _CAPTIONS_SHOWN, _GROUPS_SHOWN, _SMALL_THINGS_SHOWN = 20, 3, 4
 
 
@@ -115,10 +116,14 @@ def run_demo(
         rankings(printed, names, [list(scores[text].values())[: len(clips)] for text in printed], top_k=_TOP_K)
     )
 
+    first = found_first(clips, scores)
+    suggestions = list(dict.fromkeys([*(texts or ()), *(first or asked)]))[:_SUGGESTIONS]
     page = out / "index.html"
     findings = Findings(
         clips=clips,
         phrases=asked,
+        suggestions=suggestions,
+        found_first=len(first),
         scores=scores,
         captions=draw_captions(clips, scores, _CAPTIONS_SHOWN),
         motions=[[answer(clip.scene, group, scores) for clip in group] for group in shown_motion],
@@ -126,7 +131,7 @@ def run_demo(
         share=Share(record.figures["selected_on_things"], record.figures["things_of_all"]),
         facts=_facts(record, training_clips, test_clips, answers.model_class),
         search_command=shlex.join([_program(), "search", str(out / "index")]),
-        next_commands=_next_commands(out, printed[0]),
+        next_commands=_next_commands(out, suggestions[0]),
     )
     write_whole(page, render_demo_page(findings))
     console.print(f"the clips playing, and where the model looked:\n  {page.resolve().as_uri()}", soft_wrap=True)

@@ -211,6 +211,8 @@ def index_videos(
             store.compact()
             store.update_indexes()
             store.update_spoken()
+            if encoder is None and damage is not None and is_stale(store):
+                encoder, _ = load(store.about)  # the calibration was damaged
             if encoder is not None and is_stale(store):
                 calibrate(store, encoder.model, encoder.processor)
         except StoreError as error:

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from .broken import BROKEN
@@ -20,10 +21,15 @@ _DAMAGED = ".damaged"  # at the end of the name of what is put aside
 _LAST_VERSION = 2**64 - 1  # from which the database counts down in the names of manifests
 
 
-def mend_tables(path: str) -> list[str]:
-    """Have every table of an index be one that can be opened.
+def mend_tables(path: str, changed: Collection[str]) -> list[str]:
+    """Have every table of an index be one that can be opened, and whose latest version is the one that was written.
 
-    The rows of the table of windows need not all be readable. The smaller tables are removed if they can't be read.
+    The rows of the table of windows need not all be readable. The smaller tables are removed if they can't be read or
+    are changed.
+
+    Args:
+        path: The index.
+        changed: Files that are not as they were written, see [`file_checksums.check_files`].
 
     Returns:
         The names of the tables that were removed, or went back to an earlier version.
@@ -37,32 +43,55 @@ def mend_tables(path: str) -> list[str]:
         try:
             with reading(path):
                 open_table(database, WINDOWS)
-            break
         except OSError:
             if folder is None or not _put_aside_latest(folder / f"{WINDOWS}.lance" / _VERSIONS):
                 raise
-            mended.append(WINDOWS)
+        else:
+            if folder is None or not _latest_is_among(changed, folder, WINDOWS):
+                break
+            if not _put_aside_latest(folder / f"{WINDOWS}.lance" / _VERSIONS):
+                break  # the only version there is
+        mended.append(WINDOWS)
     for name in _SMALL_TABLES:
         try:
             with reading(path):
                 table = open_table(database, name)
                 if table is not None:
                     table.to_arrow()
+            if folder is None or not _is_changed(changed, folder, name):
+                continue
         except OSError:
-            with contextlib.suppress(Exception):  # whatever the database makes of it
-                database.drop_table(name)
-            if folder is not None:
-                shutil.rmtree(folder / f"{name}.lance", ignore_errors=True)
-            mended.append(name)
+            pass
+        with contextlib.suppress(Exception):  # whatever the database makes of it
+            database.drop_table(name)
+        if folder is not None:
+            shutil.rmtree(folder / f"{name}.lance", ignore_errors=True)
+        mended.append(name)
     return list(dict.fromkeys(mended))
+
+
+def _is_changed(changed: Collection[str], folder: Path, name: str) -> bool:
+    """Whether rows of a table may not be those that were written. Its indexes are made anew, whatever they are."""
+    parts = (f"{name}.lance/data/", f"{name}.lance/_deletions/")
+    return any(file.startswith(parts) for file in changed) or _latest_is_among(changed, folder, name)
+
+
+def _latest_is_among(changed: Collection[str], folder: Path, name: str) -> bool:
+    manifests = _manifests(folder / f"{name}.lance" / _VERSIONS)
+    return bool(manifests) and manifests[-1].relative_to(folder).as_posix() in changed
+
+
+def _manifests(versions: Path) -> list[Path]:
+    """The manifests of a table, the latest last."""
+    return sorted((file for file in versions.glob("*.manifest") if file.stem.isdigit()), key=_version)
 
 
 def _put_aside_latest(versions: Path) -> bool:
     """Rename the manifest of the latest version, if there is one before. Returns whether it was."""
-    manifests = sorted((_version(file), file) for file in versions.glob("*.manifest") if file.stem.isdigit())
+    manifests = _manifests(versions)
     if len(manifests) < 2:
         return False
-    _, latest = manifests[-1]
+    latest = manifests[-1]
     latest.rename(latest.with_name(latest.name + _DAMAGED))
     return True
 

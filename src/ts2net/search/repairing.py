@@ -3,11 +3,15 @@
 Notable here:
 - A video is whole if as many of its windows as were noted when it was added can be read, each with its checksum. All
   others are lost, whatever can still be read of them: they are indexed again.
+- What has no checksum of its own, such as spoken words and metadata, is known by the checksums of the files. They are
+  no help in saying which video is lost, so that windows have both.
 - The database trusts its files: a changed byte may have it crash or take all memory. So windows are read in processes
   of their own, in smaller parts where that happens.
 """
 
+import json
 import os
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -17,7 +21,8 @@ from functools import lru_cache
 import pyarrow as pa
 
 from ..parallel.isolated import CrashError, Isolation, TimeLimitError
-from .columns import CHECKSUM, id_from_text, row_checksums, video_key
+from .columns import CHECKSUM, id_from_text, metadata_rows, row_checksums, video_key
+from .file_checksums import FileCheck
 from .names import NotedVideo
 from .snapshot import Snapshot
 from .store import Store
@@ -42,6 +47,8 @@ class Damage:
         unchecked: How many windows have no checksum, since they were indexed by an older version.
         num_windows: How many windows there are.
         tables: Names of tables that went back to an earlier version or were removed.
+        files: Files that differ from what was written, relative to the index.
+        unchecked_files: How many files have no checksum.
     """
 
     lost: Mapping[str, Mapping[str, str]]
@@ -51,10 +58,12 @@ class Damage:
     unchecked: int
     num_windows: int
     tables: Sequence[str] = ()
+    files: Sequence[str] = ()
+    unchecked_files: int = 0
 
     def __bool__(self) -> bool:
         """Whether there is any."""
-        return bool(self.lost or self.unnamed or self.unreadable or self.changed or self.tables)
+        return bool(self.lost or self.unnamed or self.unreadable or self.changed or self.tables or self.files)
 
 
 def check_index(path: str | os.PathLike[str]) -> Damage:
@@ -67,13 +76,15 @@ def check_index(path: str | os.PathLike[str]) -> Damage:
         ValueError: If it is of another format.
         DamageError: If it can't be opened.
     """
-    return _Windows(Store.open(path)).damage()
+    store = Store.open(path)
+    files = store.check_files()
+    return _Windows(store, files).damage(files)
 
 
 def repair_index(path: str | os.PathLike[str]) -> Damage:
     """Remove what is damaged from an index, so that the rest can be used and the lost videos can be indexed again.
 
-    Indexes of the database are removed too, for damage in them can't be found; the next write makes them anew.
+    Indexes of the database are removed too; the next write makes them anew.
 
     Returns:
         What was damaged.
@@ -85,10 +96,10 @@ def repair_index(path: str | os.PathLike[str]) -> Damage:
         DamageError: If nothing of it can be opened.
         StoreError: If it can't be written.
     """
-    with Store.repair(path) as (store, mended):
-        windows = _Windows(store)
-        damage = windows.damage(mended)
-        if windows.num_damaged:
+    with Store.repair(path) as (store, mended, files):
+        windows = _Windows(store, files)
+        damage = windows.damage(files, mended)
+        if windows.num_damaged or _are_windows_changed(files):
             store.rebuild(windows.whole_rows())
         else:
             store.drop_indexes()
@@ -102,13 +113,13 @@ class _Part:
     """What was found in some rows.
 
     Args:
-        sound: Row, key and number of each sound window.
+        sound: Row, key, number and checksum of the metadata of each sound window.
         changed: The key of each window that differs from what was written.
         unreadable: How many windows can't be read.
         unchecked: How many windows have no checksum.
     """
 
-    sound: list[tuple[int, str, int]] = field(default_factory=list)
+    sound: list[tuple[int, str, int, int]] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     unreadable: int = 0
     unchecked: int = 0
@@ -119,9 +130,10 @@ class _Windows:
 
     Args:
         store: The index.
+        files: Its files, compared with theirs.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, files: FileCheck) -> None:
         self._store = store
         noted = store.noted()
         self._misnoted = [key for key, video in noted.items() if key != video_key(id_from_text(video.video))]
@@ -132,9 +144,15 @@ class _Windows:
         snapshot = store.snapshot()
         rows = snapshot.row_ids()
         self._num_windows = len(rows)
+        # A killed process may have left metadata that are not those that are noted, in files that are as written.
+        compared = self._noted if _are_windows_changed(files) else {}
+        metadata = {key: _metadata_checksum(video.metadata) for key, video in compared.items()}
         for part in _read_all(snapshot, rows):
-            for row, key, number in part.sound:
-                self._sound[key][number] = row
+            for row, key, number, of_metadata in part.sound:
+                if metadata.get(key, of_metadata) == of_metadata:
+                    self._sound[key][number] = row
+                else:
+                    self._changed.append(key)
             self._changed += part.changed
             self._unreadable += part.unreadable
             self._unchecked += part.unchecked
@@ -154,7 +172,7 @@ class _Windows:
         whole = (rows for key, rows in self._sound.items() if key not in lost and max(rows) == len(rows) - 1)
         return [row for rows in whole for row in rows.values()]
 
-    def damage(self, tables: Sequence[str] = ()) -> Damage:
+    def damage(self, files: FileCheck, tables: Sequence[str] = ()) -> Damage:
         """What was found."""
         lost = {self._store.present_id(self._noted[key]): self._noted[key].metadata for key in self._lost()}
         return Damage(
@@ -165,11 +183,22 @@ class _Windows:
             unchecked=self._unchecked,
             num_windows=self._num_windows,
             tables=tables,
+            files=files.changed,
+            unchecked_files=files.unchecked,
         )
 
     def _lost(self) -> list[str]:
         """The keys of noted videos that are not whole."""
         return [key for key, video in self._noted.items() if len(self._sound.get(key, ())) != video.windows]
+
+
+def _are_windows_changed(files: FileCheck) -> bool:
+    """Whether a file of the windows differs, be it one that holds no window."""
+    return any(file.startswith("windows.lance/") for file in files.changed)
+
+
+def _metadata_checksum(metadata: Mapping[str, str]) -> int:
+    return zlib.crc32(json.dumps(sorted(metadata.items())).encode())
 
 
 _Job = tuple[str, int, tuple[int, ...]]  # the index, its version and rows of one file
@@ -258,9 +287,12 @@ def _compare(table: pa.Table) -> _Part:
     has_checksums = CHECKSUM in table.column_names
     part.unchecked = 0 if has_checksums else table.num_rows
     expected = table[CHECKSUM].to_pylist() if has_checksums else found
-    for row, window, key, video, number, total, wanted in zip(*names, found, expected, strict=True):
+    metadata = map(_metadata_checksum, metadata_rows(table))
+    for row, window, key, video, number, total, wanted, of_metadata in zip(
+        *names, found, expected, metadata, strict=True
+    ):
         if total == wanted and window == f"{key}-{number:06d}" and key == video_key(id_from_text(video)):
-            part.sound.append((row, key, number))
+            part.sound.append((row, key, number, of_metadata))
         else:
             part.changed.append(key)
     return part

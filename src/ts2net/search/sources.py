@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import tarfile
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -23,11 +24,26 @@ from urllib.parse import unquote
 from ..data.manifest import Manifest
 from ..errors import one_line
 from ..videos.broken import BrokenVideo
-from ..videos.finding import VIDEO_SUFFIXES
+from ..videos.finding import SUBTITLE_SUFFIXES, VIDEO_SUFFIXES
 
 _MAX_JSON_BYTES = 2**20
 _BLOCK = 2**20  # bytes read at a time
 _LEADS_OUT = "a link that leads out of the folder; --follow-links follows it"
+
+
+@dataclass(frozen=True)
+class SubtitleMember:
+    """A subtitle file in a tar file, beside a video whose stem it has.
+
+    Args:
+        ending: What follows the stem.
+        offset: Byte of the tar file at which it begins.
+        size: Its bytes.
+    """
+
+    ending: str
+    offset: int
+    size: int
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,7 @@ class VideoFile:
         start: Second at which the clip begins, if it is not the whole video.
         end: Second at which it ends.
         metadata: Names and values, to filter by.
+        subtitles: Those beside it, if it is a member of a tar file.
     """
 
     video_id: str
@@ -55,6 +72,7 @@ class VideoFile:
     start: float | None = None
     end: float | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    subtitles: tuple[SubtitleMember, ...] = ()
 
     def open(self) -> BinaryIO:
         """The bytes of the video, as a file that can be read and sought in."""
@@ -62,6 +80,11 @@ class VideoFile:
         if self.member is None:
             return cast(BinaryIO, file)
         return cast(BinaryIO, _Slice(file, self.offset, self.size, self.video_id))
+
+    def open_subtitles(self, member: SubtitleMember) -> BinaryIO:
+        """The bytes of subtitles beside it in its tar file."""
+        name = self.video_id + member.ending
+        return cast(BinaryIO, _Slice(io.FileIO(self.path), member.offset, member.size, name))
 
 
 class _Slice(io.RawIOBase):
@@ -292,11 +315,14 @@ def _in_file(path: str) -> Iterator[VideoFile | BrokenVideo]:
 def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
     """The members of a tar file that are videos, with metadata from their JSON and the manifest beside the file.
 
+    Subtitles with the stem of a video are its own.
+
     If the file is cut off, its whole members and an error. Of members with one path the last counts, as in tar; of
     clips with one id the first, and the others are errors.
     """
     members: dict[str, tarfile.TarInfo] = {}
     notes: dict[str, dict[str, Any]] = {}
+    subtitles: dict[str, tarfile.TarInfo] = {}
     try:
         status = os.stat(path)
         with tarfile.open(path, "r:") as tar:
@@ -306,6 +332,8 @@ def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
                     continue  # a link, a folder or a device; or a member that is cut off
                 if extension.lower() in VIDEO_SUFFIXES:
                     members[member.name] = member
+                elif extension.lower() in SUBTITLE_SUFFIXES:
+                    subtitles[member.name] = member
                 elif extension == ".json" and member.size <= _MAX_JSON_BYTES:
                     notes[key] = _read_note(cast(IO[bytes], tar.extractfile(member)).read())
     except tarfile.TarError:
@@ -314,6 +342,7 @@ def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
         yield BrokenVideo(path, error.strerror or "can't be read")
         return
     about = _about_shard(Path(path))
+    beside = _by_stem(subtitles.values())
     signature = f"{status.st_size}-{status.st_mtime_ns}"
     clips: dict[str, str] = {}
     for path_in_tar, member in members.items():
@@ -337,7 +366,19 @@ def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
             start=_seconds(note.get("start")),
             end=_seconds(note.get("end")),
             metadata={"id": clip, **about},
+            subtitles=tuple(beside.get(key, ())),
         )
+
+
+def _by_stem(subtitles: Iterable[tarfile.TarInfo]) -> Mapping[str, list[SubtitleMember]]:
+    """Subtitles by each stem that they may have; what is before a dot may be one."""
+    members: defaultdict[str, list[SubtitleMember]] = defaultdict(list)
+    for member in subtitles:
+        folder = len(member.name) - len(os.path.basename(member.name))
+        for dot in (match.start() for match in re.finditer(r"\.", member.name) if match.start() > folder):
+            ending = SubtitleMember(member.name[dot:], member.offset_data, member.size)
+            members[member.name[:dot]].append(ending)
+    return members
 
 
 def _about_shard(path: Path) -> dict[str, str]:

@@ -118,7 +118,7 @@ def _read_here(source: SubtitleSource) -> list[Track] | Failure:
 
 
 def _patience(source: SubtitleSource) -> float:
-    return _PATIENCE + (source.video.size / _SLOWEST if source.path is None else 0)
+    return _PATIENCE + (source.video.size / _SLOWEST if source.beside is None else 0)
 
 
 def _reason(error: Exception, source: SubtitleSource) -> str:

@@ -21,6 +21,7 @@ from .about import FORMAT, SEARCHABLE_FORMATS, About, AboutError
 from .broken import BrokenTable
 from .columns import id_from_text, id_to_text, join_signature, renamed_rows, video_key
 from .database import among
+from .file_checksums import FileCheck, check_files, forget_files, note_files
 from .location import connect, has_folder, index_folder, only_writer
 from .mending import mend_tables
 from .names import NamesTable, NotedVideo
@@ -139,17 +140,18 @@ class Store:
                 store._convert()
             store._note_all()
             yield store
+            store._note_files()
 
     @staticmethod
     @contextlib.contextmanager
-    def repair(path: str | os.PathLike[str]) -> Iterator[tuple["Store", list[str]]]:
+    def repair(path: str | os.PathLike[str]) -> Iterator[tuple["Store", list[str], FileCheck]]:
         """Open a damaged index as its only writer, after its tables were brought to what can be opened.
 
         A table whose latest version can't be opened goes back to the one before. Of the smaller tables, those that
-        still can't be read are removed.
+        still can't be read are removed, and so are those whose files are not as they were written.
 
         Yields:
-            The index, and the names of tables that were removed or went back.
+            The index, the names of tables that were removed or went back, and the files as they were before.
 
         Raises:
             FileNotFoundError: If there is no index.
@@ -160,12 +162,17 @@ class Store:
         path = os.fspath(path)
         if not has_folder(path):
             raise FileNotFoundError(f"{path}: there is no index")
+        folder = index_folder(path)
         with only_writer(path):
-            mended = mend_tables(path)
+            files = FileCheck() if folder is None else check_files(folder)
+            mended = mend_tables(path, files.changed)
             store = Store.open(path)
             if SPOKEN in mended:
                 store._forget_subtitles()
-            yield store, mended
+            yield store, mended, files
+            if folder is not None:
+                forget_files(folder)
+            store._note_files()
 
     # -- reading
 
@@ -334,6 +341,21 @@ class Store:
 
     def _key(self, video_id: str) -> str:
         return video_key(self._roots.to_name(video_id))
+
+    def check_files(self) -> FileCheck:
+        """Compare the files of the index with their checksums. There are none on object storage.
+
+        Raises:
+            OSError: If a file can't be read.
+        """
+        folder = index_folder(self.path)
+        return FileCheck() if folder is None else check_files(folder)
+
+    def _note_files(self) -> None:
+        folder = index_folder(self.path)
+        if folder is not None:
+            with writing(self.path):
+                note_files(folder)
 
     def _note_all(self) -> None:
         """Note the videos that a killed process, or an older version of this package, did not note."""

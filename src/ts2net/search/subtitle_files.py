@@ -1,5 +1,6 @@
-"""Finds the subtitles of videos: files beside them with the same stem, and streams inside them."""
+"""Finds the subtitles of videos: files beside them with the same stem, also in tar files, and streams inside them."""
 
+import io
 import os
 import re
 import stat
@@ -7,8 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
-from .sources import VideoFile
+from ..videos.finding import SUBTITLE_SUFFIXES
+from .sources import SubtitleMember, VideoFile
 
 # After the stem: a language, and whom it is for, as players have it: `.srt`, `.en.srt`, `.pt-BR.forced.vtt`.
 _ENDING = re.compile(
@@ -22,16 +25,28 @@ class SubtitleSource:
 
     Args:
         video: The video.
-        path: A file beside it; `None` for the streams inside it.
+        beside: A file beside it, or such a member of its tar file; `None` for the streams inside it.
     """
 
     video: VideoFile
-    path: str | None = None
+    beside: str | SubtitleMember | None = None
 
     @property
     def name(self) -> str:
         """For messages: the file that holds the subtitles."""
-        return self.video.video_id if self.path is None else self.path
+        if isinstance(self.beside, SubtitleMember):
+            return self.video.video_id + self.beside.ending
+        return self.video.video_id if self.beside is None else self.beside
+
+    def open(self) -> BinaryIO:
+        """The bytes of the file beside the video.
+
+        Raises:
+            OSError: If it can't be opened.
+        """
+        if isinstance(self.beside, SubtitleMember):
+            return self.video.open_subtitles(self.beside)
+        return cast(BinaryIO, io.FileIO(self.name))
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ class Subtitles:
 def find_subtitles(videos: Iterable[VideoFile]) -> dict[str, Subtitles]:
     """Find the subtitles of videos.
 
-    A link counts if it leads to a file in the folder of the video. Members of tar files have no files beside them.
+    A link counts if it leads to a file in the folder of the video.
 
     Args:
         videos: The videos.
@@ -60,6 +75,12 @@ def find_subtitles(videos: Iterable[VideoFile]) -> dict[str, Subtitles]:
     """
     folders: dict[str, dict[str, list[str]]] = {}
     return {video.video_id: _subtitles(video, folders) for video in videos}
+
+
+def subtitle_ending(name: str, stem: str) -> str | None:
+    """What follows the stem of a video in the name of a subtitle file, such as `".en.srt"`; `None` if it is none."""
+    is_of_video = name.startswith(stem) and _ENDING.fullmatch(name, len(stem))
+    return name[len(stem) :] if is_of_video else None
 
 
 def _subtitles(video: VideoFile, folders: dict[str, dict[str, list[str]]]) -> Subtitles:
@@ -74,6 +95,10 @@ def _subtitles(video: VideoFile, folders: dict[str, dict[str, list[str]]]) -> Su
             if status is not None:
                 sources.append(SubtitleSource(video, path))
                 parts.append(f"{ending}:{status.st_size}-{status.st_mtime_ns}")
+    for member in video.subtitles:
+        if _ENDING.fullmatch(member.ending):
+            sources.append(SubtitleSource(video, member))
+            parts.append(f"{member.ending}:{member.size}-{member.offset}")
     return Subtitles(tuple(sources), "/".join(parts))
 
 
@@ -84,13 +109,12 @@ def _endings(folder: str) -> dict[str, list[str]]:
     """
     endings: defaultdict[str, list[str]] = defaultdict(list)
     try:
-        names = sorted(name for name in os.listdir(folder) if name.lower().endswith((".srt", ".vtt")))
+        names = sorted(name for name in os.listdir(folder) if name.lower().endswith(SUBTITLE_SUFFIXES))
     except OSError:
         return {}
     for name in names:
-        dots = [position for position, char in enumerate(name) if char == "."]
-        for dot in dots:
-            if _ENDING.fullmatch(name, dot):
+        for dot in (position for position, char in enumerate(name) if char == "."):
+            if subtitle_ending(name, name[:dot]) is not None:
                 endings[name[:dot]].append(name[dot:])
     return endings
 

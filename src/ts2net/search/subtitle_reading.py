@@ -46,7 +46,7 @@ def read_tracks(source: SubtitleSource) -> Iterator[list[Track]]:
         OSError: If the file can't be opened.
     """
     try:
-        tracks = _tracks_inside(source) if source.path is None else [_track_of_file(source.path)]
+        tracks = _tracks_inside(source) if source.beside is None else [_track_of_file(source)]
     except av.FFmpegError as error:
         raise SubtitleError(f"can't be read ({error.strerror or one_line(error)})") from error
     start, end = source.video.start or 0.0, source.video.end or float("inf")
@@ -64,13 +64,13 @@ def decode_text(content: bytes) -> str:
         return content.decode("cp1252", "replace")
 
 
-def _track_of_file(path: str) -> Track:
-    with open(path, "rb") as file:
+def _track_of_file(source: SubtitleSource) -> Track:
+    with source.open() as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise SubtitleError(f"it has more than {MAX_BYTES:,} bytes")
     text = decode_text(content)
-    with av.open(io.BytesIO(text.encode()), "r", format=_FORMATS[path[-4:].lower()]) as container:
+    with av.open(io.BytesIO(text.encode()), "r", format=_FORMATS[source.name[-4:].lower()]) as container:
         (track,) = _read(container, [container.streams.subtitles[0]], 0.0)
     if not track:
         raise SubtitleError("it holds no words with a time")

@@ -218,8 +218,10 @@ def saving_errors(folder: Path) -> Iterator[None]:
     except SavingError as error:  # of a folder inside this one
         raise SavingError(folder, error.reason) from error
     except (OSError, SafetensorError) as error:
-        is_named = isinstance(error, OSError) and error.filename == str(folder)
-        raise SavingError(folder, str(error.strerror) if is_named else one_line(error)) from error
+        reason = one_line(error)
+        if isinstance(error, OSError) and error.filename == str(folder):
+            reason = str(error.strerror)
+        raise SavingError(folder, reason) from error
     except RuntimeError as error:
         if "inline_container" not in str(error):  # torch.save's, which keeps the reason to itself
             raise

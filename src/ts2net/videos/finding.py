@@ -19,6 +19,7 @@ VIDEO_SUFFIXES = frozenset((
     ".vob", ".webm", ".wmv", ".y4m",
 ))
 # fmt: on
+SUBTITLE_SUFFIXES = (".srt", ".vtt")
 
 
 class VideoFiles:

@@ -9,7 +9,7 @@ function playOnDemand(button) {
 for (const button of document.querySelectorAll(".clip button")) playOnDemand(button);
 
 // The search box: of the phrases whose scores are known, the shortest that has all words which were typed.
-const { phrases, hits, command } = JSON.parse(document.getElementById("answers").textContent);
+const { phrases, suggestions: begin, hits, command } = JSON.parse(document.getElementById("answers").textContent);
 const library = [...document.querySelectorAll("#library > .clip")];
 const form = document.getElementById("search");
 const input = form.querySelector("input");
@@ -37,7 +37,7 @@ function search() {
     const has = phrase.toLowerCase().split(/[^\p{L}\p{N}]+/u);
     return words.every((word) => has.some((one) => one.startsWith(word)));
   };
-  const matching = words.length ? phrases.filter(fits).sort((one, other) => one.length - other.length) : phrases.slice(0, 4);
+  const matching = words.length ? phrases.filter(fits).sort((one, other) => one.length - other.length) : begin;
   suggestions.replaceChildren(...matching.slice(0, 8).map((phrase) => {
     const button = document.createElement("button");
     button.type = "button";

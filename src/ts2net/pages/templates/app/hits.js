@@ -1,4 +1,4 @@
-const fields = ["text", "clip", "filter", "count", "all"];
+const fields = ["text", "clip", "filter", "count", "all", "in"];
 const pageTitle = document.title;
 let isArriving = true; // what comes next was asked for by the address
 const go = (address) => trigger("go", { address });
