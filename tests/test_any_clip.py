@@ -157,6 +157,7 @@ def test_a_clip_with_further_tensors_is_refused(tmp_path):
         TS2NetModel.from_clip(tmp_path)
 
 
+@pytest.mark.slow
 def test_no_line_is_logged_for_a_model_that_is_to_be_trained(folder, caplog):
     caplog.set_level(logging.INFO, "ts2net")
     load_model(folder, device="cpu", clip_settings={"num_frames": 4, "shift_stride": 5, "shift_offset": 2})

@@ -497,6 +497,7 @@ def test_openai_names_lead_back_to_transformers_bit_for_bit(transformers_clip, t
         assert model.config.text_config.eos_token_id == 98
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("how", ["trace", "script"])

@@ -6,8 +6,10 @@ The Hub is one on this machine; its models and clips are small.
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,21 @@ import json, sys
 for title, snippet in json.load(open(sys.argv[1], encoding="utf-8")):
     exec(compile(snippet, title, "exec"), {"__name__": "__main__"})
     print(end="\\0")
+"""
+# Commands of ts2net, each in a fork of one process, for the same reason. LanceDB starts threads when it is imported,
+# so it is left to the forks.
+RUN_COMMANDS = """
+import json, os, sys
+import ts2net.pipeline_ts2net
+from ts2net.cli import main
+for line in sys.stdin:
+    arguments, output = json.loads(line)
+    child = os.fork()
+    if not child:
+        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1), os.dup2(file, 2)
+        main(arguments)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 SNIPPET = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 
@@ -101,9 +118,36 @@ def write_clips(folder: Path) -> None:
         captions.write_text("file,caption\na.mp4,a dog\nb.mp4,a loaf\n")
 
 
+@dataclass(frozen=True)
+class Workplace:
+    """A folder with the README's files, the environment of a Hub that has its repositories, and a process to fork."""
+
+    folder: Path
+    environment: dict[str, str]
+    forking: subprocess.Popen[str]
+
+    def run(self, command: list[str]) -> str:
+        """What a command prints."""
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command[-1]}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def run_line(self, line: str) -> str:
+        """What a line of a shell prints."""
+        program, *arguments = shlex.split(line)
+        if program != "ts2net":
+            return self.run(["bash", "-c", line])
+        assert self.forking.stdin is not None
+        assert self.forking.stdout is not None
+        print(json.dumps([arguments, str(self.folder / "printed")]), file=self.forking.stdin, flush=True)
+        code = self.forking.stdout.readline().strip()
+        printed = (self.folder / "printed").read_text(encoding="utf-8")
+        assert code == "0", f"{line}\n{printed}"
+        return printed
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder with the README's files, and the environment of a Hub that has its repositories."""
     folder = tmp_path_factory.mktemp("readme")
     write_video(folder / "dog.mp4", frames=30, fps=10)
     write_video(folder / "bread.mp4", frames=20, fps=10, size=(48, 64))
@@ -122,21 +166,17 @@ def workplace(tmp_path_factory):
         api.upload_folder(repo_id="openai/clip-vit-base-patch32", folder_path=folder / "clip")
         push_to_hub(model, processor, "me/my-ts2net", token=hub.token)
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        yield folder, os.environ | hub.env(folder / "home", hub.token) | {"PATH": programs}
-
-
-def run(command: list[str], workplace) -> str:
-    folder, environment = workplace
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command[-1]}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+        environment = os.environ | hub.env(folder / "home", hub.token) | {"PATH": programs}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen([sys.executable, "-c", RUN_COMMANDS], cwd=folder, env=environment, **pipes) as forking:
+            yield Workplace(folder, environment, forking)
 
 
 def test_python_snippets_print_what_their_page_says(workplace, tmp_path):
     snippets = [(page, *snippet) for page, text in PAGES.items() for snippet in SNIPPET.findall(text)]
     file = tmp_path / "snippets.json"
     file.write_text(json.dumps([(f"{page}, snippet {n}", code) for n, (page, code, _) in enumerate(snippets, 1)]))
-    printed = run([sys.executable, "-c", RUN_ALL, str(file)], workplace).split("\0")
+    printed = workplace.run([sys.executable, "-c", RUN_ALL, str(file)]).split("\0")
     for (page, _, expected), actual in zip(snippets, printed, strict=False):
         if expected:
             assert any_score(actual) == any_score(expected), page
@@ -152,7 +192,7 @@ COMMANDS = sorted({line for page in PAGES for block in blocks(page, "bash") for 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_shell_commands_run(workplace, command):
-    assert run(["bash", "-c", command], workplace)
+    assert workplace.run_line(command)
 
 
 def commands(block: str) -> list[str]:
@@ -169,7 +209,7 @@ def test_long_commands_run(workplace, block):
     """From raw files to a trained and evaluated model, each command as it stands with a little less to do."""
     for command in block:
         less = [options for start, options in LESS.items() if command.startswith(start)]
-        run(["bash", "-c", " ".join([command, *less])], workplace)
+        workplace.run_line(" ".join([command, *less]))
 
 
 def test_every_link_between_pages_leads_somewhere():
@@ -182,7 +222,7 @@ def test_every_link_between_pages_leads_somewhere():
 def test_every_row_of_the_ablation_table_is_a_model(workplace):
     """Each argument of the left column, alternatives in brackets and after commas included."""
     table = PAGES["converting.md"].split("| `TS2NetModel.from_clip(clip, ...)` | what it is |")[1].split("\n\n")[0]
-    clip = CLIPModel.from_pretrained(workplace[0] / "clip")
+    clip = CLIPModel.from_pretrained(workplace.folder / "clip")
     tried = 0
     for row in table.splitlines()[2:]:
         first = row.split(" | ")[0]

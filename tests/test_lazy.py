@@ -40,6 +40,7 @@ def test_importing_the_package_loads_no_large_library() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_named_with_the_extra_that_brings_it() -> None:
     code = "import sys; sys.modules['accelerate'] = None; from ts2net.training import TS2NetTrainer"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

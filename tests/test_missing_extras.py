@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # A module of `None` is one that can't be imported, as if it weren't installed.
 WITHOUT = "import sys; sys.modules[sys.argv[1]] = None; from {module} import main; sys.exit(main(sys.argv[2:]))"
 

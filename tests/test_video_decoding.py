@@ -140,6 +140,7 @@ def _real_clips() -> list[Path]:
         return []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", _real_clips(), ids=lambda path: path.stem)
 def test_real_clips_are_exact(path):
     assert_exact(path, path, num_threads=2)
@@ -294,6 +295,7 @@ def test_a_download_has_a_limit(server, monkeypatch):
         decode_video(f"{server.address}/clip.mp4")
 
 
+@pytest.mark.slow
 def test_a_file_on_the_hub_is_read_in_place(clip, tmp_path):
     """With the real client, in a process of its own, from a Hub on loopback."""
     code = """
@@ -311,6 +313,7 @@ assert decode_video("hf://someone/clips/clip.mp4").frames.equal(decode_video(sys
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_only_what_is_needed_is_read(tmp_path):
     """Of a long file with a good index, a moment's frames cost a small part of it."""
     path = write_video(tmp_path / "a.mp4", frames=600, size=(160, 120), options={"g": "24", "qp": "10"})
@@ -458,6 +461,7 @@ def test_damaged_files_decode_or_fail_with_a_clear_error(file_name, tmp_path):
             assert len(video.frames) == len(video.indices) == len(video.timestamps) >= 1
 
 
+@pytest.mark.slow
 def test_nothing_is_printed(tmp_path):
     """FFmpeg's own messages about a broken file stay off the terminal."""
     path = write_video(tmp_path / "a.mkv", frames=48)

@@ -158,6 +158,7 @@ def test_grey_and_transparent_frames_become_rgb(processor):
         assert torch.equal(processor(video)["pixel_values_videos"], expected)
 
 
+@pytest.mark.slow
 def test_short_videos_are_padded_behind_with_zeros(real_clips, processor):
     output = processor(real_clips)  # about 5, 10, 5 and 5 seconds
     pixels, mask = output["pixel_values_videos"], output["padding_mask_videos"]

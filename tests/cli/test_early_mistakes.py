@@ -10,6 +10,8 @@ from filelock import FileLock
 from support.search_indexes import make_index, random_video
 from support.tiny_models import tiny_model
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 import sys
 from ts2net.cli import main

@@ -100,6 +100,7 @@ def test_reports_what_is_broken(run: Run, model: Path, videos: Path, tmp_path: P
     assert f"  cut.mp4: {broken['reason']}\n" in done.err
 
 
+@pytest.mark.slow
 def test_settings_reach_the_model(run: Run, model: Path, videos: Path, tmp_path: Path):
     file = tmp_path / "result.json"
     settings = {"--num-frames": 2, "--max-words": 3, "--batch-size": 2, "--dtype": "float32", "--device": "cpu"}
@@ -165,6 +166,7 @@ def test_videos_that_prepare_left_out_count_as_missed(
         assert "  gone.mp4: no such file\n" in done.err
 
 
+@pytest.mark.slow
 def test_missing_videos_are_left_out_on_request(run: Run, model: Path, prepared: Path, tmp_path: Path):
     """The figures of a smaller split, and the result says so."""
     file = tmp_path / "result.json"
@@ -241,6 +243,7 @@ def test_a_benchmark_is_evaluated_by_its_own_clock(run: Run, model: Path, tmp_pa
     assert clocks == ["seconds", "released", "seconds", "released"]
 
 
+@pytest.mark.slow
 def test_any_dataset_with_its_own_column_names(run: Run, model: Path, expected: dict, tmp_path: Path):
     features = Features({"name": Value("string"), "clip": Video(decode=False), "says": List(Value("string"))})
     rows = [{"name": row["id"], "clip": row["video"], "says": row["captions"]} for row in split()]
@@ -277,6 +280,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
         yield hub
 
 
+@pytest.mark.slow
 def test_updates_the_card_on_the_hub(
     run: Run, hub: LoopbackHub, videos: Path, expected: dict, monkeypatch: pytest.MonkeyPatch
 ):
@@ -293,6 +297,7 @@ def test_updates_the_card_on_the_hub(
     assert f"text-to-video R@1 | {value} |" in after.files["README.md"].content.decode()
 
 
+@pytest.mark.slow
 def test_leaves_a_card_on_the_hub_that_cannot_be_read(
     run: Run, hub: LoopbackHub, videos: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -309,6 +314,7 @@ def test_leaves_a_card_on_the_hub_that_cannot_be_read(
     assert hub.repositories[REPO].at("main") is before
 
 
+@pytest.mark.slow
 def test_leaves_a_card_that_is_changed_meanwhile(
     run: Run, hub: LoopbackHub, videos: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -372,6 +378,7 @@ def test_refuses_a_model_that_is_none(run: Run, videos: Path, tmp_path: Path):
     refused(done, 1, f"cannot load the model '{tmp_path}/none': there is no folder")
 
 
+@pytest.mark.slow
 def test_launched_in_two_processes(run: Run, model: Path, videos: Path, tmp_path: Path):
     """By what `accelerate launch` starts processes with: one table, and the file of one process to the last byte."""
     arguments = ["evaluate", str(model), "folder", str(videos), "--split", "cut", "--workers", "0", "--json"]

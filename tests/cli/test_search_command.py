@@ -164,6 +164,7 @@ def test_rank_and_name_are_whole_in_a_narrow_terminal_and_a_pipe(width):
         assert any(line.split()[0] == "2" and line.endswith("b.mp4") for line in lines)
 
 
+@pytest.mark.slow
 def test_a_mistake_that_needs_no_model_is_told_before_torch_is_imported(tmp_path):
     code = "import sys; sys.modules['torch'] = None; from ts2net.cli import main; main(['search', 'gone', 'a dog'])"
     process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
@@ -198,6 +199,7 @@ def test_what_is_spoken_is_found_without_a_model(spoken, capsys, tmp_path):
     assert "no subtitles have all of its words in one moment" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_is_spoken_needs_no_torch(spoken):
     code = "import sys; sys.modules['torch'] = sys.modules['transformers'] = sys.modules['av'] = None\n"
     code += f"from ts2net.cli import main; main(['search', {str(spoken)!r}, 'moon', '--in', 'speech'])"

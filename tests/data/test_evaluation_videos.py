@@ -29,6 +29,7 @@ def expected() -> torch.Tensor:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_processes", [1, 2, 3, 9])
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_each_video_comes_once_over_all_processes(num_processes: int, num_workers: int, expected: torch.Tensor):

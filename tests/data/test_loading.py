@@ -188,6 +188,7 @@ def test_a_mistyped_folder_is_not_looked_for_on_the_hub(folder: Path, monkeypatc
         read_manifest(folder / "train.json", "train")
 
 
+@pytest.mark.slow
 def test_without_a_network_both_ways_are_named() -> None:
     """What looks like a repository may be a mistyped folder all the same. In a process that reaches no Hub."""
     code = "from ts2net.data import read_manifest; read_manifest('owner/vatex', 'train')"

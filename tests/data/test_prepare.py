@@ -267,6 +267,7 @@ def test_every_clip_is_in_a_shard_or_in_the_report(source: Path, prepared: Path)
     assert sorted(contents(prepared)) == ["README.md", *(f"test-{n:05d}.tar" for n in range(6)), "test.json"]
 
 
+@pytest.mark.slow
 def test_workers_change_no_byte(source: Path, prepared: Path, tmp_path: Path) -> None:
     prepare_lsmdc(source, tmp_path, workers=2)
     assert contents(tmp_path) == contents(prepared)
@@ -316,6 +317,7 @@ def test_the_number_of_shards_is_sensible(clips: int, shards: int) -> None:
     assert default_num_shards(clips) == shards
 
 
+@pytest.mark.slow
 def test_moving_things_are_rendered(tmp_path: Path) -> None:
     """Every split, by seed alone, with the groups of the diagnostic ones."""
     manifests = prepare("moving_things", tmp_path / "a", num_clips=8, workers=0)
@@ -361,6 +363,7 @@ prepare("lsmdc", out, annotations=f"{source}/annotations", videos=f"{source}/vid
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_a_killed_run_ends_with_the_same_bytes(source: Path, prepared: Path, tmp_path: Path) -> None:
     """Killed at the start, inside several shards and near the end: the next run goes on, and nothing differs."""
@@ -386,6 +389,7 @@ def test_a_killed_run_ends_with_the_same_bytes(source: Path, prepared: Path, tmp
 RUN_COMMAND = "import ts2net.cli.prepare; ts2net.cli.main()"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGINT")
 def test_ctrl_c_leaves_finished_shards_and_says_so(source: Path, prepared: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -402,6 +406,7 @@ def test_ctrl_c_leaves_finished_shards_and_says_so(source: Path, prepared: Path,
     assert not list(out.glob(".*.part"))  # an interrupt at the wrong moment leaves one, until the next run
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_workers_end_with_a_killed_parent(source: Path, tmp_path: Path) -> None:
     """Without being told, they would wait for work for ever."""
@@ -509,6 +514,7 @@ def test_other_settings_need_overwrite(source: Path, prepared: Path, tmp_path: P
     assert contents(out) == contents(tmp_path / "new")
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_folder_are_kept_apart(source: Path, tmp_path: Path) -> None:
     """They would write the same files."""
     (tmp_path / ".test.preparing").mkdir()
@@ -639,6 +645,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_what_is_pushed_is_streamed_from_the_hub(prepared: Path, hub: LoopbackHub, tmp_path: Path) -> None:
     """One commit; private; nothing but the prepared files; readable with ts2net and with `datasets` alone."""
     folder = tmp_path / "folder"
@@ -665,6 +672,7 @@ def test_what_is_pushed_is_streamed_from_the_hub(prepared: Path, hub: LoopbackHu
     assert (answer["manifest"], answer["shards"]) == (len(clips), 6)
 
 
+@pytest.mark.slow
 def test_a_push_replaces_the_shards_of_another_size(
     source: Path, prepared: Path, hub: LoopbackHub, tmp_path: Path
 ) -> None:

@@ -36,6 +36,7 @@ def nine_steps() -> list[Step]:
 # What does not depend on the hardware
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_processes", [1, 2, 4])
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
 def test_global_batches_do_not_depend_on_processes_and_workers(num_processes: int, num_workers: int, nine_steps):
@@ -48,6 +49,7 @@ def test_global_batches_do_not_depend_on_processes_and_workers(num_processes: in
     assert {video.video_id for video in broken} == {"clip4", "clip17"}
 
 
+@pytest.mark.slow
 def test_a_process_gets_its_samples_in_one_order_from_any_number_of_workers():
     """Sums in floating point depend on their order, so bit for bit the same needs this too."""
     orders = [
@@ -60,6 +62,7 @@ def test_a_process_gets_its_samples_in_one_order_from_any_number_of_workers():
     assert orders[0] == orders[1] == orders[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 2, 5])
 @pytest.mark.parametrize(("num_processes", "num_workers"), [(1, 0), (2, 3), (4, 1)])
 def test_a_run_goes_on_exactly_where_it_stopped_on_other_hardware(
@@ -316,6 +319,7 @@ assert {id for step in whole[:2] for id in video_ids(step)} == {f"clip{number}.m
 """
 
 
+@pytest.mark.slow
 def test_prepared_shards_are_streamed_from_the_hub_in_workers(tmp_path: Path):
     """The whole way of a data set; and the client's threads, which a fork loses, have been at work before it."""
     videos = tmp_path / "videos"

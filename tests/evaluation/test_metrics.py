@@ -202,6 +202,7 @@ print(size, peak() - before - size)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux keeps the peak of a process's memory")
 def test_memory_beside_the_scores_does_not_grow_with_them(tmp_path):
     """A split of 50,000 texts and 20,000 videos has 4 GB of scores, of which no second copy may be made.

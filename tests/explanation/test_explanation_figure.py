@@ -73,6 +73,7 @@ def test_frames_stand_in_their_order() -> None:
     assert found == sorted(found)
 
 
+@pytest.mark.slow
 def test_many_frames_are_wrapped_into_rows() -> None:
     """64 frames: 8 rows of 8, of frames as large as those of a short video."""
     made = explanation(frames=64)

@@ -57,6 +57,7 @@ def folder(tmp_path: Path) -> Path:
     return save_hub_folder(adapted(str(base)), tiny_processor(), tmp_path / "adapters")
 
 
+@pytest.mark.slow
 def test_a_pushed_repository_of_adapters_loads_from_the_hub(hub: LoopbackHub, tmp_path: Path) -> None:
     """By every command's loading and by `AutoModel`, each with the model that they name."""
     push_to_hub(tiny_model(), tiny_processor(), "tester/base", token=hub.token)

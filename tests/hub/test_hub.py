@@ -132,6 +132,7 @@ def test_push_is_one_commit_with_everything(hub: LoopbackHub, caplog: pytest.Log
     assert hub.token not in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("request_pattern", "status"),
     [("PUT /storage/", 403), ("POST .*/verify", 403), ("POST .*/commit/main", 500), ("POST .*/commit/main", None)],
@@ -160,6 +161,7 @@ def test_push_that_fails_leaves_main_alone_and_can_be_repeated(
     }  # it names the repository
 
 
+@pytest.mark.slow
 def test_push_to_a_branch_leaves_main_alone(hub: LoopbackHub) -> None:
     """`revision` makes the branch when it is missing, and pushes to it when it is there."""
     push_to_hub(tiny_model(seed=0), tiny_processor(), REPO, token=hub.token)
@@ -171,6 +173,7 @@ def test_push_to_a_branch_leaves_main_alone(hub: LoopbackHub) -> None:
     assert [commit.parent for commit in hub.repositories[REPO].history("v2")][1] == main.oid
 
 
+@pytest.mark.slow
 def test_push_removes_weights_that_would_be_loaded_instead(hub: LoopbackHub) -> None:
     """transformers prefers `model.safetensors` to shards: an old one must not stay beside new shards."""
     names = []
@@ -211,6 +214,7 @@ def test_saving_over_a_folder_keeps_its_other_files(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [folder]  # nothing is left of the staging
 
 
+@pytest.mark.slow
 def test_saving_that_fails_changes_nothing(tmp_path: Path) -> None:
     """Neither half a new model nor a mixture of two."""
     folder = save_hub_folder(tiny_model(0), tiny_processor(), tmp_path / "model")
@@ -401,6 +405,7 @@ def published(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield Published(env, clip, commits, scores, scorer(str(clip), text=TEXTS), hub)
 
 
+@pytest.mark.slow
 def test_repository_works_where_ts2net_is_not_installed(published: Published, tmp_path: Path) -> None:
     """The promise of the Hub folder: every Auto class and the pipeline, the same numbers, and a second saving."""
     card = ModelCard(published.hub.repositories[REPO].at("main").files["README.md"].content.decode())
@@ -463,6 +468,7 @@ answer({{
         assert str(tmp_path.parent) not in path.read_text(), path
 
 
+@pytest.mark.slow
 def test_sentence_transformers_encodes_texts_and_videos(published: Published, tmp_path: Path) -> None:
     """One vector of length 1 each, whatever the lengths in a batch, where ts2net is not installed."""
     longer = write_video(tmp_path / "longer.mp4", frames=50, fps=8)
@@ -488,6 +494,7 @@ answer([texts.tolist(), videos.tolist(), model.similarity(texts, videos).tolist(
     assert answer[3] == ["text", "video"]
 
 
+@pytest.mark.slow
 def test_installed_package_needs_no_trust(published: Published, tmp_path: Path) -> None:
     """With ts2net imported, nothing from the repository is run; an older commit stays what it was."""
     changed = save_hub_folder(tiny_model(0), tiny_processor(), tmp_path / "changed")
@@ -545,6 +552,7 @@ answer({{
     assert torch.equal(saved.text_projection.weight, tiny_model(seed=1).text_projection.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not TORCHVISION_FOLDER.is_dir(), reason=f"torchvision is not in {TORCHVISION_FOLDER}, where `make test` puts it"
 )

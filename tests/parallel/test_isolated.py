@@ -61,6 +61,7 @@ def test_a_call_may_crash_its_process() -> None:
         ISOLATION.run(read_address_zero)
 
 
+@pytest.mark.slow
 def test_a_call_may_take_so_long_and_no_longer() -> None:
     begun = time.monotonic()
     with pytest.raises(TimeLimitError) as raised:
@@ -69,6 +70,7 @@ def test_a_call_may_take_so_long_and_no_longer() -> None:
     assert time.monotonic() - begun < 30
 
 
+@pytest.mark.slow
 @linux_only
 def test_a_call_may_take_so_much_memory_and_no_more() -> None:
     limited = Isolation(memory=2**30)
@@ -93,6 +95,7 @@ def count_up(job: str) -> Iterator[tuple[int, int]]:
         yield number, os.getpid()
 
 
+@pytest.mark.slow
 def test_each_job_ends_as_it_does_and_none_harms_another(tmp_path: Path) -> None:
     once = str(tmp_path / "crashes once")
     jobs = ["a", "crash", "hang", "raise", once, "b"]

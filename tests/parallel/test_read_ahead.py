@@ -91,6 +91,7 @@ def test_what_waits_is_interrupted_and_what_does_not_hear_is_left() -> None:
     release.set()
 
 
+@pytest.mark.slow
 def test_whoever_waits_is_told_how_long_and_may_give_up() -> None:
     release = threading.Event()
 

@@ -39,6 +39,7 @@ def test_each_caption_has_its_best_score_in_the_index(index: VideoIndex):
     assert calibration.num_windows == len(index)
 
 
+@pytest.mark.slow
 def test_what_is_no_better_than_chance_is_left_out_after_ranking(index: VideoIndex):
     """The rest is what it was, with how unusual it is; one caption in ten still finds something."""
     calibration = index.calibration()
@@ -82,6 +83,7 @@ def test_the_chance_of_a_score_counts_what_reaches_it():
     assert calibration.threshold == pytest.approx(88.2)
 
 
+@pytest.mark.slow
 def test_nothing_fits_is_said_with_the_best_score(index: VideoIndex, tmp_path: Path, capsys, monkeypatch):
     from ts2net.cli import main
 

@@ -46,6 +46,7 @@ def decode_or_sleep(video: VideoFile) -> Iterator[Decoded]:
     yield EndOfVideo(video.video_id, "1", 1.0, {}, 0, None)
 
 
+@pytest.mark.slow
 def test_a_video_of_which_nothing_comes_is_broken_and_not_tried_again(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(decoding_workers, "_PATIENCE", 1.0)
     names = ["a", "forever", "b", "c"]

@@ -79,6 +79,7 @@ def test_a_pattern_matches_what_it_matches_in_python(tmp_path, pattern):
     assert table.matching(pattern) == table.expected(pattern)
 
 
+@pytest.mark.slow
 def test_random_patterns_match_what_they_match_in_python(tmp_path):
     """Odd bytes, quotes, line ends, sets and everything that either language of patterns may take for its own."""
     random_ = random.Random(0)

@@ -41,6 +41,7 @@ def test_a_write_converts_it_and_loses_nothing(tmp_path: Path):
     assert Store.open(index).snapshot().metadata_names() == ["kind", "o'clock", "year"]
 
 
+@pytest.mark.slow
 def test_an_index_without_checksums_gets_them(tmp_path: Path):
     model, index = tiny_model(), tmp_path / "index"
     names = ["/a.mp4", "/b.mp4", "/c.mp4"]

@@ -67,6 +67,7 @@ def damage_latest_version(index: Path) -> None:
     latest.write_bytes(latest.read_bytes()[:100])
 
 
+@pytest.mark.slow
 def test_a_sound_index_is_sound(index: Path, capsys: pytest.CaptureFixture[str]):
     damage = check_index(index)
     assert not damage
@@ -80,6 +81,7 @@ def test_a_sound_index_is_sound(index: Path, capsys: pytest.CaptureFixture[str])
     assert rows_of(index) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "lost"),
     [
@@ -112,6 +114,7 @@ def test_an_error_names_the_command_and_no_file_of_the_database(index: Path, spo
     assert ".lance" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_smaller_tables_can_be_lost(index: Path):
     with Store.write(index) as store:
         store.set_unrelated_scores(["a text"], [1.0], 15)

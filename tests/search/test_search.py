@@ -318,6 +318,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, model: TS2NetModel) -> Video
     return index
 
 
+@pytest.mark.slow
 def test_approximate_search_finds_what_exact_search_finds(large):
     """Recall@10 of at least 0.99 by default, of the moments that are given, with the very scores."""
     queries = np.random.default_rng(5).normal(size=(50, WIDTH)).astype(np.float32)

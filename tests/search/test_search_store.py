@@ -174,6 +174,7 @@ def test_tables_of_others_are_refused(tmp_path: Path, metadata: dict[str, str] |
         Store.open(tmp_path / "index")
 
 
+@pytest.mark.slow
 def test_an_object_store_that_can_not_be_reached_is_no_index_and_said_in_a_line(monkeypatch: pytest.MonkeyPatch):
     """Nothing listens at port 1."""
     for name, value in (("ENDPOINT", "http://127.0.0.1:1"), ("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x")):
@@ -187,6 +188,7 @@ def test_an_object_store_that_can_not_be_reached_is_no_index_and_said_in_a_line(
             ask("s3://bucket/index")
 
 
+@pytest.mark.slow
 def test_a_second_process_that_writes_is_refused_and_one_that_reads_is_not(store: Store, tmp_path: Path):
     store.add([video("a")])
     with Store.write(store.path):
@@ -229,6 +231,7 @@ def test_a_video_twice_or_without_windows_is_refused(store: Store):
     assert len(store.snapshot()) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits on processes are those of Unix")
 def test_a_full_disk_is_said_and_the_index_stays_whole(store: Store, tmp_path: Path):
     """A limit on the size of a file stops a write in its middle, as a full disk does."""

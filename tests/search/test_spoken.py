@@ -146,6 +146,7 @@ def test_an_index_without_subtitles_is_searched_as_ever(make, masters, tmp_path,
     assert summarize(tmp_path / "index").num_spoken == 0
 
 
+@pytest.mark.slow
 def test_broken_subtitles_cost_nothing_but_themselves(make, said, videos):
     """They are named, other subtitles of the video are read, and they are not tried again until they change."""
     (videos / "moon.srt").write_bytes(b"\0\1 nothing of the kind")
@@ -175,6 +176,7 @@ def test_only_files_of_the_video_are_read(make, said, videos, tmp_path):
     assert sorted(said("city")) == [("city.mp4", 3.25), ("quiet.mp4", 3.25)]
 
 
+@pytest.mark.slow
 def test_subtitles_that_change_come_and_go(make, said, videos):
     """Each is noticed, and no picture is encoded again."""
     make()
@@ -190,6 +192,7 @@ def test_subtitles_that_change_come_and_go(make, said, videos):
     assert make().spoken == []
 
 
+@pytest.mark.slow
 def test_moved_replaced_and_removed_videos(make, said, videos, masters, tmp_path):
     """What is spoken goes with its video."""
     make()
@@ -216,6 +219,7 @@ def test_relocated_videos(make, said, videos, tmp_path):
     assert make(tmp_path / "elsewhere").spoken == []
 
 
+@pytest.mark.slow
 def test_filters(make, said, videos, tmp_path):
     about = tmp_path / "about.csv"
     about.write_text("file,kind\ncity.mp4,town\nmoon.mp4,space\n")
@@ -227,6 +231,7 @@ def test_filters(make, said, videos, tmp_path):
     assert said("city", videos=[]) == said("city", metadata={"kind": "none"}) == []
 
 
+@pytest.mark.slow
 def test_many_moments_of_one_video(make, said, videos):
     """As many as there are, none that overlaps another, the limits of a search kept."""
     cues = [f"{n}\n00:00:{n:02},500 --> 00:00:{n:02},900\nagain and again\n" for n in range(12)]
@@ -238,6 +243,7 @@ def test_many_moments_of_one_video(make, said, videos):
     assert len(said("again", k=1)) == 1
 
 
+@pytest.mark.slow
 def test_several_indexes(make, videos, tmp_path, loaded):
     """A phrase of either is found, and what both hold comes once."""
     make()
@@ -251,6 +257,7 @@ def test_several_indexes(make, videos, tmp_path, loaded):
         assert all(isinstance(hit, Hit) and hit.second == 3.25 for hit in hits)
 
 
+@pytest.mark.slow
 def test_an_index_from_before_is_extended(make, said, videos, tmp_path):
     """Nobody has looked for subtitles in it: the next run does, without encoding anything."""
     make()
@@ -287,6 +294,7 @@ def test_repair_of_changed_words(make, said, tmp_path):
     assert said("city") == [("city.mp4", 3.25)]
 
 
+@pytest.mark.slow
 def test_repair_of_the_full_text_index(make, said, tmp_path):
     """It is made anew, and no subtitles are read."""
     make()
@@ -300,6 +308,7 @@ def test_repair_of_the_full_text_index(make, said, tmp_path):
     assert index.num_unindexed_rows == 0
 
 
+@pytest.mark.slow
 def test_words_over_a_picture_that_stays(make, said, tmp_path):
     """The index leaves its windows out, and what is spoken in them is found at its time all the same."""
     still = tmp_path / "still"
@@ -313,6 +322,7 @@ def test_words_over_a_picture_that_stays(make, said, tmp_path):
     assert hit.window in {row["window"] for row in rows_of(tmp_path / "index")}
 
 
+@pytest.mark.slow
 def test_a_clip_of_an_archive(make, said, masters, tmp_path):
     """Words inside it are found in the part that the clip is, by the seconds of the whole video."""
     note = tmp_path / "moon.json"
@@ -350,6 +360,7 @@ def test_subtitles_beside_a_clip_in_an_archive(make, said, masters, tmp_path):
     assert said("town") == [("test-00000.tar#The city", 3.25)]
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_removed(make, said, videos, tmp_path):
     """Words without a video are no result, and the next run forgets them."""
     make()

@@ -49,6 +49,7 @@ def test_frames_are_those_that_are_decoded_at_once(tmp_path: Path, file: str, op
         assert torch.equal(frame.rgb, expected)
 
 
+@pytest.mark.slow
 def test_a_moment_is_one_of_the_clock_at_any_frame_rate(tmp_path: Path):
     """The frame on screen at each second, by the times of a plain decoder."""
     path = write_video(tmp_path / "a.mp4", frames=600, fps=Fraction(30000, 1001))
@@ -57,6 +58,7 @@ def test_a_moment_is_one_of_the_clock_at_any_frame_rate(tmp_path: Path):
         assert frame.index == max(index for index, time in enumerate(times) if time <= frame.moment + 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [Fraction(24000, 1001), Fraction(30000, 1001), 25])
 def test_windows_have_the_frames_that_the_processor_takes_of_their_seconds(tmp_path: Path, fps: Fraction | int):
     """Also for a processor that counts seconds as the released code does."""
@@ -78,6 +80,7 @@ def test_a_slide_comes_for_each_moment_that_it_is_on_screen(tmp_path: Path):
     assert [frame.index for frame in frames] == [0, 1, 1, 2, 2]
 
 
+@pytest.mark.slow
 def test_a_video_cut_off_is_gone_on_with(tmp_path: Path):
     """The index in its header says nothing of the cut. What was given by then is right and isn't given again."""
     faststart = {"movflags": "faststart"}

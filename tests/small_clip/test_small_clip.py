@@ -50,6 +50,7 @@ def test_a_ts2net_starts_from_it(clip: CLIPModel) -> None:
     assert torch.equal(model.visual_projection.weight, clip.visual_projection.weight)
 
 
+@pytest.mark.slow
 def test_patches_know_small_things_and_cls_the_large_ones(clip: CLIPModel, tokenizer: CLIPTokenizer) -> None:
     """Else a selection of patches would have nothing to find, or nothing to add. The card has the exact figures."""
     found = probe(clip, tokenizer, num_clips=60)
@@ -90,6 +91,7 @@ def test_patch_loss_is_the_mean_of_two_cross_entropies() -> None:
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(tokenizer: CLIPTokenizer, tmp_path: Path) -> None:
     def new(steps: int = 3) -> SmallClipTraining:
         return SmallClipTraining(tokenizer, seed=1, steps=steps, num_photos=8, batch_size=4, workers=0)

@@ -38,6 +38,7 @@ def test_a_step_is_that_of_the_formula():
             torch.testing.assert_close(parameter.detach(), weight)
 
 
+@pytest.mark.slow
 def test_a_run_warms_up_and_goes_on_below_the_peak(tmp_path: Path):
     args = tiny_arguments(tmp_path, released_optimizer=True, warmup_steps=2, max_steps=5)
     trainer = TS2NetTrainer(tiny_model(), args, stream(training_rows()), processing_class=tiny_processor())

@@ -142,6 +142,7 @@ def test_a_run_does_not_resume_with_another_tokenizer(
         trainer_for(tmp_path, processor=processor).check(str(checkpoint))
 
 
+@pytest.mark.slow
 def test_what_does_not_change_the_result_may_differ(checkpoint: Path, tmp_path: Path):
     """And is that of the run that resumes: Trainer would log and save as the checkpoint has it."""
     settings = {"gradient_cache_chunk_size": 4, "save_steps": 3, "logging_steps": 5, "save_total_limit": None}
@@ -151,6 +152,7 @@ def test_what_does_not_change_the_result_may_differ(checkpoint: Path, tmp_path: 
     assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == [1, 2, 5]
 
 
+@pytest.mark.slow
 def test_a_change_that_is_named_is_taken_over_and_shows(checkpoint: Path, tmp_path: Path):
     """From the first step on, on the schedule of the new settings; the card says when, and so do later checkpoints."""
     changes = {"learning_rate": 5e-4, "clip_learning_rate": 1e-5, "max_steps": 12, "weight_decay": 0.1}

@@ -63,6 +63,7 @@ def test_a_full_disk_is_named_with_the_path(tmp_path: Path):
             raise error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("share", "reason"), [(0.5, "File too large"), (1.5, r"writing failed; its disk has \d+ MB left")]
 )
@@ -93,6 +94,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
         yield hub
 
 
+@pytest.mark.slow
 def test_push_to_hub_brings_a_folder_that_stands_alone(hub: LoopbackHub, tmp_path: Path):
     """At every save and at the end, and the state of the run stays at home."""
     trainer = trainer_for(
@@ -133,6 +135,7 @@ def test_a_hub_that_cannot_be_reached_is_found_out_before_the_first_step(tmp_pat
         trainer_for(tmp_path, **pushing(hub))
 
 
+@pytest.mark.slow
 def test_a_push_that_fails_during_training_is_mentioned_and_the_next_one_is_made(
     hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -147,6 +150,7 @@ def test_a_push_that_fails_during_training_is_mentioned_and_the_next_one_is_made
     assert [commit.message for commit in commits if "Training" in commit.message] == ["Training in progress, step 2"]
 
 
+@pytest.mark.slow
 def test_a_push_that_fails_at_the_end_says_how_to_make_it_later(hub: LoopbackHub, tmp_path: Path):
     """The model is saved, and the command that stands there pushes it."""
     trainer = trainer_for(tmp_path, **pushing(hub, hub_strategy="end"))
