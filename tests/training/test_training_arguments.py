@@ -1,5 +1,7 @@
 """The recipe that is the default, what follows from it, and what is refused."""
 
+import gc
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +180,14 @@ def test_a_wrong_command_line_is_explained_in_a_line(line: list[str], message: s
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
         parse(line)
+
+
+@pytest.mark.parametrize("tracker", ["mlflow", "neptune", "comet_ml"])
+def test_a_tracker_that_is_not_installed_is_said_and_nothing_else(tracker: str, tmp_path: Path, monkeypatch):
+    """What the library has made of it by then fails in its own way when it is deleted."""
+    ignored: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    with pytest.raises(ValueError, match=f"^report_to={tracker}: .* to be installed"):
+        TS2NetTrainingArguments(str(tmp_path), report_to=tracker)
+    gc.collect()
+    assert ignored == []

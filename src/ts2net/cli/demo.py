@@ -55,6 +55,10 @@ def demo(
     console = Console(highlight=False)
     hush_loading()
     if model is None and videos is None:
+        if serve:  # what is missing for it is missing now, not after minutes
+            import uvicorn  # noqa: F401
+
+            from ..app import create_app  # noqa: F401
         from ..demo.run import run_demo
 
         run_demo(console, out, texts)

@@ -372,7 +372,8 @@ class TS2NetTrainingArguments(TrainingArguments):
         for name in self.report_to:
             try:
                 for tracker in get_reporting_integration_callbacks([name]):
-                    tracker()
+                    # One that isn't installed is made in part, at which MLflow's and Neptune's own `__del__` fails.
+                    type(tracker.__name__, (tracker,), {"__del__": lambda _: None})()
             except (RuntimeError, ImportError, ValueError) as error:
                 raise ValueError(f"report_to={name}: {error}") from error
         if self.logging_dir is not None and "tensorboard" not in self.report_to:
