@@ -42,6 +42,15 @@ def test_saves_and_loads(tmp_path, overrides, partly_padded):
         assert torch.equal(logits(loaded, partly_padded), logits(model, partly_padded))
 
 
+def test_modules_without_parameters_of_their_own_are_initialised():
+    """Of code from outside, the library leaves them out, but for the private method that is overridden."""
+    torch.manual_seed(0)
+    selector = TS2NetModel(tiny_config()).token_selector
+    assert not list(selector.parameters(recurse=False))
+    for layer in (selector.in_proj, selector.out_proj):
+        assert layer.weight.std().item() == pytest.approx((3 * layer.in_features) ** -0.5, rel=0.1)
+
+
 @pytest.mark.parametrize("matching_kind", ["weighted", "wti"])
 def test_every_parameter_is_initialised_by_init_weights(matching_kind):
     """A model loaded from nothing gets the same distribution as a fresh one, and nothing stays unset."""
