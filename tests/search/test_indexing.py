@@ -588,6 +588,9 @@ def test_a_folder_without_videos_is_said_and_makes_no_index(tmp_path: Path, make
     with pytest.raises(ValueError, match=f"there is no video in {tmp_path / 'videos'}"):
         make(tmp_path / "videos")
     assert not (tmp_path / "index").exists()
+    (tmp_path / "videos" / "disk").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="disk is a link to a folder; --follow-links follows it$"):
+        make(tmp_path / "videos")
 
 
 def test_a_cut_off_archive_gives_the_members_that_are_whole(tmp_path: Path, make: Any, clip: bytes):

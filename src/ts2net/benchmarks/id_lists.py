@@ -33,7 +33,7 @@ def _strings(path: Path) -> list[str]:
         if "Python objects" in str(error):
             raise ValueError(
                 f"{path}: holds Python objects, which are not read, because reading them could run a stranger's code; "
-                f"save it as a text file {path.stem}.txt with an id a line, or as an array of strings"
+                "save it as an array of strings"
             ) from error
         raise ValueError(f"{path}: not a NumPy array: {error}") from error
     if array.ndim != 1 or array.dtype.kind not in "US":

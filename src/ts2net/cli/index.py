@@ -191,7 +191,9 @@ def index(
         lambda count: f"{metadata}: {count:,} more rows are about none of the videos",
     )
     if videos and not (report.indexed or report.replaced or report.unchanged or report.broken):
-        print(f"warning: there is no video in {', '.join(videos)}", file=sys.stderr)
+        from ..search.sources import no_video_in
+
+        print(f"warning: {no_video_in(videos)}", file=sys.stderr)
     if set(report.lost) - {*report.indexed, *report.replaced}:
         raise typer.Exit(1)
     if report.broken:

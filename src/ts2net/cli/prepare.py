@@ -94,7 +94,8 @@ def prepare(
     Stop it whenever you like: the same command goes on where it was, and the result is the same. Repeat it when you
     have found missing videos, and only the shards they belong to are made again; so are those with a video that the
     file system failed to give or that there was no memory for. What is missing, broken or left out is listed in
-    SPLIT.json, and in an evaluation the queries of missing and broken videos count as missed.
+    SPLIT.json, and in an evaluation the queries of missing and broken videos count as missed; the exit code is 0 as
+    long as one video can be used.
 
     A video's file is called like its id, with or without an extension. Captions of your own videos are a CSV file
     with the columns file and caption, JSON lines with the same, or a text file beside each video.

@@ -23,7 +23,7 @@ from .index_plan import Plan, plan
 from .location import check_no_writer
 from .metadata import MatchedMetadata, read_metadata
 from .repairing import repair_index
-from .sources import FoundVideos, find_videos, present_files
+from .sources import FoundVideos, find_videos, no_video_in, present_files
 from .spoken import SPOKEN
 from .store import Store
 from .store_errors import StoreError
@@ -165,7 +165,7 @@ def index_videos(
     rows = MatchedMetadata({}, []) if metadata is None else read_metadata(metadata, found.videos)
     known = rows.rows if damage is None else {**damage.lost, **rows.rows}
     if present is None and not found.videos and not found.broken:
-        raise ValueError(f"there is no video in {', '.join(os.fspath(source) for source in sources)}")
+        raise ValueError(no_video_in(sources))
     if present is not None:
         check_windows(path, present, settings)
     check_no_writer(path)

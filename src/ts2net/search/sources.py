@@ -13,8 +13,8 @@ import os
 import re
 import stat
 import tarfile
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from urllib.parse import unquote
 from ..data.manifest import Manifest
 from ..errors import one_line
 from ..videos.broken import BrokenVideo
-from ..videos.finding import SUBTITLE_SUFFIXES, VIDEO_SUFFIXES
+from ..videos.finding import SUBTITLE_SUFFIXES, VIDEO_SUFFIXES, walk_files
 
 _MAX_JSON_BYTES = 2**20
 _BLOCK = 2**20  # bytes read at a time
@@ -169,6 +169,15 @@ def locate(video_id: str) -> VideoFile | None:
         return next((video for video in videos if isinstance(video, VideoFile)), None)
     video = _members_of(_archive_of(video_id)).get(video_id)
     return video if isinstance(video, VideoFile) else None
+
+
+def no_video_in(sources: Sequence[str | os.PathLike[str]]) -> str:
+    """The message for sources in which there is no video, with the likely reason where there is one."""
+    links: list[Path] = []
+    for folder in filter(os.path.isdir, sources):
+        deque(walk_files(Path(folder), skipped=links), maxlen=0)
+    reason = f": {links[0]} is a link to a folder; --follow-links follows it" if links else ""
+    return f"there is no video in {', '.join(map(os.fspath, sources))}{reason}"
 
 
 def present_files(video_ids: Iterable[str]) -> list[str]:
