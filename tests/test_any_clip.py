@@ -113,6 +113,7 @@ def test_a_pipeline_takes_a_clip(folder, clips):
     )
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_metaclip_2_computes_the_same_with_its_own_tokenizer(metaclip):
     model, processor = load_model(metaclip, device="cpu")

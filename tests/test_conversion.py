@@ -74,6 +74,7 @@ def test_golden_full_length_video_is_the_same_masked(golden, released):
     torch.testing.assert_close(outputs["logits_per_text"], expected, rtol=0, atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_save_and_load_keeps_every_output(golden, released, tmp_path):
     """The converted folder is the model: same configuration, same numbers to the last bit."""
     model = convert_original_checkpoint(released)
@@ -480,6 +481,7 @@ def transformers_clip() -> CLIPModel:
     return clip
 
 
+@pytest.mark.slow
 def test_openai_names_lead_back_to_transformers_bit_for_bit(transformers_clip, tmp_path):
     """OpenAI's form of a CLIP and transformers' make the same model, but for the new scorer's random start."""
     path = tmp_path / "ViT.pt"

@@ -50,6 +50,7 @@ def test_diagonal_gradient_is_the_diagonal_of_that(case):
     torch.testing.assert_close(scores.grad, (jacobian_diagonal * grad).sum(1))
 
 
+@pytest.mark.slow
 def test_exact_gradient_agrees_with_finite_differences_of_the_smoothed_function():
     """The smoothed function is sampled at both ends with the same draws; five standard errors are allowed."""
     generator = torch.Generator().manual_seed(1)

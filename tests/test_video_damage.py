@@ -26,6 +26,7 @@ def every_way(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return every.frames.numpy(), np.stack(alone), np.stack(streamed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", range(1, 12))
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_frame_is_missing_that_others_refer_to(lost: int, suffix: str, tmp_path: Path):

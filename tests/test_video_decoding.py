@@ -123,6 +123,7 @@ def clip(tmp_path_factory) -> Path:
 # Exactness
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD_FILES)
 @pytest.mark.filterwarnings("error")
 def test_frames_are_those_of_decoding_from_the_start(name, tmp_path):

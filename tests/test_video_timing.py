@@ -35,6 +35,7 @@ def assert_on_screen(path: Path, times: list[float], seconds: list[float]) -> No
 # The seconds of a player
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [Fraction(24000, 1001), NTSC, Fraction(25, 2), 25, 60])
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 def test_the_frame_on_screen_is_taken_at_any_rate(fps: Fraction | int, suffix: str, tmp_path: Path):
@@ -150,6 +151,7 @@ def test_a_jump_takes_as_long_as_the_step_before_it(fps: int, tmp_path: Path):
     assert decode_video(path, EVERY_FRAME).timestamps == pytest.approx(even(30, fps), abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second_start", [5000, 0, 6.5])
 def test_a_jump_of_a_broadcast_clock_is_passed_over(second_start: float, tmp_path: Path):
     """Two recordings in one file follow one another, wherever the second one's clock stands."""

@@ -65,6 +65,7 @@ def test_scenes_depend_on_the_seed_alone(split: str) -> None:
     assert len({each.video_id for each in some}) == 40
 
 
+@pytest.mark.slow
 def test_scenes_and_files_are_the_same_in_another_process() -> None:
     """Python's own hash of a string differs from process to process."""
     program = (

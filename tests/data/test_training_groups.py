@@ -28,6 +28,7 @@ def groups_in(batches: TrainingBatches, count: int) -> list[list[int]]:
     return [[int(name.removeprefix("clip")) // 2 for name in batch["video_ids"]] for batch in batches.batches(count)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_groups_stay_together_and_are_shuffled(num_workers: int) -> None:
     taken = groups_in(batches_of(pairs(), group_size=2, num_workers=num_workers), 8)
@@ -38,6 +39,7 @@ def test_groups_stay_together_and_are_shuffled(num_workers: int) -> None:
     assert taken[:4] != taken[4:], "other groups meet in another pass"
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_the_same_groups_on_two_processes() -> None:
     whole = groups_in(batches_of(pairs(), group_size=2), 6)
     first = batches_of(pairs(), group_size=2)

@@ -162,6 +162,7 @@ def test_texts_are_told_apart_and_scored() -> None:
     assert pictures[0].tobytes() == draw_explanation(explanation(("a dog", "a cat"))).tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", STRANGE_TEXTS)
 def test_any_text_is_drawn(text: str) -> None:
     """In any script, with letters that no font has, with bytes that are no text, and without end."""

@@ -39,6 +39,7 @@ def test_a_model_from_a_repository_knows_its_commit(folder: Path, monkeypatch: p
     assert load_model(folder, device="cpu")[0].commit is None
 
 
+@pytest.mark.slow
 def test_a_clip_starts_a_model_where_that_is_asked_for(tmp_path: Path) -> None:
     tiny_clip().save_pretrained(tmp_path)
     tiny_tokenizer().save_pretrained(tmp_path)

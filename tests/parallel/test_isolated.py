@@ -149,6 +149,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     """Also in the middle of a job, from which it does not look at its pipe."""
     (tmp_path / "parent.py").write_text(PARENT)

@@ -29,6 +29,7 @@ def decode_or_crash(video: VideoFile) -> Iterator[Decoded]:
     yield EndOfVideo(video.video_id, "1", 1.0, {}, 0, None)
 
 
+@pytest.mark.slow
 def test_a_crash_costs_one_video_and_is_tried_twice(tmp_path: Path):
     once = str(tmp_path / "once")
     names = ["a", "always", "b", once, "c"]

@@ -55,6 +55,7 @@ def test_a_renamed_and_a_touched_file_are_known_by_their_content(videos: Path, t
     assert bring_up_to_date(videos, tmp_path / "index").moved == {}
 
 
+@pytest.mark.slow
 def test_a_copy_and_another_content_of_the_same_size_are_encoded(videos: Path, tmp_path: Path):
     shutil.copy(videos / "a.mp4", videos / "copy.mp4")
     content = bytearray(CLIPS[1])

@@ -79,6 +79,7 @@ def names(videos: list[str]) -> list[str]:
     return [os.path.basename(video) for video in videos]
 
 
+@pytest.mark.slow
 def test_a_phrase_is_found_at_its_second(make, said, videos, tmp_path):
     """Inside a video and beside one, over two cues, with capitals, accents and markup."""
     (videos / "city.de-AT.vtt").write_text(VTT)
@@ -95,6 +96,7 @@ def test_a_phrase_is_found_at_its_second(make, said, videos, tmp_path):
     assert "spoken at" in hit._repr_html_()
 
 
+@pytest.mark.slow
 def test_words_of_a_matroska_file_and_of_other_scripts(make, said, videos):
     """Where words have no spaces between them, a part of what is said is found."""
     write_subtitled(videos / "film.mkv", [(2, "我们明天去北京大学"), (7, "今日は東京に行きます")])
@@ -165,6 +167,7 @@ def test_broken_subtitles_cost_nothing_but_themselves(make, said, videos):
     assert again.spoken == []
 
 
+@pytest.mark.slow
 def test_only_files_of_the_video_are_read(make, said, videos, tmp_path):
     """Neither those of another video, nor what a link out of the folder leads to."""
     (tmp_path / "secret.txt").write_text(SRT.replace("city", "secret"))
@@ -210,6 +213,7 @@ def test_moved_replaced_and_removed_videos(make, said, videos, masters, tmp_path
     assert summarize(tmp_path / "index").num_spoken == 0
 
 
+@pytest.mark.slow
 def test_relocated_videos(make, said, videos, tmp_path):
     make()
     videos.rename(tmp_path / "elsewhere")
@@ -272,6 +276,7 @@ def test_an_index_from_before_is_extended(make, said, videos, tmp_path):
     assert said("city") == [("city.mp4", 3.25)]
 
 
+@pytest.mark.slow
 def test_repair(make, said, tmp_path):
     """A table that can't be read is made anew from the subtitles."""
     make()

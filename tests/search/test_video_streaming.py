@@ -25,6 +25,7 @@ def every_second(duration: float) -> list[float]:
     return [float(second) for second in range(int(duration) + 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "options"),
     [
@@ -96,6 +97,7 @@ def test_a_video_cut_off_is_gone_on_with(tmp_path: Path):
         assert torch.equal(frame.rgb, intact[frame.moment])
 
 
+@pytest.mark.slow
 def test_the_duration_is_corrected_when_the_header_is_wrong(tmp_path: Path):
     """Moments are asked for again, and what is past the true end is left out."""
     path = write_video(tmp_path / "a.mkv", frames=240)

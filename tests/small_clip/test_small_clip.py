@@ -43,6 +43,7 @@ def test_its_tokenizer_knows_every_word_of_the_captions(tokenizer: CLIPTokenizer
         assert len(words) + 2 <= tokenizer.model_max_length
 
 
+@pytest.mark.slow
 def test_a_ts2net_starts_from_it(clip: CLIPModel) -> None:
     model = TS2NetModel.from_clip(small_clip_folder(), num_frames=4, temporal_num_layers=2)
     processor = TS2NetProcessor.from_clip(small_clip_folder(), model.config)
