@@ -177,7 +177,7 @@ def no_video_in(sources: Sequence[str | os.PathLike[str]]) -> str:
     for folder in filter(os.path.isdir, sources):
         deque(walk_files(Path(folder), skipped=links), maxlen=0)
     reason = f": {links[0]} is a link to a folder; --follow-links follows it" if links else ""
-    return f"there is no video in {', '.join(map(os.fspath, sources))}{reason}"
+    return f"there is no video in {', '.join(os.fspath(source) for source in sources)}{reason}"
 
 
 def present_files(video_ids: Iterable[str]) -> list[str]:
