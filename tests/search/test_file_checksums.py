@@ -16,6 +16,8 @@ from ts2net.search.repairing import check_index, repair_index
 from ts2net.search.store import Store
 from ts2net.videos.broken import BrokenVideo
 
+pytestmark = pytest.mark.slow
+
 KINDS = {"/a.mp4": "dog", "/b.mp4": "cat"}
 
 
