@@ -709,6 +709,22 @@ def test_the_command_prepares_and_reports(source: Path, prepared: Path, tmp_path
     assert f"broken: {FILM}.004: not a video" in output
 
 
+def test_a_command_whose_push_fails_says_where_all_is(
+    source: Path, hub: LoopbackHub, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the same command pushes it, without preparing it again."""
+    monkeypatch.setenv("HF_TOKEN", hub.token)
+    arguments = ["--annotations", source / "annotations", "--videos", source / "videos", "--out", tmp_path]
+    command = ["prepare", "lsmdc", *arguments, "--split", "test", "--workers", 0, "--push-to-hub", "tester/lsmdc"]
+    with hub.break_request("POST .*/commit/main", status=403):
+        assert run_cli(*command) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: pushing to tester/lsmdc failed: 403 Forbidden")
+    assert said.endswith(f"on purpose. All is prepared in {tmp_path}; the same command pushes it")
+    assert run_cli(*command) == 0
+    assert set(hub.repositories["tester/lsmdc"].at("main").files) == {".gitattributes", *contents(tmp_path)}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

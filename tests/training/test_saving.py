@@ -159,7 +159,10 @@ def test_a_push_that_fails_at_the_end_says_how_to_make_it_later(hub: LoopbackHub
         trainer.push_to_hub()
     message = str(error.value)
     assert message.startswith("pushing to tester/tiny failed: 403")
-    assert f"The model is saved in {tmp_path}; push it later with: hf upload tester/tiny {tmp_path} ." in message
+    assert (
+        f"on purpose. The model is saved in {tmp_path}; push it later with: hf upload tester/tiny {tmp_path} ."
+        in message
+    )
     AutoModel.from_pretrained(tmp_path)
     _, _, command = message.partition("push it later with: ")
     environment = os.environ | hub.env(tmp_path / ".home", hub.token)

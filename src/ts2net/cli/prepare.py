@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..benchmarks import BENCHMARKS, AnnotatedBenchmark
+from ..errors import one_line
 from .app import ManyValuesCommand, app, stopping_keeps_what_is_done
 from .options import Workers
 
@@ -135,8 +136,15 @@ def prepare(
             console=Console(stderr=True),
         )
     _report(Console(highlight=False), manifests, out)
-    if push_to_hub is not None:
+    if push_to_hub is None:
+        return
+    try:
         print(f"pushed to {push_prepared(out, push_to_hub, private=private or None).commit_url}")
+    except Exception as error:  # each HTTP client has its own
+        reason = one_line(error).removesuffix(".")
+        raise RuntimeError(
+            f"pushing to {push_to_hub} failed: {reason}. All is prepared in {out}; the same command pushes it"
+        ) from error
 
 
 def _report(console: Console, manifests: "list[Manifest]", out: Path) -> None:

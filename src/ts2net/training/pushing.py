@@ -109,7 +109,8 @@ def push_saved_model(
     except Exception as error:  # each HTTP client has its own
         excluded = " ".join(f"--exclude '{pattern}'" for pattern in LOCAL_FILES)
         branch = f" --revision {quote(revision)}" if revision else ""
+        reason = one_line(error).removesuffix(".")
         raise PushError(
-            f"pushing to {repo_id} failed: {one_line(error)}. The model is saved in {folder}; push it later with: "
+            f"pushing to {repo_id} failed: {reason}. The model is saved in {folder}; push it later with: "
             f"hf upload {repo_id} {quote(str(folder))} .{branch} {excluded}"
         ) from error
