@@ -133,8 +133,8 @@ def evaluate(
     Gives recalls and ranks in both directions, plain and with the dual softmax. Every video is decoded and encoded
     once, and processes share the work: the figures are the same for any number of them. A video that is missing or
     cannot be used is reported, its queries count as missed, also if it was so when the data was prepared, and the exit
-    code is 0 as long as one video can be used. Scores
-    of more than 1 GiB are kept in a temporary file: where /tmp is in memory, let TMPDIR name a folder on a disk.
+    code is 0 as long as one video can be used. Scores of more than 1 GiB are kept in a temporary file: where /tmp is
+    in memory, let TMPDIR name a folder on a disk.
 
     **Examples**
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from ..videos.broken import BrokenVideo
 from .columns import id_from_text, id_to_text, video_key
-from .database import among, open_table
+from .database import delete_rows, open_table
 
 BROKEN = "broken"
 _SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ("video", "key", "signature", "reason")])
@@ -47,9 +47,7 @@ class BrokenTable:
 
     def forget(self, keys: Iterable[str]) -> None:
         """Remove videos, by key."""
-        table, of_videos = self._open(), among(keys)
-        if table is not None and table.count_rows(of_videos):
-            table.delete(of_videos)
+        delete_rows(self._open(), keys)
 
     def _open(self) -> Any:
         return open_table(self._database, BROKEN)

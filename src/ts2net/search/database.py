@@ -34,3 +34,10 @@ def among(keys: Iterable[str]) -> str:
     """
     listed = ", ".join(map(repr, keys))
     return f"key IN ({listed})" if listed else "false"
+
+
+def delete_rows(table: Any, keys: Iterable[str]) -> None:
+    """Delete the rows of some videos. Where there are none, or no table, nothing is committed."""
+    of_videos = among(keys)
+    if table is not None and table.count_rows(of_videos):
+        table.delete(of_videos)

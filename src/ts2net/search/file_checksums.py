@@ -30,15 +30,17 @@ class FileCheck:
     unchecked: int = 0
 
 
-def note_files(folder: Path) -> None:
+def note_files(folder: Path | None) -> None:
     """Note the checksums of files that have none, and forget files that are gone.
 
     Args:
-        folder: Of the index. Its only writer calls this.
+        folder: Of the index, `None` if it has none. Its only writer calls this.
 
     Raises:
         OSError: If a file can't be read, or the checksums can't be written.
     """
+    if folder is None:
+        return
     noted = _read(folder)
     sums = {name: noted[name] if name in noted else _checksum(folder / name) for name in _names(folder)}
     if sums != noted:
@@ -46,20 +48,23 @@ def note_files(folder: Path) -> None:
         write_whole(folder / _FILE, f"{zlib.crc32(text.encode())}\n{text}", locked=True)
 
 
-def forget_files(folder: Path) -> None:
+def forget_files(folder: Path | None) -> None:
     """Forget all checksums, so that [`note_files`] takes the files as they are."""
-    (folder / _FILE).unlink(missing_ok=True)
+    if folder is not None:
+        (folder / _FILE).unlink(missing_ok=True)
 
 
-def check_files(folder: Path) -> FileCheck:
+def check_files(folder: Path | None) -> FileCheck:
     """Compare the files of an index with their checksums. If these are damaged themselves, all files are unchecked.
 
     Args:
-        folder: Of the index.
+        folder: Of the index. `None`, if it has none, is an index without files.
 
     Raises:
         OSError: If a file can't be read.
     """
+    if folder is None:
+        return FileCheck()
     noted, names = _read(folder), _names(folder)
     changed = [name for name in names if name in noted and _checksum(folder / name) != noted[name]]
     if not noted and (folder / _FILE).exists():

@@ -211,9 +211,10 @@ def index_videos(
             store.compact()
             store.update_indexes()
             store.update_spoken()
-            if encoder is None and damage is not None and is_stale(store):
-                encoder, _ = load(store.about)  # the calibration was damaged
-            if encoder is not None and is_stale(store):
+            may_calibrate = encoder is not None or damage is not None  # which may have been the calibration's
+            if may_calibrate and is_stale(store):
+                if encoder is None:
+                    encoder, _ = load(store.about)
                 calibrate(store, encoder.model, encoder.processor)
         except StoreError as error:
             raise StoreError(f"{error}. The videos are all in; the same command makes what is left") from error

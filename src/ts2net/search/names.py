@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from .database import among, open_table
+from .database import delete_rows, open_table
 
 NAMES = "names"
 _SUBTITLES = pa.field("subtitles", pa.string())  # a column that older indexes don't have
@@ -83,9 +83,7 @@ class NamesTable:
 
     def forget(self, keys: Iterable[str]) -> None:
         """Remove videos."""
-        table, some = self._open(), list(keys)
-        if table is not None and some:
-            table.delete(among(some))
+        delete_rows(self._open(), keys)
 
     def compact(self, **settings: Any) -> None:
         """Join its small files."""

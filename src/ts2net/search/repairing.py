@@ -27,6 +27,7 @@ from .names import NotedVideo
 from .snapshot import Snapshot
 from .store import Store
 from .store_errors import DamageError
+from .windows_table import WINDOWS
 
 _ROWS_A_PART = 1024
 _SPLIT = 16  # parts that are made of one that could not be read
@@ -194,7 +195,7 @@ class _Windows:
 
 def _are_windows_changed(files: FileCheck) -> bool:
     """Whether a file of the windows differs, be it one that holds no window."""
-    return any(file.startswith("windows.lance/") for file in files.changed)
+    return any(file.startswith(f"{WINDOWS}.lance/") for file in files.changed)
 
 
 def _metadata_checksum(metadata: Mapping[str, str]) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from .database import open_table
+from .database import among, delete_rows, open_table
 from .records import SpokenWindow, Track
 from .windows import WindowSettings, cut
 
@@ -109,9 +109,7 @@ class SpokenTable:
 
     def forget(self, keys: Iterable[str]) -> None:
         """Remove what is spoken in some videos."""
-        table, listed = self._open(), ", ".join(map(repr, keys))
-        if table is not None and listed and table.count_rows(f"key IN ({listed})"):
-            table.delete(f"key IN ({listed})")
+        delete_rows(self._open(), keys)
 
     def rename(self, keys: Mapping[str, str]) -> None:
         """Give videos other keys, and their windows the names that follow from these."""
@@ -119,8 +117,7 @@ class SpokenTable:
         keys = {old: new for old, new in keys.items() if old != new}
         if table is None or not keys:
             return
-        listed = ", ".join(map(repr, keys))
-        rows = table.search().where(f"key IN ({listed})").limit(None).to_arrow().to_pylist()
+        rows = table.search().where(among(keys)).limit(None).to_arrow().to_pylist()
         renamed = [
             row | {"key": keys[row["key"]], "window": keys[row["key"]] + row["window"].removeprefix(row["key"])}
             for row in rows

@@ -164,14 +164,13 @@ class Store:
             raise FileNotFoundError(f"{path}: there is no index")
         folder = index_folder(path)
         with only_writer(path):
-            files = FileCheck() if folder is None else check_files(folder)
+            files = check_files(folder)
             mended = mend_tables(path, files.changed)
             store = Store.open(path)
             if SPOKEN in mended:
                 store._forget_subtitles()
             yield store, mended, files
-            if folder is not None:
-                forget_files(folder)
+            forget_files(folder)
             store._note_files()
 
     # -- reading
@@ -348,14 +347,11 @@ class Store:
         Raises:
             OSError: If a file can't be read.
         """
-        folder = index_folder(self.path)
-        return FileCheck() if folder is None else check_files(folder)
+        return check_files(index_folder(self.path))
 
     def _note_files(self) -> None:
-        folder = index_folder(self.path)
-        if folder is not None:
-            with writing(self.path):
-                note_files(folder)
+        with writing(self.path):
+            note_files(index_folder(self.path))
 
     def _note_all(self) -> None:
         """Note the videos that a killed process, or an older version of this package, did not note."""
