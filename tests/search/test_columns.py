@@ -44,7 +44,7 @@ def test_a_search_filters_by_them(index: Path, name: str):
     snapshot = Store.open(index).snapshot()
 
     def matching(value: str) -> list[str]:
-        batches = snapshot.batches(snapshot.condition(metadata={name: value}))
+        batches = snapshot.batches(snapshot.choose(metadata={name: value}))
         moments = [batch.moments(np.arange(len(batch))) for batch in batches]
         return sorted(video for batch in moments for video, _, _ in batch)
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from support.search_indexes import WIDTH, clustered_videos, make_index, random_video
+from support.search_indexes import WIDTH, clustered_videos, make_index, random_video, windows_table
 from support.tiny_models import tiny_model, tiny_processor
 from ts2net import TS2NetModel, TS2NetProcessor
 from ts2net.encoding.fingerprint import fingerprint
-from ts2net.search import VideoIndex
+from ts2net.search import VideoIndex, snapshot
 from ts2net.search.matching import Matching, ScoredWindow, Top
 from ts2net.search.records import IndexedVideo
 from ts2net.search.searching import best_windows
@@ -311,10 +311,10 @@ def large(tmp_path_factory: pytest.TempPathFactory, model: TS2NetModel) -> Video
     folder = tmp_path_factory.mktemp("large") / "index"
     index = make_index(folder, model, clustered_videos(150))
     with Store.write(folder) as store:
-        assert not store.update_indexes()  # by default only a large index gets one
-        assert store.update_indexes(min_windows=1000)
+        assert not store.update_vector_index()  # by default only a large index gets one
+        assert store.update_vector_index(min_windows=1000)
         store.add(clustered_videos(10, first=150))
-        assert not store.update_indexes(min_windows=1000)  # a few new rows need no new one
+        assert not store.update_vector_index(min_windows=1000)  # a few new rows need no new one
     return index
 
 
@@ -338,14 +338,43 @@ def test_new_rows_are_found_before_they_are_in_the_vector_index(large):
         assert large.search_embeds(query, k=1, exact=False)[0][0].video_id == video.video_id
 
 
-def test_approximate_search_keeps_to_filters(large):
-    """Candidates are picked among the videos that fit, not thrown away after."""
-    queries = np.random.default_rng(6).normal(size=(3, WIDTH)).astype(np.float32)
-    settings = {"path": "/large/0001*.mp4"}
-    assert large.search_embeds(queries, k=20, exact=False, **settings) == large.search_embeds(
-        queries, k=20, exact=True, **settings
-    )
-    assert large.search_embeds(queries[:1], k=20, exact=False, path="nothing") == [[]]
+@pytest.mark.parametrize("most_in_sql", [0, 10_000])
+@pytest.mark.parametrize("path", ["/large/0001*.mp4", "/large/*[02468].mp4", "*", "nothing"])
+def test_approximate_search_among_some_videos_finds_what_exact_search_finds(large, path, most_in_sql, monkeypatch):
+    """Whether few or many videos fit, and whether these are like the query or all of the others are."""
+    monkeypatch.setattr(snapshot, "_MOST_VIDEOS_IN_SQL", most_in_sql)
+    alike = clustered_videos(1, first=11)[0].windows[2].frames[0]
+    queries = np.stack([alike, *np.random.default_rng(6).normal(size=(3, WIDTH))]).astype(np.float32)
+    videos = [name for name in large.videos() if name != "/large/00011.mp4"]
+    for settings in ({"path": path}, {"path": path, "videos": videos}):
+        exact, picked = (large.search_embeds(queries, k=20, exact=exact, **settings) for exact in (True, False))
+        assert [len(hits) for hits in picked] == [0 if path == "nothing" else 20] * 4
+        for some, others in zip(exact, picked, strict=True):
+            assert len({hit.window for hit in some} & {hit.window for hit in others}) >= 0.9 * len(some)
+            scores = {hit.window: hit.score for hit in some}
+            assert all(scores.get(hit.window, hit.score) == hit.score for hit in others)
+
+
+def test_candidates_are_of_the_chosen_videos_however_unlike_the_query_they_are(large, monkeypatch):
+    """The nearest thousand windows are of others: all ways to go on find those that are left."""
+    index = Store.open(large.path).snapshot()
+    query = clustered_videos(1)[0].windows[0].frames.astype(np.float32).mean(axis=0)
+    query /= np.linalg.norm(query)
+    table = windows_table(large.path).search().select(["video", "mean"]).with_row_id(True).limit(None).to_arrow()
+    products = np.stack(table["mean"].to_numpy()).astype(np.float32) @ query
+    order = np.argsort(-products)
+    names = np.array(table["video"].to_pylist())[order]
+    near = set(names[:1000].tolist())
+    far = [name not in near for name in names]
+    # The vector index rounds its vectors, so that it takes some windows for others that are as near.
+    nearest = set(table["_rowid"].to_numpy()[order][far][:200].tolist())
+    chosen = index.choose(videos=set(names[far].tolist()))
+    for most_in_sql in (0, 10_000):
+        monkeypatch.setattr(snapshot, "_MOST_VIDEOS_IN_SQL", most_in_sql)
+        rows = index.candidates(query, 50, chosen).tolist()
+        assert len(set(rows)) == 50
+        assert set(rows) <= nearest
+        assert chosen.num_rows > 400
 
 
 def test_metadata_is_what_was_stored(tmp_path, model):

@@ -14,14 +14,12 @@ import pytest
 import ts2net.search
 from support.index_processes import add_with_little_room, read_and_write, run_process
 from support.search_indexes import rows_of, windows_table
-from ts2net.search import WindowSettings
-from ts2net.search.about import FORMAT, About
+from support.stored_videos import ABOUT, video
+from ts2net.search.about import FORMAT
 from ts2net.search.columns import id_from_text, id_to_text, video_key, windows_schema
-from ts2net.search.records import IndexedVideo, IndexedWindow
 from ts2net.search.store import Store
 from ts2net.videos.broken import BrokenVideo
 
-ABOUT = About("me/model", "c0ffee", "f" * 64, "float32", 8, WindowSettings(), "weighted", 4.0, "masked", 100.0)
 HOSTILE_NAMES = [
     "/videos/two\nlines.mp4",
     "/videos/'; DROP TABLE windows; --.mp4",
@@ -34,21 +32,11 @@ HOSTILE_NAMES = [
 ]
 
 
-def video(name: str, num_windows: int = 2, signature: str = "1", seed: int = 0, **metadata: str) -> IndexedVideo:
-    frames = np.random.default_rng(seed).normal(size=(num_windows, 3, 8))
-    frames /= np.linalg.norm(frames, axis=-1, keepdims=True)
-    windows = [
-        IndexedWindow(6.0 * number, 6.0 * number + 12, [0.0, 1.0, 2.0], unit.astype(np.float16), b"\xff\xd8jpeg")
-        for number, unit in enumerate(frames)
-    ]
-    return IndexedVideo(name, signature, 6.0 * num_windows + 6, metadata, windows)
-
-
 def test_few_files_know_the_database():
     """Those that docs/architecture.md names."""
     files = Path(ts2net.search.__file__).parent.rglob("*.py")
     known = {file.stem for file in files if re.search(r"^ *(from|import) lancedb\b", file.read_text(), re.MULTILINE)}
-    assert known == {"location", "window_indexes", "snapshot", "spoken", "fusing"}
+    assert known == {"location", "window_indexes", "spoken", "fusing"}
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def index_with_a_vector_index(videos: Path, model: Path, out: Path, answer: Path
     """Indexes where 300 windows are enough for a vector index, and no file may be larger than 20 kB or any may."""
     import resource
 
-    Store.update_indexes = partialmethod(Store.update_indexes, 300)
+    Store.update_vector_index = partialmethod(Store.update_vector_index, 300)
     if has_little_room:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))

@@ -136,7 +136,7 @@ def list_videos(
                 print(f"{printable(broken_video.video_id)}: {printable(broken_video.reason)}")
         return
     snapshot = store.snapshot()
-    videos = snapshot.videos(snapshot.condition(path, metadata))
+    videos = snapshot.videos(snapshot.choose(path, metadata))
     if as_json:
         print_json(
             {
@@ -219,7 +219,7 @@ def _named(snapshot: "Snapshot", name: str) -> "list[StoredVideo]":
         video = snapshot.video(video_id)
         if video is not None:
             return [video]
-    videos = snapshot.videos(snapshot.condition(name))
+    videos = snapshot.videos(snapshot.choose(name))
     if not videos:
         raise FileNotFoundError(f"{name}: no video of {snapshot.path} has this path or fits this pattern")
     return videos

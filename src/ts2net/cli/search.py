@@ -135,7 +135,7 @@ def search(
         paths, texts = _indexes_and_texts(arguments)
         if not texts and (html is not None or export is not None):
             raise typer.BadParameter("needs texts on the command line", param_hint="--html, --export")
-        _check_indexes(paths, path, metadata)
+        _check_indexes(paths, metadata)
         from ..search.options import SearchOptions
 
         options = SearchOptions(
@@ -234,14 +234,14 @@ def _check_outputs(html: Path | None, export: Path | None) -> None:
             )
 
 
-def _check_indexes(paths: Sequence[str], path: str | None, metadata: dict[str, str]) -> None:
+def _check_indexes(paths: Sequence[str], metadata: dict[str, str]) -> None:
     """Find mistakes that need no model, before torch is imported."""
     from ..search.about import check_same_embeddings
     from ..search.store import Store
 
     stores = [Store.open(index) for index in paths]
     for store in stores:
-        store.snapshot().condition(path, metadata)
+        store.snapshot().check_metadata(metadata)
     check_same_embeddings({store.path: store.about for store in stores})
 
 

@@ -19,6 +19,7 @@ from .records import IndexedVideo
 
 ABOUT_KEY = b"ts2net"
 CHECKSUM = "checksum"
+FIRST_WINDOWS = "number = 0"  # SQL for the rows that stand for whole videos
 VECTOR_COLUMN = "mean"
 _METADATA_PREFIX = "meta_"
 _TIMES = ("start", "end", "duration")

@@ -1,4 +1,4 @@
-"""Path patterns as regular expressions of the database, which are those of Rust.
+"""Path patterns as regular expressions of RE2, which Arrow evaluates.
 
 A pattern means what `fnmatch.fnmatchcase` makes of it: a star stands for any characters, slashes too. A pattern that
 doesn't begin with a star may begin at any folder. Paths are stored as `columns.id_to_text` has them, where a NUL
@@ -21,8 +21,6 @@ _SURROGATES = (0xD800, 0xDFFF)
 
 def pattern_to_regex(pattern: str) -> str:
     """Translate a path pattern.
-
-    The result has no quote in it, whatever the pattern has, so it can stand in a quoted string of SQL.
 
     Raises:
         ValueError: If the pattern is longer than a path can be.

@@ -209,7 +209,7 @@ def index_videos(
         write_spoken(store, found.videos, report, workers, console)
         try:
             store.compact()
-            store.update_indexes()
+            store.update_vector_index()
             store.update_spoken()
             may_calibrate = encoder is not None or damage is not None  # which may have been the calibration's
             if may_calibrate and is_stale(store):

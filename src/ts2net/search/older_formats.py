@@ -6,7 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from .columns import CHECKSUM, metadata_arrays, metadata_names, row_checksums
+from .columns import CHECKSUM, FIRST_WINDOWS, metadata_arrays, metadata_names, row_checksums
+from .database import all_rows
 
 _METADATA = "metadata"  # of format 2
 _WINDOWS_A_BATCH = 1024
@@ -21,7 +22,7 @@ def metadata_names_of_older(search: Any, columns: list[str]) -> list[str]:
     """
     if _METADATA not in columns:
         return metadata_names(columns)
-    rows = search.where("number = 0").select([_METADATA]).limit(None).to_arrow()
+    rows = all_rows(search.where(FIRST_WINDOWS).select([_METADATA]))
     return sorted({name for text in rows[_METADATA].unique().to_pylist() for name in json.loads(text)})
 
 

@@ -21,7 +21,8 @@ from .matching import Matching, ScoredWindow, Top, top_windows
 from .moments import COPY_COSINE, Moment, choose, windows_for
 from .options import SearchOptions
 from .records import WindowDetails
-from .snapshot import Condition, Snapshot
+from .snapshot import Snapshot
+from .video_rows import ChosenVideos
 
 _CANDIDATES, _CANDIDATES_A_WINDOW = 40, 3
 _BATCHES_AHEAD = 4
@@ -63,8 +64,7 @@ class Search:
     def _moments(self) -> list[list[Moment]]:
         """The moments of each query. More windows are looked at for those that have too few moments."""
         snapshot, options = self.snapshot, self.options
-        condition = snapshot.condition(options.path, options.metadata, options.videos)
-        of_spoken = None if self.texts is None else snapshot.spoken_condition(condition)
+        chosen = snapshot.choose(options.path, options.metadata, options.videos)
         frames_of = snapshot.unit_frames if options.fold else None
         least = -np.inf if options.min_score is None else options.min_score
         moments: dict[int, list[Moment]] = {}
@@ -72,8 +72,8 @@ class Search:
         waiting = list(range(len(self.texts or ()) if self.embeds is None else len(self.embeds)))
         while waiting:
             again = []
-            for number, pictures in zip(waiting, self._seen(waiting, count, condition), strict=True):
-                speech = [] if self.texts is None else snapshot.spoken(self.texts[number], count, of_spoken)
+            for number, pictures in zip(waiting, self._seen(waiting, count, chosen), strict=True):
+                speech = [] if self.texts is None else snapshot.spoken(self.texts[number], count, chosen)
                 if speech:  # what is no better than chance gets no weight
                     pictures = [window for window in pictures if window.score >= least]
                 moments[number] = choose(fuse_windows(pictures, speech), options.k, options.per_video, frames_of)
@@ -86,12 +86,12 @@ class Search:
                 break
         return [[moment for moment in moments[number] if moment.window.reaches(least)] for number in sorted(moments)]
 
-    def _seen(self, numbers: Sequence[int], count: int, condition: Condition | None) -> list[list[ScoredWindow]]:
+    def _seen(self, numbers: Sequence[int], count: int, chosen: ChosenVideos | None) -> list[list[ScoredWindow]]:
         """The windows whose pictures are best for some queries."""
         if self.embeds is None or self.matching is None:
             return [[] for _ in numbers]
         return best_windows(
-            self.snapshot, self.embeds[numbers], count, self.matching, self.options.exact, condition
+            self.snapshot, self.embeds[numbers], count, self.matching, self.options.exact, chosen
         ).windows
 
     def _may_have_more(self, pictures: Sequence[ScoredWindow], moments: Sequence[Moment]) -> bool:
@@ -112,7 +112,7 @@ def best_windows(
     count: int,
     matching: Matching,
     exact: bool | None = None,
-    condition: Condition | None = None,
+    chosen: ChosenVideos | None = None,
 ) -> Top:
     """Find the best windows of each query, overlapping ones included.
 
@@ -122,7 +122,7 @@ def best_windows(
         count: How many windows a query.
         matching: The index's matching.
         exact: As in [`SearchOptions`].
-        condition: The videos to choose from.
+        chosen: The videos to choose from.
 
     Raises:
         ValueError: If `exact=False` and there is no vector index.
@@ -135,11 +135,11 @@ def best_windows(
             )
         exact = not has_index
     if exact:
-        with closing(read_ahead(snapshot.batches(condition), _BATCHES_AHEAD)) as batches:
+        with closing(read_ahead(snapshot.batches(chosen), _BATCHES_AHEAD)) as batches:
             return top_windows(batches, queries, count, matching)
     tops = []
     for number, query in enumerate(queries):
-        rows = snapshot.candidates(matching.direction(query), _CANDIDATES + _CANDIDATES_A_WINDOW * count, condition)
+        rows = snapshot.candidates(matching.direction(query), _CANDIDATES + _CANDIDATES_A_WINDOW * count, chosen)
         tops.append(top_windows(snapshot.take(rows), queries[number : number + 1], count, matching))
     scored_in_full = sum(top.scored_in_full for top in tops)
     return Top([top.windows[0] for top in tops], len(queries) * len(snapshot), scored_in_full)

@@ -1,49 +1,47 @@
 """One version of an index, to be read: what no later commit changes.
 
-Notable here: candidates for a query are found without reading frames, in an index of one vector a window: the mean of
-its frame embeddings, as it is and not brought to length 1. Its product with a query is the mean of the frames'
-cosines; the score is never below that and seldom far above. An index over every frame would hold a dozen times as many
-vectors, most of them nearly alike, and cost as many times more. The mean only picks candidates, which are then scored
-from all their frames.
+Notable here:
+- Candidates for a query are found without reading frames, in an index of one vector a window: the mean of its frame
+  embeddings, as it is and not brought to length 1. Its product with a query is the mean of the frames' cosines; the
+  score is never below that and seldom far above. An index over every frame would hold a dozen times as many vectors,
+  most of them nearly alike, and cost as many times more. The mean only picks candidates, which are then scored from
+  all their frames.
+- The vector index takes twice as long where it has to compare each window with a condition. So candidates among some
+  videos are those of all windows that are theirs; if these are few, because their videos are unlike the query, the
+  index is asked again with a condition. The means of few windows are compared without the index.
 """
 
-import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NewType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ..lazy import name_missing_extra
 from .columns import (
+    FIRST_WINDOWS,
     VECTOR_COLUMN,
     id_from_text,
-    id_to_text,
     metadata_column,
     metadata_names,
     metadata_rows,
     split_signature,
     video_key,
 )
-from .database import among, open_table
-from .filters import pattern_to_regex
+from .database import all_rows, among, open_table
 from .matching import half_to_single
 from .records import IndexedMoment, SpokenWindow, StoredVideo, WindowBatch, WindowDetails
 from .roots import Roots
 from .spoken import SPOKEN, find_spoken
 from .store_errors import reading
-
-with name_missing_extra():
-    from lancedb.expr import col, lit
+from .video_rows import ChosenVideos, LatestVideoRows
 
 _WINDOWS_A_BATCH = 1024  # 12 MiB of 12 frames in float16, 24 of them in float32
 _ALL_PARTITIONS = 2**14  # more than an index has
+_MORE_THAN_EXPECTED = 1.6  # windows of one video come together
+_MOST_VIDEOS_IN_SQL = 10_000  # which takes as long to read as a million windows to compare with it
 _SCORED = ["video", "start", "end", "frames"]
 _COVER = ["video", "window", "frame_times", "thumbnail"]
-_FIRST_WINDOWS = "number = 0"  # the rows that stand for whole videos
-
-Condition = NewType("Condition", str)  # SQL that only the rows of some videos satisfy
 
 
 class Snapshot:
@@ -52,11 +50,12 @@ class Snapshot:
     Every method raises `OSError` if the index can't be read.
     """
 
-    def __init__(self, path: str, database: Any, table: Any, roots: Roots) -> None:
+    def __init__(self, path: str, database: Any, table: Any, roots: Roots, video_rows: LatestVideoRows) -> None:
         self.path = path
         self.roots = roots
         self._database = database
         self._table = table
+        self._video_rows = video_rows
 
     @property
     def version(self) -> tuple[int, Roots]:
@@ -70,16 +69,16 @@ class Snapshot:
 
     def video_ids(self) -> list[str]:
         """All videos, sorted."""
-        return sorted(map(self._present, self._rows(_FIRST_WINDOWS, ["video"])["video"].to_pylist()))
+        return sorted(map(self._present, self._rows(FIRST_WINDOWS, ["video"])["video"].to_pylist()))
 
-    def videos(self, condition: Condition | None = None) -> list[StoredVideo]:
-        """All videos with their metadata, or those of a condition, sorted by id."""
-        where = _FIRST_WINDOWS if condition is None else f"{_FIRST_WINDOWS} AND {condition}"
+    def videos(self, chosen: ChosenVideos | None = None) -> list[StoredVideo]:
+        """All videos with their metadata, or some, sorted by id."""
+        where = FIRST_WINDOWS if chosen is None else f"{FIRST_WINDOWS} AND {chosen.sql}"
         return sorted(self._videos(where), key=lambda video: video.video_id)
 
     def video(self, video_id: str) -> StoredVideo | None:
         """A video, if it is indexed."""
-        videos = self._videos(f"{_FIRST_WINDOWS} AND key = '{video_key(self.roots.to_name(video_id))}'")
+        videos = self._videos(f"{FIRST_WINDOWS} AND key = '{video_key(self.roots.to_name(video_id))}'")
         return next((video for video in videos if video.video_id == video_id), None)
 
     def window(self, window: str) -> IndexedMoment | None:
@@ -98,13 +97,25 @@ class Snapshot:
         """The names of metadata that videos of the index have or had, sorted."""
         return sorted(metadata_names(self._table.schema.names))
 
-    def condition(
+    def check_metadata(self, names: Iterable[str]) -> None:
+        """Check that videos have or had metadata of some names.
+
+        Raises:
+            ValueError: If there is none of a name.
+        """
+        known = self.metadata_names()
+        for name in names:
+            if name not in known:
+                has = f"it has {', '.join(map(repr, known))}" if known else "it has none"
+                raise ValueError(f"{self.path} has no metadata {name!r}: {has}")
+
+    def choose(
         self,
         path: str | None = None,
         metadata: Mapping[str, str] | None = None,
         videos: Collection[str] | None = None,
-    ) -> Condition | None:
-        """A condition for the videos that match a path pattern, have some metadata and are among some.
+    ) -> ChosenVideos | None:
+        """The videos that match a path pattern, have some metadata and are among some.
 
         Args:
             path: A pattern as in [`filters.pattern_to_regex`].
@@ -112,31 +123,25 @@ class Snapshot:
             videos: Their ids.
 
         Returns:
-            `None` if it is true for every video.
+            `None` if nothing is asked of them.
 
         Raises:
-            ValueError: If no video has metadata of such a name.
+            ValueError: If no video has metadata of such a name, or the pattern is longer than a path can be.
         """
-        terms = []
-        regex = "" if path is None else pattern_to_regex(path)
-        if regex:
-            terms.append(f"regexp_like({self._present_column()}, '{regex}')")
-        names = self.metadata_names()
-        for name, value in (metadata or {}).items():
-            if name not in names:
-                known = f"it has {', '.join(map(repr, names))}" if names else "it has none"
-                raise ValueError(f"{self.path} has no metadata {name!r}: {known}")
-            terms.append((col(metadata_column(name)) == lit(id_to_text(value))).to_sql())
-        if videos is not None:
-            terms.append(self._among(videos))
-        return Condition(" AND ".join(terms)) if terms else None
+        self.check_metadata(metadata or ())
+        if path is None and not metadata and videos is None:
+            return None
+        with reading(self.path):
+            return self._video_rows.of(self._table, self.roots).choose(path, metadata, videos)
 
-    def batches(self, condition: Condition | None = None) -> Iterator[WindowBatch]:
-        """All windows, or those of a condition, a batch at a time."""
+    def batches(self, chosen: ChosenVideos | None = None) -> Iterator[WindowBatch]:
+        """All windows, or those of some videos, a batch at a time."""
+        if chosen is not None:
+            for rows in chosen.parts(_WINDOWS_A_BATCH):
+                yield from self.take(rows)
+            return
         with reading(self.path):
             search = self._table.search().select(_SCORED).with_row_id(True)
-            if condition is not None:
-                search = search.where(condition)
             for batch in search.limit(None).to_batches(batch_size=_WINDOWS_A_BATCH):
                 if batch.num_rows:
                     yield _window_batch(batch, self._present)
@@ -144,7 +149,7 @@ class Snapshot:
     def row_ids(self) -> list[int]:
         """All rows, also those that can't be read."""
         with reading(self.path):
-            rows: list[int] = self._table.search().select(["_rowid"]).limit(None).to_arrow()["_rowid"].to_pylist()
+            rows: list[int] = all_rows(self._table.search().select(["_rowid"]))["_rowid"].to_pylist()
         return rows
 
     def whole_rows(self, rows: Sequence[int]) -> pa.Table:
@@ -152,7 +157,7 @@ class Snapshot:
         with reading(self.path):
             return self._table.take_row_ids(sorted(rows)).with_row_id().to_arrow()
 
-    def take(self, rows: Sequence[int]) -> Iterator[WindowBatch]:
+    def take(self, rows: Sequence[int] | np.ndarray) -> Iterator[WindowBatch]:
         """Some windows by their rows."""
         for batch in self._take(rows, _SCORED).to_batches():
             yield _window_batch(batch, self._present)
@@ -178,7 +183,7 @@ class Snapshot:
 
     def covers(self, video_ids: Collection[str]) -> dict[str, WindowDetails]:
         """The first window of some videos, by id, for a list with pictures."""
-        rows = self._rows(f"{_FIRST_WINDOWS} AND {self._among(video_ids)}", [*_COVER, *self._metadata_columns()])
+        rows = self._rows(f"{FIRST_WINDOWS} AND {self._among(video_ids)}", [*_COVER, *self._metadata_columns()])
         videos = map(self._present, rows["video"].to_pylist())
         shown = zip(rows.select(_COVER[1:]).to_pylist(), metadata_rows(rows), strict=True)
         return {
@@ -191,22 +196,49 @@ class Snapshot:
         with reading(self.path):
             return any(list(index.columns) == [VECTOR_COLUMN] for index in self._table.list_indices())
 
-    def candidates(self, query: np.ndarray, count: int, condition: Condition | None = None) -> list[int]:
+    def candidates(self, query: np.ndarray, count: int, chosen: ChosenVideos | None = None) -> np.ndarray:
         """The rows whose mean is nearest to a query, by the vector index. Rows that are newer than it are included.
 
         Args:
             query: Of length 1, `(D,)`.
             count: How many.
-            condition: The videos to choose from.
+            chosen: The videos to choose from.
         """
+        if chosen is None:
+            return self._nearest(query, count)
+        # So many of all rows have enough of the chosen ones among them, if these lie as the others do.
+        limit = int(_MORE_THAN_EXPECTED * count * len(self) / max(1, chosen.num_rows))
+        while limit < chosen.num_rows:
+            rows = self._nearest(query, limit)
+            rows = rows[chosen.has(rows)]
+            if len(rows) >= count:
+                return rows[:count]
+            if len(chosen.keys) <= _MOST_VIDEOS_IN_SQL:
+                return self._nearest(query, count, chosen.sql)
+            limit *= 4
+        return self._nearest_of(chosen, query, count)
+
+    def _nearest(self, query: np.ndarray, count: int, where: str | None = None) -> np.ndarray:
+        """The rows whose mean is nearest to a query, by the vector index, nearest first."""
         with reading(self.path):
             search = self._table.search(query.astype(np.float32), vector_column_name=VECTOR_COLUMN)
             # Texts lie apart from all frames, so the partitions nearest to a text do not hold the nearest frames.
             search = search.distance_type("dot").nprobes(_ALL_PARTITIONS)
-            if condition is not None:
-                search = search.where(condition, prefilter=True)
+            if where is not None:
+                search = search.where(where, prefilter=True)
             table = search.select(["_distance"]).with_row_id(True).limit(count).to_arrow()
-        rows: list[int] = table["_rowid"].to_pylist()
+        return table["_rowid"].to_numpy().astype(np.int64)
+
+    def _nearest_of(self, chosen: ChosenVideos, query: np.ndarray, count: int) -> np.ndarray:
+        """The rows whose mean is nearest to a query among those of some videos, without the vector index."""
+        rows, products = np.empty(0, np.int64), np.empty(0, np.float32)
+        for part in chosen.parts():
+            means = self._take(part, [VECTOR_COLUMN])
+            values = means[VECTOR_COLUMN].combine_chunks().flatten().to_numpy().reshape(len(part), -1)
+            rows = np.append(rows, means["_rowid"].to_numpy().astype(np.int64))
+            products = np.append(products, half_to_single(values) @ query.astype(np.float32))
+            best = np.argsort(-products, kind="stable")[:count]
+            rows, products = rows[best], products[best]
         return rows
 
     def num_spoken(self) -> int:
@@ -214,28 +246,21 @@ class Snapshot:
         with reading(self.path):
             if self._spoken is None:
                 return 0
-            rows = self._spoken.search().select(["key", "start"]).limit(None).to_arrow()
+            rows = all_rows(self._spoken.search().select(["key", "start"]))
         return int(rows.group_by(["key", "start"]).aggregate([]).num_rows)
 
-    def spoken_condition(self, condition: Condition | None) -> Condition | None:
-        """A condition of [`Snapshot.condition`] as [`Snapshot.spoken`] takes it."""
-        if condition is None or self._spoken is None:
-            return None
-        keys = self._rows(f"{_FIRST_WINDOWS} AND {condition}", ["key"])["key"].to_pylist()
-        return Condition(among(keys))
-
-    def spoken(self, text: str, count: int, condition: Condition | None = None) -> list[SpokenWindow]:
+    def spoken(self, text: str, count: int, chosen: ChosenVideos | None = None) -> list[SpokenWindow]:
         """The windows in which all words of a text are spoken, best first; ties go by video, then start.
 
         Args:
             text: The text.
             count: The most windows.
-            condition: The videos to choose from, by [`Snapshot.spoken_condition`].
+            chosen: The videos to choose from.
         """
         if self._spoken is None:
             return []
         with reading(self.path):
-            return find_spoken(self._spoken, text, count, self._locate, condition)
+            return find_spoken(self._spoken, text, count, self._locate, None if chosen is None else chosen.sql)
 
     def _locate(self, windows: Collection[str]) -> dict[str, tuple[str, int]]:
         """The video and the row of windows by name; one that isn't there belongs to another commit."""
@@ -251,14 +276,14 @@ class Snapshot:
 
     def _rows(self, where: str, columns: Sequence[str]) -> pa.Table:
         with reading(self.path):
-            return self._table.search().where(where).select(list(columns)).limit(None).to_arrow()
+            return all_rows(self._table.search().where(where).select(list(columns)))
 
-    def _take(self, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
-        if not rows:
+    def _take(self, rows: Sequence[int] | np.ndarray, columns: Sequence[str]) -> pa.Table:
+        if not len(rows):
             return pa.table({name: pa.array([], pa.null()) for name in [*columns, "_rowid"]})
         with reading(self.path):
             # Reading is fastest in the order of the file.
-            return self._table.take_row_ids(sorted(rows)).select(list(columns)).with_row_id().to_arrow()
+            return self._table.take_row_ids(np.sort(rows).tolist()).select(list(columns)).with_row_id().to_arrow()
 
     def _among(self, video_ids: Collection[str]) -> str:
         """SQL that only the rows of some videos satisfy."""
@@ -266,16 +291,6 @@ class Snapshot:
 
     def _present(self, text: str) -> str:
         return self.roots.to_present(id_from_text(text))
-
-    def _present_column(self) -> str:
-        """SQL for the present path of a video, as text."""
-        expression = "video"
-        for then, now in sorted(self.roots.moves, key=lambda move: len(move[0])):  # the longest one decides
-            old, new = (id_to_text(root.rstrip("/\\") + os.sep) for root in (then, now))
-            rest = f"substr(video, {len(old) + 1})"
-            fits = f"starts_with(video, {lit(old).to_sql()})"
-            expression = f"CASE WHEN {fits} THEN concat({lit(new).to_sql()}, {rest}) ELSE {expression} END"
-        return expression
 
     def _metadata_columns(self) -> list[str]:
         return [metadata_column(name) for name in self.metadata_names()]

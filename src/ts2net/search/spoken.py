@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from .database import among, delete_rows, open_table
+from .database import all_rows, among, delete_rows, open_table
 from .records import SpokenWindow, Track
 from .windows import WindowSettings, cut
 
@@ -128,7 +128,7 @@ class SpokenTable:
         """Remove what is spoken in all other videos, which a killed process may have left."""
         table = self._open()
         if table is not None:
-            present = table.search().select(["key"]).limit(None).to_arrow()["key"].unique().to_pylist()
+            present = all_rows(table.search().select(["key"]))["key"].unique().to_pylist()
             self.forget(set(present) - set(keys))
 
     def update_index(self, **settings: Any) -> None:

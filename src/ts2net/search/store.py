@@ -31,7 +31,8 @@ from .snapshot import Snapshot
 from .spoken import SPOKEN, SpokenTable, spoken_rows, timed_videos
 from .store_errors import reading, writing
 from .unrelated import UnrelatedTable
-from .window_indexes import MIN_INDEXED_WINDOWS, drop_indexes, update_indexes
+from .video_rows import LatestVideoRows
+from .window_indexes import MIN_INDEXED_WINDOWS, drop_indexes, update_vector_index
 from .windows_table import VIDEOS_A_COMMIT, WINDOWS, WindowsTable
 
 _KEEP_OLD_VERSIONS = timedelta(minutes=10)
@@ -56,6 +57,7 @@ class Store:
         self._names = NamesTable(database)
         self._spoken = SpokenTable(database)
         self._unrelated = UnrelatedTable(database)
+        self._video_rows = LatestVideoRows()
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> "Store":
@@ -181,7 +183,7 @@ class Store:
             table = self._database.open_table(WINDOWS)
             if version is not None:
                 table.checkout(version)
-            return Snapshot(self.path, self._database, table, RootsTable(self._database).read())
+            return Snapshot(self.path, self._database, table, RootsTable(self._database).read(), self._video_rows)
 
     def noted(self) -> dict[str, NotedVideo]:
         """The videos that the index should have, by key."""
@@ -368,17 +370,17 @@ class Store:
 
     # -- upkeep
 
-    def update_indexes(self, min_windows: int = MIN_INDEXED_WINDOWS) -> bool:
-        """Make the indexes of the database, or make them anew when they don't cover a fifth of the windows.
+    def update_vector_index(self, min_windows: int = MIN_INDEXED_WINDOWS) -> bool:
+        """Make the vector index, or make it anew when it doesn't cover a fifth of the windows.
 
         Args:
             min_windows: A smaller index gets none.
 
         Returns:
-            Whether one was made.
+            Whether it was made.
         """
         with writing(self.path):
-            return update_indexes(self._windows.table, min_windows)
+            return update_vector_index(self._windows.table, min_windows)
 
     def update_spoken(self) -> None:
         """Bring the full-text index up to date, and remove what is spoken in videos that are no longer there."""
@@ -406,7 +408,7 @@ class Store:
         self.about = about
 
     def drop_indexes(self) -> None:
-        """Remove the indexes of the database; [`Store.update_indexes`] makes them anew."""
+        """Remove the indexes of the database, which the methods that update them make anew."""
         with writing(self.path):
             drop_indexes(self._windows.table)
             self._spoken.drop_index()

@@ -9,6 +9,7 @@ import pyarrow as pa
 from .about import About
 from .columns import (
     ABOUT_KEY,
+    FIRST_WINDOWS,
     metadata_arrays,
     metadata_fields,
     metadata_names,
@@ -16,7 +17,7 @@ from .columns import (
     window_rows,
     windows_schema,
 )
-from .database import STORAGE_OPTIONS, among, open_table, replace_table
+from .database import STORAGE_OPTIONS, all_rows, among, open_table, replace_table
 from .older_formats import converted_batches, metadata_names_of_older
 from .records import IndexedVideo
 
@@ -59,12 +60,11 @@ class WindowsTable:
 
     def keys(self) -> set[str]:
         """The keys of all videos."""
-        first = self.table.search().where("number = 0").limit(None)
-        return set(first.select(["key"]).to_arrow()["key"].to_pylist())
+        return set(all_rows(self.table.search().where(FIRST_WINDOWS).select(["key"]))["key"].to_pylist())
 
     def window_counts(self) -> Counter[str]:
         """How many windows each video has, by key."""
-        return Counter(self.table.search().select(["key"]).limit(None).to_arrow()["key"].to_pylist())
+        return Counter(all_rows(self.table.search().select(["key"]))["key"].to_pylist())
 
     def rows(self, keys: Iterable[str]) -> pa.Table:
         """All windows of some videos, with all columns."""
@@ -75,7 +75,7 @@ class WindowsTable:
         self._add_metadata_columns(name for video in videos for name in video.metadata)
         rows = window_rows(videos, self.table.schema)
         keys = [video_key(video.video_id) for video in videos]
-        if self.table.count_rows(f"number = 0 AND {among(keys)}"):
+        if self.table.count_rows(f"{FIRST_WINDOWS} AND {among(keys)}"):
             self.replace(keys, rows)
         else:
             self.table.add(rows)
@@ -100,7 +100,7 @@ class WindowsTable:
         names, keys = metadata_names(self.table.schema.names), list(metadata)
         for first in range(0, len(keys), VIDEOS_A_COMMIT):
             some = among(keys[first : first + VIDEOS_A_COMMIT])
-            rows = self.table.search().where(some).select(["window", "key"]).limit(None).to_arrow()
+            rows = all_rows(self.table.search().where(some).select(["window", "key"]))
             arrays = metadata_arrays([metadata[key] for key in rows["key"].to_pylist()], names)
             changed = pa.table({"window": rows["window"]} | arrays)
             self.table.merge_insert("window").when_matched_update_all().execute(changed)
