@@ -1,10 +1,13 @@
 """What every test can count on."""
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
 
 import pytest
+
+from support.fork_server import start_fork_server
 
 # Workers side by side share the cores. It is read when torch is imported, here and in the processes that tests start.
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
@@ -15,6 +18,12 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 # interrupt a child need one that can be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # Not for a few tests, which may need no process.
+    if "PYTEST_XDIST_WORKER" in os.environ and "forkserver" in multiprocessing.get_all_start_methods():
+        start_fork_server()
 
 
 @pytest.fixture(scope="module")

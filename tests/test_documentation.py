@@ -40,19 +40,23 @@ for title, snippet in json.load(open(sys.argv[1], encoding="utf-8")):
     exec(compile(snippet, title, "exec"), {"__name__": "__main__"})
     print(end="\\0")
 """
-# Commands of ts2net, each in a fork of one process, for the same reason. LanceDB starts threads when it is imported,
-# so it is left to the forks.
+# Commands, each in a fork of one process, for the same reason. LanceDB is left to the forks: it starts threads when
+# it is imported.
 RUN_COMMANDS = """
 import json, os, sys
-import ts2net.pipeline_ts2net
-from ts2net.cli import main
+import accelerate.commands.accelerate_cli, evaluate
+import ts2net.conversion, ts2net.data.prepare, ts2net.evaluation, ts2net.pipeline_ts2net, ts2net.training.trainer
+import ts2net.cli
+MAINS = {"accelerate": accelerate.commands.accelerate_cli.main, "ts2net": ts2net.cli.main}
 for line in sys.stdin:
-    arguments, output = json.loads(line)
+    program, arguments, output = json.loads(line)
     child = os.fork()
     if not child:
         file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1), os.dup2(file, 2)
-        main(arguments)
+        sys.argv = [program, *arguments]
+        MAINS[program]()
+        sys.exit()
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 SNIPPET = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
@@ -135,11 +139,11 @@ class Workplace:
     def run_line(self, line: str) -> str:
         """What a line of a shell prints."""
         program, *arguments = shlex.split(line)
-        if program != "ts2net":
+        if program not in ("accelerate", "ts2net"):
             return self.run(["bash", "-c", line])
         assert self.forking.stdin is not None
         assert self.forking.stdout is not None
-        print(json.dumps([arguments, str(self.folder / "printed")]), file=self.forking.stdin, flush=True)
+        print(json.dumps([program, arguments, str(self.folder / "printed")]), file=self.forking.stdin, flush=True)
         code = self.forking.stdout.readline().strip()
         printed = (self.folder / "printed").read_text(encoding="utf-8")
         assert code == "0", f"{line}\n{printed}"

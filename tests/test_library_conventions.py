@@ -77,15 +77,15 @@ def test_builds_on_the_meta_device():
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex_attention"])
 def test_attention_implementations_agree_and_switch(implementation, partly_padded):
-    # One head of 64, as real ones are wide: flex attention on a CPU gets heads of 16 wrong.
-    model = TS2NetModel.from_clip_model(CLIPModel(tiny_clip_config(width=64, heads=1)), num_frames=6)
+    model = TS2NetModel.from_clip_model(CLIPModel(tiny_clip_config()), num_frames=6)
     spread_weights(model)
     expected = logits(model, partly_padded)
     model.set_attn_implementation(implementation)
     chosen = {model.config._attn_implementation, model.temporal_encoder.config._attn_implementation}
     chosen |= {part.config._attn_implementation for part in (model.text_model, model.vision_model)}
     assert chosen == {implementation}
-    torch.testing.assert_close(logits(model, partly_padded), expected, atol=1e-4, rtol=1e-4)
+    with torch.compiler.set_stance("force_eager"):  # to compile flex attention takes most of a minute
+        torch.testing.assert_close(logits(model, partly_padded), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_attention_implementation_is_chosen_when_loading(tmp_path):

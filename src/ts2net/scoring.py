@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from .encoding.runtimes import Precision, RuntimeName, load_on_runtime
+from .hub.loading import processor_of_loaded
 from .modeling_ts2net import TS2NetModel
 from .pipeline_ts2net import TextVideoScoringPipeline, VideoScores
 from .processing_ts2net import TS2NetProcessor
@@ -52,8 +53,7 @@ class TextVideoScorer:
         precision: Precision | None = None,
     ) -> None:
         if isinstance(model, TS2NetModel):
-            if processor is None:
-                raise ValueError("a loaded model needs its processor: give processor")
+            processor = processor_of_loaded(processor)
             if (revision, dtype, device, runtime, precision) != (None, "auto", None, "torch", None):
                 raise ValueError(
                     "revision, dtype, device, runtime and precision say how to load a model, but this one is loaded"

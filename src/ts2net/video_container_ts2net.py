@@ -17,7 +17,7 @@ from av.video import VideoStream
 from av.video.reformatter import VideoReformatter
 
 from .video_bitstream_ts2net import Bitstream, References
-from .video_cropping_ts2net import Cropping, cropping_in_matroska, cropping_in_mp4
+from .video_cropping_ts2net import Cropping, cropping_in_matroska, cropping_in_mp4, ebml_size
 from .video_orientation_ts2net import Orientation, orientation
 from .video_source_ts2net import FileView, SharedFile, VideoDecodingError
 from .video_timing_ts2net import DEFAULT_FPS, FrameClock
@@ -349,16 +349,9 @@ def _what_is_refused(file: SharedFile) -> str:
 
 def _matroska_size(head: bytes) -> int:
     """Bytes of a Matroska file as its first bytes state them, 0 if they don't."""
-    header_bytes, position = _ebml_size(head, 4)
-    position += header_bytes
+    header, length = ebml_size(head[4:])
+    position = 4 + length + (header or 0)
     if head[position : position + 4] != b"\x18\x53\x80\x67":  # the segment, which holds all the rest
         return 0
-    segment_bytes, position = _ebml_size(head, position + 4)
-    return position + segment_bytes
-
-
-def _ebml_size(data: bytes, position: int) -> tuple[int, int]:
-    """A size in EBML, 0 if it is left open, and the position behind it."""
-    length = 9 - (data[position] if position < len(data) else 0).bit_length()
-    value = int.from_bytes(data[position : position + length], "big") & ((1 << 7 * length) - 1)
-    return (0 if value == (1 << 7 * length) - 1 else value), position + length
+    segment, length = ebml_size(head[position + 4 :])
+    return 0 if segment is None else position + 4 + length + segment

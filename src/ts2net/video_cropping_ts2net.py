@@ -108,6 +108,18 @@ def _clean_aperture(data: bytes, width: int, height: int) -> Cropping:
     return Cropping(top, height - round(clean_height) - top, left, width - round(clean_width) - left)
 
 
+def ebml_size(data: bytes) -> tuple[int | None, int]:
+    """The size of an element of Matroska, `None` if it is left open, and how many bytes say so.
+
+    Args:
+        data: What begins with it.
+    """
+    length = 9 - (data[0] if data else 0).bit_length()
+    most = (1 << 7 * length) - 1
+    size = int.from_bytes(data[:length], "big") & most
+    return None if size == most else size, length
+
+
 def _elements(file: SharedFile, begin: int, end: int, kind: int | None = None) -> Iterator[_Part]:
     """The elements of a Matroska file from one position to another, all or those of a kind, before its pictures."""
     for _ in range(_MAX_CHILDREN):
@@ -119,11 +131,9 @@ def _elements(file: SharedFile, begin: int, end: int, kind: int | None = None) -
         size_head = head[id_bytes:]
         if id_bytes > 4 or name == _CLUSTER or not size_head or not size_head[0]:
             return
-        size_bytes = 9 - size_head[0].bit_length()
-        size = int.from_bytes(size_head[:size_bytes], "big") & ((1 << 7 * size_bytes) - 1)
+        size, size_bytes = ebml_size(size_head)
         content = begin + id_bytes + size_bytes
-        is_open = size == (1 << 7 * size_bytes) - 1
-        following = end if is_open else content + size
+        following = end if size is None else content + size
         if kind in (None, name):
             yield _Part(name, content, min(following, end))
         begin = following

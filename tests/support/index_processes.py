@@ -1,6 +1,5 @@
 """Processes that read and write an index beside the test, to be limited, refused or killed."""
 
-import multiprocessing
 import signal
 from collections.abc import Callable
 from functools import partialmethod
@@ -8,6 +7,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from support.fork_server import fork_context
 from ts2net import TS2NetVideoProcessor
 from ts2net.search import WindowSettings, index_videos, index_writing
 from ts2net.search.records import IndexedVideo
@@ -17,10 +17,7 @@ from ts2net.search.streaming import DecodedWindow, decode_windows
 
 
 def start_process(work: Callable[..., Any], *arguments: Any) -> BaseProcess:
-    """A copy of a process that has imported what they all need, which is most of their time."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ts2net.search.indexing"])
-    process = context.Process(target=work, args=arguments)
+    process = fork_context().Process(target=work, args=arguments)
     process.start()
     return process
 

@@ -1,6 +1,5 @@
 """Work in real processes that talk to each other over gloo."""
 
-import multiprocessing
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from support.fork_server import fork_context
+
 
 def run_in_processes(work: Callable[..., Any], num_processes: int, folder: Path, *arguments: Any) -> list[Any]:
     """Call `work(*arguments)` in each of them; what it returns (tensors and plain values), in order of rank."""
-    # Most of their time is importing torch and transformers: a server does that once, and they are copies of it.
-    multiprocessing.set_forkserver_preload(["accelerate", "ts2net.modeling_ts2net"])
+    fork_context()
     torch.multiprocessing.start_processes(
         _process, (work, num_processes, folder, arguments), nprocs=num_processes, start_method="forkserver"
     )

@@ -20,15 +20,15 @@ def tiny_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=WORDS)
 
 
-def tiny_clip_config(width: int = 32, heads: int = 2) -> CLIPConfig:
+def tiny_clip_config() -> CLIPConfig:
     """A CLIP of 16 patches a frame, whose text and projection are equally wide, as in the real ones."""
-    size = {"hidden_size": width, "intermediate_size": 64, "num_attention_heads": heads}
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
     text = {"num_hidden_layers": 4, "vocab_size": 80, "max_position_embeddings": WORDS}
     vision = {"num_hidden_layers": 3, "image_size": 32, "patch_size": 8}
     return CLIPConfig(
         text_config=size | text | {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1},
         vision_config=size | vision,
-        projection_dim=width,
+        projection_dim=32,
     )
 
 

@@ -87,6 +87,17 @@ def load_model(
     return model.to(target).eval(), processor
 
 
+def processor_of_loaded(processor: TS2NetProcessor | None) -> TS2NetProcessor:
+    """The processor that is given with a loaded model.
+
+    Raises:
+        ValueError: If none is given.
+    """
+    if processor is None:
+        raise ValueError("a loaded model needs its processor: give processor as well")
+    return processor
+
+
 def read_model_type(name_or_path: str, revision: str | None = None) -> str | None:
     """Read which kind of model a folder or repository holds, such as `"ts2net"` or `"clip"`.
 

@@ -4,6 +4,7 @@ import os
 
 from ..encoding.fingerprint import fingerprint
 from ..encoding.runtimes import Precision, RuntimeName, load_on_runtime, precision_of
+from ..hub.loading import processor_of_loaded
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 from .about import About, check_same_model
@@ -49,8 +50,7 @@ def prepare_encoder(
             raise ValueError(f"{path}: a new index needs a model: say which one with --model")
         model, revision = present.model, revision or present.revision
     if isinstance(model, TS2NetModel):
-        if processor is None:
-            raise ValueError("a loaded model needs its processor: give processor as well")
+        processor = processor_of_loaded(processor)
         if runtime is not None or precision is not None:
             raise ValueError("runtime and precision say how to load a model, but this one is loaded")
         name, network = model.name_or_path, model.eval()

@@ -91,14 +91,12 @@ class QueryEncoder:
     def model_and_processor(self) -> "tuple[TS2NetModel, TS2NetProcessor]":
         """The model that the index was made with, and its processor."""
         from ..encoding.fingerprint import fingerprint
-        from ..hub.loading import load_model
+        from ..hub.loading import load_model, processor_of_loaded
         from ..modeling_ts2net import TS2NetModel
 
         about = self._about
         if isinstance(self._model, TS2NetModel):
-            if self._processor is None:
-                raise ValueError("a loaded model needs its processor: give processor as well")
-            model, processor = self._model.eval(), self._processor
+            model, processor = self._model.eval(), processor_of_loaded(self._processor)
             name = model.name_or_path or "the given model"
         else:
             name = about.model if self._model is None else os.fspath(self._model)
