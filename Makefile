@@ -18,8 +18,9 @@ setup: $(VENV)/installed $(VENV)/side/installed $(VENV)/tools/installed $(VENV)/
 check: $(VENV)/installed $(VENV)/tools/installed lint
 	$(BIN)/pytest -n 2 --dist worksteal -m "$(QUICK)" $(ARGS)
 
+# Tests wait for browsers, clusters and processes a fifth of their time: three at a time keep two cores busy.
 test: setup lint docs newest
-	$(BIN)/pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
 
 # The formatter is told where to look, or it would rewrite the template model_card.md.
 .PHONY: lint

@@ -21,9 +21,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    # Not for a few tests, which may need no process.
-    if "PYTEST_XDIST_WORKER" in os.environ and "forkserver" in multiprocessing.get_all_start_methods():
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ  # a few tests are run without, and may need no process
+    if is_worker and "forkserver" in multiprocessing.get_all_start_methods():
         start_fork_server()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The longest tests come first, or the last one would run while nothing is left for the other workers.
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
 
 
 @pytest.fixture(scope="module")

@@ -63,6 +63,15 @@ def test_a_filter_admits_the_same_rows_as_one_that_looks_at_each(tmp_path: Path)
             assert windows_of(snapshot, snapshot.choose(**settings)) == expected
 
 
+def test_windows_whose_video_has_lost_its_first_one_fit_no_filter(tmp_path: Path):
+    store = Store.create(tmp_path / "index", ABOUT)
+    store.add([video("/a/0.mp4", 3), video("/a/1.mp4", 3)])
+    windows_table(store.path).delete("number = 0 AND video = '/a/0.mp4'")
+    assert {name for name, _ in windows_of(store.snapshot(), store.snapshot().choose(path="*"))} == {"/a/1.mp4"}
+    windows_table(store.path).delete("number = 0")
+    assert windows_of(store.snapshot(), store.snapshot().choose(path="*")) == []
+
+
 def test_many_rows_come_in_parts():
     starts, stops = np.array([5, 100, 2**40]), np.array([9, 101, 2**40 + 3])
     chosen = ChosenVideos(["a", "b"], starts, stops)

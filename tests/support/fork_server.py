@@ -3,11 +3,13 @@
 import multiprocessing
 from multiprocessing.context import BaseContext
 
+import pytest
+
 
 def fork_context() -> BaseContext:
     """How to start processes that have imported what they all need."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ts2net.training.trainer", "ts2net.search.streaming"])
+    context.set_forkserver_preload(["ts2net.training.trainer", "ts2net.search.repairing"])
     return context
 
 
@@ -16,4 +18,7 @@ def start_fork_server() -> None:
     from multiprocessing import forkserver
 
     fork_context()
-    forkserver.ensure_running()
+    with pytest.MonkeyPatch.context() as patch:
+        # LanceDB starts anew in a forked process, and warns of operations that were under way. The server has none.
+        patch.setenv("PYTHONWARNINGS", "ignore:lancedb fork support is experimental:RuntimeWarning")
+        forkserver.ensure_running()

@@ -21,7 +21,7 @@ from .roots import Roots
 _ROWS_A_PART = 2**16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ChosenVideos:
     """Some videos of one version of an index.
 
@@ -98,7 +98,7 @@ class VideoRows:
         if videos is not None:
             keys = pa.array([video_key(self._roots.to_name(video)) for video in videos], pa.string())
             fits &= _true(pc.is_in(self._videos["key"], keys))
-        chosen = (self._of_runs >= 0) & fits[self._of_runs]
+        chosen = np.append(fits, False)[self._of_runs]  # runs of no known video count as of the last one
         keys = self._videos["key"].filter(pa.array(fits)).to_pylist()
         return ChosenVideos(keys, self._starts[chosen], self._stops[chosen])
 
