@@ -3,13 +3,14 @@
 import multiprocessing
 from multiprocessing.context import BaseContext
 
-import pytest
+# LanceDB itself starts threads when it is imported, which a fork loses. The last of these is most of what it imports.
+_IMPORTS = ["ts2net.training.trainer", "ts2net.search.streaming", "lance_namespace"]
 
 
 def fork_context() -> BaseContext:
     """How to start processes that have imported what they all need."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ts2net.training.trainer", "ts2net.search.repairing"])
+    context.set_forkserver_preload(_IMPORTS)
     return context
 
 
@@ -18,7 +19,4 @@ def start_fork_server() -> None:
     from multiprocessing import forkserver
 
     fork_context()
-    with pytest.MonkeyPatch.context() as patch:
-        # LanceDB starts anew in a forked process, and warns of operations that were under way. The server has none.
-        patch.setenv("PYTHONWARNINGS", "ignore:lancedb fork support is experimental:RuntimeWarning")
-        forkserver.ensure_running()
+    forkserver.ensure_running()

@@ -25,7 +25,7 @@ def start_process(work: Callable[..., Any], *arguments: Any) -> BaseProcess:
 def run_process(work: Callable[..., Any], *arguments: Any) -> None:
     process = start_process(work, *arguments)
     process.join()
-    assert process.exitcode == 0
+    assert process.exitcode == 0, process.exitcode
 
 
 def read_and_write(path: str, answer: Path) -> None:
