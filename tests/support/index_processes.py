@@ -1,5 +1,6 @@
 """Processes that read and write an index beside the test, to be limited, refused or killed."""
 
+import os
 import signal
 from collections.abc import Callable
 from functools import partialmethod
@@ -38,13 +39,21 @@ def read_and_write(path: str, answer: Path) -> None:
     answer.write_text("\n".join(lines))
 
 
-def add_with_little_room(path: str, video: IndexedVideo, answer: Path) -> None:
-    """Adds a video where no file may be larger than 20 kB."""
+def have_little_room() -> None:
+    """Lets no file of this process be larger than 20 kB. What it prints goes nowhere, for that may be such a file."""
     import resource
 
-    store = Store.open(path)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def add_with_little_room(path: str, video: IndexedVideo, answer: Path) -> None:
+    """Adds a video where there is little room."""
+    store = Store.open(path)
+    have_little_room()
     try:
         store.add([video])
     except OSError as error:
@@ -68,13 +77,10 @@ def index_with_many_commits(videos: Path, model: Path, out: Path) -> None:
 
 
 def index_with_a_vector_index(videos: Path, model: Path, out: Path, answer: Path, has_little_room: bool) -> None:
-    """Indexes where 300 windows are enough for a vector index, and no file may be larger than 20 kB or any may."""
-    import resource
-
+    """Indexes where 300 windows are enough for a vector index, with little room or as much as there is."""
     Store.update_vector_index = partialmethod(Store.update_vector_index, 300)
     if has_little_room:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        have_little_room()
     try:
         report = index_videos(videos, model, out, workers=0)
     except OSError as error:
