@@ -321,21 +321,32 @@ def large(tmp_path_factory: pytest.TempPathFactory, model: TS2NetModel) -> Video
 @pytest.mark.slow
 def test_approximate_search_finds_what_exact_search_finds(large):
     """Recall@10 of at least 0.99 by default, of the moments that are given, with the very scores."""
-    queries = np.random.default_rng(5).normal(size=(50, WIDTH)).astype(np.float32)
+    # LanceDB draws how it rounds vectors, and takes no seed: of few queries, a share may be too small by chance.
+    queries = np.random.default_rng(5).normal(size=(200, WIDTH)).astype(np.float32)
     exact, picked = (large.search_embeds(queries, k=10, exact=exact) for exact in (True, None))
     pairs = [
         ({(hit.window, hit.score) for hit in some}, {(hit.window, hit.score) for hit in others})
         for some, others in zip(exact, picked, strict=True)
     ]
-    assert sum(len(some & others) for some, others in pairs) >= 0.99 * 500
+    assert sum(len(some & others) for some, others in pairs) >= 0.99 * 2000
     top = best_of(large.path, queries, 30)
-    assert top.scored_in_full < top.pairs == 50 * len(large)
+    assert top.scored_in_full < top.pairs == 200 * len(large)
 
 
 def test_new_rows_are_found_before_they_are_in_the_vector_index(large):
     for video in clustered_videos(10, first=150):
         query = video.windows[3].frames.astype(np.float32).mean(axis=0, keepdims=True)
         assert large.search_embeds(query, k=1, exact=False)[0][0].video_id == video.video_id
+
+
+def test_approximate_search_keeps_to_filters(large):
+    """Candidates are picked among the videos that fit, not thrown away after."""
+    queries = np.random.default_rng(6).normal(size=(3, WIDTH)).astype(np.float32)
+    settings = {"path": "/large/0001*.mp4"}
+    assert large.search_embeds(queries, k=20, exact=False, **settings) == large.search_embeds(
+        queries, k=20, exact=True, **settings
+    )
+    assert large.search_embeds(queries[:1], k=20, exact=False, path="nothing") == [[]]
 
 
 @pytest.mark.parametrize("most_in_sql", [0, 10_000])

@@ -197,7 +197,7 @@ class Snapshot:
             return any(list(index.columns) == [VECTOR_COLUMN] for index in self._table.list_indices())
 
     def candidates(self, query: np.ndarray, count: int, chosen: ChosenVideos | None = None) -> np.ndarray:
-        """The rows whose mean is nearest to a query, by the vector index. Rows that are newer than it are included.
+        """The rows whose mean is nearest to a query. Rows that are newer than the vector index are included.
 
         Args:
             query: Of length 1, `(D,)`.

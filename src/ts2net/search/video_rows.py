@@ -96,8 +96,8 @@ class VideoRows:
         for name, value in (metadata or {}).items():
             fits &= _true(pc.equal(self._videos[metadata_column(name)], id_to_text(value)))
         if videos is not None:
-            keys = pa.array([video_key(self._roots.to_name(video)) for video in videos], pa.string())
-            fits &= _true(pc.is_in(self._videos["key"], keys))
+            some = pa.array([video_key(self._roots.to_name(video)) for video in videos], pa.string())
+            fits &= _true(pc.is_in(self._videos["key"], some))
         chosen = np.append(fits, False)[self._of_runs]  # runs of no known video count as of the last one
         keys = self._videos["key"].filter(pa.array(fits)).to_pylist()
         return ChosenVideos(keys, self._starts[chosen], self._stops[chosen])
@@ -121,9 +121,8 @@ def _runs(rows: np.ndarray, videos: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     rows, videos = rows[order], videos[order]
     begins = np.ones(len(rows), dtype=bool)
     begins[1:] = (np.diff(rows) != 1) | (np.diff(videos) != 0)
-    firsts = np.flatnonzero(begins)
-    lasts = np.append(firsts[1:], len(rows)) - 1
-    return rows[firsts], rows[lasts] + 1 if len(rows) else rows[firsts], videos[firsts]
+    ends = np.roll(begins, -1)  # where the next one begins; the last of all is before the first
+    return rows[begins], rows[ends] + 1, videos[begins]
 
 
 class LatestVideoRows:
