@@ -235,7 +235,8 @@ def _make_shards(
         for clip in clips
         if not isinstance(clip.source, str)
     )
-    results = run_in_order(jobs, available_cores() if workers is None else workers)
+    workers = available_cores() if workers is None else workers
+    results = run_in_order(jobs, workers, preload=(make_video.__module__,))
     with closing(results):  # ends the workers when the loop is left early
         for number, clips in todo.items():
             finished = FinishedShard()

@@ -22,7 +22,10 @@ from itertools import islice
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext  # the first is not on Windows
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -75,9 +78,17 @@ class Isolation:
     preload: tuple[str, ...] = ()
     memory: int | None = None
 
+    def context(self) -> "ForkServerContext | SpawnContext":
+        """What starts the processes: forks of the server, or where there is no fork, new ones."""
+        if "forkserver" not in multiprocessing.get_all_start_methods():
+            return multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(self.preload))
+        return context
+
     def start_server(self) -> None:
         """Start the server now, so that it is ready when the first job comes."""
-        context = self._context()
+        context = self.context()
         if context.get_start_method() != "forkserver":
             return
         from multiprocessing import forkserver
@@ -211,12 +222,6 @@ class Isolation:
             for process in running.values():
                 process.close()
 
-    def _context(self) -> Any:
-        methods = multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        context.set_forkserver_preload(list(self.preload))
-        return context
-
 
 def end_with_parent() -> None:
     """End this process when its parent ends, also when that is killed."""
@@ -240,7 +245,7 @@ class _Process(Generic[Job, Result]):
         self.is_second_try = is_second_try
         self.deadline = math.inf  # until it is ready, which takes as long as the system does
         self._is_ready = False
-        context = isolation._context()
+        context = isolation.context()
         self.pipe, child_pipe = context.Pipe()
         self._process: BaseProcess = context.Process(
             target=_serve, args=(child_pipe, work, isolation.memory), daemon=True

@@ -5,7 +5,6 @@ pool, so its unfinished jobs run once more, each in a process of its own: the on
 the others. Workers end when their parent is killed.
 """
 
-import multiprocessing
 import os
 import signal
 from collections import deque
@@ -28,12 +27,15 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_in_order(jobs: Iterable[Callable[[], T]], workers: int) -> Generator[T | Died[T], None, None]:
+def run_in_order(
+    jobs: Iterable[Callable[[], T]], workers: int, *, preload: tuple[str, ...] = ()
+) -> Generator[T | Died[T], None, None]:
     """Run jobs in worker processes, a few ahead of the one whose result is taken.
 
     Args:
         jobs: Picklable functions without arguments. What they raise is raised here.
         workers: Number of processes; 0 runs the jobs in this one.
+        preload: As in [`Isolation`].
 
     Yields:
         The results, in the order of the jobs.
@@ -45,7 +47,8 @@ def run_in_order(jobs: Iterable[Callable[[], T]], workers: int) -> Generator[T |
         for job in jobs:
             yield job()
         return
-    pool = _start(workers)
+    isolation = Isolation(preload)
+    pool = _start(isolation, workers)
     waiting: deque[tuple[Callable[[], T], Future[T | Died[T]]]] = deque()
     try:
         for job in jobs:
@@ -54,19 +57,19 @@ def run_in_order(jobs: Iterable[Callable[[], T]], workers: int) -> Generator[T |
                 continue
             if _broke(waiting[0][1]):
                 pool.shutdown()
-                waiting, pool = _each_alone(waiting, workers), _start(workers)
+                waiting, pool = _each_alone(isolation, waiting, workers), _start(isolation, workers)
             yield waiting.popleft()[1].result()
         while waiting:
             if _broke(waiting[0][1]):
-                waiting = _each_alone(waiting, workers)
+                waiting = _each_alone(isolation, waiting, workers)
             yield waiting.popleft()[1].result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _start(workers: int) -> ProcessPoolExecutor:
-    # Spawned: a forked process inherits the locks of threads that it doesn't have, PyTorch's and FFmpeg's among them.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_prepare_worker)
+def _start(isolation: Isolation, workers: int) -> ProcessPoolExecutor:
+    isolation.start_server()
+    pool = ProcessPoolExecutor(workers, isolation.context(), initializer=_prepare_worker)
     try:
         pool.submit(os.getpid).result()
     except BrokenProcessPool as error:
@@ -95,7 +98,7 @@ def _broke(future: "Future[T | Died[T]]") -> bool:
 
 
 def _each_alone(
-    waiting: "deque[tuple[Callable[[], T], Future[T | Died[T]]]]", workers: int
+    isolation: Isolation, waiting: "deque[tuple[Callable[[], T], Future[T | Died[T]]]]", workers: int
 ) -> "deque[tuple[Callable[[], T], Future[T | Died[T]]]]":
     """Run the jobs that a broken pool left unfinished again, each in a process that nothing else can crash."""
 
@@ -104,7 +107,7 @@ def _each_alone(
             return future
         again: Future[T | Died[T]] = Future()
         try:
-            again.set_result(Isolation().run(job))
+            again.set_result(isolation.run(job))
         except CrashError:
             again.set_result(Died())
         except Exception as error:

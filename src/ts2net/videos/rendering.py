@@ -54,7 +54,7 @@ def draw_in_processes(
     """
     jobs = [partial(draw, items[first : first + items_a_job]) for first in range(0, len(items), items_a_job)]
     drawn = []
-    for pictures in run_in_order(jobs, workers):
+    for pictures in run_in_order(jobs, workers, preload=(__name__,)):
         if isinstance(pictures, Died):
             raise RuntimeError("a process that draws pictures died, for want of memory perhaps")
         drawn.append(pictures)
