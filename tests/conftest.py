@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,10 @@ from support.fork_server import start_fork_server
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))))
+
+# Caches of models and datasets apart from those of who runs the tests. It is read when huggingface_hub is imported.
+HF_HOME = tempfile.TemporaryDirectory(prefix="huggingface-")
+os.environ["HF_HOME"] = HF_HOME.name
 
 # A shell starts what runs in its background with Ctrl-C ignored, and child processes inherit that. The tests that
 # interrupt a child need one that can be interrupted.

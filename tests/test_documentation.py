@@ -1,29 +1,31 @@
 """Every snippet of the README and the guides is run as it stands, and prints what the page says that it prints.
 
-The Hub is one on this machine; its models and clips are small.
+The Hub is one on this machine; its models and clips are small. All run in this process, which spares each of them to
+import the libraries; what the README launches is launched.
 """
 
 import json
-import os
 import re
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate.commands.launch import launch_command_parser
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from support.commands import command_runner
 from support.loopback_hub import LoopbackHub
 from support.tiny_models import LETTERS
 from support.video_files import write_video
 from ts2net import TS2NetModel, TS2NetProcessor
 from ts2net.data.prepare import prepare
 from ts2net.hub import push_to_hub
+from ts2net.training.__main__ import main as train
 
 pytestmark = pytest.mark.slow
 
@@ -33,32 +35,6 @@ PAGES = {
 }
 GOLDEN = Path(__file__).parent / "golden" / "small_b32_grid.safetensors"
 
-# Each snippet with names of its own, in one process, which spares importing the libraries for each.
-RUN_ALL = """
-import json, sys
-for title, snippet in json.load(open(sys.argv[1], encoding="utf-8")):
-    exec(compile(snippet, title, "exec"), {"__name__": "__main__"})
-    print(end="\\0")
-"""
-# Commands, each in a fork of one process, for the same reason. LanceDB is left to the forks: it starts threads when
-# it is imported.
-RUN_COMMANDS = """
-import json, os, sys
-import accelerate.commands.accelerate_cli, evaluate
-import ts2net.conversion, ts2net.data.prepare, ts2net.evaluation, ts2net.pipeline_ts2net, ts2net.training.trainer
-import ts2net.cli
-MAINS = {"accelerate": accelerate.commands.accelerate_cli.main, "ts2net": ts2net.cli.main}
-for line in sys.stdin:
-    program, arguments, output = json.loads(line)
-    child = os.fork()
-    if not child:
-        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(file, 1), os.dup2(file, 2)
-        sys.argv = [program, *arguments]
-        MAINS[program]()
-        sys.exit()
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
 SNIPPET = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 
 
@@ -68,6 +44,7 @@ LESS = {
     "accelerate launch": "--global_batch_size 2 --max_steps 1 --num_frames 2 --dataloader_num_workers 0 "
     "--use_cpu true --report_to none",
 }
+LAUNCHED = tuple(re.findall(r"^accelerate launch.*", PAGES["README.md"], flags=re.MULTILINE))
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -122,36 +99,9 @@ def write_clips(folder: Path) -> None:
         captions.write_text("file,caption\na.mp4,a dog\nb.mp4,a loaf\n")
 
 
-@dataclass(frozen=True)
-class Workplace:
-    """A folder with the README's files, the environment of a Hub that has its repositories, and a process to fork."""
-
-    folder: Path
-    environment: dict[str, str]
-    forking: subprocess.Popen[str]
-
-    def run(self, command: list[str]) -> str:
-        """What a command prints."""
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command[-1]}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def run_line(self, line: str) -> str:
-        """What a line of a shell prints."""
-        program, *arguments = shlex.split(line)
-        if program not in ("accelerate", "ts2net"):
-            return self.run(["bash", "-c", line])
-        assert self.forking.stdin is not None
-        assert self.forking.stdout is not None
-        print(json.dumps([program, arguments, str(self.folder / "printed")]), file=self.forking.stdin, flush=True)
-        code = self.forking.stdout.readline().strip()
-        printed = (self.folder / "printed").read_text(encoding="utf-8")
-        assert code == "0", f"{line}\n{printed}"
-        return printed
-
-
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
+    """The folder in which all is done: it has the README's files, and a Hub has its repositories."""
     folder = tmp_path_factory.mktemp("readme")
     write_video(folder / "dog.mp4", frames=30, fps=10)
     write_video(folder / "bread.mp4", frames=20, fps=10, size=(48, 64))
@@ -164,26 +114,56 @@ def workplace(tmp_path_factory):
     model = TS2NetModel.from_clip_model(clip)
     processor = TS2NetProcessor.from_clip(folder / "clip", model.config)
     with LoopbackHub() as hub, pytest.MonkeyPatch.context() as patch:
+        for name, value in hub.env(folder / "home", hub.token).items():  # for what is launched
+            patch.setenv(name, value)
         hub.use_here(patch)
+        patch.chdir(folder)
         api = HfApi(token=hub.token)
         api.create_repo("openai/clip-vit-base-patch32")
         api.upload_folder(repo_id="openai/clip-vit-base-patch32", folder_path=folder / "clip")
         push_to_hub(model, processor, "me/my-ts2net", token=hub.token)
-        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        environment = os.environ | hub.env(folder / "home", hub.token) | {"PATH": programs}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        with subprocess.Popen([sys.executable, "-c", RUN_COMMANDS], cwd=folder, env=environment, **pipes) as forking:
-            yield Workplace(folder, environment, forking)
+        yield folder
 
 
-def test_python_snippets_print_what_their_page_says(workplace, tmp_path):
-    snippets = [(page, *snippet) for page, text in PAGES.items() for snippet in SNIPPET.findall(text)]
-    file = tmp_path / "snippets.json"
-    file.write_text(json.dumps([(f"{page}, snippet {n}", code) for n, (page, code, _) in enumerate(snippets, 1)]))
-    printed = workplace.run([sys.executable, "-c", RUN_ALL, str(file)]).split("\0")
-    for (page, _, expected), actual in zip(snippets, printed, strict=False):
-        if expected:
-            assert any_score(actual) == any_score(expected), page
+@pytest.fixture
+def run(workplace, capfd, monkeypatch):
+    """What a command line prints."""
+    ts2net = command_runner(capfd, monkeypatch, columns=120)
+
+    def run_line(line: str) -> str:
+        program, *arguments = shlex.split(line)
+        if program == "accelerate":
+            return launch(arguments, is_real=line.startswith(LAUNCHED))
+        assert program == "ts2net"
+        code, out, err = ts2net(*arguments)
+        assert code == 0, f"{line}\n{out}\n{err}"
+        return out
+
+    return run_line
+
+
+def launch(arguments: list[str], *, is_real: bool) -> str:
+    """Have accelerate launch a process, or do here what that would do."""
+    if is_real:
+        command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", *arguments]
+        launched = subprocess.run(command, capture_output=True, text=True)
+        assert launched.returncode == 0, launched.stderr
+        return launched.stdout
+    subcommand, *options = arguments
+    assert subcommand == "launch"
+    parsed = launch_command_parser().parse_args(options)
+    assert (parsed.module, parsed.training_script) == (True, "ts2net.training")
+    assert train(parsed.training_script_args) == 0
+    return ""
+
+
+def test_python_snippets_print_what_their_page_says(workplace, capfd):
+    for page, text in PAGES.items():
+        for snippet, expected in SNIPPET.findall(text):
+            capfd.readouterr()
+            exec(compile(snippet, page, "exec"), {"__name__": "__main__"})
+            if expected:
+                assert any_score(capfd.readouterr().out) == any_score(expected), page
 
 
 def test_the_readme_says_what_its_snippets_print():
@@ -195,8 +175,8 @@ COMMANDS = sorted({line for page in PAGES for block in blocks(page, "bash") for 
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_shell_commands_run(workplace, command):
-    assert workplace.run_line(command)
+def test_shell_commands_run(run, command):
+    assert run(command)
 
 
 def commands(block: str) -> list[str]:
@@ -209,11 +189,11 @@ LONG_COMMANDS = sorted(block for block in BLOCKS if not any(set(block) < set(oth
 
 
 @pytest.mark.parametrize("block", LONG_COMMANDS, ids=lambda block: " ".join(block[0].split()[:3]))
-def test_long_commands_run(workplace, block):
+def test_long_commands_run(run, block):
     """From raw files to a trained and evaluated model, each command as it stands with a little less to do."""
     for command in block:
         less = [options for start, options in LESS.items() if command.startswith(start)]
-        workplace.run_line(" ".join([command, *less]))
+        run(" ".join([command, *less]))
 
 
 def test_every_link_between_pages_leads_somewhere():
@@ -226,7 +206,7 @@ def test_every_link_between_pages_leads_somewhere():
 def test_every_row_of_the_ablation_table_is_a_model(workplace):
     """Each argument of the left column, alternatives in brackets and after commas included."""
     table = PAGES["converting.md"].split("| `TS2NetModel.from_clip(clip, ...)` | what it is |")[1].split("\n\n")[0]
-    clip = CLIPModel.from_pretrained(workplace.folder / "clip")
+    clip = CLIPModel.from_pretrained(workplace / "clip")
     tried = 0
     for row in table.splitlines()[2:]:
         first = row.split(" | ")[0]
