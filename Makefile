@@ -20,7 +20,7 @@ check: $(VENV)/installed $(VENV)/tools/installed lint
 
 # Tests wait for browsers, clusters and processes a fifth of their time: three at a time keep two cores busy.
 test: setup lint docs newest
-	$(BIN)/pytest -n 3 --dist worksteal $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The formatter is told where to look, or it would rewrite the template model_card.md.
 .PHONY: lint

@@ -24,6 +24,8 @@ os.environ["HF_HOME"] = HF_HOME.name
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONGEST_FIRST = ["ray", "browser", "spread", "kill", "slow"]
+
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     is_worker = "PYTEST_XDIST_WORKER" in os.environ  # a few tests are run without, and may need no process
@@ -32,8 +34,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # The longest tests come first, or the last one would run while nothing is left for the other workers.
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    # The longest files come first, or the last one would run while nothing is left for the other workers.
+    items.sort(key=lambda item: [item.get_closest_marker(marker) is None for marker in LONGEST_FIRST])
 
 
 @pytest.fixture(scope="module")

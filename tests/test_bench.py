@@ -1,25 +1,33 @@
 """The benches whose tables stand in the README still run; what they measure is not looked at here."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from support.forked_python import ForkedPython
 
 pytestmark = pytest.mark.slow
 
 BENCH = Path(__file__).parents[1] / "bench"
 
 
+def run(name: str, *arguments: str) -> str:
+    """What a script prints."""
+    process = ForkedPython([BENCH / name, *arguments])
+    code = process.wait(timeout=300)
+    printed, errors = process.printed()
+    assert code == 0, errors
+    return printed
+
+
 def test_ablation_writes_its_tables_and_takes_up_where_it_was(tmp_path: Path):
     """Two rows of the ablation, trained for a step; done again, nothing is left to do."""
     rows = ["full model", "told where the small thing is"]
     options = ["--steps", "1", "--clips", "64", "--most", "8", "--seeds", "1", "--rows", *rows]
-    options += ["--out", tmp_path, "--picture", tmp_path / "selected.png"]
+    options += ["--out", str(tmp_path), "--picture", str(tmp_path / "selected.png")]
     for _ in range(2):
-        subprocess.run([sys.executable, BENCH / "ablation", *options], check=True)
+        run("ablation/__main__.py", *options)
         runs = full, told = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
         assert [each["row"] for each in runs] == rows
     assert told["small_thing_selected"] == 100
@@ -38,8 +46,4 @@ def test_ablation_writes_its_tables_and_takes_up_where_it_was(tmp_path: Path):
 )
 def test_a_measurement_of_the_smallest_size(bench: str, said: str):
     """It measures in processes of its own, and says what it found."""
-    name, *arguments = bench.split()
-    one_core = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, BENCH / name, *arguments], env=one_core, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert said in done.stdout
+    assert said in run(*bench.split())

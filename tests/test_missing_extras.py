@@ -1,39 +1,39 @@
 """Commands without the libraries of their extra say which extra to install, in one line."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support.fresh_process import errors_of_commands
+from support.search_indexes import make_index, random_video
+from support.tiny_models import tiny_model
+
 pytestmark = pytest.mark.slow
 
-# A module of `None` is one that can't be imported, as if it weren't installed.
-WITHOUT = "import sys; sys.modules[sys.argv[1]] = None; from {module} import main; sys.exit(main(sys.argv[2:]))"
+TRAINING = ("ts2net.training.__main__", ["--recipe", "msrvtt"])
+DEMO = ("ts2net.cli", ["demo"])
+EVALUATE = ("ts2net.cli", ["evaluate", "model", "msrvtt", "data"])
+SERVED_DEMO = ("ts2net.cli", ["demo", "--serve"])
+INDEX = ("ts2net.cli", ["index", "videos", "--model", "model", "--out", "new", "--engine", "ray"])
+APP = ("ts2net.cli", ["app", "index", "--port", "0"])
 
 
 @pytest.mark.parametrize(
-    ("module", "arguments", "library", "extra"),
+    ("library", "extra", "commands"),
     [
-        *(
-            (module, arguments, library, "train")
-            for module, arguments in [
-                ("ts2net.cli", ["demo"]),
-                ("ts2net.cli", ["evaluate", "model", "msrvtt", "data"]),
-                ("ts2net.training.__main__", ["--recipe", "msrvtt"]),
-            ]
-            for library in ("accelerate", "datasets")
-        ),
-        ("ts2net.cli", ["demo", "--serve"], "uvicorn", "app"),
-        ("ts2net.cli", ["demo", "--serve"], "gradio", "app"),
-        ("ts2net.cli", ["demo"], "lancedb", "search"),
+        ("accelerate", "train", [DEMO, EVALUATE, TRAINING]),
+        ("datasets", "train", [DEMO, EVALUATE, TRAINING]),
+        ("yaml", "train", [TRAINING]),
+        ("uvicorn", "app", [SERVED_DEMO]),
+        ("gradio", "app", [SERVED_DEMO, APP]),
+        ("lancedb", "search", [DEMO, INDEX]),
+        ("ray", "ray", [INDEX]),
     ],
 )
-def test_the_extra_is_named(module: str, arguments: list[str], library: str, extra: str, tmp_path: Path) -> None:
+def test_the_extra_is_named(library: str, extra: str, commands: list[tuple[str, list[str]]], tmp_path: Path) -> None:
     """Before anything is made."""
-    command = [sys.executable, "-c", WITHOUT.format(module=module), library, *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert done.stderr == f"error: the library {library} is not installed: pip install 'ts2net[{extra}]'\n"
-    assert not any(tmp_path.iterdir())
+    make_index(tmp_path / "index", tiny_model(), [random_video("/a.mp4", 1)])  # without one, the page says that
+    ends, _ = errors_of_commands(commands, tmp_path, without=library)
+    message = f"error: the library {library} is not installed: pip install 'ts2net[{extra}]'\n"
+    assert ends == [(1, message)] * len(commands)
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]

@@ -25,6 +25,7 @@ from transformers import CLIPModel, CLIPTokenizer
 
 import ts2net
 from support.commands import Result, Run, command_runner
+from support.forked_python import ForkedPython
 from support.tiny_models import spread_weights, tiny_clip_config
 from support.video_files import write_video
 from ts2net import TextVideoScoringPipeline, TS2NetModel, TS2NetProcessor
@@ -498,17 +499,17 @@ def test_ctrl_c_ends_with_130_and_no_traceback(workshop: Workshop) -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Silent) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         video = f"http://127.0.0.1:{server.server_port}/video.mp4"
-        command = [sys.executable, "-m", "ts2net", "score", "-m", workshop.model, "-v", video, "-t", "a"]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        child = ForkedPython(["-m", "ts2net", "score", "-m", workshop.model, "-v", video, "-t", "a"])
         try:
-            assert asked.wait(timeout=60)
+            assert asked.wait(timeout=60), child.printed()
             child.send_signal(signal.SIGINT)
-            out, err = child.communicate(timeout=60)
+            code = child.wait()
         finally:
-            child.kill()
+            child.send_signal(signal.SIGKILL)
             done.set()
             server.shutdown()
-    assert (child.returncode, out) == (130, "")
+    out, err = child.printed()
+    assert (code, out) == (130, "")
     assert "Traceback" not in err
 
 

@@ -1,17 +1,15 @@
 """The command `ts2net index`: the table, what is broken, what it refuses, and Ctrl-C."""
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from support.commands import Result, Run, command_runner
+from support.forked_python import ForkedPython
 from support.tiny_models import tiny_model, tiny_processor
 from support.video_files import encoded
 from ts2net.search.store import Store
@@ -137,17 +135,16 @@ def test_ctrl_c_says_that_the_same_command_goes_on(model: Path, tmp_path: Path, 
     clip = encoded(container="mp4", frames=240)
     for number in range(100):
         (folder / f"{number}.mp4").write_bytes(clip)
-    command = [sys.executable, "-m", "ts2net", "index", folder, "-m", model, "-o", index, "--workers", "1"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = ["-m", "ts2net", "index", folder, "-m", model, "-o", index, "--workers", "1"]
+    process = ForkedPython(command)
     while not (Store.exists(index) or process.poll() is not None):
         time.sleep(0.05)
     time.sleep(1)  # after the start much is garbage, and Python drops a signal that comes while it collects that
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=60)
-    out, err = process.communicate()
-    assert (process.returncode, out) == (130, ""), err
+        process.wait()
+    out, err = process.printed()
+    assert (process.poll(), out) == (130, ""), err
     assert err.splitlines()[-1] == "stopped; the same command goes on from here"
     done = len(Store.open(index).snapshot().video_ids())
     assert done < 100

@@ -20,6 +20,7 @@ import pytest
 import torch
 from huggingface_hub.utils import WeakFileLock
 
+from support.forked_python import ForkedPython
 from support.loopback_hub import LoopbackHub
 from support.video_files import decode_from_start, encoded, write_streams, write_video
 from ts2net.benchmarks import BENCHMARKS, Row, activitynet, didemo, moving_things
@@ -370,7 +371,7 @@ def test_a_killed_run_ends_with_the_same_bytes(source: Path, prepared: Path, tmp
     out = tmp_path / "out"
     out.mkdir()
     for shard in (0, 2, 5):
-        process = subprocess.Popen([sys.executable, "-c", RUN, str(source), str(out), "0"])
+        process = ForkedPython(["-c", RUN, source, out, "0"])
         unfinished, finished = out / f".test-{shard:05d}.tar.part", out / f"test-{shard:05d}.tar"
         while process.poll() is None and not (unfinished.exists() or finished.exists()):
             time.sleep(0.002)
@@ -380,13 +381,10 @@ def test_a_killed_run_ends_with_the_same_bytes(source: Path, prepared: Path, tmp
     done_before = {path.name: path.stat().st_mtime_ns for path in out.glob("test-*.tar")}
     assert len(done_before) >= 5
     noted = [path.stem for path in (out / ".test.preparing").glob("0*.json")]
-    subprocess.run([sys.executable, "-c", RUN, str(source), str(out), "0"], check=True)
+    assert ForkedPython(["-c", RUN, source, out, "0"]).wait() == 0
     assert contents(out) == contents(prepared)
     for number in noted:  # finished shards were kept, not made again
         assert (out / f"test-{number}.tar").stat().st_mtime_ns == done_before[f"test-{number}.tar"]
-
-
-RUN_COMMAND = "import ts2net.cli.prepare; ts2net.cli.main()"
 
 
 @pytest.mark.slow
@@ -395,12 +393,12 @@ def test_ctrl_c_leaves_finished_shards_and_says_so(source: Path, prepared: Path,
     out = tmp_path / "out"
     arguments = ["prepare", "lsmdc", "--annotations", source / "annotations", "--videos", source / "videos"]
     arguments += ["--out", out, "--split", "test", "--shards", "6", "--reencode", "--workers", "1"]
-    process = subprocess.Popen([sys.executable, "-c", RUN_COMMAND, *map(str, arguments)], stderr=subprocess.PIPE)
+    process = ForkedPython(["-m", "ts2net", *arguments])
     while process.poll() is None and not (out / ".test.preparing" / "00001.json").exists():
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, b"stopped; the same command goes on from here\n")
+    assert process.wait() == 130
+    assert process.printed() == ("", "stopped; the same command goes on from here\n")
     prepare_lsmdc(source, out)
     assert contents(out) == contents(prepared)
     assert not list(out.glob(".*.part"))  # an interrupt at the wrong moment leaves one, until the next run

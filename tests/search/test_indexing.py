@@ -6,8 +6,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 import tarfile
 import time
 import warnings
@@ -349,18 +347,6 @@ def test_the_progress_says_how_many_videos_and_hours_are_done(tmp_path: Path, ma
     screen = io.StringIO()
     make(tmp_path / "a.mp4", tmp_path / "b.mp4", console=Console(file=screen, force_terminal=True, width=100))
     assert "0.00 of 0.00 hours, 2 of 2 videos done" in screen.getvalue()
-
-
-@pytest.mark.parametrize("name", ["lancedb", "ray"])
-def test_a_library_that_is_not_installed_is_named_with_what_to_install(name: str, tmp_path: Path):
-    code = (
-        f"import sys; sys.modules[{name!r}] = None\n"
-        "from ts2net.search import index_videos\n"
-        f"index_videos({str(tmp_path)!r}, None, 'index', engine='ray')"
-    )
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    extra = {"lancedb": "ts2net[search]", "ray": "ts2net[ray]"}[name]
-    assert process.stderr.splitlines()[-1].endswith(f"the library {name} is not installed: pip install '{extra}'")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits on processes are those of Unix")

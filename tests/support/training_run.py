@@ -4,9 +4,8 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from support.fork_server import fork_context
 from support.streamed_data import FEATURES, row, stream
 from support.tiny_models import tiny_model, tiny_processor
 from ts2net.training import checkpoints, saving
@@ -149,15 +149,15 @@ def run_in_processes(folder: Path, *wheres: str) -> list[dict[str, Any]]:
     Returns:
         For each its `exit_code`, negative if a signal ended it, and the last `checkpoint` that it left.
     """
-    # All are forks of one process that has imported everything and done nothing yet.
-    command = [sys.executable, "-m", "support.training_run", str(folder), *wheres]
-    paths = {"PYTHONPATH": str(Path(__file__).parents[1])}
-    environment = os.environ | paths | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    answer = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True, timeout=300)
-    return json.loads(answer.stdout)
+    # All are forks of one process, which learns of their end at once, whatever holds the pipes that they left.
+    context = fork_context()
+    receiver, sender = context.Pipe(duplex=False)
+    context.Process(target=_run_in_forks, args=(folder, wheres, sender)).start()
+    assert receiver.poll(timeout=300)
+    return receiver.recv()
 
 
-def _run_in_forks(folder: Path, wheres: list[str]) -> list[dict[str, Any]]:
+def _run_in_forks(folder: Path, wheres: tuple[str, ...], sender: Connection) -> None:
     answers = []
     for where in wheres:
         word, _, step = where.partition(":")
@@ -166,7 +166,7 @@ def _run_in_forks(folder: Path, wheres: list[str]) -> list[dict[str, Any]]:
         process.join()
         last = get_last_checkpoint(folder / "run") if (folder / "run").exists() else None
         answers.append({"exit_code": process.exitcode, "checkpoint": last and Path(last).name})
-    return answers
+    sender.send(answers)
 
 
 def losses(folder: Path) -> dict[int, dict[str, float]]:
@@ -178,8 +178,3 @@ def losses(folder: Path) -> dict[int, dict[str, float]]:
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     """Those that the run saved at its end."""
     return load_file(folder / "run" / "model.safetensors")
-
-
-if __name__ == "__main__":
-    stdout, sys.stdout = sys.stdout, sys.stderr  # standard output carries the answer and nothing else
-    json.dump(_run_in_forks(Path(sys.argv[1]), sys.argv[2:]), stdout)

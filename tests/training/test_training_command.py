@@ -215,19 +215,6 @@ def test_a_mistake_is_explained_in_a_line(options: list[str], code: int, message
     assert not any("Traceback" in words for words in said)
 
 
-@pytest.mark.parametrize("package", ["accelerate", "datasets", "yaml"])
-def test_a_missing_extra_is_named(package: str):
-    """In a process that doesn't find it."""
-    code = (
-        f"import sys, runpy; sys.modules[{package!r}] = None; runpy.run_module('ts2net.training', run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (
-        1,
-        f"error: the library {package} is not installed: pip install 'ts2net[train]'\n",
-    )
-
-
 @pytest.mark.parametrize(
     ("module", "options", "message"),
     [

@@ -1,0 +1,69 @@
+"""`python ...` in a fork of a process that has imported what takes most of its start."""
+
+import os
+import runpy
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from support.fork_server import fork_context
+
+
+class ForkedPython:
+    """A process as of `subprocess.Popen([sys.executable, *arguments])`, but that it starts at once.
+
+    It counts as running for as long as a process does that it has forked.
+
+    Args:
+        arguments: `-m` and a module, `-c` and code, or a file; then the arguments of that.
+    """
+
+    def __init__(self, arguments: Sequence[str | Path]) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._out, self._err = (Path(self._folder.name) / name for name in ("out", "err"))
+        self._out.touch()
+        self._err.touch()
+        self._process = fork_context().Process(
+            target=_run, args=([*map(str, arguments)], str(self._out), str(self._err), dict(os.environ), os.getcwd())
+        )
+        self._process.start()
+
+    def poll(self) -> int | None:
+        """Its exit code, negative if a signal ended it; `None` while it runs."""
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """As Ctrl-C or a power cut would."""
+        if self.poll() is None:
+            assert self._process.pid is not None
+            os.kill(self._process.pid, number)
+
+    def wait(self, timeout: float = 60) -> int | None:
+        """Its exit code, once it has ended; `None` if it runs for longer than `timeout` seconds."""
+        self._process.join(timeout)
+        return self.poll()
+
+    def printed(self) -> tuple[str, str]:
+        """What it has written to standard output and standard error."""
+        return self._out.read_text(), self._err.read_text()
+
+
+def _run(arguments: list[str], out: str, err: str, environment: dict[str, str], folder: str) -> None:
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for path, descriptor in ((out, 1), (err, 2)):
+        os.dup2(os.open(path, os.O_WRONLY), descriptor)
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    elif arguments[0] == "-c":
+        sys.argv = ["-c", *arguments[2:]]
+        exec(compile(arguments[1], "<string>", "exec"), {"__name__": "__main__"})
+    else:
+        sys.argv = arguments
+        sys.path.insert(0, str(Path(arguments[0]).parent))
+        runpy.run_path(arguments[0], run_name="__main__")
