@@ -5,7 +5,12 @@
 PYTHON ?= python3
 VENV := .venv$(if $(filter-out python3,$(PYTHON)),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install -q --no-compile
 QUICK := not browser and not kill and not ray and not slow and not spread
+
+# Python compiles what is used when it is first used: all that is installed would take a minute, and compiling in each of
+# the many processes of the tests longer.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo setup check test docs clean
 
@@ -34,24 +39,24 @@ docs: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	$(PIP) -c constraints.txt -e '.[dev]'
 	touch $@
 
 # Without its dependencies and out of the way: the package doesn't need it, and it would bring a torch of its own.
 $(VENV)/side/installed: $(VENV)/installed
-	$(BIN)/pip install -q --no-deps --upgrade --target $(VENV)/side torchvision==0.28.0
+	$(PIP) --no-deps --upgrade --target $(VENV)/side torchvision==0.28.0
 	touch $@
 
 # Tools that load a pushed folder. Without their dependencies but the few that the tests need.
 $(VENV)/tools/installed: $(VENV)/installed
-	$(BIN)/pip install -q --no-deps --upgrade --target $(VENV)/tools sentence-transformers==6.2.0 \
+	$(PIP) --no-deps --upgrade --target $(VENV)/tools sentence-transformers==6.2.0 \
 		scikit-learn joblib threadpoolctl narwhals cloudpickle pytrec-eval-terrier polars polars-runtime-32 \
 		'mteb==2.26.24; python_version >= "3.11"'
 	touch $@
 
 # The newest transformers that the range admits. Left out where it is the pinned one, which `test` runs anyway.
 $(VENV)/newest/installed: $(VENV)/installed
-	$(BIN)/pip install -q --no-deps --upgrade --target $(VENV)/newest 'transformers>=5.20.2,<6'
+	$(PIP) --no-deps --upgrade --target $(VENV)/newest 'transformers>=5.20.2,<6'
 	touch $@
 
 TRANSFORMERS := -c 'import transformers; print(transformers.__version__)'
@@ -64,7 +69,7 @@ newest: $(VENV)/newest/installed
 
 # An S3 server for tests, whose many dependencies are none of the package's.
 $(VENV)/object-storage/installed: $(VENV)/installed
-	$(BIN)/pip install -q --upgrade --target $(VENV)/object-storage 'moto[s3]==5.2.5' flask==3.1.3 flask-cors==6.0.5
+	$(PIP) --upgrade --target $(VENV)/object-storage 'moto[s3]==5.2.5' flask==3.1.3 flask-cors==6.0.5
 	touch $@
 
 clean:

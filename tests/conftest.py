@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -35,7 +36,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # The longest files come first, or the last one would run while nothing is left for the other workers.
-    items.sort(key=lambda item: [item.get_closest_marker(marker) is None for marker in LONGEST_FIRST])
+    long = Counter(item.path for item in items if any(map(item.get_closest_marker, LONGEST_FIRST)))
+
+    def order(item: pytest.Item) -> tuple[list[bool], int]:
+        return [item.get_closest_marker(marker) is None for marker in LONGEST_FIRST], -long[item.path]
+
+    items.sort(key=order)
 
 
 @pytest.fixture(scope="module")
