@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/installed
 	$(BIN)/ts2net demo $(ARGS)
 
-setup: $(VENV)/installed $(VENV)/side/installed $(VENV)/tools/installed $(VENV)/object-storage/installed
+setup: $(addprefix $(VENV)/,installed side/installed tools/installed newest/installed object-storage/installed)
 
 # Lint, format, types and every quick test: under two minutes.
 check: $(VENV)/installed $(VENV)/tools/installed lint
@@ -37,38 +37,41 @@ lint: $(VENV)/installed
 docs: $(VENV)/installed
 	$(BIN)/mkdocs build --quiet --strict
 
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/created:
 	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/created
 	$(PIP) -c constraints.txt -e '.[dev]'
 	touch $@
 
 # Without its dependencies and out of the way: the package doesn't need it, and it would bring a torch of its own.
-$(VENV)/side/installed: $(VENV)/installed
+$(VENV)/side/installed: Makefile | $(VENV)/created
 	$(PIP) --no-deps --upgrade --target $(VENV)/side torchvision==0.28.0
 	touch $@
 
 # Tools that load a pushed folder. Without their dependencies but the few that the tests need.
-$(VENV)/tools/installed: $(VENV)/installed
+$(VENV)/tools/installed: Makefile | $(VENV)/created
 	$(PIP) --no-deps --upgrade --target $(VENV)/tools sentence-transformers==6.2.0 \
 		scikit-learn joblib threadpoolctl narwhals cloudpickle pytrec-eval-terrier polars polars-runtime-32 \
 		'mteb==2.26.24; python_version >= "3.11"'
 	touch $@
 
 # The newest transformers that the range admits. Left out where it is the pinned one, which `test` runs anyway.
-$(VENV)/newest/installed: $(VENV)/installed
+$(VENV)/newest/installed: Makefile | $(VENV)/created
 	$(PIP) --no-deps --upgrade --target $(VENV)/newest 'transformers>=5.20.2,<6'
 	touch $@
 
 TRANSFORMERS := -c 'import transformers; print(transformers.__version__)'
 CONVENTIONS := $(addprefix tests/test_,any_clip.py configuration.py library_conventions.py processing.py)
 .PHONY: newest
-newest: $(VENV)/newest/installed
+newest: $(VENV)/installed $(VENV)/newest/installed
 	if [ "$$(PYTHONPATH=$(VENV)/newest $(BIN)/python $(TRANSFORMERS))" != "$$($(BIN)/python $(TRANSFORMERS))" ]; then \
 		PYTHONPATH=$(VENV)/newest $(BIN)/pytest -n 2 --dist worksteal -m "$(QUICK)" $(CONVENTIONS); \
 	fi
 
 # An S3 server for tests, whose many dependencies are none of the package's.
-$(VENV)/object-storage/installed: $(VENV)/installed
+$(VENV)/object-storage/installed: Makefile | $(VENV)/created
 	$(PIP) --upgrade --target $(VENV)/object-storage 'moto[s3]==5.2.5' flask==3.1.3 flask-cors==6.0.5
 	touch $@
 

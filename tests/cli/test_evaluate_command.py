@@ -5,8 +5,6 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from huggingface_hub import HfApi
 
 from support.commands import Result, Run, command_runner
 from support.evaluation_split import CAPTIONS, NUM_TEXTS, NUM_VIDEOS, clip, split
+from support.forked_python import ForkedPython
 from support.loopback_hub import LoopbackHub
 from support.tiny_models import tiny_model, tiny_processor
 from ts2net import TS2NetProcessor
@@ -384,13 +383,13 @@ def test_launched_in_two_processes(run: Run, model: Path, videos: Path, tmp_path
     arguments = ["evaluate", str(model), "folder", str(videos), "--split", "cut", "--workers", "0", "--json"]
     one = run(*arguments, tmp_path / "one.json")
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "ts2net"]
-    two = subprocess.run(
-        [sys.executable, *launch, *arguments, str(tmp_path / "two.json")],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"},
-        capture_output=True,
-        text=True,
+    two = ForkedPython(
+        [*launch, *arguments, tmp_path / "two.json"],
+        environment=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"},
     )
-    assert two.returncode == 0, two.stderr
-    assert two.stdout == one.out
-    assert two.stderr.count("cut.mp4: ") == one.err.count("cut.mp4: ")
+    code = two.wait()
+    out, err = two.printed()
+    assert code == 0, err
+    assert out == one.out
+    assert err.count("cut.mp4: ") == one.err.count("cut.mp4: ")
     assert (tmp_path / "two.json").read_bytes() == (tmp_path / "one.json").read_bytes()

@@ -5,7 +5,7 @@ import runpy
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from support.fork_server import fork_context
@@ -18,15 +18,16 @@ class ForkedPython:
 
     Args:
         arguments: `-m` and a module, `-c` and code, or a file; then the arguments of that.
+        environment: Its environment, for what it reads from there and does not remember.
     """
 
-    def __init__(self, arguments: Sequence[str | Path]) -> None:
+    def __init__(self, arguments: Sequence[str | Path], *, environment: Mapping[str, str] = os.environ) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._out, self._err = (Path(self._folder.name) / name for name in ("out", "err"))
         self._out.touch()
         self._err.touch()
         self._process = fork_context().Process(
-            target=_run, args=([*map(str, arguments)], str(self._out), str(self._err), dict(os.environ), os.getcwd())
+            target=_run, args=([*map(str, arguments)], str(self._out), str(self._err), dict(environment), os.getcwd())
         )
         self._process.start()
 

@@ -4,9 +4,8 @@ import json
 import os
 import resource
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -14,6 +13,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModel
 
+from support.forked_python import ForkedPython
 from support.spread_training import assert_same_weights
 from support.streamed_data import clip
 from support.tiny_models import tiny_clip, tiny_tokenizer
@@ -73,6 +73,13 @@ def line(clip_folder: Path, videos: Path, tmp_path: Path) -> list[str]:
     recipe.write_text(RECIPE)
     run = ["--recipe", str(recipe), "--model", str(clip_folder), "--train_data", str(videos)]
     return [*run, "--output_dir", str(tmp_path / "run")]
+
+
+class Launched(NamedTuple):
+    """How a launcher ended."""
+
+    returncode: int | None
+    stderr: str
 
 
 def history(run: Path) -> list[dict[str, float]]:
@@ -145,7 +152,8 @@ def test_two_launched_processes_train_as_one_does(line: list[str], tmp_path: Pat
     assert main([*line, *settings]) == 0
     two = [str(tmp_path / "two") if part == str(tmp_path / "run") else part for part in line]
     # Its `--cpu` starts a single process. Processes that find no GPU compute on the CPU.
-    launch("--multi_gpu", "-m", "ts2net.training", *two, *settings)
+    done = launch("--multi_gpu", "-m", "ts2net.training", *two, *settings)
+    assert done.returncode == 0, done.stderr
     ours, theirs = history(tmp_path / "run"), history(tmp_path / "two")
     assert len(ours) == len(theirs) == 6 + 2
     for one, other in zip(ours, theirs, strict=True):
@@ -158,18 +166,22 @@ def test_two_launched_processes_train_as_one_does(line: list[str], tmp_path: Pat
     assert states == {"rng_state_0.pth", "rng_state_1.pth"}
 
 
-def launch(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def launch(*arguments: str) -> Launched:
     """Have accelerate start two processes."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes=2", "--num_machines=1"]
-    done = subprocess.run(
-        [*command, "--mixed_precision=no", "--main_process_port=0", *arguments],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True,
-        text=True,
-        timeout=300,
+    process = ForkedPython(
+        [
+            "-m",
+            "accelerate.commands.launch",
+            "--num_processes=2",
+            "--num_machines=1",
+            "--mixed_precision=no",
+            "--main_process_port=0",
+            *arguments,
+        ],
+        environment=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
-    assert done.returncode == 0 or not check, done.stderr
-    return done
+    code = process.wait(timeout=300)
+    return Launched(code, process.printed()[1])
 
 
 def saved_weights(run: Path) -> dict[str, torch.Tensor]:
@@ -228,7 +240,7 @@ def test_the_launcher_ends_with_the_message(
 ):
     """One process says it, and the launcher's own report lists this one alone."""
     arguments = [*line, *options] if module == "ts2net.training" else ["evaluate", "nowhere", "folder", str(videos)]
-    done = launch("--multi_gpu", "-m", module, *arguments, check=False)
+    done = launch("--multi_gpu", "-m", module, *arguments)
     assert done.returncode == 1
     before, _, report = done.stderr.partition("Failures:")
     assert "NO_OTHER_FAILURES" in report
@@ -244,7 +256,7 @@ def test_a_process_that_fails_alone_is_the_only_one_that_reports(line: list[str]
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))  # as a full disk; child processes inherit it
     try:
-        done = launch("--multi_gpu", "-m", "ts2net.training", *line, *settings, check=False)
+        done = launch("--multi_gpu", "-m", "ts2net.training", *line, *settings)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert done.returncode == 1

@@ -109,6 +109,8 @@ def calibrate(store: Store, model: "TS2NetModel", processor: "TS2NetProcessor") 
     if not windows:
         return
     bank = read_bank()
-    embeds = encode_texts(model, processor, bank).numpy()
+    # Many at a time, which takes a part of the time: no threshold depends on the last bits of their embeddings.
+    longest = processor(text=bank)["input_ids"].shape[1]
+    embeds = encode_texts(model, processor, bank, max_words=longest).numpy()
     top = best_windows(snapshot, np.ascontiguousarray(embeds), 1, matching_of(about, model))
     store.set_unrelated_scores(bank, [of_text[0].score for of_text in top.windows], windows)
