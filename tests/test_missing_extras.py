@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from support.fresh_process import errors_of_commands
 from support.search_indexes import make_index, random_video
 from support.tiny_models import tiny_model
+from support.without_libraries import run_without
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ APP = ("ts2net.cli", ["app", "index", "--port", "0"])
 def test_the_extra_is_named(library: str, extra: str, commands: list[tuple[str, list[str]]], tmp_path: Path) -> None:
     """Before anything is made."""
     make_index(tmp_path / "index", tiny_model(), [random_video("/a.mp4", 1)])  # without one, the page says that
-    ends, _ = errors_of_commands(commands, tmp_path, without=library)
+    ends = run_without([library], commands, tmp_path)
     message = f"error: the library {library} is not installed: pip install 'ts2net[{extra}]'\n"
-    assert ends == [(1, message)] * len(commands)
+    assert ends == [(1, "", message)] * len(commands)
     assert [path.name for path in tmp_path.iterdir()] == ["index"]

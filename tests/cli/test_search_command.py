@@ -3,8 +3,6 @@
 import io
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from rich.console import Console
 
 from support.search_indexes import make_index, random_video
 from support.tiny_models import tiny_model, tiny_processor
+from support.without_libraries import run_without
 from ts2net.cli import main
 from ts2net.cli.found import print_found
 from ts2net.search import VideoIndex
@@ -173,14 +172,6 @@ def test_rank_and_name_are_whole_in_a_narrow_terminal_and_a_pipe(width):
         assert any(line.split()[0] == "2" and line.endswith("b.mp4") for line in lines)
 
 
-@pytest.mark.slow
-def test_a_mistake_that_needs_no_model_is_told_before_torch_is_imported(tmp_path):
-    code = "import sys; sys.modules['torch'] = None; from ts2net.cli import main; main(['search', 'gone', 'a dog'])"
-    process = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert (process.returncode, process.stdout) == (1, "")
-    assert process.stderr == "error: gone: there is no index; `ts2net index VIDEOS --out gone` makes one\n"
-
-
 @pytest.fixture
 def spoken(index, tmp_path) -> Path:
     """An index of a video in which something is said, whose model is nowhere."""
@@ -209,9 +200,8 @@ def test_what_is_spoken_is_found_without_a_model(spoken, capsys, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_is_spoken_needs_no_torch(spoken):
-    code = "import sys; sys.modules['torch'] = sys.modules['transformers'] = sys.modules['av'] = None\n"
-    code += f"from ts2net.cli import main; main(['search', {str(spoken)!r}, 'moon', '--in', 'speech'])"
-    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (process.returncode, process.stderr) == (0, "")
-    assert "/clips/a.mp4" in process.stdout
+def test_what_is_spoken_needs_no_torch(spoken, tmp_path):
+    command = ("ts2net.cli", ["search", str(spoken), "moon", "--in", "speech"])
+    (end,) = run_without(["torch", "transformers", "av"], [command], tmp_path)
+    assert (end.code, end.err) == (0, "")
+    assert "/clips/a.mp4" in end.out

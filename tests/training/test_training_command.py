@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -166,20 +165,20 @@ def test_two_launched_processes_train_as_one_does(line: list[str], tmp_path: Pat
     assert states == {"rng_state_0.pth", "rng_state_1.pth"}
 
 
-def launch(*arguments: str) -> Launched:
-    """Have accelerate start two processes."""
-    process = ForkedPython(
-        [
-            "-m",
-            "accelerate.commands.launch",
-            "--num_processes=2",
-            "--num_machines=1",
-            "--mixed_precision=no",
-            "--main_process_port=0",
-            *arguments,
-        ],
-        environment=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
+LAUNCH = """
+import resource, sys
+if most := int(sys.argv.pop(1)):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+from accelerate.commands.launch import main
+main()
+"""
+
+
+def launch(*arguments: str, largest_file: int = 0) -> Launched:
+    """Have accelerate start two processes, which may write files of so many bytes."""
+    options = ["--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--main_process_port=0"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    process = ForkedPython(["-c", LAUNCH, str(largest_file), *options, *arguments], environment=environment)
     code = process.wait(timeout=300)
     return Launched(code, process.printed()[1])
 
@@ -253,12 +252,7 @@ def test_the_launcher_ends_with_the_message(
 def test_a_process_that_fails_alone_is_the_only_one_that_reports(line: list[str], tmp_path: Path):
     """The others lose their connection to it, which is not worth a stack trace."""
     settings = ["--save_strategy=steps", "--save_steps=1", "--eval_strategy=no", "--load_best_model_at_end=false"]
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit[1]))  # as a full disk; child processes inherit it
-    try:
-        done = launch("--multi_gpu", "-m", "ts2net.training", *line, *settings)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    done = launch("--multi_gpu", "-m", "ts2net.training", *line, *settings, largest_file=100_000)  # as a full disk
     assert done.returncode == 1
     message = f"error: cannot save {tmp_path / 'run' / 'checkpoint-1'}: File too large"
     assert [said for said in done.stderr.splitlines() if said.startswith("error: ")] == [message]
