@@ -67,7 +67,7 @@ CONVENTIONS := $(addprefix tests/test_,any_clip.py configuration.py library_conv
 .PHONY: newest
 newest: $(VENV)/installed $(VENV)/newest/installed
 	if [ "$$(PYTHONPATH=$(VENV)/newest $(BIN)/python $(TRANSFORMERS))" != "$$($(BIN)/python $(TRANSFORMERS))" ]; then \
-		PYTHONPATH=$(VENV)/newest $(BIN)/pytest -n 2 --dist worksteal -m "$(QUICK)" $(CONVENTIONS); \
+		PYTHONPATH=$(VENV)/newest $(BIN)/pytest -m "$(QUICK)" $(CONVENTIONS); \
 	fi
 
 # An S3 server for tests, whose many dependencies are none of the package's.

@@ -1,5 +1,6 @@
 """What every test can count on."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -42,6 +43,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return [item.get_closest_marker(marker) is None for marker in LONGEST_FIRST], -long[item.path]
 
     items.sort(key=order)
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what is imported stays: looking for garbage in it, as each training does, takes half a second
 
 
 @pytest.fixture(scope="module")

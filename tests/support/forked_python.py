@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from support.fork_server import fork_context
+from ts2net.parallel.isolated import keep_what_is_imported
 
 
 class ForkedPython:
@@ -52,6 +53,7 @@ class ForkedPython:
 
 
 def _run(arguments: list[str], out: str, err: str, environment: dict[str, str], folder: str) -> None:
+    keep_what_is_imported()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
