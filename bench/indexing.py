@@ -28,11 +28,12 @@ from transformers import CLIPTokenizer
 from ts2net import TS2NetConfig, TS2NetModel, TS2NetProcessor
 from ts2net.encoding.runtimes import load_on_runtime
 from ts2net.search import WindowSettings
+from ts2net.search.decoded import Decoded, DecodedWindow
 from ts2net.search.encoding import WindowEncoder
 from ts2net.search.engines.assembling import Encoded, Engine, Outcome
 from ts2net.search.engines.local import LocalEngine
 from ts2net.search.sources import find_videos
-from ts2net.search.streaming import Decoded, DecodedWindow, decode_windows
+from ts2net.search.streaming import decode_windows
 
 WINDOWS_AN_HOUR = 600
 RIVAL, ONCE = "each window alone", "each frame once"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from ts2net.search import decoding_workers
+from ts2net.search.decoded import Decoded, EndOfVideo
 from ts2net.search.decoding_workers import decode_all
 from ts2net.search.sources import VideoFile
-from ts2net.search.streaming import Decoded, EndOfVideo
 from ts2net.videos.broken import BrokenVideo
 
 

@@ -34,10 +34,11 @@ from support.video_files import encoded, write_video
 from ts2net import TS2NetModel, TS2NetProcessor
 from ts2net.data.prepare import prepare
 from ts2net.search import WindowSettings, index_videos
+from ts2net.search.decoded import DecodedWindow, EndOfVideo
 from ts2net.search.indexing import IndexReport
 from ts2net.search.sources import VideoFile, find_videos, locate
 from ts2net.search.store import Store
-from ts2net.search.streaming import DecodedWindow, EndOfVideo, decode_windows
+from ts2net.search.streaming import decode_windows
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,11 @@ from typing import Any
 from support.fork_server import fork_context
 from ts2net import TS2NetVideoProcessor
 from ts2net.search import WindowSettings, index_videos, index_writing
+from ts2net.search.decoded import DecodedWindow
 from ts2net.search.records import IndexedVideo
 from ts2net.search.sources import find_videos
 from ts2net.search.store import Store
-from ts2net.search.streaming import DecodedWindow, decode_windows
+from ts2net.search.streaming import decode_windows
 
 
 def start_process(work: Callable[..., Any], *arguments: Any) -> BaseProcess:

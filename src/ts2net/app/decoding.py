@@ -12,9 +12,10 @@ from ..errors import one_line
 from ..parallel.isolated import CrashError, TimeLimitError
 from ..parallel.pool import available_cores
 from ..search import WindowSettings
+from ..search.decoded import DecodedWindow
 from ..search.decoding_workers import ISOLATION
 from ..search.sources import VideoFile
-from ..search.streaming import DecodedWindow, decode_windows
+from ..search.streaming import decode_windows
 from ..video_decoding_ts2net import decode_video
 from ..video_processing_ts2net import TS2NetVideoProcessor
 from ..video_sampling_ts2net import FrameSampling

@@ -8,14 +8,13 @@ from functools import partial
 from ..errors import one_line
 from ..parallel.isolated import CrashError, Failure, Isolation, TimeLimitError
 from ..videos.broken import BrokenVideo
-from . import streaming
+from .decoded import Decoded
 from .sources import VideoFile
-from .streaming import Decoded
 
 Decode = Callable[[VideoFile], Iterator[Decoded]]
 """`decode_windows` with all its arguments but the video, picklable."""
 
-ISOLATION = Isolation(preload=(streaming.__name__,))
+ISOLATION = Isolation(preload=(f"{__package__}.streaming",))
 """Processes that have imported all that decoding needs."""
 
 _PATIENCE = 120.0  # seconds that may pass without a window, and for each byte of the file as long as this takes:

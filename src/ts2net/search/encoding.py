@@ -8,7 +8,7 @@ import torch
 from ..encoding.videos import VideoEncoder
 from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
-from .streaming import DecodedWindow
+from .decoded import DecodedWindow
 
 
 class WindowEncoder:

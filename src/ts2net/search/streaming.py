@@ -10,7 +10,7 @@ import io
 import math
 import warnings
 from bisect import bisect_left
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from ..errors import may_pass, one_line
 from ..video_processing_ts2net import TS2NetVideoProcessor
 from ..video_source_ts2net import VideoDecodingError
 from ..videos.broken import BrokenVideo
+from .decoded import Decoded, DecodedWindow, EndOfVideo
 from .frame_stream import StreamedFrame, stream_video
 from .sources import VideoFile
 from .windows import Window, WindowSettings, cut
@@ -31,57 +32,6 @@ THUMBNAIL_SHORT_SIDE = 160  # pixels
 _THUMBNAIL_QUALITY = 80
 _MAX_HOURS = 100  # a few bytes in a file can claim a thousand years
 _MAX_ASPECT_RATIO = 32  # resizing scales the short side to the size of the model, so the long side could be huge
-
-
-@dataclass(frozen=True)
-class DecodedWindow:
-    """A window of a video, decoded.
-
-    Args:
-        video_id: Id of the video.
-        number: Number of the window, from 0, not counting those that are left out.
-        start: Second at which it starts.
-        end: Second at which it ends.
-        frame_times: Seconds at which its `T` frames come on screen.
-        frame_numbers: Number of each frame in the video, in order of presentation.
-        pixels: uint8 of shape `(T, 3, H, W)`, at the model's size.
-        thumbnail: The frame in the middle, a JPEG.
-        video_seconds: Seconds that the whole video lasts.
-    """
-
-    video_id: str
-    number: int
-    start: float
-    end: float
-    frame_times: list[float]
-    frame_numbers: list[int]
-    pixels: np.ndarray
-    thumbnail: bytes
-    video_seconds: float
-
-
-@dataclass(frozen=True)
-class EndOfVideo:
-    """Follows the last window of a video.
-
-    Args:
-        video_id: Id of the video.
-        signature: Signature of its file.
-        duration: Its seconds.
-        metadata: Its metadata.
-        num_windows: Number of its windows, not counting those that are left out.
-        damage: What can't be read of it; `None` if all can.
-    """
-
-    video_id: str
-    signature: str
-    duration: float
-    metadata: Mapping[str, str]
-    num_windows: int
-    damage: str | None
-
-
-Decoded = DecodedWindow | EndOfVideo | BrokenVideo
 
 
 def decode_windows(

@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image
 
 from ts2net import TS2NetVideoProcessor
+from ts2net.search.decoded import DecodedWindow, EndOfVideo
 from ts2net.search.frame_stream import stream_video
 from ts2net.search.sources import VideoFile
-from ts2net.search.streaming import DecodedWindow, EndOfVideo, decode_windows
+from ts2net.search.streaming import decode_windows
 from ts2net.search.windows import WindowSettings
 from ts2net.video_source_ts2net import VideoDecodingError
 from ts2net.videos.reencoding import reencode_video

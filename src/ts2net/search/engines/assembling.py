@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 
 from ...videos.broken import BrokenVideo
+from ..decoded import Decoded, DecodedWindow, EndOfVideo
 from ..encoding import WindowEncoder
 from ..records import IndexedVideo, IndexedWindow
 from ..sources import VideoFile
-from ..streaming import Decoded, DecodedWindow, EndOfVideo
 from ..windows import WindowSettings
 
 

@@ -9,10 +9,11 @@ from functools import partial
 from ...parallel.pool import available_cores
 from ...parallel.read_ahead import read_ahead
 from ...videos.broken import BrokenVideo
+from ..decoded import Decoded, DecodedWindow
 from ..decoding_workers import ISOLATION, decode_all
 from ..encoding import WindowEncoder
 from ..sources import VideoFile
-from ..streaming import Decoded, DecodedWindow, decode_windows
+from ..streaming import decode_windows
 from ..windows import WindowSettings
 from .assembling import Assembler, Outcome
 

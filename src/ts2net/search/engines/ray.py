@@ -11,9 +11,6 @@ import logging
 import math
 import os
 import pickle
-import platform
-import threading
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from copy import deepcopy
@@ -29,13 +26,13 @@ from ...errors import one_line
 from ...lazy import name_missing_extra
 from ...parallel.pool import available_cores
 from ...parallel.read_ahead import read_ahead
-from ...videos.broken import BrokenVideo
-from ..decoding_workers import ISOLATION, Decode, decode_all
+from ..decoded import DecodedWindow
 from ..encoding import WindowEncoder
 from ..sources import VideoFile
-from ..streaming import Decoded, DecodedWindow, decode_windows
+from ..streaming import decode_windows
 from ..windows import WindowSettings
 from .assembling import Assembler, Outcome, Progress
+from .ray_decoder import Decoder, pack, unpack
 
 # Read when Ray is imported or started: else it reports to its makers, writes of its inner life to the screen, and
 # connects again by itself what was just disconnected.
@@ -116,41 +113,6 @@ class RayEngine:
 # On the cluster
 
 
-class _Decoder:
-    """An actor that decodes, in a process beside it that a hostile video may crash."""
-
-    def __init__(self, decode: Decode) -> None:
-        self._decode = decode
-        self._files: deque[VideoFile] = deque()
-        self._decoded: Generator[Decoded, None, None] | None = None
-        ISOLATION.start_server()  # before there is a file
-
-    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
-        for file in _unpack(block):
-            for decoded in self._decode_file(file):
-                yield _pack([decoded])
-
-    def _decode_file(self, file: VideoFile) -> Iterator[Decoded]:
-        if not os.path.exists(file.path):
-            reason = f"the machine {platform.node()} sees no such file, and each one of the cluster has to"
-            yield BrokenVideo(file.video_id, reason)
-            return
-        if self._decoded is None:
-            # One process for all videos, each taken when the one before is done.
-            self._decoded = decode_all(iter(self._files.popleft, None), self._decode, 1, threading.Event())
-        self._files.append(file)
-        is_whole = False
-        try:
-            while not is_whole:
-                decoded = next(self._decoded)
-                is_whole = not isinstance(decoded, DecodedWindow)
-                yield decoded
-        finally:
-            if not is_whole:  # nobody wants the rest
-                self._decoded.close()
-                self._decoded = None
-
-
 class _Encoder:
     """An actor that encodes."""
 
@@ -161,22 +123,13 @@ class _Encoder:
         self._batch_size = batch_size
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
-        decoded = list(_unpack(block))
+        decoded = list(unpack(block))
         windows = [item for item in decoded if isinstance(item, DecodedWindow)]
-        yield _pack([(item, None) for item in decoded if not isinstance(item, DecodedWindow)])
+        yield pack([(item, None) for item in decoded if not isinstance(item, DecodedWindow)])
         for first in range(0, len(windows), self._batch_size):
             batch = windows[first : first + self._batch_size]
             small = [replace(window, pixels=np.empty(0, np.uint8)) for window in batch]
-            yield _pack(list(zip(small, self._encoder.encode(batch), strict=True)))
-
-
-def _pack(items: Sequence[Any]) -> pa.Table:
-    """Items as rows. They are pickled, as all data between Ray's processes is, which trust each other."""
-    return pa.table({"item": pa.array([pickle.dumps(item, protocol=5) for item in items], pa.large_binary())})
-
-
-def _unpack(block: pa.Table) -> Iterator[Any]:
-    return (pickle.loads(item.as_buffer()) for item in block["item"])
+            yield pack(list(zip(small, self._encoder.encode(batch), strict=True)))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -229,9 +182,7 @@ def _stream(
         if lost and idle_seconds > _PATIENCE:
             raise _StalledError(f"nothing comes since {len(lost)} of its machines are lost")
 
-    items = (
-        item for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow") for item in _unpack(block)
-    )
+    items = (item for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow") for item in unpack(block))
     # Ray's own thread must be out of Ray before the connection goes, or it may crash this process.
     return read_ahead(
         items,
@@ -278,13 +229,13 @@ def _dataset(files: list[VideoFile], settings: WindowSettings, encoder: WindowEn
     on_cpu = WindowEncoder(deepcopy(encoder.model).cpu(), encoder.processor)
 
     size = max(1, min(_VIDEOS_A_BLOCK, len(files) // (4 * cpus)))
-    blocks = [_pack(files[first : first + size]) for first in range(0, len(files), size)]
+    blocks = [pack(files[first : first + size]) for first in range(0, len(files), size)]
     decoders = min(cpus, len(blocks))
     return (
         ray.data.from_arrow(blocks)
         .map_batches(
-            _Decoder,
-            fn_constructor_args=(decode,),
+            Decoder,
+            fn_constructor_args=(pickle.dumps(decode, protocol=5),),
             batch_size=None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=decoders),
