@@ -23,7 +23,8 @@ setup: $(addprefix $(VENV)/,installed side/installed tools/installed newest/inst
 check: $(VENV)/installed $(VENV)/tools/installed lint
 	$(BIN)/pytest -n 2 --dist worksteal -m "$(QUICK)" $(ARGS)
 
-# Tests wait for browsers, clusters and processes a fifth of their time: three at a time keep two cores busy.
+# Tests wait for browsers, clusters and processes: three at a time keep two cores busy. Those of a file run in one process,
+# which makes its fixtures once.
 test: setup lint docs newest
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 

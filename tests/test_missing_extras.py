@@ -6,7 +6,7 @@ import pytest
 
 from support.search_indexes import make_index, random_video
 from support.tiny_models import tiny_model
-from support.without_libraries import run_without
+from support.without_libraries import run_commands_without, run_without
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,14 @@ APP = ("ts2net.cli", ["app", "index", "--port", "0"])
 def test_the_extra_is_named(library: str, extra: str, commands: list[tuple[str, list[str]]], tmp_path: Path) -> None:
     """Before anything is made."""
     make_index(tmp_path / "index", tiny_model(), [random_video("/a.mp4", 1)])  # without one, the page says that
-    ends = run_without([library], commands, tmp_path)
+    ends = run_commands_without([library], commands, tmp_path)
     message = f"error: the library {library} is not installed: pip install 'ts2net[{extra}]'\n"
     assert ends == [(1, "", message)] * len(commands)
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+@pytest.mark.parametrize(("library", "extra"), [("lancedb", "search"), ("ray", "ray")])
+def test_the_extra_is_named_in_python_too(library: str, extra: str, tmp_path: Path) -> None:
+    code = "from ts2net.search import index_videos; index_videos(sys.argv[1], None, 'index', engine='ray')"
+    last = run_without([library], code, tmp_path).err.splitlines()[-1]
+    assert last.endswith(f"the library {library} is not installed: pip install 'ts2net[{extra}]'")

@@ -1,5 +1,8 @@
 """Mistakes that need no model are told before torch is imported, which takes seconds."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,9 +10,22 @@ from filelock import FileLock
 
 from support.search_indexes import make_index, random_video
 from support.tiny_models import tiny_model
-from support.without_libraries import run_without
 
 pytestmark = pytest.mark.slow
+
+CODE = """
+import contextlib, io, json, sys
+from ts2net.cli import main
+ends = []
+for line in json.loads(sys.argv[1]):
+    with contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            main(line)
+        except SystemExit as end:
+            ends.append([end.code, err.getvalue()])
+    assert "torch" not in sys.modules, f"{line} has imported torch"
+print(json.dumps(ends))
+"""
 
 
 def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
@@ -27,6 +43,9 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
     }
     make_index(tmp_path / "index", tiny_model(), [random_video("/a.mp4", 1)])
     with FileLock(tmp_path / "index" / ".lock"):
-        ends = run_without(["torch"], [("ts2net.cli", list(line)) for line in expected], tmp_path)
-    assert dict(zip(expected, ends, strict=True)) == {line: (1, "", message) for line, message in expected.items()}
+        command = [sys.executable, "-c", CODE, json.dumps(list(expected))]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = dict(zip(expected, json.loads(done.stdout), strict=True))
+    assert said == {line: [1, message] for line, message in expected.items()}
     assert [path.name for path in tmp_path.iterdir()] == ["index"]

@@ -386,10 +386,8 @@ def test_launched_in_two_processes(run: Run, model: Path, videos: Path, tmp_path
     two = ForkedPython(
         [*launch, *arguments, tmp_path / "two.json"],
         environment=os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "100"},
-    )
-    code = two.wait()
-    out, err = two.printed()
-    assert code == 0, err
-    assert out == one.out
-    assert err.count("cut.mp4: ") == one.err.count("cut.mp4: ")
+    ).result()
+    assert two.code == 0, two.err
+    assert two.out == one.out
+    assert two.err.count("cut.mp4: ") == one.err.count("cut.mp4: ")
     assert (tmp_path / "two.json").read_bytes() == (tmp_path / "one.json").read_bytes()

@@ -1,14 +1,16 @@
 """The demo: the whole way to a page in short form, and its last step for anybody's videos."""
 
 import json
+import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from support.forked_python import ForkedPython
 from support.html_pages import Page
 from support.short_demo import run_short
 from support.video_files import write_video
@@ -36,14 +38,9 @@ def times(folder: Path) -> dict[str, int]:
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]]:
     """A demo that Ctrl-C ended while it was training, with no network; and the files that were done."""
     out = tmp_path_factory.mktemp("stopped") / "demo"
-    code = f"""
-from pathlib import Path
-from huggingface_hub import constants
-constants.ENDPOINT = "http://127.0.0.1:9"
-from support.short_demo import run_short
-run_short(Path({str(out)!r}))
-"""
-    child = ForkedPython(["-c", code])
+    code = f"from support.short_demo import run_short; from pathlib import Path; run_short(Path({str(out)!r}))"
+    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(Path(__file__).parents[1])}
+    child = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
     while child.poll() is None and not (out / "training" / "checkpoint-10").exists():
         time.sleep(0.01)
     child.send_signal(signal.SIGINT)

@@ -1,18 +1,17 @@
 """The server that processes of tests are forked from: most of their time is importing PyTorch and transformers."""
 
-import multiprocessing
 import os
-from multiprocessing.context import BaseContext
+from typing import Any
+
+from ts2net.parallel.isolated import Isolation
 
 # LanceDB itself starts threads when it is imported, which a fork loses. The last of these is most of what it imports.
-_IMPORTS = ["ts2net.training.trainer", "ts2net.search.streaming", "lance_namespace"]
+_ISOLATION = Isolation(preload=("ts2net.training.trainer", "ts2net.search.streaming", "lance_namespace"))
 
 
-def fork_context() -> BaseContext:
+def fork_context() -> Any:
     """How to start processes that have imported what they all need."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_IMPORTS)
-    return context
+    return _ISOLATION.context()
 
 
 def start_fork_server() -> None:

@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from support.commands import Result
 from support.fork_server import fork_context
-from ts2net.parallel.isolated import keep_what_is_imported
 
 
 class ForkedPython:
@@ -47,13 +47,18 @@ class ForkedPython:
         self._process.join(timeout)
         return self.poll()
 
+    def result(self, timeout: float = 300) -> Result:
+        """What it left behind, once it has ended."""
+        code = self.wait(timeout)
+        assert code is not None, f"still running after {timeout} s: {self.printed()}"
+        return Result(code, *self.printed())
+
     def printed(self) -> tuple[str, str]:
         """What it has written to standard output and standard error."""
         return self._out.read_text(), self._err.read_text()
 
 
 def _run(arguments: list[str], out: str, err: str, environment: dict[str, str], folder: str) -> None:
-    keep_what_is_imported()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -9,7 +9,6 @@ import torch
 import torch.distributed as dist
 
 from support.fork_server import fork_context
-from ts2net.parallel.isolated import keep_what_is_imported
 
 
 def run_in_processes(work: Callable[..., Any], num_processes: int, folder: Path, *arguments: Any) -> list[Any]:
@@ -22,7 +21,6 @@ def run_in_processes(work: Callable[..., Any], num_processes: int, folder: Path,
 
 
 def _process(rank: int, work: Callable[..., Any], num_processes: int, folder: Path, arguments: tuple) -> None:
-    keep_what_is_imported()
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo",

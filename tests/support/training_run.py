@@ -18,7 +18,6 @@ from transformers.trainer_utils import get_last_checkpoint
 from support.fork_server import fork_context
 from support.streamed_data import FEATURES, row, stream
 from support.tiny_models import tiny_model, tiny_processor
-from ts2net.parallel.isolated import keep_what_is_imported
 from ts2net.training import checkpoints, saving
 from ts2net.training.arguments import TS2NetTrainingArguments
 from ts2net.training.trainer import TS2NetTrainer
@@ -92,7 +91,6 @@ class KilledTrainer(TS2NetTrainer):
 
 def run(folder: Path, where: tuple[str, int] = ("nowhere", 0), **settings: Any) -> None:
     """Train in `folder/run`, going on from its last checkpoint if there is one, and save the model there."""
-    keep_what_is_imported()
     torch.set_num_threads(1)
     shards = training_rows()
     shards[1][2]["video"] = {"bytes": b"not a video", "path": None}

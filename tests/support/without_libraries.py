@@ -1,43 +1,43 @@
-"""Commands of `ts2net` in a process that lacks libraries."""
+"""Code and commands of `ts2net` in a process that lacks libraries."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
+from support.commands import Result
 from support.forked_python import ForkedPython
 
-CODE = """
-import contextlib, importlib, io, json, os, sys
-folder, libraries, commands = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
-os.chdir(folder)
+FORGET = """
+import json, sys
+libraries = json.loads(sys.argv.pop(1))
 for name in list(sys.modules):  # what was imported before the fork
     if name.partition(".")[0] in ("ts2net", *libraries):
         del sys.modules[name]
-absent = dict.fromkeys(libraries)  # a module of `None` can't be imported, as if it weren't installed
-sys.modules |= absent
+sys.modules |= dict.fromkeys(libraries)  # a module of `None` can't be imported, as if it weren't installed
+"""
+COMMANDS = """
+import contextlib, importlib, io, os
+os.chdir(sys.argv[1])
 ends = []
-for module, arguments in commands:
+for module, arguments in json.loads(sys.argv[2]):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         try:
             code = importlib.import_module(module).main(arguments)
         except SystemExit as end:
             code = end.code
     ends.append((code, out.getvalue(), err.getvalue()))
-assert absent.items() <= sys.modules.items()
 print(json.dumps(ends))
 """
 
 
-class End(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
+def run_without(libraries: Sequence[str], code: str, *arguments: str | Path) -> Result:
+    """Run code in a process that can't import some libraries."""
+    return ForkedPython(["-c", FORGET + code, json.dumps(libraries), *arguments]).result()
 
 
-def run_without(libraries: Sequence[str], commands: Sequence[tuple[str, list[str]]], folder: Path) -> list[End]:
+def run_commands_without(
+    libraries: Sequence[str], commands: Sequence[tuple[str, list[str]]], folder: Path
+) -> list[Result]:
     """Run commands, one after the other, in a process that can't import some libraries.
 
     Args:
@@ -45,8 +45,6 @@ def run_without(libraries: Sequence[str], commands: Sequence[tuple[str, list[str
         commands: For each the module whose `main` it is, and its arguments.
         folder: Where they are run.
     """
-    process = ForkedPython(["-c", CODE, folder, json.dumps(libraries), json.dumps(commands)])
-    code = process.wait()
-    printed, errors = process.printed()
-    assert code == 0, errors
-    return [End(*end) for end in json.loads(printed)]
+    done = run_without(libraries, COMMANDS, folder, json.dumps(commands))
+    assert done.code == 0, done.err
+    return [Result(*end) for end in json.loads(done.out)]

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModel
 
+from support.commands import Result
 from support.forked_python import ForkedPython
 from support.spread_training import assert_same_weights
 from support.streamed_data import clip
@@ -72,13 +72,6 @@ def line(clip_folder: Path, videos: Path, tmp_path: Path) -> list[str]:
     recipe.write_text(RECIPE)
     run = ["--recipe", str(recipe), "--model", str(clip_folder), "--train_data", str(videos)]
     return [*run, "--output_dir", str(tmp_path / "run")]
-
-
-class Launched(NamedTuple):
-    """How a launcher ended."""
-
-    returncode: int | None
-    stderr: str
 
 
 def history(run: Path) -> list[dict[str, float]]:
@@ -152,7 +145,7 @@ def test_two_launched_processes_train_as_one_does(line: list[str], tmp_path: Pat
     two = [str(tmp_path / "two") if part == str(tmp_path / "run") else part for part in line]
     # Its `--cpu` starts a single process. Processes that find no GPU compute on the CPU.
     done = launch("--multi_gpu", "-m", "ts2net.training", *two, *settings)
-    assert done.returncode == 0, done.stderr
+    assert done.code == 0, done.err
     ours, theirs = history(tmp_path / "run"), history(tmp_path / "two")
     assert len(ours) == len(theirs) == 6 + 2
     for one, other in zip(ours, theirs, strict=True):
@@ -174,13 +167,11 @@ main()
 """
 
 
-def launch(*arguments: str, largest_file: int = 0) -> Launched:
+def launch(*arguments: str, largest_file: int = 0) -> Result:
     """Have accelerate start two processes, which may write files of so many bytes."""
     options = ["--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--main_process_port=0"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
-    process = ForkedPython(["-c", LAUNCH, str(largest_file), *options, *arguments], environment=environment)
-    code = process.wait(timeout=300)
-    return Launched(code, process.printed()[1])
+    return ForkedPython(["-c", LAUNCH, str(largest_file), *options, *arguments], environment=environment).result()
 
 
 def saved_weights(run: Path) -> dict[str, torch.Tensor]:
@@ -240,8 +231,8 @@ def test_the_launcher_ends_with_the_message(
     """One process says it, and the launcher's own report lists this one alone."""
     arguments = [*line, *options] if module == "ts2net.training" else ["evaluate", "nowhere", "folder", str(videos)]
     done = launch("--multi_gpu", "-m", module, *arguments)
-    assert done.returncode == 1
-    before, _, report = done.stderr.partition("Failures:")
+    assert done.code == 1
+    before, _, report = done.err.partition("Failures:")
     assert "NO_OTHER_FAILURES" in report
     assert message in report
     assert len([said for said in before.splitlines() if said.startswith("error: ") and message in said]) == 1
@@ -253,11 +244,11 @@ def test_a_process_that_fails_alone_is_the_only_one_that_reports(line: list[str]
     """The others lose their connection to it, which is not worth a stack trace."""
     settings = ["--save_strategy=steps", "--save_steps=1", "--eval_strategy=no", "--load_best_model_at_end=false"]
     done = launch("--multi_gpu", "-m", "ts2net.training", *line, *settings, largest_file=100_000)  # as a full disk
-    assert done.returncode == 1
+    assert done.code == 1
     message = f"error: cannot save {tmp_path / 'run' / 'checkpoint-1'}: File too large"
-    assert [said for said in done.stderr.splitlines() if said.startswith("error: ")] == [message]
-    assert message in done.stderr.partition("Root Cause")[2]
-    assert done.stderr.count("Traceback (most recent call last)") == 1, "the launcher's"
+    assert [said for said in done.err.splitlines() if said.startswith("error: ")] == [message]
+    assert message in done.err.partition("Root Cause")[2]
+    assert done.err.count("Traceback (most recent call last)") == 1, "the launcher's"
 
 
 def test_broken_videos_end_it_in_a_line(line: list[str], videos: Path, tmp_path: Path, capsys):

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Generic, TypeVar
 
-from .isolated import CrashError, Isolation, end_with_parent, keep_what_is_imported
+from .isolated import CrashError, Isolation, end_with_parent
 
 T = TypeVar("T")
 
@@ -80,7 +80,6 @@ def _start(isolation: Isolation, workers: int) -> ProcessPoolExecutor:
 
 
 def _prepare_worker() -> None:
-    keep_what_is_imported()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal: the parent decides
     end_with_parent()
 
