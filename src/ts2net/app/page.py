@@ -124,18 +124,25 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
             window = str(event.window)[: _LONGEST_WINDOW + 1]
             return _explanation(query, *library.explain(window, query))
 
-        shown: dict[str, Any] = {"show_progress_on": hits, "api_visibility": "private"}
-        for event in (search.click, text.submit, filter.submit, search_in.input):
-            event(_with_error_message(find), [text, filter, search_in], hits, concurrency_limit=4, **shown)
-        search_clip.click(_with_error_message(find_by_clip), [clip, filter], hits, concurrency_limit=2, **shown)
+        # What is asked last is answered, and no earlier answer replaces it.
+        shown: dict[str, Any] = {"show_progress_on": hits, "api_visibility": "private", "trigger_mode": "always_last"}
         navigation: dict[str, Any] = {
             "outputs": [text, filter, search_in, hits, tabs],
             "concurrency_limit": 4,
-            "trigger_mode": "always_last",
             **shown,
         }
-        hits.go(go, None, **navigation)
-        page.load(arrive, None, **navigation)
+        navigations = [page.load(arrive, None, **navigation), hits.go(go, None, **navigation)]
+        gr.on(
+            [search.click, text.submit, filter.submit, search_in.input],
+            _with_error_message(find),
+            [text, filter, search_in],
+            hits,
+            concurrency_limit=4,
+            cancels=navigations,
+            **shown,
+        )
+        find_clip = _with_error_message(find_by_clip)
+        search_clip.click(find_clip, [clip, filter], hits, concurrency_limit=2, cancels=navigations, **shown)
         hits.explain(_with_error_message(why), None, explanation, api_visibility="private", concurrency_limit=2)
         if library.uploads is not None:
 
