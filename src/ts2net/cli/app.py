@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from .. import __version__
+from ..interruption import ctrl_c_noticed
 
 # The commands in the order in which a new user needs them.
 _ORDER = (
@@ -94,7 +95,8 @@ def hush_loading() -> None:
 def stopping_keeps_what_is_done() -> Iterator[None]:
     """Say at Ctrl-C that the same command goes on where it was stopped, and exit."""
     try:
-        yield
+        with ctrl_c_noticed():
+            yield
     except KeyboardInterrupt:
         typer.echo("stopped; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
