@@ -138,19 +138,19 @@ def race(path: Path, rounds: int) -> dict[str, float]:
         tried = {name: min(seconds_of(d, path, video.indices)[0] for _ in range(2)) for name, d in settings.items()}
         best = min(tried, key=lambda name: tried[name])
         chosen[library] = best, settings[best]
-    taken: dict[str, list[float]] = {library: [] for library in chosen}
+    wall: dict[str, list[float]] = {library: [] for library in chosen}
     cpu: dict[str, list[float]] = {library: [] for library in chosen}
     for _ in range(rounds):
         for library, (_, decode) in chosen.items():
             seconds, cpu_seconds = seconds_of(decode, path, video.indices)
-            taken[library].append(seconds)
+            wall[library].append(seconds)
             cpu[library].append(cpu_seconds)
-    medians = {library: statistics.median(values) for library, values in taken.items()}
+    medians = {library: statistics.median(values) for library, values in wall.items()}
     for library, (setting, decode) in chosen.items():
-        theirs = decode(path, video.indices)
-        same = 100 * float((theirs == ours).all(-1).mean()) if theirs.shape == ours.shape else 0.0
-        low, middle, high = (1e3 * f(taken[library]) for f in (min, statistics.median, max))
-        ratio, cpu_ratio = (statistics.median(x[library]) / statistics.median(x["ts2net"]) for x in (taken, cpu))
+        frames = decode(path, video.indices)
+        same = 100 * float((frames == ours).all(-1).mean()) if frames.shape == ours.shape else 0.0
+        low, middle, high = (1e3 * f(wall[library]) for f in (min, statistics.median, max))
+        ratio, cpu_ratio = (statistics.median(x[library]) / statistics.median(x["ts2net"]) for x in (wall, cpu))
         print(
             f"    {library:<11}{middle:8.1f} ms [{low:.1f} to {high:.1f}]  {ratio:5.2f} x ts2net, "
             f"{cpu_ratio:.2f} x its CPU time; {same:.2f} % of pixels equal  ({setting})",

@@ -37,13 +37,13 @@ from ts2net.modeling_ts2net import match
 def synthetic_split(texts: int, videos: int, frames: int, width: int) -> EncodedSplit:
     """Texts near their videos, so that the ranks are neither all right nor all guessed."""
     generator = torch.Generator().manual_seed(0)
-    places = torch.arange(texts) % videos
+    video_of_text = torch.arange(texts) % videos
     video_embeds = torch.randn(videos, frames, width, generator=generator)
     noise = torch.randn(texts, width, generator=generator)
-    rows = [EvaluationRow(str(place), ("",), None) for place in range(videos)]
+    rows = [EvaluationRow(str(index), ("",), None) for index in range(videos)]
     mask = torch.ones(videos, frames, dtype=torch.bool)
-    text_embeds = video_embeds[places].mean(dim=1) + noise
-    return EncodedSplit(rows, text_embeds, torch.arange(texts), places, video_embeds, mask, {})
+    text_embeds = video_embeds[video_of_text].mean(dim=1) + noise
+    return EncodedSplit(rows, text_embeds, torch.arange(texts), video_of_text, video_embeds, mask, {})
 
 
 def in_blocks(model: TS2NetModel, split: EncodedSplit) -> dict[str, float]:

@@ -111,12 +111,12 @@ def check_same(path: Path, other: Path) -> None:
 def load(model: Path, clips: Path, work: Path, count: int, broken: int) -> None:
     seconds = index(model, [clips], work / "load")
     each = windows_of_each(work / "load")
-    found = Store.open(work / "load").broken()
+    broken_videos = Store.open(work / "load").broken()
     assert len(each) == count - broken, f"{len(each)} videos are in the index, expected {count - broken}"
     assert set(each.values()) == {3}, "a video is there in part"
-    assert len(found) == broken, f"{len(found)} videos are listed as broken, expected {broken}"
-    reasons = Counter(video.reason for video in found)
-    print(f"load: {count:,} clips in {seconds:.0f} s: {len(each):,} indexed, {len(found)} listed as broken")
+    assert len(broken_videos) == broken, f"{len(broken_videos)} videos are listed as broken, expected {broken}"
+    reasons = Counter(video.reason for video in broken_videos)
+    print(f"load: {count:,} clips in {seconds:.0f} s: {len(each):,} indexed, {len(broken_videos)} listed as broken")
     for reason, times in reasons.most_common():
         print(f"    {times} x {reason}")
     again = index(model, [clips], work / "load")
@@ -145,9 +145,9 @@ def kills(model: Path, videos: list[Path], work: Path, times: int) -> None:
             shutil.rmtree(killed)
             continue
         assert process.returncode == -signal.SIGKILL, f"the command failed with {process.returncode}: {errors}"
-        there = windows_of_each(killed) if Store.exists(killed) else Counter()
-        assert there.items() <= whole.items(), "a video is there in part"
-        seen.append(len(there))
+        indexed = windows_of_each(killed) if Store.exists(killed) else Counter()
+        assert indexed.items() <= whole.items(), "a video is there in part"
+        seen.append(len(indexed))
     seconds = index(model, videos, killed)
     check_same(killed, undisturbed)
     print(
@@ -176,13 +176,13 @@ def full_disk(model: Path, videos: list[Path], work: Path, small: Path) -> None:
     try:
         done = subprocess.run(command(model, videos, out), capture_output=True, text=True)
         assert not succeeded(done.returncode, done.stderr), "the disk wasn't full"
-        there = windows_of_each(out) if Store.exists(out) else Counter()
-        assert there.items() <= windows_of_each(work / "undisturbed").items(), "a video is there in part"
+        indexed = windows_of_each(out) if Store.exists(out) else Counter()
+        assert indexed.items() <= windows_of_each(work / "undisturbed").items(), "a video is there in part"
     finally:
         filler.unlink()
     index(model, videos, out)
     check_same(out, work / "undisturbed")
-    print(f"full disk: {len(there)} videos were in, each whole; then the same index. It said: {done.stderr.strip()}")
+    print(f"full disk: {len(indexed)} videos were in, each whole; then the same index. It said: {done.stderr.strip()}")
     shutil.rmtree(out)
 
 

@@ -79,25 +79,25 @@ def answers(job: tuple[str, str, tuple[str, ...]]) -> Iterator[list[str]]:
     """
     path, file, words = job
     index, embeds, captions = VideoIndex.open(path, model="/nowhere"), np.load(file), read_bank()[:CAPTIONS]
-    told = []
+    lines = []
     for options in (
         SearchOptions(k=20),
         SearchOptions(k=20, min_score=-1e9, fold=True),
         SearchOptions(k=20, min_score=-1e9, metadata={"kind": "kind 1"}, path="*.mp4"),
     ):
-        told += [_told(hit) for hits in index.search_text_embeds(embeds, options, captions) for hit in hits]
+        lines += [_hit_text(hit) for hits in index.search_text_embeds(embeds, options, captions) for hit in hits]
     for hits in index.search(list(words), search_in="speech", k=20):
-        told += [_told(hit) for hit in hits]
+        lines += [_hit_text(hit) for hit in hits]
     snapshot = Store.open(path).snapshot()
-    told += [repr((video.video_id, video.duration, sorted(video.metadata.items()))) for video in snapshot.videos()]
-    told += map(repr, index.broken())
-    told.append(
+    lines += [repr((video.video_id, video.duration, sorted(video.metadata.items()))) for video in snapshot.videos()]
+    lines += map(repr, index.broken())
+    lines.append(
         repr({name: value for name, value in asdict(summarize(path)).items() if name not in ("index", "bytes")})
     )
-    yield told
+    yield lines
 
 
-def _told(hit) -> str:
+def _hit_text(hit) -> str:
     return repr({**asdict(hit), "index": None})
 
 
@@ -170,13 +170,13 @@ def main() -> None:
         jobs = [job(path) for path in (index, *flipped)]
         results = ISOLATION.run_each(jobs, answers, workers=1, patience=lambda _: 120.0)
         expected: list[str] = []
-        for (path, *_), told in results:
+        for (path, *_), result in results:
             if path == str(index):
-                assert not isinstance(told, Failure), told.error
-                expected = told
-            elif isinstance(told, Failure):
+                assert not isinstance(result, Failure), result.error
+                expected = result
+            elif isinstance(result, Failure):
                 outcomes["an error"] += 1
-            elif told == expected:
+            elif result == expected:
                 outcomes["nothing"] += 1
             else:
                 outcomes["what is found or told"] += 1

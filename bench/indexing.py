@@ -72,7 +72,7 @@ class WindowByWindow(WindowEncoder):
         mask = inputs["padding_mask_videos"].bool()
         frames = self.model.get_video_features(inputs["pixel_values_videos"], mask).frame_embeds
         units = torch.nn.functional.normalize(frames.float(), dim=-1).half().numpy()
-        return [rows[own] for rows, own in zip(units, mask.numpy(), strict=True)]
+        return [rows[is_real] for rows, is_real in zip(units, mask.numpy(), strict=True)]
 
 
 def run(outcomes: Iterator[Outcome], videos: int) -> None:
@@ -165,7 +165,11 @@ def main() -> None:
     for title, figures in (("encoding", encoding), ("indexing", whole)):
         first = next(iter(figures.values()))
         for name, an_hour in figures.items():
-            tell(f"{title}, {name}", an_hour, [theirs / ours for theirs, ours in zip(first, an_hour, strict=True)])
+            tell(
+                f"{title}, {name}",
+                an_hour,
+                [baseline / seconds for baseline, seconds in zip(first, an_hour, strict=True)],
+            )
 
 
 if __name__ == "__main__":

@@ -57,12 +57,12 @@ def main() -> None:
             "split, mean of scores": owners @ model.similarity(of_pieces, videos),
         }
         for name, of_all in scores.items():
-            found = retrieval_metrics(of_all.numpy(), list(range(len(texts))))
+            metrics = retrieval_metrics(of_all.numpy(), list(range(len(texts))))
             pairs = of_all.unflatten(0, (-1, 2)).unflatten(2, (-1, 2)).diagonal(dim1=0, dim2=2)  # (2, 2, pairs)
             right = (pairs.diagonal(dim1=0, dim2=1) > pairs.flip(1).diagonal(dim1=0, dim2=1)).float().mean()
             print(
-                f"  {name:26} text-to-video {found['text-to-video R@1']:5.1f}, video-to-text "
-                f"{found['video-to-text R@1']:5.1f}, right one of a pair {100 * right:5.1f}"
+                f"  {name:26} text-to-video {metrics['text-to-video R@1']:5.1f}, video-to-text "
+                f"{metrics['video-to-text R@1']:5.1f}, right one of a pair {100 * right:5.1f}"
             )
 
 

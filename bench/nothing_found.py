@@ -54,8 +54,11 @@ def main() -> None:
 
 def all_scores(index: VideoIndex, texts: list[str]) -> list[dict[str, float]]:
     """The best score of every clip for each text."""
-    found = index.search(texts, k=len(index), exact=True, search_in="picture", min_score=-math.inf)
-    return [{Path(hit.video_id).stem: hit.score for hit in reversed(hits) if hit.score is not None} for hits in found]
+    hits_per_text = index.search(texts, k=len(index), exact=True, search_in="picture", min_score=-math.inf)
+    return [
+        {Path(hit.video_id).stem: hit.score for hit in reversed(hits) if hit.score is not None}
+        for hits in hits_per_text
+    ]
 
 
 def nearest_other(scene: Scene, row: dict[str, float], test: dict[str, Scene]) -> float:

@@ -88,11 +88,11 @@ def main() -> None:
             runs[name].append(json.loads(child.stdout))
     print(f"rows {sizes[0]}, N {sizes[1]}, k {sizes[2]}, draws {sizes[3]}, {args.device}, {args.rounds} rounds")
     for unit, scale, sign in (("seconds", 1.0, "s"), ("bytes", 2**20, "MiB")):
-        plain, own = ([run[unit] / scale for run in runs[name]] for name in ("plain", "ts2net"))
-        ratios = [one / other for one, other in zip(plain, own, strict=True)]
+        plain, ts2net = ([run[unit] / scale for run in runs[name]] for name in ("plain", "ts2net"))
+        ratios = [one / other for one, other in zip(plain, ts2net, strict=True)]
         print(
-            f"{unit:8} plain {statistics.median(plain):8.2f} {sign}, ts2net {statistics.median(own):8.2f} {sign}, "
-            f"ratio {statistics.median(plain) / statistics.median(own):6.1f} "
+            f"{unit:8} plain {statistics.median(plain):8.2f} {sign}, ts2net {statistics.median(ts2net):8.2f} {sign}, "
+            f"ratio {statistics.median(plain) / statistics.median(ts2net):6.1f} "
             f"(of single rounds: {min(ratios):.1f} to {max(ratios):.1f})"
         )
 

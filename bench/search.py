@@ -178,7 +178,7 @@ def prepare(folder: Path, windows: int, queries: int, seed: int) -> None:
     print(json.dumps({"writing": writing, "indexing": indexing, "has_index": has_index, "bytes": size}))
 
 
-Places = list[list[int]]  # of the best windows of each query
+WindowNumbers = list[list[int]]  # of the best windows of each query
 
 
 @dataclass(frozen=True)
@@ -192,29 +192,32 @@ class Way:
     """
 
     search: Callable[[np.ndarray], object]
-    best: Callable[[np.ndarray], tuple[Places, float]]
-    moments: Callable[[np.ndarray], Places] | None = None
+    best: Callable[[np.ndarray], tuple[WindowNumbers, float]]
+    moments: Callable[[np.ndarray], WindowNumbers] | None = None
 
 
 def ours(folder: Path, options: SearchOptions) -> Way:
     store = Store.open(folder / "index")
     index = VideoIndex.open(folder / "index")
 
-    def best(queries: np.ndarray) -> tuple[Places, float]:
+    def best(queries: np.ndarray) -> tuple[WindowNumbers, float]:
         snapshot = store.snapshot()
         chosen = snapshot.choose(options.path, options.metadata)
         # Thirty windows are what ten hits are made of, by default.
         top = best_windows(snapshot, queries, 30, Matching.of(store.about), options.exact, chosen)
-        places = [[place(row.video_id, row.start) for row in rows[:10]] for rows in top.windows]
-        return places, top.scored_in_full / top.pairs
+        numbers = [[number_of_window(row.video_id, row.start) for row in rows[:10]] for rows in top.windows]
+        return numbers, top.scored_in_full / top.pairs
 
-    def moments(queries: np.ndarray) -> Places:
-        return [[place(hit.video_id, hit.start) for hit in hits] for hits in index.search_embeds(queries, options)]
+    def moments(queries: np.ndarray) -> WindowNumbers:
+        return [
+            [number_of_window(hit.video_id, hit.start) for hit in hits]
+            for hits in index.search_embeds(queries, options)
+        ]
 
     return Way(lambda query: index.search_embeds(query[None], options), best, moments)
 
 
-def place(video_id: str, start: float) -> int:
+def number_of_window(video_id: str, start: float) -> int:
     """Number of a window among all."""
     return FILM * int(Path(video_id).stem) + int(start) // STEP
 
@@ -226,7 +229,7 @@ def brute_force(folder: Path) -> Way:
     frames = np.load(folder / "frames.npy", mmap_mode="c")
 
     @torch.inference_mode()
-    def best(queries: np.ndarray) -> tuple[Places, float]:
+    def best(queries: np.ndarray) -> tuple[WindowNumbers, float]:
         texts, scores = torch.from_numpy(queries), []
         for first in range(0, len(frames), 1024):
             some = torch.nn.functional.normalize(torch.from_numpy(frames[first : first + 1024]).float(), dim=-1)
@@ -242,7 +245,7 @@ def faiss_means(folder: Path) -> Way:
     index = faiss.read_index(str(folder / "faiss"))
     faiss.extract_index_ivf(index).nprobe = 64
 
-    def best(queries: np.ndarray) -> tuple[Places, float]:
+    def best(queries: np.ndarray) -> tuple[WindowNumbers, float]:
         return index.search(queries, 10)[1].tolist(), 0.0
 
     return Way(lambda query: best(query[None]), best)
@@ -294,9 +297,9 @@ def measure(name: str, folder: Path, count: int) -> None:
         if unfiltered is not None:
             unfiltered_seconds.append(timed(unfiltered, query))
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found, share = way.best(queries)
+    best, share = way.best(queries)
     moments = way.moments(queries) if way.moments else None
-    results = {"peak": peak, "found": found, "share": share, "moments": moments}
+    results = {"peak": peak, "found": best, "share": share, "moments": moments}
     print(json.dumps(results | {"seconds": seconds[WARM_UP:], "unfiltered": unfiltered_seconds[WARM_UP:]}))
 
 
@@ -311,22 +314,28 @@ def in_process(step: str, *args: object) -> dict:
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
 
-def recall(found: Places, expected: Places) -> float:
+def recall(actual: WindowNumbers, expected: WindowNumbers) -> float:
     """The share of what is expected that is found."""
-    return float(np.mean([len(set(some) & set(best)) / len(best) for some, best in zip(found, expected, strict=True)]))
+    return float(
+        np.mean([len(set(some) & set(best)) / len(best) for some, best in zip(actual, expected, strict=True)])
+    )
 
 
 def report(windows: int, folder: Path, args: argparse.Namespace) -> None:
-    made = in_process("prepare", folder, windows, args.queries, args.seed)
+    preparation = in_process("prepare", folder, windows, args.queries, args.seed)
     means = in_process("faiss", folder)
     gigabytes = 2**30
     built = {
-        **{way: (made["writing"] + made["indexing"] * (not OPTIONS[way].exact), made["bytes"]) for way in OPTIONS},
+        **{
+            way: (preparation["writing"] + preparation["indexing"] * (not OPTIONS[way].exact), preparation["bytes"])
+            for way in OPTIONS
+        },
         "brute force": (math.nan, (folder / "frames.npy").stat().st_size),
         "FAISS means": (means["indexing"], means["bytes"]),
     }
     slow_queries = max(10, min(20, args.queries, 200_000 // windows))  # to look at every frame takes long
-    ways = [way for way in WAYS if made["has_index"] or not way.startswith("approximate")]  # small indexes have none
+    # Small indexes have no vector index.
+    ways = [way for way in WAYS if preparation["has_index"] or not way.startswith("approximate")]
     runs = {}
     for way in ways:
         runs[way] = in_process(
@@ -343,13 +352,13 @@ def report(windows: int, folder: Path, args: argparse.Namespace) -> None:
     for way, run in runs.items():
         median, late = np.percentile(run["seconds"], [50, 95])
         exact = runs[way.replace("approximate", "exact") if way in OPTIONS else "exact"]
-        found = recall(run["found"], exact["found"])
-        moments = recall(run["moments"], exact["moments"]) if run["moments"] else math.nan
+        window_recall = recall(run["found"], exact["found"])
+        moment_recall = recall(run["moments"], exact["moments"]) if run["moments"] else math.nan
         unfiltered = median / np.median(run["unfiltered"] or runs[way.partition(",")[0]]["seconds"])
         seconds, size = built[way]
         print(
             f"{way:20}{seconds:9.1f}{size / gigabytes:10.2f}{run['peak'] / 2**20:12.0f}{1000 * median:11.1f}"
-            f"{1000 * late:9.1f}{found:11.3f}{moments:12.3f}{run['share']:10.3%}{median / base:16.3f}"
+            f"{1000 * late:9.1f}{window_recall:11.3f}{moment_recall:12.3f}{run['share']:10.3%}{median / base:16.3f}"
             f"{unfiltered:15.2f}{len(run['seconds']):9}",
             flush=True,
         )

@@ -52,9 +52,9 @@ def main() -> None:
     print("| | wall seconds | processor seconds | of those of the imports |")
     print("| --- | ---: | ---: | ---: |")
     imports = [processor for _, processor in figures[IMPORTS]]
-    for name, taken in figures.items():
-        walls, processors = zip(*taken, strict=True)
-        shares = [own / theirs for own, theirs in zip(processors, imports, strict=True)]
+    for name, measurements in figures.items():
+        walls, processors = zip(*measurements, strict=True)
+        shares = [processor / baseline for processor, baseline in zip(processors, imports, strict=True)]
         print(
             f"| {name} | {statistics.median(walls):.1f} ({min(walls):.1f} to {max(walls):.1f}) "
             f"| {statistics.median(processors):.1f} ({min(processors):.1f} to {max(processors):.1f}) "

@@ -75,7 +75,7 @@ def make_model(args: argparse.Namespace) -> tuple[TS2NetModel, TS2NetProcessor]:
     """TS2-Net as it starts from CLIP, untrained, and a processor that spells."""
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
     tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
-    tokenizer = CLIPTokenizer(vocab={token: place for place, token in enumerate(tokens)}, merges=[])
+    tokenizer = CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[])
     ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
     clip = CLIPConfig(
         text_config=ids | {"num_hidden_layers": args.layers},

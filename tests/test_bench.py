@@ -28,22 +28,22 @@ def test_ablation_writes_its_tables_and_takes_up_where_it_was(tmp_path: Path):
     options += ["--out", str(tmp_path), "--picture", str(tmp_path / "selected.png")]
     for _ in range(2):
         run("ablation/__main__.py", *options)
-        runs = full, told = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
+        runs = full, oracle = [json.loads(line) for line in (tmp_path / "runs.jsonl").read_text().splitlines()]
         assert [each["row"] for each in runs] == rows
-    assert told["small_thing_selected"] == 100
-    assert full["chance"] == told["chance"] > 0
+    assert oracle["small_thing_selected"] == 100
+    assert full["chance"] == oracle["chance"] > 0
     assert "| full model |" in (tmp_path / "runs.md").read_text()
     assert (tmp_path / "selected.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
-    ("bench", "said"),
+    ("bench", "expected"),
     [
         ("gradient_cache.py --clips 2 --frames 1 --layers 1 --chunks 1 --rounds 1", "chunks of 1"),
         ("evaluation.py --texts 8 --videos 8 --only querybank", '"bytes"'),
     ],
     ids=["gradient cache", "ranking"],
 )
-def test_a_measurement_of_the_smallest_size(bench: str, said: str):
+def test_a_measurement_of_the_smallest_size(bench: str, expected: str):
     """It measures in processes of its own, and says what it found."""
-    assert said in run(*bench.split())
+    assert expected in run(*bench.split())

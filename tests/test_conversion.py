@@ -172,9 +172,9 @@ def test_unknown_and_missing_tensors_are_errors(released):
     """No layer stays random and none is lost in silence: the error names the tensors."""
     with pytest.raises(ValueError, match=r"unknown tensors: clip\.visual\.conv2\.weight"):
         convert_original_checkpoint(released | {"clip.visual.conv2.weight": torch.zeros(1)})
-    gone = {name: value for name, value in released.items() if "transformer.resblocks.3.ln_1" not in name}
+    incomplete = {name: value for name, value in released.items() if "transformer.resblocks.3.ln_1" not in name}
     with pytest.raises(ValueError, match=r"lacks clip\.transformer\.resblocks\.3\.ln_1\.weight, .* and 1 more"):
-        convert_original_checkpoint(gone)
+        convert_original_checkpoint(incomplete)
     no_temporal = {name: value for name, value in released.items() if not name.startswith("transformerClip")}
     with pytest.raises(ValueError, match=r"lacks transformerClip\.resblocks\.0\.ln_1\.weight"):
         convert_original_checkpoint(no_temporal)
@@ -437,7 +437,7 @@ def test_openai_clip_computes_the_same(openai_clip, inputs):
 def openai_names(clip: CLIPModel) -> dict[str, Tensor]:
     """The state dict of a transformers CLIP, under OpenAI's names."""
     state, renamed = clip.state_dict(), {}
-    for theirs, ours in {
+    for openai_name, clip_name in {
         "logit_scale": "logit_scale",
         "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
         "positional_embedding": "text_model.embeddings.position_embedding.weight",
@@ -451,20 +451,20 @@ def openai_names(clip: CLIPModel) -> dict[str, Tensor]:
         "visual.ln_post.weight": "vision_model.post_layernorm.weight",
         "visual.ln_post.bias": "vision_model.post_layernorm.bias",
     }.items():
-        renamed[theirs] = state[ours]
+        renamed[openai_name] = state[clip_name]
     renamed["text_projection"] = state["text_projection.weight"].T
     renamed["visual.proj"] = state["visual_projection.weight"].T
     for stack, model, layers in (("transformer", "text_model", 5), ("visual.transformer", "vision_model", 3)):
         for layer in range(layers):
-            theirs, ours = f"{stack}.resblocks.{layer}", f"{model}.encoder.layers.{layer}"
+            openai_layer, clip_layer = f"{stack}.resblocks.{layer}", f"{model}.encoder.layers.{layer}"
             for kind in ("weight", "bias"):
-                fused = [state[f"{ours}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
-                renamed[f"{theirs}.attn.in_proj_{kind}"] = torch.cat(fused)
-                renamed[f"{theirs}.attn.out_proj.{kind}"] = state[f"{ours}.self_attn.out_proj.{kind}"]
-                renamed[f"{theirs}.ln_1.{kind}"] = state[f"{ours}.layer_norm1.{kind}"]
-                renamed[f"{theirs}.ln_2.{kind}"] = state[f"{ours}.layer_norm2.{kind}"]
-                renamed[f"{theirs}.mlp.c_fc.{kind}"] = state[f"{ours}.mlp.fc1.{kind}"]
-                renamed[f"{theirs}.mlp.c_proj.{kind}"] = state[f"{ours}.mlp.fc2.{kind}"]
+                fused = [state[f"{clip_layer}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
+                renamed[f"{openai_layer}.attn.in_proj_{kind}"] = torch.cat(fused)
+                renamed[f"{openai_layer}.attn.out_proj.{kind}"] = state[f"{clip_layer}.self_attn.out_proj.{kind}"]
+                renamed[f"{openai_layer}.ln_1.{kind}"] = state[f"{clip_layer}.layer_norm1.{kind}"]
+                renamed[f"{openai_layer}.ln_2.{kind}"] = state[f"{clip_layer}.layer_norm2.{kind}"]
+                renamed[f"{openai_layer}.mlp.c_fc.{kind}"] = state[f"{clip_layer}.mlp.fc1.{kind}"]
+                renamed[f"{openai_layer}.mlp.c_proj.{kind}"] = state[f"{clip_layer}.mlp.fc2.{kind}"]
     return renamed
 
 

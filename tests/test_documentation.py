@@ -58,9 +58,11 @@ def any_score(printed: str) -> str:
 
 def small_clip(folder: Path) -> CLIPModel:
     """A CLIP as deep as the real ones and narrow, with the 512 token ids of the golden checkpoint."""
-    vocab = {token: place for place, token in enumerate([letter + end for letter in LETTERS for end in ("", "</w>")])}
-    for place in range(len(vocab), 510):
-        vocab[f"<unused {place}>"] = place
+    vocab = {
+        token: token_id for token_id, token in enumerate([letter + end for letter in LETTERS for end in ("", "</w>")])
+    }
+    for token_id in range(len(vocab), 510):
+        vocab[f"<unused {token_id}>"] = token_id
     vocab |= {"<|startoftext|>": 510, "<|endoftext|>": 511}
     CLIPTokenizer(vocab=vocab, merges=[], model_max_length=77).save_pretrained(folder)
     size = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 1}

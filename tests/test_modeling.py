@@ -150,8 +150,8 @@ def test_text_positions_reach_the_texts_alone():
 def test_keywords_of_attention_reach_the_texts_alone():
     """The text transformer is causal whatever it is told; the others must not become so."""
     model, inputs = tiny_model(), random_inputs()
-    plain, told = model(**inputs), model(**inputs, is_causal=True, token_type_ids=inputs["input_ids"])
-    assert torch.equal(told.logits_per_text, plain.logits_per_text)
+    plain, causal = model(**inputs), model(**inputs, is_causal=True, token_type_ids=inputs["input_ids"])
+    assert torch.equal(causal.logits_per_text, plain.logits_per_text)
     with pytest.raises(TypeError, match="position_ids"):
         model.get_video_features(inputs["pixel_values_videos"], position_ids=torch.zeros(1, 9))
 
@@ -293,8 +293,8 @@ def test_clip_tensors_arrive_bit_for_bit_and_the_text_starts_the_temporal_encode
 def test_positions_are_copied_where_there_are_enough():
     clip = tiny_clip()
     model = TS2NetModel.from_clip_model(clip, num_frames=4)
-    own = model.temporal_encoder.position_embedding.weight
-    assert torch.equal(own, clip.text_model.embeddings.position_embedding.weight)
+    embedding = model.temporal_encoder.position_embedding.weight
+    assert torch.equal(embedding, clip.text_model.embeddings.position_embedding.weight)
 
 
 def test_positions_are_scaled_at_the_start_alone(tmp_path):

@@ -59,13 +59,13 @@ def test_exact_gradient_agrees_with_finite_differences_of_the_smoothed_function(
     grad = torch.randn(1, 2, 5, generator=generator, dtype=torch.float64)
     noise = torch.randn(1, draws, 5, generator=generator, dtype=torch.float64)
     perturbed_topk(scores, 2, sigma, draws, noise=noise).backward(grad)
-    for place in range(5):
+    for index in range(5):
         shift = torch.zeros_like(scores)
-        shift[0, place] = step
+        shift[0, index] = step
         ends = [(plain(scores.detach() + side, noise, 2, sigma) * grad).sum() for side in (shift, -shift)]
         difference = (ends[0] - ends[1]) / (2 * step)
         standard_error = grad.abs().sum() / (sigma * draws**0.5)
-        assert abs(difference - scores.grad[0, place]) < 5 * standard_error
+        assert abs(difference - scores.grad[0, index]) < 5 * standard_error
 
 
 @pytest.mark.parametrize("gradient", ["exact", "diagonal"])

@@ -22,8 +22,8 @@ def clips(tmp_path_factory):
     folder = tmp_path_factory.mktemp("videos")
     shapes = [(10, (64, 48)), (40, (48, 64)), (30, (80, 40))]
     return [
-        str(write_video(folder / f"{place}.mp4", frames=frames, fps=10, size=size))
-        for place, (frames, size) in enumerate(shapes)
+        str(write_video(folder / f"{index}.mp4", frames=frames, fps=10, size=size))
+        for index, (frames, size) in enumerate(shapes)
     ]
 
 
@@ -65,16 +65,16 @@ def test_many_videos_in_batches(scorer, clips, logits, batch_size):
 
 def test_streams_without_reading_ahead(scorer, clips, logits):
     """A generator's second video is not asked for before the first is answered."""
-    asked = []
+    requested = []
 
     def videos():
         for clip in clips:
-            asked.append(clip)
+            requested.append(clip)
             yield clip
 
     answers = scorer(videos(), text=TEXTS)
     assert next(iter(answers)) == ranking(logits[:, 0])
-    assert asked == clips[:1]
+    assert requested == clips[:1]
 
 
 def test_datasets(scorer, clips, logits):
@@ -176,10 +176,10 @@ def test_a_whole_dataset(scorer, clips, logits):
     rows = {"id": ["a", "b", "c"], "video": clips, "text": TEXTS}
     dataset = Dataset.from_dict(rows).cast_column("video", Video(decode=False))
     expected = [ranking(logits[:, video]) for video in range(3)]
-    own = [ranking(logits[video : video + 1, video], TEXTS[video : video + 1]) for video in range(3)]
+    paired = [ranking(logits[video : video + 1, video], TEXTS[video : video + 1]) for video in range(3)]
     for videos in (dataset, dataset.to_iterable_dataset()):
         assert list(scorer(videos, text=TEXTS)) == expected
-        assert list(scorer(videos)) == own
+        assert list(scorer(videos)) == paired
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])

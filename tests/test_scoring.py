@@ -37,13 +37,13 @@ def test_a_folder_scores_as_its_model_does(clips: list[Path], tmp_path: Path) ->
 def test_a_broken_video_is_an_error_or_a_result(clips: list[Path], tmp_path: Path) -> None:
     scorer = TextVideoScorer(tiny_model(), tiny_processor())
     videos = [tmp_path / "missing.mp4", clips[0]]
-    missing, found = scorer.score(videos, TEXTS, on_error="skip")
+    missing, scored = scorer.score(videos, TEXTS, on_error="skip")
     assert isinstance(missing.error, OSError)
-    assert (missing.scores, len(found.scores), found.error) == ([], 2, None)
+    assert (missing.scores, len(scored.scores), scored.error) == ([], 2, None)
     with pytest.raises(OSError, match=r"missing\.mp4"):
         scorer.score(videos, TEXTS)
     stream = scorer.stream(iter([clips[0], *videos]), TEXTS)
-    assert next(stream) == found
+    assert next(stream) == scored
 
 
 def test_what_does_not_go_together_is_named(tmp_path: Path) -> None:

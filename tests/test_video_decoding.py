@@ -244,12 +244,12 @@ class _Server(http.server.ThreadingHTTPServer):
     """Serves one file at `/clip.mp4`, a redirect to it, and records every path that is asked for."""
 
     def __init__(self, data: bytes) -> None:
-        self.asked: list[str] = []
+        self.requested_paths: list[str] = []
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
-                server.asked.append(self.path)
+                server.requested_paths.append(self.path)
                 status = {"/clip.mp4": 200, "/moved": 302}.get(self.path.partition("?")[0], 404)
                 self.send_response(status)
                 if status == 302:
@@ -430,7 +430,7 @@ def test_a_playlist_is_refused_and_what_it_names_is_left_alone(clip, server, tmp
         path.write_text(text)
         with pytest.raises(VideoDecodingError, match=name):
             decode_video(path)
-    assert server.asked == []
+    assert server.requested_paths == []
 
 
 def test_absurd_sizes_are_refused_before_memory_is_taken(clip, tmp_path):

@@ -50,10 +50,10 @@ def grey_levels(pixels):
 
 def test_defaults_are_those_of_clip():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8))
-    ours = TS2NetVideoProcessor()([[image]])["pixel_values_videos"][0, 0]
-    theirs = CLIPImageProcessorPil()(image, return_tensors="pt")["pixel_values"][0]
-    assert ours.shape == theirs.shape == (3, 224, 224)
-    assert (grey_levels(ours) - grey_levels(theirs)).abs().max() <= 2
+    actual = TS2NetVideoProcessor()([[image]])["pixel_values_videos"][0, 0]
+    expected = CLIPImageProcessorPil()(image, return_tensors="pt")["pixel_values"][0]
+    assert actual.shape == expected.shape == (3, 224, 224)
+    assert (grey_levels(actual) - grey_levels(expected)).abs().max() <= 2
 
 
 @pytest.mark.parametrize(("height", "width"), [(240, 320), (720, 1280), (333, 177), (40, 500), (20, 30), (64, 64)])

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from clips import PATCHES_PER_SIDE, Captions, shares, to_pixels
-from models import COMMON, TOLD, Row, ToldSelector
+from models import COMMON, ORACLE, OracleSelector, Row
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTokenizer, get_cosine_schedule_with_warmup
@@ -131,8 +131,8 @@ def train(
 
 
 def seeds_of(model: TS2NetModel, indices: torch.Tensor) -> torch.Tensor | None:
-    """A selector that is told is told by seeds; another one draws its own."""
-    return indices if isinstance(model.token_selector, ToldSelector) else None
+    """The oracle looks up clips by its seeds, which are their indices; another selector draws its own."""
+    return indices if isinstance(model.token_selector, OracleSelector) else None
 
 
 @torch.inference_mode()
@@ -201,25 +201,25 @@ def run(
     first_layer = model.config.vision_config.num_hidden_layers - row.learned_layers
     seen = seen_once(folder, model, first_layer, frames)
     lock(model, first_layer)
-    if row.name == TOLD:
-        told = ToldSelector(model.config, shares(scenes_of["train"], "small"))
-        told.load_state_dict(model.token_selector.state_dict())
-        model.token_selector = told
+    if row.name == ORACLE:
+        selector = OracleSelector(model.config, shares(scenes_of["train"], "small"))
+        selector.load_state_dict(model.token_selector.state_dict())
+        model.token_selector = selector
     weight = LOSS_WEIGHT if row.selection_loss else 0.0
     captions = {split: Captions(searched, tokenizer) for split, searched in scenes_of.items()}
     train(model, seen["train"], captions["train"], first_layer, loss_weight=weight, steps=steps, seed=seed)
-    found: dict[str, Any] = {"row": row.name, "seed": seed, "steps": steps, "clips": len(seen["train"])}
+    results: dict[str, Any] = {"row": row.name, "seed": seed, "steps": steps, "clips": len(seen["train"])}
     for split, searched in scenes_of.items():
         if split == "train":
             continue
-        if isinstance(model.token_selector, ToldSelector):
+        if isinstance(model.token_selector, OracleSelector):
             model.token_selector.shares = shares(searched, "small")
         group_size = GROUP_SIZE if searched[0].group else len(searched)
         ranks, selected = search(model, seen[split], captions[split], first_layer, group_size)
-        found[split] = rank_statistics(ranks)["R@1"]
+        results[split] = rank_statistics(ranks)["R@1"]
         if split == "small_object":  # in which every clip has a small thing
-            found |= selection_figures(selected, searched)
+            results |= selection_figures(selected, searched)
             moved = in_moved_columns(model, searched)
             for name, subset in ((MOVED, ranks[moved]), (NOT_MOVED, ranks[~moved])):
-                found[name] = 100 * (subset == 1).float().mean().item()
-    return found, model
+                results[name] = 100 * (subset == 1).float().mean().item()
+    return results, model

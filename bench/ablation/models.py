@@ -17,7 +17,7 @@ COMMON: dict[str, Any] = {
 MEAN_POOLING = {"shift_kind": "none", "selection_kind": "none", "temporal_num_layers": 0, "matching_kind": "mean"}
 RANDOM = {"selection_kind": "random"}
 FULL = "full model"
-TOLD = "told where the small thing is"
+ORACLE = "told where the small thing is"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ ROWS = [
     Row({"choice": "learned, without the loss"}, selection_loss=False),
     Row({"modules": "random choice", "choice": "random"}, RANDOM, selection_loss=False),
     Row({"choice": "random, with the loss"}, RANDOM),
-    Row({"choice": TOLD}, RANDOM, selection_loss=False),
+    Row({"choice": ORACLE}, RANDOM, selection_loss=False),
     Row({"shift": "channel, all tokens"}, {"shift_kind": "channel"}),
     Row({"shift": "channel, patches"}, {"shift_kind": "channel_patches"}),
     Row({"shift": "channel, [CLS]"}, {"shift_kind": "channel_cls"}),
@@ -77,7 +77,7 @@ ROWS = [
 ]
 
 
-class ToldSelector(TS2NetTokenSelector):
+class OracleSelector(TS2NetTokenSelector):
     """Selects what a clip's small thing covers, as well as can be: what a learned scorer could gain by it.
 
     Args:

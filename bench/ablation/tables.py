@@ -37,10 +37,10 @@ def tables(runs: list[dict[str, Any]], splits: list[str]) -> str:
             f"|{' --- |' * (len(columns) + 2)}",
         ]
         for row in ROWS:
-            own = [each for each in runs if each["row"] == row.name]
-            if key in row.names and own:
-                cells = [cell([each[column] for each in own if column in each]) for column in columns]
-                lines.append(f"| {' | '.join([row.names[key], *cells, str(len(own))])} |")
+            row_runs = [each for each in runs if each["row"] == row.name]
+            if key in row.names and row_runs:
+                cells = [cell([each[column] for each in row_runs if column in each]) for column in columns]
+                lines.append(f"| {' | '.join([row.names[key], *cells, str(len(row_runs))])} |")
         if len(lines) > 2:
             parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"

@@ -47,11 +47,11 @@ if not TYPE_CHECKING:  # type checkers see the imports above, and report names t
     def __getattr__(name: str) -> object:
         from .lazy import import_public_name
 
-        found = import_public_name(__name__, _MODULES, name)
+        attribute = import_public_name(__name__, _MODULES, name)
         # Each module registers its classes with transformers' Auto classes, which work together.
         for other in _MODULES:
             import_public_name(__name__, _MODULES, other)
-        return found
+        return attribute
 
 
 def __dir__() -> list[str]:

@@ -240,16 +240,16 @@ class TS2NetConfig(PreTrainedConfig):
         Raises:
             TypeError: If an override is a field of neither class.
         """
-        own = set(cls.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
-        own -= {"text_config", "vision_config"}
-        shift = set(TS2NetVisionConfig.__dataclass_fields__) - set(CLIPVisionConfig.__dataclass_fields__)
-        unknown = sorted(set(overrides) - own - shift)
+        config_fields = set(cls.__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
+        config_fields -= {"text_config", "vision_config"}
+        vision_fields = set(TS2NetVisionConfig.__dataclass_fields__) - set(CLIPVisionConfig.__dataclass_fields__)
+        unknown = sorted(set(overrides) - config_fields - vision_fields)
         if unknown:
-            names = ", ".join(sorted(own | shift))
+            names = ", ".join(sorted(config_fields | vision_fields))
             raise TypeError(f"{unknown[0]!r} is not a setting of TS2-Net over CLIP; expected one of {names}")
         if as_is:
             overrides = _AS_IS | overrides
-        vision_overrides = {name: overrides.pop(name) for name in shift & set(overrides)}
+        vision_overrides = {name: overrides.pop(name) for name in vision_fields & set(overrides)}
 
         text_config, vision_config = clip_config.text_config.to_dict(), clip_config.vision_config.to_dict()
         # Models that are a CLIP under another name have parts of their own types.

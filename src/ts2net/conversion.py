@@ -128,9 +128,9 @@ def convert_original_checkpoint(
     config = _config(clip_config, settings | config_overrides, origin)
     # Skip the tensors of modules that an override removes.
     if config.selection_kind != "perturbed_topk":
-        names = {theirs: ours for theirs, ours in names.items() if not ours.startswith("token_selector.")}
+        names = {source: target for source, target in names.items() if not target.startswith("token_selector.")}
     if config.temporal_num_layers == 0:
-        names = {theirs: ours for theirs, ours in names.items() if not ours.startswith("temporal_encoder.")}
+        names = {source: target for source, target in names.items() if not target.startswith("temporal_encoder.")}
     return _fill(TS2NetModel(config), _rename(state, names, origin), origin)
 
 
@@ -178,12 +178,14 @@ def convert_clip(name_or_path: str | os.PathLike[str], **config_overrides: Any) 
 def _block_names(source: str, target: str, count: int, shift_layers: Iterable[int] = ()) -> dict[str, str]:
     names = {}
     for layer in range(count):
-        for theirs, ours in BLOCK_MODULES.items():
-            module = theirs.replace("attn.", "attn.net.") if layer in shift_layers else theirs
+        for block_module, target_module in BLOCK_MODULES.items():
+            source_module = block_module.replace("attn.", "attn.net.") if layer in shift_layers else block_module
             # The fused matrix is a parameter of the attention module itself, so its name has an underscore.
-            joint = "_" if theirs == "attn.in_proj" else "."
+            joint = "_" if block_module == "attn.in_proj" else "."
             for kind in ("weight", "bias"):
-                names[f"{source}.resblocks.{layer}.{module}{joint}{kind}"] = f"{target}.layers.{layer}.{ours}.{kind}"
+                names[f"{source}.resblocks.{layer}.{source_module}{joint}{kind}"] = (
+                    f"{target}.layers.{layer}.{target_module}.{kind}"
+                )
     return names
 
 
@@ -202,7 +204,7 @@ def _shift_layers(state: Mapping[str, Any]) -> list[int]:
 def _clip_names(state: Mapping[str, Any], prefix: str = "", shift_layers: Iterable[int] = ()) -> dict[str, str]:
     text, vision = f"{prefix}transformer", f"{prefix}visual.transformer"
     return {
-        **{f"{prefix}{theirs}": ours for theirs, ours in CLIP_TENSORS.items()},
+        **{f"{prefix}{source}": target for source, target in CLIP_TENSORS.items()},
         **_block_names(text, "text_model.encoder", _count_blocks(state, text)),
         **_block_names(vision, "vision_model.encoder", _count_blocks(state, vision), shift_layers),
     }
@@ -295,29 +297,29 @@ def _num_frames(num_positions: int, context_length: int) -> int:
 
 def _rename(state: Mapping[str, Tensor], names: Mapping[str, str], origin: str) -> dict[str, Tensor]:
     renamed = {}
-    for theirs, ours in names.items():
-        tensor = state[theirs]
+    for source, target in names.items():
+        tensor = state[source]
         if not tensor.is_floating_point():
-            raise ValueError(f"{origin}: {theirs} should hold floating-point numbers, got {tensor.dtype}")
+            raise ValueError(f"{origin}: {source} should hold floating-point numbers, got {tensor.dtype}")
         tensor = tensor.to(torch.float32)
-        if "qkv_proj" in ours:
+        if "qkv_proj" in target:
             if tensor.ndim == 0 or len(tensor) % 3:
-                raise ValueError(f"{origin}: {theirs} should be three in one, got shape {tuple(tensor.shape)}")
+                raise ValueError(f"{origin}: {source} should be three in one, got shape {tuple(tensor.shape)}")
             for part, rows in zip("qkv", tensor.chunk(3), strict=True):
-                renamed[ours.replace("qkv", part)] = rows
+                renamed[target.replace("qkv", part)] = rows
         else:
-            renamed[ours] = tensor.T if ours in TRANSPOSED else tensor
+            renamed[target] = tensor.T if target in TRANSPOSED else tensor
     return renamed
 
 
 def _fill(model: Model, state: Mapping[str, Tensor], origin: str) -> Model:
-    theirs = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    ours = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    for name in {**ours, **theirs}:
-        if theirs.get(name) != ours.get(name):
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name in {**expected, **shapes}:
+        if shapes.get(name) != expected.get(name):
             raise ValueError(
-                f"{origin}: {name} has shape {theirs.get(name, 'none')}, "
-                f"and {ours.get(name, 'none')} in the model that the configuration describes"
+                f"{origin}: {name} has shape {shapes.get(name, 'none')}, "
+                f"and {expected.get(name, 'none')} in the model that the configuration describes"
             )
     model.load_state_dict(state)
     return model.eval()

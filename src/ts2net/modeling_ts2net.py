@@ -210,8 +210,10 @@ class TS2NetShift(nn.Module):
             (self.from_before, 1, has_before),
             (self.from_after, -1, has_after),
         ):
-            own = hidden_states[:, :, tokens, channels]
-            shifted[:, :, tokens, channels] = torch.where(has_neighbour[..., None, None], own.roll(step, dims=1), own)
+            unshifted = hidden_states[:, :, tokens, channels]
+            shifted[:, :, tokens, channels] = torch.where(
+                has_neighbour[..., None, None], unshifted.roll(step, dims=1), unshifted
+            )
         return shifted
 
 

@@ -354,18 +354,18 @@ def register_in_folder(folder: str | os.PathLike) -> None:
 class _Items(Dataset):
     """The items of a list, a column or a map-style dataset, each read when it is asked for."""
 
-    def __init__(self, videos: Any, needs_texts: bool, columns: list[dict[str, Any]] | None = None) -> None:
+    def __init__(self, videos: Any, needs_texts: bool, settings: list[dict[str, Any]] | None = None) -> None:
         self._videos = videos
         self._needs_texts = needs_texts
-        self._columns = columns
+        self._settings = settings  # of each
 
     def __len__(self) -> int:
         return len(self._videos)
 
     def __getitem__(self, index: int) -> _Item:
         item = _item(self._videos[index], self._needs_texts)
-        if self._columns is not None:
-            item.settings |= self._columns[index]
+        if self._settings is not None:
+            item.settings |= self._settings[index]
         return item
 
 
@@ -378,8 +378,8 @@ def _items(videos: Any, needs_texts: bool, kwargs: dict[str, Any]) -> Any:
             if len(kwargs[name]) != len(videos):
                 raise ValueError(f"{name} has {len(kwargs[name])} entries for {len(videos)} videos")
         columns = {name: kwargs.pop(name) for name in per_video}
-        own = [{name: column[index] for name, column in columns.items()} for index in range(len(videos))]
-        return _Items(videos, needs_texts, own)
+        settings = [{name: column[index] for name, column in columns.items()} for index in range(len(videos))]
+        return _Items(videos, needs_texts, settings)
     if per_video:
         raise ValueError(f"a list for one of {', '.join(_PER_VIDEO)} needs a list of videos, not a stream")
     if hasattr(videos, "__len__") and hasattr(videos, "__getitem__"):

@@ -97,10 +97,10 @@ class References:
 
     def lack_one_before(self, packet: av.Packet) -> bool:
         """Whether one is missing between the packets seen before and this one."""
-        found = self._bitstream.number(packet)
-        if found is None:
+        unit_and_number = self._bitstream.number(packet)
+        if unit_and_number is None:
             return False
-        unit, number = found
+        unit, number = unit_and_number
         last = 0 if unit & 31 == _IDR else self._last
         if unit & 0x60 or unit & 31 == _IDR:
             self._last = number

@@ -173,8 +173,8 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         moments = list(zip(*(_one_each(name, settings[name], len(values)) for name in ("start", "end")), strict=True))
         metadata = _one_each("video_metadata", settings["video_metadata"], len(values))
         decoded = [
-            self._decode(value, start, end, own, settings)
-            for value, (start, end), own in zip(values, moments, metadata, strict=True)
+            self._decode(value, start, end, video_metadata, settings)
+            for value, (start, end), video_metadata in zip(values, moments, metadata, strict=True)
         ]
         pixels = [self._pixels(video.frames, settings) for video in decoded]
 
@@ -229,9 +229,9 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         Raises:
             ValueError: If a setting is out of range, or the video ends before `start`.
         """
-        own = {"num_frames": num_frames, "fps": fps}
-        own |= {name: kwargs.get(name) for name in ("sampling", "clock", "start", "end")}
-        settings = {name: getattr(self, name, None) if value is None else value for name, value in own.items()}
+        overrides = {"num_frames": num_frames, "fps": fps}
+        overrides |= {name: kwargs.get(name) for name in ("sampling", "clock", "start", "end")}
+        settings = {name: getattr(self, name, None) if value is None else value for name, value in overrides.items()}
         rate, count = metadata["fps"], metadata["total_num_frames"]
         indices = self._sampling(
             settings, settings["start"], settings["end"], None if rate is None else settings["fps"]

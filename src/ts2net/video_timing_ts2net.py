@@ -129,16 +129,16 @@ def complete_times(seconds: np.ndarray) -> np.ndarray | None:
 
     Frames without times at the start come before the first one that has a time, at 0 if there is no room for them.
     """
-    known = np.flatnonzero(~np.isnan(seconds))
-    if len(seconds) > 1 and (len(known) < 2 or seconds[known[-1]] <= seconds[known[0]]):
+    timed = np.flatnonzero(~np.isnan(seconds))
+    if len(seconds) > 1 and (len(timed) < 2 or seconds[timed[-1]] <= seconds[timed[0]]):
         return None
-    if len(known) == len(seconds):
+    if len(timed) == len(seconds):
         return seconds
-    first, last = known[0], known[-1]
+    first, last = timed[0], timed[-1]
     period = (seconds[last] - seconds[first]) / (last - first) if last > first else 0.0
     positions = np.arange(len(seconds))
     before, after = np.minimum(positions - first, 0) * period, np.maximum(positions - last, 0) * period
-    complete = np.interp(positions, known, seconds[known]) + before + after
+    complete = np.interp(positions, timed, seconds[timed]) + before + after
     return complete - min(complete[0], 0.0)
 
 

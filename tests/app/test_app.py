@@ -173,15 +173,15 @@ def test_plays_from_the_moment(page):
         re.search(r"#t=([\d.]+),([\d.]+)", url)
         for url in cards.locator("video").evaluate_all("all => all.map(video => video.src)")
     ]
-    place = max(range(len(spans)), key=lambda place: float(spans[place][1]))
-    start, end = float(spans[place][1]), float(spans[place][2])
+    latest = max(range(len(spans)), key=lambda index: float(spans[index][1]))
+    start, end = float(spans[latest][1]), float(spans[latest][2])
     assert start > 0
-    cards.nth(place).locator(".ts-play").click()
-    video = cards.nth(place).locator("video").element_handle()
+    cards.nth(latest).locator(".ts-play").click()
+    video = cards.nth(latest).locator("video").element_handle()
     page.wait_for_function("video => !video.paused && video.readyState >= 2 && video.currentTime > 0", arg=video)
     assert start <= video.evaluate("video => video.currentTime") < end
 
-    best = cards.nth(place).locator(".ts-best")
+    best = cards.nth(latest).locator(".ts-best")
     second = float(best.get_attribute("data-second"))
     video.evaluate("video => video.pause()")
     best.click()
@@ -287,10 +287,10 @@ def test_adds_several_videos_under_their_own_names_and_removes_them(page, folder
     write_video(tmp_path / "Straße (rm -rf $HOME).MP4", frames=25, fps=10)
     (tmp_path / "no video.mp4").write_bytes(b"no video")
     files = [tmp_path / "Straße (rm -rf $HOME).MP4", tmp_path / "no video.mp4"]
-    for said in ("can be found from now on.", "is in the index already."):
+    for message in ("can be found from now on.", "is in the index already."):
         panel = upload(page, "Add videos", files)
         panel.get_by_role("button", name="Add to the index").click()
-        expect(panel.locator(".ts-done")).to_contain_text(f"Straße (rm -rf HOME).MP4 {said}")
+        expect(panel.locator(".ts-done")).to_contain_text(f"Straße (rm -rf HOME).MP4 {message}")
         expect(panel.locator(".ts-error")).to_contain_text("no video.mp4 can't be read as a video")
     expect(page.locator(".ts-head p")).not_to_have_text(before)
     kept = [path.relative_to(folder / "index-uploads").parts for path in (folder / "index-uploads").rglob("*.MP4")]
@@ -317,8 +317,8 @@ def test_adds_a_video_with_its_subtitles(page, folder, tmp_path):
         (tmp_path / name).write_text(f"1\n00:00:01,000 --> 00:00:03,000\n{words}\n")
     panel = upload(page, "Add videos", [tmp_path / name for name in ("talk.en.srt", "talk.mp4", "else.srt")])
     panel.get_by_role("button", name="Add to the index").click()
-    said = "talk.mp4 can be found from now on. So can what is said in it, by its subtitles."
-    expect(panel.locator(".ts-done")).to_have_text(said)
+    message = "talk.mp4 can be found from now on. So can what is said in it, by its subtitles."
+    expect(panel.locator(".ts-done")).to_have_text(message)
     expect(panel.locator(".ts-error")).to_contain_text("else.srt is left out: no video of its name was chosen")
     kept = {path.name for path in (folder / "index-uploads").rglob("talk*")}
     assert kept == {"talk.mp4", "talk.en.srt"}
@@ -518,9 +518,9 @@ def test_a_clip_is_searched_for_as_the_index_does_it(folder):
     index, clip = folder / "index", str(folder / "clip.mp4")
     library = Library(index, model=None, device="cpu", uploads=None, limits=LIMITS)
     query = Query(clip=library.remember_clip(clip), count=5)
-    found = library.search(query)
-    assert found == VideoIndex.open(index, device="cpu").search_video(clip, k=5, per_video=3, fold=True)
-    for hit in found[:2]:
+    hits = library.search(query)
+    assert hits == VideoIndex.open(index, device="cpu").search_video(clip, k=5, per_video=3, fold=True)
+    for hit in hits[:2]:
         _, explanation = library.explain(hit.window, query)
         assert explanation.scores[0] == pytest.approx(hit.score, abs=0.01)
         assert hit.second == pytest.approx(explanation.seconds[explanation.weights[0].argmax()])
@@ -584,12 +584,12 @@ def test_sends_indexed_videos_in_ranges(address, folder):
         assert whole.content == content
         assert whole.headers["content-type"].startswith("video/")
         assert httpx.head(url).headers["content-length"] == str(len(content))
-        for asked, expected in {
+        for byte_range, expected in {
             "bytes=10-19": content[10:20],
             "bytes=100-": content[100:],
             "bytes=-7": content[-7:],
         }.items():
-            part = httpx.get(url, headers={"Range": asked})
+            part = httpx.get(url, headers={"Range": byte_range})
             assert (part.status_code, part.content) == (206, expected)
         assert part.headers["content-range"] == f"bytes {len(content) - 7}-{len(content) - 1}/{len(content)}"
         assert httpx.get(url, headers={"Range": f"bytes={len(content)}-"}).status_code == 416
@@ -668,11 +668,11 @@ def test_takes_some_uploads_at_a_time(upload_here):
     """Whether they say their length or not; of those that are too large or too many nothing stays."""
     before = arrived()
     several = b"".join(PART % (number, bytes([number]) * 1_500_000) for number in (1, 2)) + b"--x--\r\n"
-    taken = upload_here(several)
-    assert taken.status_code == 200
+    accepted = upload_here(several)
+    assert accepted.status_code == 200
     assert sum(arrived().values()) == sum(before.values()) + 3_000_000
-    assert {Path(name).name for name in taken.json()} == {"1.mp4", "2.mp4"}
-    assert set(taken.json()) == arrived().keys() - before.keys()  # without the folder
+    assert {Path(name).name for name in accepted.json()} == {"1.mp4", "2.mp4"}
+    assert set(accepted.json()) == arrived().keys() - before.keys()  # without the folder
     before = arrived()
     too_many = (413, "The request exceeds the maximum allowed size of 21037056 bytes.")
     for content in (many_files(), PART % (1, bytes(21_100_000)) + b"--x--\r\n"):
@@ -730,13 +730,13 @@ def test_a_filter_knows_what_visitors_see(folder):
     """Words in the names that visitors see, whatever else is in the paths, and in metadata."""
     library = Library(folder / "index", model=None, device="cpu", uploads=None, limits=LIMITS)
 
-    def found(filter):
+    def matching(filter):
         return {Path(hit.video_id).name for hit in library.search(Query("rain", filter, count=1))}
 
     for filter in (folder.parent.name, "videos", ".tar", "train-00000"):
-        assert not found(filter)
-    assert found("LONG") == found("*ong.mp4") == found("caption=script hacked") == {"long.mp4"}
-    assert found("clip") == found("cli") == {"train-00000.tar#clip"}
+        assert not matching(filter)
+    assert matching("LONG") == matching("*ong.mp4") == matching("caption=script hacked") == {"long.mp4"}
+    assert matching("clip") == matching("cli") == {"train-00000.tar#clip"}
 
 
 @pytest.mark.parametrize("where", ["secret", "address"])
@@ -751,9 +751,9 @@ def test_takes_no_file_that_was_not_uploaded(address, folder, where):
     before = sorted(os.listdir(folder))
     httpx.post(f"{address}/gradio_api/queue/join", json=body).raise_for_status()
     with httpx.stream("GET", f"{address}/gradio_api/queue/data", params={"session_hash": "abc"}, timeout=20) as events:
-        said = next(line for line in events.iter_lines() if "process_completed" in line)
-    assert '"success":false' in said.replace(" ", "")
-    assert "Traceback" not in said
+        completed = next(line for line in events.iter_lines() if "process_completed" in line)
+    assert '"success":false' in completed.replace(" ", "")
+    assert "Traceback" not in completed
     assert sorted(os.listdir(folder)) == before
 
 
@@ -796,14 +796,14 @@ API_HIT = {
 
 def test_programs_search_by_json(address, folder):
     """With the filters and limits of the page, and errors as JSON."""
-    found = httpx.get(f"{address}/api/search", params={"text": "rain", "filter": "LONG"}).json()
-    assert {hit["video"] for hit in found["hits"]} == {"long.mp4"}
-    assert found["hits"][0]["metadata"] == {"caption": "<script>document.title='hacked'</script>"}
-    played = httpx.get(address + found["hits"][0]["file"])
+    searched = httpx.get(f"{address}/api/search", params={"text": "rain", "filter": "LONG"}).json()
+    assert {hit["video"] for hit in searched["hits"]} == {"long.mp4"}
+    assert searched["hits"][0]["metadata"] == {"caption": "<script>document.title='hacked'</script>"}
+    played = httpx.get(address + searched["hits"][0]["file"])
     assert played.content == (folder / "videos" / "long.mp4").read_bytes()
     listed = httpx.get(f"{address}/api/videos", params={"count": 2}).json()
     assert (listed["total"], len(listed["videos"])) == (3, 2)
-    for path, status, said in (
+    for path, status, message in (
         ("search", 400, "Type what to look for."),
         (f"search?text={'a' * 1001}", 400, "The text has 1,001 characters; at most 1,000 are taken."),
         (f"search?text=a&filter={'a' * 201}", 400, "The filter has 201 characters; at most 200 are taken."),
@@ -813,7 +813,7 @@ def test_programs_search_by_json(address, folder):
         ("else", 404, "There is only GET /api/search and GET /api/videos."),
     ):
         answer = httpx.get(f"{address}/api/{path}")
-        assert (answer.status_code, answer.json()) == (status, {"error": said})
+        assert (answer.status_code, answer.json()) == (status, {"error": message})
     refused = httpx.post(f"{address}/api/search", headers={"Origin": "http://there"})
     assert (refused.status_code, refused.json()) == (
         403,
@@ -853,27 +853,27 @@ def test_answers_to_its_own_name_only(address, folder):
 def test_the_command_serves_this_computer_only(folder):
     server = ForkedPython(["-m", "ts2net", "app", folder / "index", "--port", "0", "--device", "cpu"])
     try:
-        while (said := re.search(r"(http://127\.0\.0\.1:\d+) ", server.printed()[0])) is None:
+        while (match := re.search(r"(http://127\.0\.0\.1:\d+) ", server.printed()[0])) is None:
             assert server.poll() is None
             time.sleep(0.05)
-        assert httpx.get(said[1], timeout=60).status_code == 200
+        assert httpx.get(match[1], timeout=60).status_code == 200
     finally:
         server.send_signal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["no-index"], "no-index: there is no index"),
         (["no-index", "--host", "no.such.host.invalid"], "can't listen on no.such.host.invalid"),
     ],
 )
-def test_the_command_says_what_is_wrong(arguments, said, capsys, tmp_path, monkeypatch):
+def test_the_command_says_what_is_wrong(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(["app", "--port", "0", *arguments])
     assert ended.value.code == 1
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -886,8 +886,8 @@ def test_the_page_answers_to_the_address_that_it_was_given():
 
 
 def test_the_command_says_that_a_port_is_taken(capsys):
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit):
-        main(["app", "no-index", "--port", str(taken.getsockname()[1])])
+    with socket.create_server(("127.0.0.1", 0)) as listener, pytest.raises(SystemExit):
+        main(["app", "no-index", "--port", str(listener.getsockname()[1])])
     assert "Address already in use" in capsys.readouterr().err
 
 
@@ -911,8 +911,8 @@ def test_a_space_stands_alone(folder, tmp_path):
                     if client.get("/").status_code == 200:
                         break
                 time.sleep(0.2)
-            asked = {"text": "a dog", "filter": "long", "all": "1"}
-            hits = client.get("/api/search", params=asked).json()["hits"]
+            params = {"text": "a dog", "filter": "long", "all": "1"}
+            hits = client.get("/api/search", params=params).json()["hits"]
             assert {hit["video"].partition("-")[0] for hit in hits} == {"long"}
             assert {hit["metadata"]["caption"] for hit in hits} == {"<script>document.title='hacked'</script>"}
             assert client.get(hits[0]["file"]).status_code == 200

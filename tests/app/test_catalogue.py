@@ -40,7 +40,7 @@ def test_added_videos_have_their_own_names():
 
 
 @pytest.mark.parametrize(
-    ("filter", "found"),
+    ("filter", "expected"),
     [
         ("", ["2023/Goal.mp4", "2024/GOAL 2.mp4", "2024/Straße.mp4"]),
         ("goal", ["2023/Goal.mp4", "2024/GOAL 2.mp4"]),
@@ -55,7 +55,7 @@ def test_added_videos_have_their_own_names():
         ("secret", []),
     ],
 )
-def test_filters_by_words(filter, found):
+def test_filters_by_words(filter, expected):
     videos = ("/secret/2023/Goal.mp4", "/secret/2024/GOAL 2.mp4", "/secret/2024/Straße.mp4")
     metadata = {videos[0]: {"League": "Women"}, videos[1]: {"League": "none"}}
-    assert names(catalogue(*videos, metadata=metadata), filter) == found
+    assert names(catalogue(*videos, metadata=metadata), filter) == expected

@@ -24,7 +24,7 @@ def test_an_address_may_have_more_fields():
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("?text=" + "a" * 1001, r"The text has 1,001 characters; at most 1,000 are taken\."),
         ("?filter=" + "a" * 800_000, r"The address has 800,008 characters; at most 16,384 are taken\."),
@@ -35,6 +35,6 @@ def test_an_address_may_have_more_fields():
         ("?clip=" + "a" * 65, r"There is no such clip\."),
     ],
 )
-def test_refuses_what_is_too_long_or_no_number(address, said):
-    with pytest.raises(ValueError, match=f"^{said}"):
+def test_refuses_what_is_too_long_or_no_number(address, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
         Query.of_address(address)

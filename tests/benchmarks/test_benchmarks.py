@@ -18,7 +18,9 @@ import ts2net.benchmarks
 from ts2net.benchmarks import BENCHMARKS as ALL_BENCHMARKS
 from ts2net.benchmarks import AnnotatedBenchmark, CaptionReader, Row
 
-BENCHMARKS = {name: known for name, known in ALL_BENCHMARKS.items() if isinstance(known, AnnotatedBenchmark)}
+BENCHMARKS = {
+    name: benchmark for name, benchmark in ALL_BENCHMARKS.items() if isinstance(benchmark, AnnotatedBenchmark)
+}
 
 FILM = "1006_Slumdog_Millionaire_01.25.49.077-01.25.54.718"
 OTHER_FILM = "3011_BLIND_DATING_01.11.23.496-01.11.25.853"

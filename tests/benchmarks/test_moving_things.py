@@ -113,8 +113,8 @@ def test_a_caption_is_true_of_one_clip(split: str) -> None:
             does[clip.companion] = clip.motion if clip.motion in TOGETHER else "stay"
         return does.get(caption_of.thing) == caption_of.motion
 
-    found = scenes(split, 40)
-    assert [sum(is_true(one, other) for other in found) for one in found] == [1] * len(found)
+    clips = scenes(split, 40)
+    assert [sum(is_true(one, other) for other in clips) for one in clips] == [1] * len(clips)
 
 
 def test_training_scenes_come_in_families() -> None:
@@ -148,10 +148,10 @@ def test_counts_that_cannot_be_had_are_refused(split: str, count: int | None, me
 
 
 def test_rows_are_those_of_every_benchmark() -> None:
-    found = scenes("motion", 8)[5]
-    assert (found.row.video_id, found.row.group) == ("motion-0001-1", "motion-0001")
-    assert found.row.captions == (found.caption,)
-    assert (found.row.start, found.row.end) == (None, None)
+    example = scenes("motion", 8)[5]
+    assert (example.row.video_id, example.row.group) == ("motion-0001-1", "motion-0001")
+    assert example.row.captions == (example.caption,)
+    assert (example.row.start, example.row.end) == (None, None)
 
 
 # ----------------------------------------------------------------------------------------------------------------
@@ -169,9 +169,9 @@ def test_captions_tell_all_that_a_scene_shows() -> None:
 
 def test_captions_vary_in_their_phrasing() -> None:
     """And depend on nothing but the scene."""
-    found = {Scene("a", "cat", "left", None, "owl", look).caption for look in range(100)}
-    assert {"a cat moves left; a small owl appears", "a cat goes left while a tiny owl shows up"} <= found
-    assert len(found) == 27
+    captions = {Scene("a", "cat", "left", None, "owl", look).caption for look in range(100)}
+    assert {"a cat moves left; a small owl appears", "a cat goes left while a tiny owl shows up"} <= captions
+    assert len(captions) == 27
     assert phrase("owl") == "an owl"
     assert phrase("owl", "tiny") == "a tiny owl"
 
@@ -182,9 +182,9 @@ def test_captions_vary_in_their_phrasing() -> None:
 
 
 def test_motion_candidates_differ_in_the_motion_alone() -> None:
-    found = groups("motion", 40)
-    assert {tuple(each.motion for each in group) for group in found} == {STRAIGHT, ORDER}
-    for group in found:
+    motion_groups = groups("motion", 40)
+    assert {tuple(each.motion for each in group) for group in motion_groups} == {STRAIGHT, ORDER}
+    for group in motion_groups:
         assert len({(each.thing, each.companion, each.small, each.look) for each in group}) == 1
         assert len({each.caption for each in group}) == GROUP_SIZE
 
@@ -278,14 +278,14 @@ def test_patch_shares_add_up_to_the_pixels() -> None:
 
 
 def test_photos_have_what_their_captions_tell() -> None:
-    found = photos(60)
-    assert photos(20) == found[:20]
-    assert photos(20, seed=1) != found[:20]
-    photo = found[0]
+    all_photos = photos(60)
+    assert photos(20) == all_photos[:20]
+    assert photos(20, seed=1) != all_photos[:20]
+    photo = all_photos[0]
     assert photo.sizes == tuple(sorted(photo.sizes, reverse=True))
-    assert photo.caption(with_place=True) == f"{phrase(photo.things[0])} {photo.place()}"
-    several = next(each for each in found if len(each.things) > 1)
-    assert several.caption(with_place=False, also=(1,)).endswith(f" and {phrase(several.things[1])}")
+    assert photo.caption(with_location=True) == f"{phrase(photo.things[0])} {photo.location()}"
+    several = next(each for each in all_photos if len(each.things) > 1)
+    assert several.caption(with_location=False, also=(1,)).endswith(f" and {phrase(several.things[1])}")
     assert render_photo(photo).shape == (FRAME_SIZE, FRAME_SIZE, 3)
     with pytest.raises(ValueError, match="count must be at least 1, got 0"):
         photos(0)

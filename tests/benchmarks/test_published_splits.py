@@ -15,7 +15,7 @@ from ts2net.benchmarks import BENCHMARKS, AnnotatedBenchmark, Row
 
 pytestmark = pytest.mark.slow
 
-ANNOTATED = {name: known for name, known in BENCHMARKS.items() if isinstance(known, AnnotatedBenchmark)}
+ANNOTATED = {name: benchmark for name, benchmark in BENCHMARKS.items() if isinstance(benchmark, AnnotatedBenchmark)}
 
 
 def write_msrvtt(folder: Path) -> None:

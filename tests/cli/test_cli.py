@@ -115,10 +115,10 @@ def test_json_has_the_scores_of_the_pipeline_best_first(run: Run, workshop: Work
     expected = scorer(workshop.videos, text=TEXTS, group_by="text", best_second=True)
     assert [entry["text"] for entry in answer["results"]] == TEXTS
     for entry, ranking in zip(answer["results"], expected, strict=True):
-        assert [video["video"] for video in entry["videos"]] == [place["video"] for place in ranking]
-        for video, place in zip(entry["videos"], ranking, strict=True):
-            assert video["score"] == pytest.approx(place["score"], abs=1e-5)
-            assert video["second"] == pytest.approx(place["second"])
+        assert [video["video"] for video in entry["videos"]] == [expected_video["video"] for expected_video in ranking]
+        for video, expected_video in zip(entry["videos"], ranking, strict=True):
+            assert video["score"] == pytest.approx(expected_video["score"], abs=1e-5)
+            assert video["second"] == pytest.approx(expected_video["second"])
 
 
 def test_options_may_be_repeated_or_take_many_values(run: Run, workshop: Workshop) -> None:
@@ -487,11 +487,11 @@ def test_next_to_nothing_is_imported_before_ctrl_c_is_handled() -> None:
 
 def test_ctrl_c_ends_with_130_and_no_traceback(workshop: Workshop) -> None:
     """Interrupted in the middle of its work: while it waits for a video from a server that does not answer."""
-    asked, done = threading.Event(), threading.Event()
+    requested, done = threading.Event(), threading.Event()
 
     class Silent(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.set()
+            requested.set()
             done.wait(timeout=60)
 
         def log_message(self, *args: object) -> None: ...
@@ -501,7 +501,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(workshop: Workshop) -> None:
         video = f"http://127.0.0.1:{server.server_port}/video.mp4"
         child = ForkedPython(["-m", "ts2net", "score", "-m", workshop.model, "-v", video, "-t", "a"])
         try:
-            assert asked.wait(timeout=60), child.printed()
+            assert requested.wait(timeout=60), child.printed()
             child.send_signal(signal.SIGINT)
             code = child.wait()
         finally:

@@ -46,6 +46,6 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
         command = [sys.executable, "-c", CODE, json.dumps(list(expected))]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    said = dict(zip(expected, json.loads(done.stdout), strict=True))
-    assert said == {line: [1, message] for line, message in expected.items()}
+    actual = dict(zip(expected, json.loads(done.stdout), strict=True))
+    assert actual == {line: [1, message] for line, message in expected.items()}
     assert [path.name for path in tmp_path.iterdir()] == ["index"]

@@ -39,15 +39,15 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of videos with the captions of a split "test", and of one in which the last video is cut off."""
     folder = tmp_path_factory.mktemp("videos")
-    for place in range(NUM_VIDEOS):
-        (folder / f"video{place}.mp4").write_bytes(clip(place))
+    for number in range(NUM_VIDEOS):
+        (folder / f"video{number}.mp4").write_bytes(clip(number))
     (folder / "cut.mp4").write_bytes(clip(6)[:100])
     for name, last in [("test", "video6"), ("cut", "cut")]:
         with (folder / f"{name}.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["file", "caption"])
-            for place, captions in enumerate(CAPTIONS):
-                video = last if place == 6 else f"video{place}"
+            for number, captions in enumerate(CAPTIONS):
+                video = last if number == 6 else f"video{number}"
                 writer.writerows([f"{video}.mp4", caption] for caption in captions)
     return folder
 
@@ -59,8 +59,8 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def expected() -> dict:
-    found = evaluate_retrieval(tiny_model(), split().remove_columns("group"), tiny_processor())
-    return json.loads(json.dumps(found.to_dict()))
+    result = evaluate_retrieval(tiny_model(), split().remove_columns("group"), tiny_processor())
+    return json.loads(json.dumps(result.to_dict()))
 
 
 def columns(text: str) -> list[list[str]]:
@@ -109,7 +109,7 @@ def test_settings_reach_the_model(run: Run, model: Path, videos: Path, tmp_path:
     done = run("evaluate", model, "folder", videos, *data, *options, "--workers", 0, "--json", file, "--update-card")
     assert done.code == 0, done.err
     assert "text-to-video R@1 with split texts" in (model / "README.md").read_text()
-    found = evaluate_retrieval(
+    result = evaluate_retrieval(
         tiny_model(),
         split().remove_columns("group"),
         tiny_processor(),
@@ -117,7 +117,7 @@ def test_settings_reach_the_model(run: Run, model: Path, videos: Path, tmp_path:
         max_words=3,
         long_texts="split",
     )
-    assert json.loads(file.read_text())["metrics"] == found.metrics
+    assert json.loads(file.read_text())["metrics"] == result.metrics
 
 
 def test_a_prepared_folder_is_read_where_it_lies(
@@ -174,10 +174,10 @@ def test_missing_videos_are_left_out_on_request(run: Run, model: Path, prepared:
     assert done.code == 0, done.err
     written = json.loads(file.read_text())
     kept = [row for row in split() if row["id"] not in ("video2", "video6")]
-    found = evaluate_retrieval(
+    result = evaluate_retrieval(
         tiny_model(), Dataset.from_list(kept, features=split().features).remove_columns("group"), tiny_processor()
     )
-    assert written["metrics"] == pytest.approx(found.metrics)
+    assert written["metrics"] == pytest.approx(result.metrics)
     assert (written["num_videos"], written["num_missing"], written["num_left_out"]) == (NUM_VIDEOS - 2, 0, 2)
     assert "2 more left out" in done.out
     assert "Left out |" in (model / "README.md").read_text()

@@ -13,9 +13,9 @@ from rich.console import Console
 from support.search_indexes import make_index, random_video
 from support.tiny_models import tiny_model, tiny_processor
 from ts2net.cli import main
-from ts2net.cli.found import print_found
+from ts2net.cli.hits import print_hits
 from ts2net.search import VideoIndex
-from ts2net.search.hits import Hit, Place
+from ts2net.search.hits import Copy, Hit
 from ts2net.search.records import Cue
 from ts2net.search.store import Store
 
@@ -156,7 +156,7 @@ def test_without_a_text_lines_are_answered_as_they_come(index, capsys, monkeypat
 @pytest.mark.parametrize("width", [40, 100])
 def test_rank_and_name_are_whole_in_a_narrow_terminal_and_a_pipe(width):
     name = f"/clips/{'long ' * 20}name.mp4"
-    copy = Place("/clips/copy.mp4", 2.0, 6.0, "0-0")
+    copy = Copy("/clips/copy.mp4", 2.0, 6.0, "0-0")
     hits = [
         Hit(name, 0.0, 4.0, 1.0, 17.25, {}, "0-0", b"", copies=(copy,)),
         Hit("b.mp4", 0.0, 4.0, 1.0, 3.5, {}, "1-0", b""),
@@ -164,7 +164,7 @@ def test_rank_and_name_are_whole_in_a_narrow_terminal_and_a_pipe(width):
     for is_terminal in (True, False):
         screen = io.StringIO()
         console = Console(file=screen, width=width, force_terminal=is_terminal, highlight=False, color_system=None)
-        print_found(console, "a dog", hits)
+        print_hits(console, "a dog", hits)
         lines = screen.getvalue().splitlines()
         (line,) = [line for line in lines if name in line]
         assert line.split()[0] == "1"

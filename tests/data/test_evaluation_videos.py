@@ -39,13 +39,13 @@ def test_each_video_comes_once_over_all_processes(num_processes: int, num_worker
         share = {"process_index": process, "num_processes": num_processes, "num_workers": num_workers}
         for batch in EvaluationVideos(split_of_seven(), tiny_processor(), **SETTINGS, **share).batches():
             assert len(batch["indices"]) <= SETTINGS["batch_size"]
-            for place, video_id, pixels in zip(
+            for index, video_id, pixels in zip(
                 batch["indices"].tolist(), batch["video_ids"], batch["pixel_values_videos"], strict=True
             ):
-                assert place not in seen
-                seen[place] = video_id, pixels
-    assert {place: video_id for place, (video_id, _) in seen.items()} == {place: f"clip{place}" for place in range(7)}
-    assert torch.equal(torch.stack([seen[place][1] for place in range(7)]), expected)
+                assert index not in seen
+                seen[index] = video_id, pixels
+    assert {index: video_id for index, (video_id, _) in seen.items()} == {index: f"clip{index}" for index in range(7)}
+    assert torch.equal(torch.stack([seen[index][1] for index in range(7)]), expected)
 
 
 @pytest.mark.parametrize("read_first", [True, False])

@@ -40,11 +40,11 @@ def write_prepared(folder: Path, split: str = "train", benchmark: str = "vatex")
     """A prepared folder without any video."""
     folder.mkdir(exist_ok=True)
     shards = []
-    for number, places in enumerate(assign_to_shards([row.video_id for row in ROWS], NUM_SHARDS, seed=0)):
+    for number, indices in enumerate(assign_to_shards([row.video_id for row in ROWS], NUM_SHARDS, seed=0)):
         path = folder / shard_name(split, number)
         with ShardWriter(path) as writer:
-            for place in places:
-                writer.add(ROWS[place], video_of(ROWS[place]))
+            for index in indices:
+                writer.add(ROWS[index], video_of(ROWS[index]))
         shards.append(Shard(path.name, writer.videos, writer.captions, path.stat().st_size))
     manifest = Manifest(benchmark, split, len(ROWS), sum(len(row.captions) for row in ROWS), tuple(shards))
     write_whole(folder / f"{split}.json", manifest.to_json())
@@ -72,10 +72,10 @@ def check(dataset) -> None:
     rows = {row["id"]: row for row in dataset}
     assert rows.keys() == IDS.keys()
     for row in ROWS:
-        found = rows[row.video_id]
-        assert found["captions"] == list(row.captions)
-        assert (found["start"], found["end"], found["group"]) == (row.start, row.end, row.group)
-        assert found["video"]["bytes"] == video_of(row)
+        loaded = rows[row.video_id]
+        assert loaded["captions"] == list(row.captions)
+        assert (loaded["start"], loaded["end"], loaded["group"]) == (row.start, row.end, row.group)
+        assert loaded["video"]["bytes"] == video_of(row)
 
 
 def test_a_stream_has_the_standard_columns(stream: IterableDataset) -> None:
@@ -138,17 +138,17 @@ def test_shuffling_follows_its_seed_and_epoch(stream: IterableDataset) -> None:
     assert order(0, epoch=1) != first
 
 
-@pytest.mark.parametrize("taken", [0, 1, 7, 8, 30, 63, 64])
-def test_a_position_is_restored_exactly(folder: Path, taken: int) -> None:
+@pytest.mark.parametrize("num_read", [0, 1, 7, 8, 30, 63, 64])
+def test_a_position_is_restored_exactly(folder: Path, num_read: int) -> None:
     """Also from JSON, and in the middle of a shard."""
     order = [row["id"] for row in load_benchmark("vatex", folder, "train")]
     stream = load_benchmark("vatex", folder, "train")
     rows = iter(stream)
-    assert [next(rows)["id"] for _ in range(taken)] == order[:taken]
+    assert [next(rows)["id"] for _ in range(num_read)] == order[:num_read]
     position = json.loads(json.dumps(stream.state_dict()))
     resumed = load_benchmark("vatex", folder, "train")
     resumed.load_state_dict(position)
-    assert [row["id"] for row in resumed] == order[taken:]
+    assert [row["id"] for row in resumed] == order[num_read:]
 
 
 def test_the_manifest_counts_videos_and_captions(folder: Path) -> None:

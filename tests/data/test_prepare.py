@@ -169,9 +169,9 @@ def test_a_preferred_extension_decides_between_files(tmp_path: Path) -> None:
     for name in ("video0.mp4", "video0.webm", "video0.mkv", "video1.avi"):
         (tmp_path / name).touch()
     files, names = VideoFiles(tmp_path), BENCHMARKS["msrvtt"].file_names
-    found = match_files(["video0", "video1"], files, names, prefer=["MOV", ".webm", "mp4"])
-    assert found.files == {"video0": tmp_path / "video0.webm", "video1": tmp_path / "video1.avi"}
-    assert found.preferred == {"video0": [tmp_path / "video0.mkv", tmp_path / "video0.mp4"]}
+    matches = match_files(["video0", "video1"], files, names, prefer=["MOV", ".webm", "mp4"])
+    assert matches.files == {"video0": tmp_path / "video0.webm", "video1": tmp_path / "video1.avi"}
+    assert matches.preferred == {"video0": [tmp_path / "video0.mkv", tmp_path / "video0.mp4"]}
     (tmp_path / "small").mkdir()
     (tmp_path / "small" / "video0.webm").touch()
     with pytest.raises(ValueError, match=r"1 videos have several files.*--prefer"):
@@ -189,8 +189,8 @@ def test_links_are_followed_on_request(tmp_path: Path) -> None:
     (tmp_path / "archive" / "back").symlink_to(videos)
     (videos / "video1.mp4").symlink_to(tmp_path / "one.mp4")
     names = BENCHMARKS["msrvtt"].file_names
-    found = match_files(["video0", "video1"], VideoFiles(videos, follow_links=True), names).files
-    assert found == {"video0": videos / "linked" / "deep" / "video0.mp4", "video1": videos / "video1.mp4"}
+    paths = match_files(["video0", "video1"], VideoFiles(videos, follow_links=True), names).files
+    assert paths == {"video0": videos / "linked" / "deep" / "video0.mp4", "video1": videos / "video1.mp4"}
     with pytest.raises(ValueError, match=r"none of the 1 videos is there, such as 'video1': its file is a link that"):
         match_files(["video1"], VideoFiles(videos), names)
     with pytest.raises(
@@ -221,8 +221,8 @@ def test_no_link_leads_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "videos" / "video1.mp4").touch()
     (tmp_path / "videos" / "video2.mp4").symlink_to(tmp_path / "videos" / "video1.mp4")
     files = VideoFiles(tmp_path / "videos")
-    found = match_files(["video0", "video2"], files, BENCHMARKS["msrvtt"].file_names)
-    assert found.files == {"video0": None, "video2": tmp_path / "videos" / "video2.mp4"}
+    matches = match_files(["video0", "video2"], files, BENCHMARKS["msrvtt"].file_names)
+    assert matches.files == {"video0": None, "video2": tmp_path / "videos" / "video2.mp4"}
     assert "leads out" in files.why_missing(["video0"])
     assert "no file" in files.why_missing(["video3"])
 
@@ -306,11 +306,11 @@ def test_moments_stay_true(tmp_path: Path) -> None:
 def test_clips_are_shuffled_evenly_by_the_seed() -> None:
     ids = [f"video{number}" for number in range(100)]
     shards = assign_to_shards(ids, 16, seed=0)
-    assert sorted(place for shard in shards for place in shard) == list(range(100))
+    assert sorted(index for shard in shards for index in shard) == list(range(100))
     assert {len(shard) for shard in shards} == {6, 7}
     assert assign_to_shards(ids, 16, seed=1) != shards
     in_other_order = assign_to_shards(ids[::-1], 16, seed=0)
-    assert [[99 - place for place in shard] for shard in in_other_order] == shards
+    assert [[99 - index for index in shard] for shard in in_other_order] == shards
 
 
 @pytest.mark.parametrize(("clips", "shards"), [(1, 1), (127, 8), (128, 16), (1000, 64), (9000, 64), (101_046, 128)])
@@ -428,7 +428,7 @@ def test_a_repeated_run_makes_only_what_has_changed(source: Path, tmp_path: Path
     write_video(tmp_path / "source" / "videos" / f"{before.missing[0].video_id}.mp4", frames=12, fps=12)
     after = prepare_lsmdc(tmp_path / "source", out)
     assert (after.missing, after.broken, after.videos) == ((), before.broken, before.videos + 1)
-    changed = [name for name, made in times.items() if (out / name).stat().st_mtime_ns != made]
+    changed = [name for name, mtime in times.items() if (out / name).stat().st_mtime_ns != mtime]
     assert len(changed) == 1
     prepare_lsmdc(tmp_path / "source", tmp_path / "new")
     assert contents(out) == contents(tmp_path / "new")
@@ -458,7 +458,7 @@ def test_a_repeated_run_tries_again_what_may_have_passed(
     times = {path.name: path.stat().st_mtime_ns for path in out.glob("*.tar")}
     prepare_lsmdc(source, out)
     assert contents(out) == contents(prepared)
-    assert len([name for name, made in times.items() if (out / name).stat().st_mtime_ns != made]) == 1
+    assert len([name for name, mtime in times.items() if (out / name).stat().st_mtime_ns != mtime]) == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
@@ -548,10 +548,10 @@ def test_sampling_the_small_video_gives_the_frames_of_the_original(
     """Same number of frames, same moments, same pictures; a frame too early or late would differ far more."""
     original = encoded(frames=int(4.5 * fps), fps=fps, container="mp4")
     expected = decode_video(original, FrameSampling(start=start, end=end))
-    found = decode_video(reencode_video(original, start, end).video)
-    assert [moment + (start or 0) for moment in found.timestamps] == pytest.approx(expected.timestamps, abs=1e-5)
+    reencoded = decode_video(reencode_video(original, start, end).video)
+    assert [moment + (start or 0) for moment in reencoded.timestamps] == pytest.approx(expected.timestamps, abs=1e-5)
     neighbours = decode_video(original, FrameSampling(fps=fps, num_frames=2)).frames
-    difference = likeness(expected.frames, found.frames)
+    difference = likeness(expected.frames, reencoded.frames)
     assert difference < 0.5 * likeness(neighbours[0], neighbours[1])
 
 
@@ -574,9 +574,9 @@ def test_an_uneven_frame_rate_keeps_its_times(tmp_path: Path) -> None:
 def test_rotation_is_applied(tmp_path: Path, rotation: int) -> None:
     """The decoder turns the original; the new file has nothing left to turn."""
     original = write_video(tmp_path / "turned.mp4", rotation=rotation, size=(64, 48))
-    expected, found = decode_video(original), decode_video(reencode_video(original).video)
-    assert expected.frames.shape == found.frames.shape
-    assert likeness(expected.frames, found.frames) < 0.5 * likeness(expected.frames, found.frames.flip((1, 2)))
+    expected, reencoded = decode_video(original), decode_video(reencode_video(original).video)
+    assert expected.frames.shape == reencoded.frames.shape
+    assert likeness(expected.frames, reencoded.frames) < 0.5 * likeness(expected.frames, reencoded.frames.flip((1, 2)))
 
 
 @pytest.mark.parametrize(
@@ -716,9 +716,9 @@ def test_a_command_whose_push_fails_says_where_all_is(
     command = ["prepare", "lsmdc", *arguments, "--split", "test", "--workers", 0, "--push-to-hub", "tester/lsmdc"]
     with hub.break_request("POST .*/commit/main", status=403):
         assert run_cli(*command) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("error: pushing to tester/lsmdc failed: 403 Forbidden")
-    assert said.endswith(f"on purpose. All is prepared in {tmp_path}; the same command pushes it")
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("error: pushing to tester/lsmdc failed: 403 Forbidden")
+    assert message.endswith(f"on purpose. All is prepared in {tmp_path}; the same command pushes it")
     assert run_cli(*command) == 0
     assert set(hub.repositories["tester/lsmdc"].at("main").files) == {".gitattributes", *contents(tmp_path)}
 

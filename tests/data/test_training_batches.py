@@ -82,10 +82,10 @@ def test_positions_count_what_was_taken_and_not_what_workers_read_ahead(nine_ste
     """A checkpoint is written while workers are steps ahead; what they prepared is lost with them."""
     reader = TrainingBatches(eight_shards(broken=(4, 17)), tiny_processor(), num_workers=2, **SETTINGS)
     batches = reader.batches(9)
-    taken = [set(samples(next(batches))) for _ in range(2)]
+    steps = [set(samples(next(batches))) for _ in range(2)]
     batches.close()
-    taken += [set(samples(batch)) for batch in reader.batches(2)]
-    assert taken == nine_steps[:4]
+    steps += [set(samples(batch)) for batch in reader.batches(2)]
+    assert steps == nine_steps[:4]
 
 
 def test_each_batch_carries_the_positions_after_it():

@@ -31,12 +31,12 @@ def groups_in(batches: TrainingBatches, count: int) -> list[list[int]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_groups_stay_together_and_are_shuffled(num_workers: int) -> None:
-    taken = groups_in(batches_of(pairs(), group_size=2, num_workers=num_workers), 8)
-    for batch in taken:
+    batches = groups_in(batches_of(pairs(), group_size=2, num_workers=num_workers), 8)
+    for batch in batches:
         assert [batch.count(group) for group in set(batch)] == [2, 2, 2, 2]
-    passes = [sorted(group for batch in part for group in batch) for part in (taken[:4], taken[4:])]
+    passes = [sorted(group for batch in part for group in batch) for part in (batches[:4], batches[4:])]
     assert passes == [sorted([*range(16)] * 2)] * 2, "each clip once a pass"
-    assert taken[:4] != taken[4:], "other groups meet in another pass"
+    assert batches[:4] != batches[4:], "other groups meet in another pass"
 
 
 @pytest.mark.slow
@@ -75,6 +75,8 @@ def test_a_group_lies_in_one_shard() -> None:
     assert sorted(index for shard in shards for index in shard) == [*range(102)]
     for shard in shards:
         assert all(
-            shard[place + 1] == index + 1 for place, index in enumerate(shard[:-1]) if index % 4 != 3 and index != 101
+            shard[position + 1] == index + 1
+            for position, index in enumerate(shard[:-1])
+            if index % 4 != 3 and index != 101
         )
     assert max(map(len, shards)) - min(map(len, shards)) <= 4

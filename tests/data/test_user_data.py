@@ -245,8 +245,8 @@ def test_a_folder_of_datasets_own_kind(videos: Path) -> None:
     """`videofolder` gives paths, which are good inside of the dataset's folder."""
     (videos / "metadata.csv").write_text("file_name,caption\ndog.mp4,a dog\ncats/cat.1.mkv,a cat\n")
     dataset = load_benchmark("dataset", videos, "train")
-    found = {row["captions"][0]: Path(row["video"]["path"]).read_bytes() for row in dataset}
-    assert found["a dog"] == (videos / "dog.mp4").read_bytes()
+    contents = {row["captions"][0]: Path(row["video"]["path"]).read_bytes() for row in dataset}
+    assert contents["a dog"] == (videos / "dog.mp4").read_bytes()
 
 
 def test_columns_that_are_not_there_are_told(tmp_path: Path) -> None:

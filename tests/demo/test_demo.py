@@ -201,10 +201,10 @@ def test_demo_refuses_what_is_no_model_before_it_makes_anything(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("given", [["--model", "m"], ["--video", "v"], ["--model", "m", "--video", "v"]])
-def test_ones_own_videos_need_a_model_and_texts(given: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--model", "m"], ["--video", "v"], ["--model", "m", "--video", "v"]])
+def test_ones_own_videos_need_a_model_and_texts(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     """A wrong command line: nothing of it can be made up."""
     with pytest.raises(SystemExit) as end:
-        main(["demo", *given])
+        main(["demo", *arguments])
     assert end.value.code == 2
     assert "are needed together" in " ".join(capfd.readouterr().err.replace("│", " ").split())

@@ -38,7 +38,9 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     every = [*clips, *group]
     texts = [HOSTILE, *(each.scene.caption for each in every)]
     scores = {
-        text: {each.scene.video_id: 10.0 * (each.scene.caption == text) + place for place, each in enumerate(every)}
+        text: {
+            each.scene.video_id: 10.0 * (each.scene.caption == text) + position for position, each in enumerate(every)
+        }
         for text in texts
     }
     scores[group[3].scene.caption][group[0].scene.video_id] = 99.0

@@ -38,9 +38,9 @@ def assert_same_as_torch(folder: Path) -> None:
     inputs = random_inputs(videos=3, frames=6)
     inputs["padding_mask_videos"][0, 4:] = False
     with torch.inference_mode():
-        ours, theirs = model(**inputs), expected(**inputs)
-    torch.testing.assert_close(ours.logits_per_text, theirs.logits_per_text, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(ours.video_embeds, theirs.video_embeds, rtol=1e-4, atol=1e-4)
+        onnx_output, torch_output = model(**inputs), expected(**inputs)
+    torch.testing.assert_close(onnx_output.logits_per_text, torch_output.logits_per_text, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(onnx_output.video_embeds, torch_output.video_embeds, rtol=1e-4, atol=1e-4)
     texts = ["a dog", "two cats on a red roof"]
     for max_words in (None, 12):
         torch.testing.assert_close(
@@ -67,22 +67,22 @@ def test_int8_is_near_and_texts_are_left_exact(folder: Path) -> None:
     assert (runtime_of(model), precision_of(model)) == ("onnx", "int8")
     pixels = random_inputs(videos=8)["pixel_values_videos"]
     with torch.inference_mode():
-        ours, theirs = (each.get_video_features(pixels).pooler_output for each in (model, exact))
-    assert torch.nn.functional.cosine_similarity(ours, theirs).min() > 0.98  # of random weights
-    assert not torch.equal(ours, theirs)
+        int8_embeds, exact_embeds = (each.get_video_features(pixels).pooler_output for each in (model, exact))
+    assert torch.nn.functional.cosine_similarity(int8_embeds, exact_embeds).min() > 0.98  # of random weights
+    assert not torch.equal(int8_embeds, exact_embeds)
     assert torch.equal(*(encode_texts(each, processor, ["a dog"]) for each in (model, exact)))
 
 
 def test_files_are_made_once_and_belong_to_one_model(folder: Path, tmp_path: Path, monkeypatch) -> None:
     model, processor = load_on_runtime(folder, runtime="onnx", device="cpu")
-    own = onnx_folder(fingerprint(model, processor))
-    made = {file: file.stat().st_mtime_ns for file in own.iterdir()}
+    cache_folder = onnx_folder(fingerprint(model, processor))
+    modified = {file: file.stat().st_mtime_ns for file in cache_folder.iterdir()}
     load_on_runtime(folder, runtime="onnx", device="cpu")
-    assert {file: file.stat().st_mtime_ns for file in own.iterdir()} == made
+    assert {file: file.stat().st_mtime_ns for file in cache_folder.iterdir()} == modified
     other = tiny_model(shift_stride=4)  # the same weights
-    assert onnx_folder(fingerprint(other, processor)) != own
+    assert onnx_folder(fingerprint(other, processor)) != cache_folder
     monkeypatch.setattr("ts2net.encoding.onnx_cache.version", lambda library: "another")
-    assert onnx_folder(fingerprint(model, processor)) != own
+    assert onnx_folder(fingerprint(model, processor)) != cache_folder
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

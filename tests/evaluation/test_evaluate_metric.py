@@ -25,11 +25,11 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("dual_softmax", [False, True])
-@pytest.mark.parametrize("as_given", [np.asarray, np.ndarray.tolist, torch.from_numpy])
-def test_figures_are_those_of_the_package(load, as_given, dual_softmax):
+@pytest.mark.parametrize("convert", [np.asarray, np.ndarray.tolist, torch.from_numpy])
+def test_figures_are_those_of_the_package(load, convert, dual_softmax):
     """From arrays, lists and tensors."""
-    found = load().compute(predictions=as_given(SCORES), references=as_given(VIDEO_OF_TEXT), dual_softmax=dual_softmax)
-    assert found == retrieval_metrics(SCORES, VIDEO_OF_TEXT, dual_softmax=dual_softmax)
+    metrics = load().compute(predictions=convert(SCORES), references=convert(VIDEO_OF_TEXT), dual_softmax=dual_softmax)
+    assert metrics == retrieval_metrics(SCORES, VIDEO_OF_TEXT, dual_softmax=dual_softmax)
 
 
 def test_rows_may_be_added_in_batches_and_one_by_one(load):

@@ -16,7 +16,7 @@ from ts2net.evaluation.retrieval import RetrievalResult, evaluate_retrieval
 
 pytestmark = pytest.mark.spread
 
-VIDEO_OF_TEXT = [place for place, captions in enumerate(CAPTIONS) for _ in captions]
+VIDEO_OF_TEXT = [index for index, captions in enumerate(CAPTIONS) for _ in captions]
 ALL = range(NUM_VIDEOS)
 SETTINGS = {"num_frames": 6, "max_words": 12}
 
@@ -70,7 +70,7 @@ def test_figures_are_those_of_the_whole_score_matrix(result: RetrievalResult, sc
 def test_figures_of_words_are_those_of_the_whole_score_matrix(dataset: Dataset) -> None:
     """With word-token interaction, whose texts are as many vectors as they have words."""
     model, processor = tiny_model(matching_kind="wti"), tiny_processor()
-    found = evaluate_retrieval(model, dataset, processor, **SETTINGS)
+    evaluation = evaluate_retrieval(model, dataset, processor, **SETTINGS)
     inputs = processor(
         text=[caption for row in dataset for caption in row["captions"]],
         videos=[row["video"] for row in dataset],
@@ -78,11 +78,11 @@ def test_figures_of_words_are_those_of_the_whole_score_matrix(dataset: Dataset) 
     )
     with torch.no_grad():
         scores = model(**inputs).logits_per_text.numpy()
-    assert found.dual_softmax == retrieval_metrics(scores, VIDEO_OF_TEXT, dual_softmax=True)
-    assert {name: value for name, value in found.metrics.items() if "group" not in name} == retrieval_metrics(
+    assert evaluation.dual_softmax == retrieval_metrics(scores, VIDEO_OF_TEXT, dual_softmax=True)
+    assert {name: value for name, value in evaluation.metrics.items() if "group" not in name} == retrieval_metrics(
         scores, VIDEO_OF_TEXT
     )
-    assert 0 < found.metrics["text-to-video R@1"] < 100
+    assert 0 < evaluation.metrics["text-to-video R@1"] < 100
 
 
 @pytest.mark.parametrize("matching_kind", ["weighted", "wti"])
@@ -91,35 +91,35 @@ def test_a_split_text_scores_the_mean_of_its_sentences(matching_kind: str, monke
     monkeypatch.setattr(retrieval, "_TEXTS_A_BLOCK", 2)
     captions = [["a red cat. one two", "b"], ["c"], ["d; e. f ghijkl mno"], ["e f"], ["h"], ["j k"], ["l m n o"]]
     model, processor = tiny_model(matching_kind=matching_kind), tiny_processor()
-    found = evaluate_retrieval(
+    evaluation = evaluate_retrieval(
         model, split(broken=(1,), captions=captions), processor, num_frames=6, max_words=10, long_texts="split",
         leave_out_missing=True,
     )  # fmt: skip
     pieces = ["a red cat.", "one two", "b", "d;", "e.", "f ghijkl", "mno", "e f", "h", "j k", "l m n o"]
     text_of_piece = [0, 0, 1, 2, 2, 2, 2, 3, 4, 5, 6]
-    videos = [row["video"] for place, row in enumerate(split(captions=captions)) if place != 1]
+    videos = [row["video"] for index, row in enumerate(split(captions=captions)) if index != 1]
     with torch.no_grad():
         scores = model(**processor(text=pieces, videos=videos, num_frames=6)).logits_per_text
     texts = torch.stack([scores[torch.tensor(text_of_piece) == text].mean(dim=0) for text in range(7)])
-    assert found.dual_softmax == retrieval_metrics(texts.numpy(), [0, 0, 1, 2, 3, 4, 5], dual_softmax=True)
+    assert evaluation.dual_softmax == retrieval_metrics(texts.numpy(), [0, 0, 1, 2, 3, 4, 5], dual_softmax=True)
     plain = retrieval_metrics(texts.numpy(), [0, 0, 1, 2, 3, 4, 5])
-    assert {name: found.metrics[name] for name in plain} == plain
+    assert {name: evaluation.metrics[name] for name in plain} == plain
 
 
 def test_groups_are_ranked_among_themselves(result: RetrievalResult, scores: np.ndarray) -> None:
     """Against the definition, one comparison at a time; a group of one and a video without a group don't count."""
-    found: dict[str, list[bool]] = {"text-to-video": [], "video-to-text": []}
-    for place, group in enumerate(GROUPS):
-        rivals = [other for other in ALL if other != place and GROUPS[other] == group]
+    hits: dict[str, list[bool]] = {"text-to-video": [], "video-to-text": []}
+    for video, group in enumerate(GROUPS):
+        rivals = [other for other in ALL if other != video and GROUPS[other] == group]
         if group is None or not rivals:
             continue
-        own = [text for text in range(NUM_TEXTS) if VIDEO_OF_TEXT[text] == place]
-        found["text-to-video"] += [all(scores[text, place] > scores[text, other] for other in rivals) for text in own]
-        best = max(scores[text, place] for text in own)
-        theirs = [scores[text, place] for text in range(NUM_TEXTS) if VIDEO_OF_TEXT[text] in rivals]
-        found["video-to-text"].append(best > max(theirs))
+        texts = [text for text in range(NUM_TEXTS) if VIDEO_OF_TEXT[text] == video]
+        hits["text-to-video"] += [all(scores[text, video] > scores[text, other] for other in rivals) for text in texts]
+        best = max(scores[text, video] for text in texts)
+        rival_scores = [scores[text, video] for text in range(NUM_TEXTS) if VIDEO_OF_TEXT[text] in rivals]
+        hits["video-to-text"].append(best > max(rival_scores))
     assert result.num_groups == 2
-    for direction, right in found.items():
+    for direction, right in hits.items():
         assert sum(right) > 0
         assert result.metrics[f"{direction} group R@1"] == pytest.approx(100 * sum(right) / len(right))
     assert result.metrics["text-to-video group R@1"] > result.metrics["text-to-video R@1"]
@@ -133,9 +133,9 @@ def test_a_row_a_caption_gives_the_figures_of_a_row_a_video(dataset: Dataset, re
 
 
 def test_a_split_without_groups_has_no_figures_for_them(dataset: Dataset) -> None:
-    found = evaluate(dataset.remove_columns("group"))
-    assert found.num_groups == 0
-    assert not [name for name in found.metrics if "group" in name]
+    evaluation = evaluate(dataset.remove_columns("group"))
+    assert evaluation.num_groups == 0
+    assert not [name for name in evaluation.metrics if "group" in name]
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 3}, {"num_workers": 2}], ids=str)
@@ -233,28 +233,28 @@ def test_embeddings_are_float32_on_the_cpu_under_autocast(dataset: Dataset) -> N
 
 def test_a_broken_video_is_reported_and_its_queries_are_misses(scores: np.ndarray) -> None:
     """As if it scored below all: it is in nobody's way, its texts still are, and R@k never counts its queries."""
-    found = evaluate(split(broken=(2, 5)))
-    assert [video.video_id for video in found.broken] == ["video2", "video5"]
-    assert all(video.reason for video in found.broken)
-    assert (found.num_texts, found.num_videos) == (NUM_TEXTS, NUM_VIDEOS)
+    evaluation = evaluate(split(broken=(2, 5)))
+    assert [video.video_id for video in evaluation.broken] == ["video2", "video5"]
+    assert all(video.reason for video in evaluation.broken)
+    assert (evaluation.num_texts, evaluation.num_videos) == (NUM_TEXTS, NUM_VIDEOS)
     below = scores.copy()
     below[:, [2, 5]] = scores.min() - 1
     expected = retrieval_metrics(below, VIDEO_OF_TEXT)
     for name in ("MdR", "MnR", "R@1"):
-        assert found.metrics[f"text-to-video {name}"] == expected[f"text-to-video {name}"]
-        assert found.metrics[f"video-to-text {name}"] == expected[f"video-to-text {name}"]
+        assert evaluation.metrics[f"text-to-video {name}"] == expected[f"text-to-video {name}"]
+        assert evaluation.metrics[f"video-to-text {name}"] == expected[f"video-to-text {name}"]
     # With seven candidates everything that can be found is among the first ten.
-    for figures in (found.metrics, found.dual_softmax):
+    for figures in (evaluation.metrics, evaluation.dual_softmax):
         assert figures["text-to-video R@50"] == pytest.approx(100 * (NUM_TEXTS - 4) / NUM_TEXTS)
         assert figures["video-to-text R@50"] == pytest.approx(100 * (NUM_VIDEOS - 2) / NUM_VIDEOS)
 
 
 def test_a_broken_video_misses_in_its_group(scores: np.ndarray) -> None:
     """Video 5 is one of a group of two: its rival is found, unless by a text of video 5, and itself it isn't."""
-    found = evaluate(split(broken=(5,)).select([1, 5]))
-    assert found.metrics["text-to-video group R@1"] == 50
-    own, rival = scores[VIDEO_OF_TEXT.index(1), 1], scores[VIDEO_OF_TEXT.index(5), 1]
-    assert found.metrics["video-to-text group R@1"] == (50 if own > rival else 0)
+    evaluation = evaluate(split(broken=(5,)).select([1, 5]))
+    assert evaluation.metrics["text-to-video group R@1"] == 50
+    matching_score, rival_score = scores[VIDEO_OF_TEXT.index(1), 1], scores[VIDEO_OF_TEXT.index(5), 1]
+    assert evaluation.metrics["video-to-text group R@1"] == (50 if matching_score > rival_score else 0)
 
 
 def test_refuses_a_split_that_has_no_usable_video() -> None:
@@ -300,12 +300,12 @@ SOME = (0, 2, 4, 6)  # all videos of the first of two processes
 
 def evaluate_in_process() -> dict:
     """Everything that the tests below look at, because a process takes seconds to start."""
-    found = {"whole": evaluate(split()).to_dict(), "some broken": evaluate(split(broken=SOME)).to_dict()}
+    outcomes = {"whole": evaluate(split()).to_dict(), "some broken": evaluate(split(broken=SOME)).to_dict()}
     try:
         evaluate(split(broken=tuple(ALL)))
     except Exception as error:
-        found["all broken"] = f"{type(error).__name__}: {error}"
-    return found
+        outcomes["all broken"] = f"{type(error).__name__}: {error}"
+    return outcomes
 
 
 @pytest.fixture(scope="module")
@@ -315,15 +315,15 @@ def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 
 def test_processes_share_the_work_and_get_the_same_figures(in_two_processes: list, result: RetrievalResult) -> None:
     """Seven videos: none is counted twice, none is lost, and every process knows the result."""
-    assert [found["whole"] for found in in_two_processes] == [result.to_dict()] * 2
+    assert [outcomes["whole"] for outcomes in in_two_processes] == [result.to_dict()] * 2
 
 
 def test_processes_report_broken_videos_in_order(in_two_processes: list) -> None:
     """Also where one process has nothing to contribute."""
-    assert [found["some broken"] for found in in_two_processes] == [evaluate(split(broken=SOME)).to_dict()] * 2
+    assert [outcomes["some broken"] for outcomes in in_two_processes] == [evaluate(split(broken=SOME)).to_dict()] * 2
 
 
 def test_no_process_waits_for_a_main_one_that_stops(in_two_processes: list) -> None:
-    main, other = (found["all broken"] for found in in_two_processes)
+    main, other = (outcomes["all broken"] for outcomes in in_two_processes)
     assert main.startswith("ValueError: none of the 7 videos can be used, such as 'video0': ")
     assert other == "MainProcessError: the main process had to stop: " + main.removeprefix("ValueError: ")

@@ -68,10 +68,10 @@ def test_equals_the_golden_figures(case, dual_softmax, block_entries):
         for direction in ("text-to-video", "video-to-text")
         for name, value in golden[("dsl_" if dual_softmax else "") + direction.replace("-", "_")].items()
     }
-    found = retrieval_metrics(golden["logits_per_text"], golden.get("video_of_text"), dual_softmax=dual_softmax)
-    assert list(found) == list(expected)
-    assert found == pytest.approx(expected, rel=1e-6, abs=0)
-    assert all(type(value) is float for value in found.values())
+    actual = retrieval_metrics(golden["logits_per_text"], golden.get("video_of_text"), dual_softmax=dual_softmax)
+    assert list(actual) == list(expected)
+    assert actual == pytest.approx(expected, rel=1e-6, abs=0)
+    assert all(type(value) is float for value in actual.values())
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -111,10 +111,10 @@ def test_constant_matrix_finds_nothing(options, block_entries):
         "dual_softmax": {"dual_softmax": True},
         "querybank": {"querybank": constant_querybank(51)},
     }[options]
-    found = retrieval_metrics(np.full((51, 51), 0.3), **chosen)
-    for direction in {name.split()[0] for name in found}:
-        assert found[f"{direction} R@1"] == found[f"{direction} R@50"] == 0
-        assert found[f"{direction} MdR"] == found[f"{direction} MnR"] == 51
+    actual = retrieval_metrics(np.full((51, 51), 0.3), **chosen)
+    for direction in {name.split()[0] for name in actual}:
+        assert actual[f"{direction} R@1"] == actual[f"{direction} R@50"] == 0
+        assert actual[f"{direction} MdR"] == actual[f"{direction} MnR"] == 51
 
 
 @pytest.mark.parametrize("options", ["plain", "dual_softmax", "querybank"])
@@ -133,8 +133,8 @@ def test_copies_of_a_video_stay_tied(options):
 def test_dual_softmax_keeps_copies_of_a_text_tied():
     """Each text comes twice, for a right and for a wrong video: neither direction may prefer the right one."""
     scores = np.random.default_rng(0).normal(scale=30, size=(25, 50)).repeat(2, axis=0)
-    found = video_to_text_ranks(scores, dual_softmax=True)
-    assert (found > 1).all()
+    ranks = video_to_text_ranks(scores, dual_softmax=True)
+    assert (ranks > 1).all()
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -149,9 +149,9 @@ def test_querybank_is_the_dynamic_inverted_softmax(seed, block_entries):
     expected[normalised] = np.exp(beta * scores[normalised]) / np.exp(beta * bank).sum(axis=0)
     assert 0 < len(normalised) < 40
 
-    found = text_to_video_ranks(scores, video_of_text, querybank=Querybank(bank, beta))
-    assert found.tolist() == brute_force_text_to_video(expected.tolist(), video_of_text.tolist())
-    assert found.tolist() != brute_force_text_to_video(scores.tolist(), video_of_text.tolist())
+    ranks = text_to_video_ranks(scores, video_of_text, querybank=Querybank(bank, beta))
+    assert ranks.tolist() == brute_force_text_to_video(expected.tolist(), video_of_text.tolist())
+    assert ranks.tolist() != brute_force_text_to_video(scores.tolist(), video_of_text.tolist())
 
 
 def brute_force_text_to_video(scores, video_of_text):
@@ -163,9 +163,9 @@ def test_querybank_takes_a_hub_off_its_place():
     scores = np.array([[0.9, 0.1, 0.1], [0.8, 0.7, 0.1], [0.8, 0.1, 0.7]])
     bank = Querybank(np.array([[0.8, 0.2, 0.1], [0.9, 0.1, 0.2], [0.7, 0.1, 0.1]]), beta=20)
     assert text_to_video_ranks(scores).tolist() == [1, 2, 2]
-    found = retrieval_metrics(scores, querybank=bank)
-    assert found["text-to-video MdR"] == 1
-    assert set(found) == {f"text-to-video {name}" for name in NAMES.values()}  # a bank of texts says nothing of texts
+    actual = retrieval_metrics(scores, querybank=bank)
+    assert actual["text-to-video MdR"] == 1
+    assert set(actual) == {f"text-to-video {name}" for name in NAMES.values()}  # a bank of texts says nothing of texts
 
 
 @pytest.mark.parametrize("dual_softmax", [False, True])
@@ -232,14 +232,14 @@ def test_takes_what_evaluation_hands_over(tmp_path):
     np.save(tmp_path / "scores.npy", scores)
     reversed_twice = scores[::-1, ::-1].copy()[::-1, ::-1]
     leaf = torch.from_numpy(scores).requires_grad_()
-    given = [
+    score_matrices = [
         np.load(tmp_path / "scores.npy", mmap_mode="r"),
         reversed_twice,
         scores.astype(">f4"),
         leaf,
         leaf.T.clone().T,
     ]
-    assert [retrieval_metrics(each, VIDEO_OF_TEXT) for each in given] == [expected] * len(given)
+    assert [retrieval_metrics(each, VIDEO_OF_TEXT) for each in score_matrices] == [expected] * len(score_matrices)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -51,61 +51,63 @@ def explanation(
     return Explanation(**(values | changes))
 
 
-def places(made: Explanation, picture: Image.Image) -> list[tuple[int, int]]:
-    """Top and left of the one place where each frame stands in a picture, enlarged, and else pixel for pixel."""
+def frame_corners(explained: Explanation, picture: Image.Image) -> list[tuple[int, int]]:
+    """Top and left corner of each frame in a picture, which has it once, enlarged, and else pixel for pixel."""
     # A number for each pixel; a frame's first stands in few other places.
-    canvas, *frames = (values.astype(int) @ [65536, 256, 1] for values in (np.asarray(picture), *made.frames))
-    found = []
+    canvas, *frames = (values.astype(int) @ [65536, 256, 1] for values in (np.asarray(picture), *explained.frames))
+    corners = []
     for frame in frames:
         wanted = frame.repeat(7, axis=0).repeat(7, axis=1)
         height, width = wanted.shape
-        corners = [(int(top), int(left)) for top, left in np.argwhere(canvas == wanted[0, 0])]
-        (place,) = (at for at in corners if np.array_equal(canvas[at[0] :, at[1] :][:height, :width], wanted))
-        found.append(place)
-    return found
+        candidates = [(int(top), int(left)) for top, left in np.argwhere(canvas == wanted[0, 0])]
+        (corner,) = (
+            (top, left) for top, left in candidates if np.array_equal(canvas[top:, left:][:height, :width], wanted)
+        )
+        corners.append(corner)
+    return corners
 
 
 def test_frames_stand_in_their_order() -> None:
     """Each once and whole, magnified by a whole number, from left to right."""
-    made = explanation()
-    found = places(made, draw_explanation(made))
-    assert len({top for top, _ in found}) == 1
-    assert found == sorted(found)
+    explained = explanation()
+    corners = frame_corners(explained, draw_explanation(explained))
+    assert len({top for top, _ in corners}) == 1
+    assert corners == sorted(corners)
 
 
 @pytest.mark.slow
 def test_many_frames_are_wrapped_into_rows() -> None:
     """64 frames: 8 rows of 8, of frames as large as those of a short video."""
-    made = explanation(frames=64)
-    picture = draw_explanation(made)
-    found = places(made, picture)
-    assert found == sorted(found)
-    tops = [top for top, _ in found]
+    explained = explanation(frames=64)
+    picture = draw_explanation(explained)
+    corners = frame_corners(explained, picture)
+    assert corners == sorted(corners)
+    tops = [top for top, _ in corners]
     assert [tops.count(top) for top in sorted(set(tops))] == [8] * 8
     assert picture.width < 2000
 
 
 @pytest.mark.parametrize(("frames", "rows"), [(1, [1]), (6, [6]), (7, [4, 3]), (12, [6, 6]), (20, [7, 7, 6])])
 def test_rows_are_even(frames: int, rows: list[int]) -> None:
-    made = explanation(frames=frames)
-    tops = [top for top, _ in places(made, draw_explanation(made))]
+    explained = explanation(frames=frames)
+    tops = [top for top, _ in frame_corners(explained, draw_explanation(explained))]
     assert [tops.count(top) for top in sorted(set(tops))] == rows
 
 
 @pytest.mark.parametrize("size", [(16, 64), (64, 16), (8, 8), (224, 224), (96, 224), (448, 336), (600, 450)])
 def test_frames_of_every_shape_are_shown_at_a_like_size(size: tuple[int, int]) -> None:
     """Landscape, portrait, tiny or huge: nothing is cut off, and a patch stays large enough to be outlined."""
-    made = explanation(size=size, selected_tokens=np.ones((4, 1), dtype=int))
-    assert 200 < draw_explanation(made, shifted=True).height < 900
+    explained = explanation(size=size, selected_tokens=np.ones((4, 1), dtype=int))
+    assert 200 < draw_explanation(explained, shifted=True).height < 900
 
 
 def test_bars_are_as_long_as_the_weights() -> None:
     """On one scale for all texts; the heaviest frame of each text stands out."""
     weights = np.array([[0.1, 0.2, 0.4, 0.3], [0.7, 0.05, 0.05, 0.2]])
-    made = explanation(("a dog", "a cat"), weights=weights)
-    picture = draw_explanation(made)
+    explained = explanation(("a dog", "a cat"), weights=weights)
+    picture = draw_explanation(explained)
     room = 224 - 8 - 8 - 52 - 8  # beside the digit, the percentage and two gaps
-    for frame, (top, left) in enumerate(places(made, picture)):
+    for frame, (top, left) in enumerate(frame_corners(explained, picture)):
         below = np.asarray(picture)[top + 224 :, left : left + 224]
         for text, weight in enumerate(weights[:, frame]):
             color = _TEXT_COLORS[text] if weight == weights[text].max() else _light(_TEXT_COLORS[text])
@@ -116,8 +118,8 @@ def test_bars_are_as_long_as_the_weights() -> None:
 def test_selected_patches_are_outlined_and_no_others() -> None:
     """The rest of a frame is as it was."""
     plain, chosen = explanation(), explanation(selected_tokens=np.array([[1, 6], [2, 3], [16, 4], [7, 8]]))
-    before, after = (np.asarray(draw_explanation(made)) for made in (plain, chosen))
-    for frame, (top, left) in enumerate(places(plain, draw_explanation(plain))):
+    before, after = (np.asarray(draw_explanation(explained)) for explained in (plain, chosen))
+    for frame, (top, left) in enumerate(frame_corners(plain, draw_explanation(plain))):
         changed = (before[top : top + 224, left : left + 224] != after[top : top + 224, left : left + 224]).any(-1)
         expected = np.zeros((224, 224), dtype=bool)
         for x, y, right, bottom in chosen.selected_boxes(frame):
@@ -129,14 +131,14 @@ def test_selected_patches_are_outlined_and_no_others() -> None:
 
 def test_shifted_patches_are_marked_on_request() -> None:
     """Those from before in one colour, those from after in another; the first and last frame lack a neighbour."""
-    made = explanation(frames=3)
-    plain = draw_explanation(made)
-    marked = np.asarray(draw_explanation(made, shifted=True)).astype(int)
+    explained = explanation(frames=3)
+    plain = draw_explanation(explained)
+    marked = np.asarray(draw_explanation(explained, shifted=True)).astype(int)
     tints: dict[int, list[np.ndarray]] = {-1: [], 1: []}
-    for frame, (top, left) in enumerate(places(made, plain)):
+    for frame, (top, left) in enumerate(frame_corners(explained, plain)):
         change = marked[top : top + 224, left : left + 224] - np.asarray(plain)[top : top + 224, left : left + 224]
         for source in (-1, 1):
-            for x, y, right, bottom in made.shifted_boxes(frame, source):
+            for x, y, right, bottom in explained.shifted_boxes(frame, source):
                 patch = change[7 * y : 7 * bottom, 7 * x : 7 * right]
                 assert patch.any(axis=-1).mean() > 0.9
                 tints[source].append(patch.mean(axis=(0, 1)))
@@ -166,10 +168,10 @@ def test_texts_are_told_apart_and_scored() -> None:
 @pytest.mark.parametrize("text", STRANGE_TEXTS)
 def test_any_text_is_drawn(text: str) -> None:
     """In any script, with letters that no font has, with bytes that are no text, and without end."""
-    made = explanation(("a dog", text), frames=2)
-    picture = draw_explanation(made, title=text)
+    explained = explanation(("a dog", text), frames=2)
+    picture = draw_explanation(explained, title=text)
     assert picture.width == draw_explanation(explanation(("a dog", "a"), frames=2)).width
-    assert len(places(made, picture)) == 2
+    assert len(frame_corners(explained, picture)) == 2
 
 
 def test_twenty_texts_have_twenty_bars() -> None:
@@ -193,11 +195,12 @@ def test_long_texts_wrap(text: str) -> None:
 def test_a_font_is_found_that_has_the_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pillow's own needs no file and has English alone; English looks the same wherever it is drawn."""
     monkeypatch.setattr(explanation_figure, "_FONT_FILES", ("no such font", str(FONT)))
-    own, other = (_Fonts(None).for_text(text, 20) for text in ("A dog, 12 %", "собака"))
-    assert (_lacks(own, "A dog, 12 %"), _lacks(own, "собака"), _lacks(other, "собака")) == (0, 5, 0)
-    assert own.getname() != other.getname() == ("DejaVu Sans", "Book")
-    given = draw_explanation(explanation(("собака",)), font=FONT)
-    assert given.tobytes() == draw_explanation(explanation(("собака",))).tobytes()
+    latin_font, other_font = (_Fonts(None).for_text(text, 20) for text in ("A dog, 12 %", "собака"))
+    assert (_lacks(latin_font, "A dog, 12 %"), _lacks(latin_font, "собака")) == (0, 5)
+    assert _lacks(other_font, "собака") == 0
+    assert latin_font.getname() != other_font.getname() == ("DejaVu Sans", "Book")
+    picture = draw_explanation(explanation(("собака",)), font=FONT)
+    assert picture.tobytes() == draw_explanation(explanation(("собака",))).tobytes()
     assert draw_explanation(explanation(), font=FONT).tobytes() != draw_explanation(explanation()).tobytes()
 
 
@@ -216,13 +219,13 @@ def test_every_model_can_be_drawn(overrides: dict[str, Any]) -> None:
     """What a model really sees, as `explain` gives it; and marks of tokens that it does not shift are refused."""
     model = tiny_model(**overrides)
     video = encoded(frames=40, fps=10, size=(48, 128), container="mp4")
-    made = explain(model, tiny_processor(model.config), video, ["a dog", "a cat"])
-    draw_explanation(made)
+    explained = explain(model, tiny_processor(model.config), video, ["a dog", "a cat"])
+    draw_explanation(explained)
     if overrides.get("shift_kind") is None:
-        draw_explanation(made, shifted=True)
+        draw_explanation(explained, shifted=True)
     else:
         with pytest.raises(ValueError, match="shifted: no layer of this model shifts whole tokens"):
-            draw_explanation(made, shifted=True)
+            draw_explanation(explained, shifted=True)
 
 
 def test_weights_that_are_all_in_padding_are_no_bars() -> None:

@@ -411,9 +411,9 @@ def test_repository_works_where_ts2net_is_not_installed(published: Published, tm
     card = ModelCard(published.hub.repositories[REPO].at("main").files["README.md"].content.decode())
     snippets = re.findall(r"```python\n(.*?)```", card.text, flags=re.DOTALL)
     assert len(snippets) == 2
-    own, again, piped = tmp_path / "own", tmp_path / "again", tmp_path / "piped"
-    tiny_model(seed=1).save_pretrained(own)
-    tiny_processor().save_pretrained(own)
+    saved, again, piped = tmp_path / "saved", tmp_path / "again", tmp_path / "piped"
+    tiny_model(seed=1).save_pretrained(saved)
+    tiny_processor().save_pretrained(saved)
     answer = published.run(
         WITHOUT_TS2NET
         + f"""
@@ -447,7 +447,7 @@ answer({{
     "pipeline": scorer(CLIP, text=TEXTS),
     "scores again": score(*load({str(again)!r})),
     "pipeline again": pipeline("text-video-scoring", model={str(piped)!r}, device="cpu", **trust)(CLIP, text=TEXTS),
-    "scores of its own saving": score(*load({str(own)!r})),
+    "scores of its own saving": score(*load({str(saved)!r})),
 }})
 """
     )

@@ -7,7 +7,7 @@ from ts2net.pages.rendering import render
 
 
 @pytest.mark.parametrize(
-    ("selected", "is_mean", "said", "not_said"),
+    ("selected", "is_mean", "expected", "unexpected"),
     [
         (True, False, "The outlined patches are those that the temporal encoder read", "the same for all frames"),
         (
@@ -18,13 +18,13 @@ from ts2net.pages.rendering import render
         ),  # a plain CLIP
     ],
 )
-def test_says_which_patches_are_outlined_if_any(selected: bool, is_mean: bool, said: str, not_said: str) -> None:
+def test_says_which_patches_are_outlined_if_any(selected: bool, is_mean: bool, expected: str, unexpected: str) -> None:
     frames = [
         DrawnFrame(b"picture", "image/jpeg", f"0:0{second}", weight) for second, weight in ((1, 0.25), (2, 0.75))
     ]
-    values = {"number": 1, "name": "a.mp4", "sought": "“rain”", "score": 12.0, "frames": frames}
+    values = {"number": 1, "name": "a.mp4", "query_label": "“rain”", "score": 12.0, "frames": frames}
     page = " ".join(render("app/explanation.html", selected=selected, is_mean=is_mean, words=None, **values).split())
-    assert said in page
-    assert not_said not in page
+    assert expected in page
+    assert unexpected not in page
     assert [page.count(f"<b>{percent} %</b>") for percent in (25, 75)] == [1, 1]
     assert page.count(">weight</span>") == 2

@@ -46,11 +46,11 @@ def numbered(*numbers: int) -> distributed.Part:
 
 def gathered_and_gradient() -> tuple[torch.Tensor, torch.Tensor]:
     """Process r weighs entry i of all by `(r + 1) * i`."""
-    own = torch.arange(4.0).view(2, 2) + 10 * distributed.rank()
-    own.requires_grad_()
-    gathered = distributed.gather_with_gradient(own)
+    local = torch.arange(4.0).view(2, 2) + 10 * distributed.rank()
+    local.requires_grad_()
+    gathered = distributed.gather_with_gradient(local)
     (gathered * torch.arange(gathered.numel()).view_as(gathered) * (distributed.rank() + 1)).sum().backward()
-    return gathered.detach(), own.grad
+    return gathered.detach(), local.grad
 
 
 def failure_of_the_main_process(group: dist.ProcessGroup | None) -> str:

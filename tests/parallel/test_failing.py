@@ -20,18 +20,18 @@ pytestmark = pytest.mark.spread
 
 def fail_together() -> tuple[str, bool]:
     """What a process says of what both find, and of what only the second finds; and whether each knows of it."""
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
         fail("found by both")
         if dist.get_rank() == 1:
             fail("found by the second")
     dist.barrier()
-    return said.getvalue(), has_failed()
+    return printed.getvalue(), has_failed()
 
 
 def test_an_error_is_said_once_whoever_finds_it(tmp_path: Path):
-    said, failed = zip(*run_in_processes(fail_together, 2, tmp_path), strict=True)
-    assert sorted("".join(said).splitlines()) == ["error: found by both", "error: found by the second"]
+    printed, failed = zip(*run_in_processes(fail_together, 2, tmp_path), strict=True)
+    assert sorted("".join(printed).splitlines()) == ["error: found by both", "error: found by the second"]
     assert failed == (True, True)
 
 

@@ -120,19 +120,19 @@ def test_a_process_is_kept_for_the_next_job() -> None:
 
 
 def test_jobs_are_taken_when_a_process_is_free_and_not_after_a_stop() -> None:
-    taken: list[str] = []
+    consumed: list[str] = []
     stop = threading.Event()
 
     def jobs() -> Iterator[str]:
         for job in "abcdef":
-            taken.append(job)
+            consumed.append(job)
             yield job
 
     for job, (number, _) in ISOLATION.run_each(jobs(), count_up, workers=1, patience=lambda job: 60, stop=stop):
-        assert taken[-1] == job
+        assert consumed[-1] == job
         if (job, number) == ("b", 1):
             stop.set()
-    assert taken == ["a", "b"]
+    assert consumed == ["a", "b"]
 
 
 def write_id_and_sleep(path: str) -> None:

@@ -99,15 +99,15 @@ def test_whoever_waits_is_told_how_long_and_may_give_up() -> None:
         yield 0
         release.wait()
 
-    told: list[float] = []
+    waits: list[float] = []
 
     def give_up(seconds: float) -> None:
-        told.append(seconds)
-        if len(told) == 2:
+        waits.append(seconds)
+        if len(waits) == 2:
             raise TimeoutError("nothing comes")
 
     stream = read_ahead(late(), 1, interrupt=release.set, on_idle=give_up)
     assert next(stream) == 0
     with pytest.raises(TimeoutError, match="nothing comes"):
         next(stream)
-    assert 0.9 < told[0] < told[1]
+    assert 0.9 < waits[0] < waits[1]

@@ -16,9 +16,9 @@ def hit(video: str, start: float = 1.0) -> Hit:
 
 def test_clips_are_cut_out_and_what_is_gone_is_said(tmp_path: Path):
     video = str(write_video(tmp_path / "a dog.mp4", frames=120, options={"g": "24"}))
-    made = list(export_clips([("a dog", [hit(video), hit(str(tmp_path / "gone.mp4"))])], tmp_path / "clips"))
-    assert made == [tmp_path / "clips/01-a dog-1.0s.mp4", f"{tmp_path}/gone.mp4: its file is gone"]
-    assert 48 <= len(decode_from_start(str(made[0]))) <= 53
+    exported = list(export_clips([("a dog", [hit(video), hit(str(tmp_path / "gone.mp4"))])], tmp_path / "clips"))
+    assert exported == [tmp_path / "clips/01-a dog-1.0s.mp4", f"{tmp_path}/gone.mp4: its file is gone"]
+    assert 48 <= len(decode_from_start(str(exported[0]))) <= 53
 
 
 def test_a_table_has_a_row_for_each_moment_and_no_formula(tmp_path: Path):

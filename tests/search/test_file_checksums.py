@@ -129,9 +129,9 @@ def test_without_checksums_the_next_write_completes_them(index: Path, spoil, cap
     assert Store.open(index).snapshot().num_spoken() == 1
     with pytest.raises(SystemExit):
         main(["info", str(index), "--check", "--json"])
-    said = json.loads(capsys.readouterr().out)
-    assert said["unchecked_files"] > 20
-    assert (said["changed"], said["damaged"]) == (0, [])
+    report = json.loads(capsys.readouterr().out)
+    assert report["unchecked_files"] > 20
+    assert (report["changed"], report["damaged"]) == (0, [])
     with Store.write(index):
         pass
     damage = check_index(index)

@@ -83,13 +83,13 @@ def test_random_patterns_match_what_they_match_in_python():
     random_ = random.Random(0)
     names = ["".join(random_.choices(LETTERS, k=random_.randint(0, 5))) for _ in range(400)]
     table = Names(names)
-    found = 0
+    num_matches = 0
     for _ in range(400):
         pattern = "".join(random_.choices(PARTS, k=random_.randint(0, 5)))
         expected = table.expected(pattern)
         assert table.matching(pattern) == expected, repr(pattern)
-        found += len(expected)
-    assert found > 2000
+        num_matches += len(expected)
+    assert num_matches > 2000
 
 
 def test_a_pattern_of_the_longest_path_is_evaluated_and_a_longer_one_refused():

@@ -45,24 +45,24 @@ def videos(tmp_path: Path) -> list[Path]:
 
 def test_torch_and_onnx_of_one_precision_share_an_index(model: Path, videos: list[Path], tmp_path: Path) -> None:
     choice = WindowChoice(1.0, None, 3.0)
-    both, one = tmp_path / "both", tmp_path / "one"
-    for index, runtimes in ((both, ("torch", "onnx")), (one, ("torch", "torch"))):
+    mixed, torch_only = tmp_path / "mixed", tmp_path / "torch_only"
+    for index, runtimes in ((mixed, ("torch", "onnx")), (torch_only, ("torch", "torch"))):
         for video, runtime in zip(videos, runtimes, strict=True):
             index_videos(video, model, index, settings=choice, workers=0, runtime=runtime)
-    (ours, theirs) = (
-        VideoIndex.open(index, device="cpu").search("a dog", k=9, min_score=-1e9) for index in (both, one)
+    (mixed_hits, torch_hits) = (
+        VideoIndex.open(index, device="cpu").search("a dog", k=9, min_score=-1e9) for index in (mixed, torch_only)
     )
-    assert len(ours) > 2
-    assert [hit.video_id for hit in ours] == [hit.video_id for hit in theirs]
+    assert len(mixed_hits) > 2
+    assert [hit.video_id for hit in mixed_hits] == [hit.video_id for hit in torch_hits]
     # What an index holds is rounded to float16.
-    assert [hit.score for hit in ours] == pytest.approx([hit.score for hit in theirs], abs=0.1, rel=0.02)
+    assert [hit.score for hit in mixed_hits] == pytest.approx([hit.score for hit in torch_hits], abs=0.1, rel=0.02)
 
 
 def test_int8_is_remembered_and_mixes_with_nothing_else(run: Run, model: Path, videos: list[Path], tmp_path: Path):
     index = tmp_path / "index"
     options = ("--workers", "0", "--window", "4", "--out", index)
-    made = run("index", videos[0], "--model", model, "--precision", "int8", *options)
-    assert made.code == 0, made.err
+    created = run("index", videos[0], "--model", model, "--precision", "int8", *options)
+    assert created.code == 0, created.err
     about = Store.open(index).about
     assert (about.dtype, about.precision) == ("float32", "int8")
     refused = run("index", videos[1], "--precision", "float32", *options)
@@ -72,8 +72,8 @@ def test_int8_is_remembered_and_mixes_with_nothing_else(run: Run, model: Path, v
     assert "precision='int8' is for runtime='onnx'" in refused.err
     added = run("index", videos[1], "--json", *options)
     assert json.loads(added.out)["indexed"] == [str(videos[1])]
-    found = run("search", index, "a dog", "--min-score=-inf", "--json")
-    assert len(json.loads(found.out)["results"][0]["hits"]) == 2
+    searched = run("search", index, "a dog", "--min-score=-inf", "--json")
+    assert len(json.loads(searched.out)["results"][0]["hits"]) == 2
 
     exact = tmp_path / "exact"
     index_videos(videos[0], model, exact, workers=0)

@@ -93,8 +93,8 @@ def assert_same(index: Path, other: Path) -> None:
         np.testing.assert_allclose(np.array(row["frames"]), np.array(reference["frames"]), atol=2e-3)
 
 
-def names(found: list[str] | list[VideoFile]) -> list[str]:
-    return [os.path.basename(video if isinstance(video, str) else video.video_id) for video in found]
+def names(videos: list[str] | list[VideoFile]) -> list[str]:
+    return [os.path.basename(video if isinstance(video, str) else video.video_id) for video in videos]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -360,8 +360,8 @@ def test_no_room_for_the_vector_index_leaves_all_videos_in_and_the_same_call_mak
     tiny_processor(model.config).save_pretrained(tmp_path / "model")
     arguments = (tmp_path / "videos", tmp_path / "model", tmp_path / "index", tmp_path / "answer")
     run_process(index_with_a_vector_index, *arguments, True)
-    said = (tmp_path / "answer").read_text()
-    assert "the index can't be written: File too large. The videos are all in; the same command" in said
+    message = (tmp_path / "answer").read_text()
+    assert "the index can't be written: File too large. The videos are all in; the same command" in message
     assert len(Store.open(tmp_path / "index").snapshot().video_ids()) == 21
     run_process(index_with_a_vector_index, *arguments, False)
     assert (tmp_path / "answer").read_text() == "[] indexed, 1 unchanged, vector index: True"
@@ -414,14 +414,14 @@ def test_killed_at_random_moments_it_goes_on_and_comes_to_the_same(tmp_path: Pat
     (videos / "broken.mp4").write_bytes(b"broken")
     begun = time.monotonic()
     index_with_many_commits(videos, model_folder, tmp_path / "undisturbed")
-    taken = time.monotonic() - begun
+    duration = time.monotonic() - begun
     whole = windows_of_each(tmp_path / "undisturbed")
     assert sorted(set(whole.values())) == [1, 4]
 
     index, moments = tmp_path / "index", random.Random(0)
     for _ in range(6):
         process = start_process(index_with_many_commits, videos, model_folder, index)
-        process.join(moments.uniform(0.05, 0.6) * taken)
+        process.join(moments.uniform(0.05, 0.6) * duration)
         process.kill()
         process.join()
         if Store.exists(index):
@@ -627,9 +627,9 @@ def test_a_folder_is_searched_for_videos_and_for_nothing_else(tmp_path: Path, cl
     (folder / "loop").symlink_to(folder)
     (folder / "dangling.mp4").symlink_to(folder / "nowhere.mp4")
     os.mkfifo(folder / "pipe.mp4")
-    found = find_videos([folder, folder / "a.mp4"])
-    assert names(found.videos) == ["a.mp4", "b.MKV", "inside.mp4"]
-    assert {os.path.basename(video.video_id): video.reason for video in found.broken} == {
+    result = find_videos([folder, folder / "a.mp4"])
+    assert names(result.videos) == ["a.mp4", "b.MKV", "inside.mp4"]
+    assert {os.path.basename(video.video_id): video.reason for video in result.broken} == {
         "out.mp4": "a link that leads out of the folder; --follow-links follows it",
         "dangling.mp4": "No such file or directory",
         "pipe.mp4": "not a regular file",

@@ -40,7 +40,7 @@ def speech(score: float, video: str, start: float, words: str = "words", row: in
     return SpokenWindow(video, start, start + 12, row, score, start + 1, words)
 
 
-def places(windows: list[FoundWindow]) -> list[tuple[str, float, tuple[str, ...]]]:
+def summaries(windows: list[FoundWindow]) -> list[tuple[str, float, tuple[str, ...]]]:
     return [(window.video_id, window.start, window.found_in) for window in windows]
 
 
@@ -50,7 +50,7 @@ def test_what_is_seen_and_spoken_comes_before_what_is_one_of_both():
     spoken = [speech(3, "d", 0), speech(2, "c", 0), speech(1, "c", 0, "other")]
     fused = fuse_windows(pictures, spoken)
     assert (fused[0].video_id, fused[0].words) == ("c", "words")
-    assert places(fused) == [
+    assert summaries(fused) == [
         ("c", 0, ("picture", "speech")),
         ("a", 0, ("picture",)),
         ("d", 0, ("speech",)),
@@ -61,9 +61,9 @@ def test_what_is_seen_and_spoken_comes_before_what_is_one_of_both():
 def test_what_is_seen_takes_in_nothing_that_is_only_spoken():
     """Windows that overlap are one moment if they were found in the same way."""
     fused = fuse_windows([picture(9, "a", 6)], [speech(3, "a", 0), speech(2, "a", -6)])
-    assert places(merge(fused)) == [("a", 6, ("picture",)), ("a", 0, ("speech",))]
+    assert summaries(merge(fused)) == [("a", 6, ("picture",)), ("a", 0, ("speech",))]
     both = fuse_windows([picture(9, "a", 6)], [speech(3, "a", 6), speech(2, "a", 0)])
-    assert places(merge(both)) == [("a", 6, ("picture", "speech"))]
+    assert summaries(merge(both)) == [("a", 6, ("picture", "speech"))]
 
 
 def test_the_same_picture_with_other_words_is_a_moment_of_its_own():

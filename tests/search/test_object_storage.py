@@ -67,27 +67,27 @@ def test_an_index_in_a_bucket_is_that_of_a_folder(tmp_path):
     videos.mkdir()
     for number in range(3):
         write_video(videos / f"{number}.mp4", frames=72 + 12 * number)
-    places = "s3://bucket/own/index", tmp_path / "index"
+    locations = "s3://bucket/own/index", tmp_path / "index"
     query = np.ones(model.config.projection_dim, np.float32)[None] / model.config.projection_dim**0.5
 
-    def found(place: str | Path) -> list[tuple[str, float, float, float]]:
-        (hits,) = VideoIndex.open(place).search_embeds(query, k=5)
+    def search(location: str | Path) -> list[tuple[str, float, float, float]]:
+        (hits,) = VideoIndex.open(location).search_embeds(query, k=5)
         return [(hit.video_id, hit.start, hit.end, hit.score) for hit in hits]
 
-    for place in places:
-        assert len(index_videos(videos, model, place, **options).indexed) == 3
-    assert found(places[0]) == found(places[1]) != []
+    for location in locations:
+        assert len(index_videos(videos, model, location, **options).indexed) == 3
+    assert search(locations[0]) == search(locations[1]) != []
 
     (videos / "0.mp4").unlink()
     write_video(videos / "3.mp4")
-    for place in places:
-        report = index_videos(videos, model, place, **options)
+    for location in locations:
+        report = index_videos(videos, model, location, **options)
         assert [Path(name).name for name in report.indexed] == ["3.mp4"]
         assert [Path(name).name for name in report.dropped] == ["0.mp4"]
         assert len(report.unchanged) == 2
-    rows, others = map(rows_of, places)
+    rows, others = map(rows_of, locations)
     assert rows == others
-    assert found(places[0]) == found(places[1])
+    assert search(locations[0]) == search(locations[1])
 
 
 def test_a_bucket_that_is_not_there_is_said_in_a_line(capsys):

@@ -132,11 +132,11 @@ def test_links_are_followed_on_request_and_never_in_circles(tmp_path: Path):
     (folder / "again").symlink_to(tmp_path / "out")
     (folder / "circle").symlink_to(folder)
     (folder / "b.mp4").symlink_to(tmp_path / "out" / "a.mp4")
-    found = find_videos([folder])
-    assert (found.videos, [video.reason for video in found.broken]) == (
+    result = find_videos([folder])
+    assert (result.videos, [video.reason for video in result.broken]) == (
         [],
         ["a link that leads out of the folder; --follow-links follows it"],
     )
-    found = find_videos([folder], follow_links=True)
-    assert [video.video_id for video in found.videos] == [str(folder / "again" / "a.mp4"), str(folder / "b.mp4")]
-    assert not found.broken
+    result = find_videos([folder], follow_links=True)
+    assert [video.video_id for video in result.videos] == [str(folder / "again" / "a.mp4"), str(folder / "b.mp4")]
+    assert not result.broken

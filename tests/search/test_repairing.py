@@ -158,13 +158,13 @@ def test_a_video_that_is_still_there_is_indexed_again(tmp_path: Path, capsys: py
     with pytest.raises(SystemExit) as ended:
         main(["info", str(index), "--check"])
     assert ended.value.code == 1
-    said = capsys.readouterr().out
-    assert f"damaged: {tmp_path / 'a.mp4'}\ndamaged: {tmp_path / 'b.mp4'}\n" in said
+    printed = capsys.readouterr().out
+    assert f"damaged: {tmp_path / 'a.mp4'}\ndamaged: {tmp_path / 'b.mp4'}\n" in printed
     with pytest.raises(SystemExit) as ended:
         main(["index", "--repair", "--out", str(index), "--workers", "0", "--device", "cpu"])
     assert ended.value.code == 1
-    said = capsys.readouterr().out
-    assert f"was damaged: {tmp_path / 'a.mp4'}: indexed again\n" in said
-    assert f"was damaged: {tmp_path / 'b.mp4'}: lost, and its file can't be used\n" in said
+    printed = capsys.readouterr().out
+    assert f"was damaged: {tmp_path / 'a.mp4'}: indexed again\n" in printed
+    assert f"was damaged: {tmp_path / 'b.mp4'}: lost, and its file can't be used\n" in printed
     assert rows_of(index) == [row for row in before if row["video"].endswith("a.mp4")]
     assert VideoIndex.open(index).videos() == [str(tmp_path / "a.mp4")]

@@ -36,7 +36,7 @@ def brute_force(
     return [[(-negated, name, start) for negated, name, start in sorted(row)] for row in rows]
 
 
-def found(windows: list[ScoredWindow]) -> list[tuple[float, str, float]]:
+def as_tuples(windows: list[ScoredWindow]) -> list[tuple[float, str, float]]:
     return [(window.score, window.video_id, window.start) for window in windows]
 
 
@@ -64,9 +64,9 @@ def model() -> TS2NetModel:
 @pytest.fixture(scope="module")
 def videos() -> list[IndexedVideo]:
     """Forty videos; one is there three times under other names, so that scores tie."""
-    made = [random_video(f"/clips/{seed:02d}.mp4", seed, metadata={"kind": "ab"[seed % 2]}) for seed in range(40)]
+    originals = [random_video(f"/clips/{seed:02d}.mp4", seed, metadata={"kind": "ab"[seed % 2]}) for seed in range(40)]
     copies = [random_video(name, 7) for name in ("/other/7b.mp4", "/a/7.mp4")]
-    return made + copies
+    return originals + copies
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_exact_search_equals_brute_force(tmp_path, videos, queries, kind):
     expected = brute_force(model, videos, queries)
     for count in (1, 10, 100, 10_000):
         top = best_of(tmp_path / "index", queries, count, exact=True, model=model)
-        assert [found(windows) for windows in top.windows] == [rows[:count] for rows in expected]
+        assert [as_tuples(windows) for windows in top.windows] == [rows[:count] for rows in expected]
 
 
 def test_ties_go_by_video_and_start(tmp_path, model, videos, queries):
@@ -250,15 +250,15 @@ def test_another_processor_makes_another_model_and_the_same_one_saved_does_not(t
         return fingerprint(model, processor)
 
     processor = tiny_processor(model.config)
-    own = fingerprint(model, processor)
+    original = fingerprint(model, processor)
     processor(text="a dog")
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
-    assert fingerprint(model, processor) == own
+    assert fingerprint(model, processor) == original
     saved = TS2NetProcessor.from_pretrained(tmp_path)
-    assert fingerprint(TS2NetModel.from_pretrained(tmp_path), saved) == own
-    assert with_changes(num_frames=3, sampling="first") == own
-    others = [with_changes(image_mean=[0.5, 0.5, 0.5]), with_changes(size={"shortest_edge": 40}), own]
+    assert fingerprint(TS2NetModel.from_pretrained(tmp_path), saved) == original
+    assert with_changes(num_frames=3, sampling="first") == original
+    others = [with_changes(image_mean=[0.5, 0.5, 0.5]), with_changes(size={"shortest_edge": 40}), original]
     saved.tokenizer.add_tokens(["rain"])
     others.append(fingerprint(model, saved))
     assert len(set(others)) == 4
@@ -268,9 +268,9 @@ def test_the_model_is_loaded_from_where_the_index_says(tmp_path, model, videos):
     """The index alone is enough to search."""
     model.save_pretrained(tmp_path / "model")
     tiny_processor(model.config).save_pretrained(tmp_path / "model")
-    given = make_index(tmp_path / "index", model, videos, kept_in=str(tmp_path / "model"))
+    index = make_index(tmp_path / "index", model, videos, kept_in=str(tmp_path / "model"))
     hits = VideoIndex.open(tmp_path / "index", device="cpu").search("a dog", k=3)
-    expected = given.search("a dog", k=3)
+    expected = index.search("a dog", k=3)
     assert [hit.window for hit in hits] == [hit.window for hit in expected]
     # Where its weights lie in memory shows in the last bit of a text's embedding.
     assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], rel=1e-5)
@@ -398,7 +398,7 @@ def test_metadata_is_what_was_stored(tmp_path, model):
 
 
 def test_one_video_does_not_crowd_out_the_others_and_copies_are_one_hit(tmp_path, model):
-    """25 copies of a clip give one hit with 25 places, and a long film no more moments than are wanted."""
+    """25 copies of a clip give one hit that names them all, and a long film no more moments than are wanted."""
     copies = [replace(random_video("/a/00.mp4", 1), video_id=f"/a/{number:02}.mp4") for number in range(26)]
     film = random_video("/film.mp4", 2, windows=60, spread=0.2)
     others = [random_video(f"/other/{seed}.mp4", seed) for seed in range(10, 14)]
@@ -413,7 +413,7 @@ def test_one_video_does_not_crowd_out_the_others_and_copies_are_one_hit(tmp_path
     assert {"/film.mp4", "/a/00.mp4"} <= of_video.keys()
     assert not any(video.startswith("/a/") for video in of_video if video != "/a/00.mp4")
     for hit in hits:
-        places = [(copy.video_id, copy.start, copy.end) for copy in hit.copies if copy.video_id.startswith("/a/")]
+        copy_spans = [(copy.video_id, copy.start, copy.end) for copy in hit.copies if copy.video_id.startswith("/a/")]
         if hit.video_id == "/a/00.mp4":
-            assert places == [(f"/a/{number:02}.mp4", hit.start, hit.end) for number in range(1, 26)]
+            assert copy_spans == [(f"/a/{number:02}.mp4", hit.start, hit.end) for number in range(1, 26)]
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)

@@ -35,8 +35,10 @@ HOSTILE_NAMES = [
 def test_few_files_know_the_database():
     """Those that docs/architecture.md names."""
     files = Path(ts2net.search.__file__).parent.rglob("*.py")
-    known = {file.stem for file in files if re.search(r"^ *(from|import) lancedb\b", file.read_text(), re.MULTILINE)}
-    assert known == {"location", "window_indexes", "spoken", "fusing"}
+    importers = {
+        file.stem for file in files if re.search(r"^ *(from|import) lancedb\b", file.read_text(), re.MULTILINE)
+    }
+    assert importers == {"location", "window_indexes", "spoken", "fusing"}
 
 
 @pytest.fixture
@@ -150,12 +152,14 @@ def test_opening_what_is_not_there_makes_nothing(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("found", "advice"), [(1, "index the videos again"), (FORMAT + 1, "update ts2net"), ("x", "again")]
+    ("stored_format", "advice"), [(1, "index the videos again"), (FORMAT + 1, "update ts2net"), ("x", "again")]
 )
-def test_another_format_is_refused_with_what_to_do(tmp_path: Path, found: object, advice: str):
-    schema = windows_schema(ABOUT).with_metadata({"ts2net": json.dumps({"format": found})})
+def test_another_format_is_refused_with_what_to_do(tmp_path: Path, stored_format: object, advice: str):
+    schema = windows_schema(ABOUT).with_metadata({"ts2net": json.dumps({"format": stored_format})})
     lancedb.connect(tmp_path / "index").create_table("windows", schema=schema)
-    with pytest.raises(ValueError, match=rf"an index of format {found!r}, and this ts2net reads format.*{advice}"):
+    with pytest.raises(
+        ValueError, match=rf"an index of format {stored_format!r}, and this ts2net reads format.*{advice}"
+    ):
         Store.open(tmp_path / "index")
     assert Store.exists(tmp_path / "index")
 

@@ -64,7 +64,7 @@ def make(tmp_path: Path, videos: Path, loaded: tuple[TS2NetModel, TS2NetProcesso
 
 
 @pytest.fixture
-def said(tmp_path: Path) -> Any:
+def search_speech(tmp_path: Path) -> Any:
     """Searches what is spoken, without a model, and gives the name and the second of each moment."""
 
     def search(text: str, **options: Any) -> list[tuple[str, float]]:
@@ -80,16 +80,16 @@ def names(videos: list[str]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_phrase_is_found_at_its_second(make, said, videos, tmp_path):
+def test_a_phrase_is_found_at_its_second(make, search_speech, videos, tmp_path):
     """Inside a video and beside one, over two cues, with capitals, accents and markup."""
     (videos / "city.de-AT.vtt").write_text(VTT)
     report = make()
     assert sorted(names(report.spoken)) == ["city.mp4", "moon.mp4"]
-    assert said("choose to go to the MOON!") == [("moon.mp4", 1.5)]
-    assert said("to the moon") == [("moon.mp4", 3.25)]
-    assert said("city never sleeps") == [("city.mp4", 3.25)]
-    assert said("munchen") == said("Grüsse aus") == [("city.mp4", 5.5)]
-    assert said("moon city") == said("nobody") == said("an8") == said("...") == []
+    assert search_speech("choose to go to the MOON!") == [("moon.mp4", 1.5)]
+    assert search_speech("to the moon") == [("moon.mp4", 3.25)]
+    assert search_speech("city never sleeps") == [("city.mp4", 3.25)]
+    assert search_speech("munchen") == search_speech("Grüsse aus") == [("city.mp4", 5.5)]
+    assert search_speech("moon city") == search_speech("nobody") == search_speech("an8") == search_speech("...") == []
     (hit,) = VideoIndex.open(tmp_path / "index").search("go moon", search_in="speech")
     assert hit.start <= hit.second < hit.end
     assert hit.spoken == "we choose to go to the moon"
@@ -97,19 +97,19 @@ def test_a_phrase_is_found_at_its_second(make, said, videos, tmp_path):
 
 
 @pytest.mark.slow
-def test_words_of_a_matroska_file_and_of_other_scripts(make, said, videos):
+def test_words_of_a_matroska_file_and_of_other_scripts(make, search_speech, videos):
     """Where words have no spaces between them, a part of what is said is found."""
     write_subtitled(videos / "film.mkv", [(2, "我们明天去北京大学"), (7, "今日は東京に行きます")])
     make()
-    assert said("北京") == [("film.mkv", 2.0)]
-    assert said("東京") == [("film.mkv", 7.0)]
+    assert search_speech("北京") == [("film.mkv", 2.0)]
+    assert search_speech("東京") == [("film.mkv", 7.0)]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
-def test_encodings(make, said, videos, encoding):
+def test_encodings(make, search_speech, videos, encoding):
     (videos / "city.srt").write_bytes("1\n00:00:01,000 --> 00:00:02,000\nÜber den Dächern\n".encode(encoding))
     make()
-    assert said("dächern") == [("city.mp4", 1.0)]
+    assert search_speech("dächern") == [("city.mp4", 1.0)]
 
 
 def test_a_moment_that_is_seen_and_spoken_comes_first(make, tmp_path, loaded):
@@ -149,7 +149,7 @@ def test_an_index_without_subtitles_is_searched_as_ever(make, masters, tmp_path,
 
 
 @pytest.mark.slow
-def test_broken_subtitles_cost_nothing_but_themselves(make, said, videos):
+def test_broken_subtitles_cost_nothing_but_themselves(make, search_speech, videos):
     """They are named, other subtitles of the video are read, and they are not tried again until they change."""
     (videos / "moon.srt").write_bytes(b"\0\1 nothing of the kind")
     (videos / "city.vtt").write_bytes(b"WEBVTT\n" + b"x" * (2**24 + 1))
@@ -160,30 +160,30 @@ def test_broken_subtitles_cost_nothing_but_themselves(make, said, videos):
         "city.vtt": "it has more than 16,777,216 bytes",
         "moon.srt": "it holds no words with a time",
     }
-    assert said("moon") == [("moon.mp4", 3.25)]
-    assert said("city") == [("city.mp4", 3.25)]
+    assert search_speech("moon") == [("moon.mp4", 3.25)]
+    assert search_speech("city") == [("city.mp4", 3.25)]
     again = make()
     assert again.damaged_subtitles == {}
     assert again.spoken == []
 
 
 @pytest.mark.slow
-def test_only_files_of_the_video_are_read(make, said, videos, tmp_path):
+def test_only_files_of_the_video_are_read(make, search_speech, videos, tmp_path):
     """Neither those of another video, nor what a link out of the folder leads to."""
     (tmp_path / "secret.txt").write_text(SRT.replace("city", "secret"))
     (videos / "quiet.srt").symlink_to(tmp_path / "secret.txt")
     (videos / "city.part2.srt").write_text(SRT.replace("city", "sequel"))
     (videos / "quiet.en.srt").symlink_to("city.srt")
     make()
-    assert said("secret") == said("sequel") == []
-    assert sorted(said("city")) == [("city.mp4", 3.25), ("quiet.mp4", 3.25)]
+    assert search_speech("secret") == search_speech("sequel") == []
+    assert sorted(search_speech("city")) == [("city.mp4", 3.25), ("quiet.mp4", 3.25)]
 
 
 @pytest.mark.slow
-def test_subtitles_that_change_come_and_go(make, said, videos):
+def test_subtitles_that_change_come_and_go(make, search_speech, videos):
     """Each is noticed, and no picture is encoded again."""
     make()
-    for change, found in (
+    for change, expected in (
         (lambda: (videos / "city.srt").write_text(SRT.replace("00:03,250", "00:04,750")), [("city.mp4", 4.75)]),
         (lambda: (videos / "city.srt").unlink(), []),
         (lambda: (videos / "quiet.en.srt").write_text(SRT), [("quiet.mp4", 3.25)]),
@@ -191,60 +191,64 @@ def test_subtitles_that_change_come_and_go(make, said, videos):
         change()
         report = make()
         assert (report.indexed, report.replaced, report.hours) == ([], [], 0)
-        assert said("city sleeps") == found
+        assert search_speech("city sleeps") == expected
     assert make().spoken == []
 
 
 @pytest.mark.slow
-def test_moved_replaced_and_removed_videos(make, said, videos, masters, tmp_path):
+def test_moved_replaced_and_removed_videos(make, search_speech, videos, masters, tmp_path):
     """What is spoken goes with its video."""
     make()
     for name in ("city.mp4", "city.srt"):
         (videos / name).rename(videos / name.replace("city", "town"))
     report = make()
     assert names(list(report.moved.values())) == ["town.mp4"]
-    assert said("city") == [("town.mp4", 3.25)]
+    assert search_speech("city") == [("town.mp4", 3.25)]
     shutil.copy(masters / "quiet.mp4", videos / "moon.mp4")
     assert names(make().replaced) == ["moon.mp4"]
-    assert said("moon") == []
+    assert search_speech("moon") == []
     with Store.write(tmp_path / "index") as store:
         store.drop([str(videos / "town.mp4")])
-    assert said("city") == []
+    assert search_speech("city") == []
     assert summarize(tmp_path / "index").num_spoken == 0
 
 
 @pytest.mark.slow
-def test_relocated_videos(make, said, videos, tmp_path):
+def test_relocated_videos(make, search_speech, videos, tmp_path):
     make()
     videos.rename(tmp_path / "elsewhere")
     relocate(tmp_path / "index", tmp_path / "elsewhere")
-    assert said("city", path="elsewhere/*") == [("city.mp4", 3.25)]
-    assert said("city", path="videos/*") == []
+    assert search_speech("city", path="elsewhere/*") == [("city.mp4", 3.25)]
+    assert search_speech("city", path="videos/*") == []
     assert make(tmp_path / "elsewhere").spoken == []
 
 
 @pytest.mark.slow
-def test_filters(make, said, videos, tmp_path):
+def test_filters(make, search_speech, videos, tmp_path):
     about = tmp_path / "about.csv"
     about.write_text("file,kind\ncity.mp4,town\nmoon.mp4,space\n")
     (videos / "moon.srt").write_text(SRT)
     make(metadata=about)
-    assert sorted(said("city")) == [("city.mp4", 3.25), ("moon.mp4", 3.25)]
-    assert said("city", metadata={"kind": "space"}) == said("city", path="moon*") == [("moon.mp4", 3.25)]
-    assert said("city", videos=[str(videos / "city.mp4")]) == [("city.mp4", 3.25)]
-    assert said("city", videos=[]) == said("city", metadata={"kind": "none"}) == []
+    assert sorted(search_speech("city")) == [("city.mp4", 3.25), ("moon.mp4", 3.25)]
+    assert (
+        search_speech("city", metadata={"kind": "space"})
+        == search_speech("city", path="moon*")
+        == [("moon.mp4", 3.25)]
+    )
+    assert search_speech("city", videos=[str(videos / "city.mp4")]) == [("city.mp4", 3.25)]
+    assert search_speech("city", videos=[]) == search_speech("city", metadata={"kind": "none"}) == []
 
 
 @pytest.mark.slow
-def test_many_moments_of_one_video(make, said, videos):
+def test_many_moments_of_one_video(make, search_speech, videos):
     """As many as there are, none that overlaps another, the limits of a search kept."""
     cues = [f"{n}\n00:00:{n:02},500 --> 00:00:{n:02},900\nagain and again\n" for n in range(12)]
     (videos / "city.srt").write_text("\n".join(cues))
     make()
-    seconds = [second for _, second in said("again", k=9)]
+    seconds = [second for _, second in search_speech("again", k=9)]
     assert len(seconds) == 3
-    assert len(said("again", per_video=2)) == 2
-    assert len(said("again", k=1)) == 1
+    assert len(search_speech("again", per_video=2)) == 2
+    assert len(search_speech("again", k=1)) == 1
 
 
 @pytest.mark.slow
@@ -262,7 +266,7 @@ def test_several_indexes(make, videos, tmp_path, loaded):
 
 
 @pytest.mark.slow
-def test_an_index_from_before_is_extended(make, said, videos, tmp_path):
+def test_an_index_from_before_is_extended(make, search_speech, videos, tmp_path):
     """Nobody has looked for subtitles in it: the next run does, without encoding anything."""
     make()
     database = Store.open(tmp_path / "index")._database
@@ -270,52 +274,52 @@ def test_an_index_from_before_is_extended(make, said, videos, tmp_path):
     noted = database.open_table("names")
     noted.drop_columns(["subtitles"])
     assert Store.open(tmp_path / "index").about.format == FORMAT
-    assert said("city") == []
+    assert search_speech("city") == []
     report = make()
     assert (report.indexed, report.hours, sorted(names(report.spoken))) == ([], 0, ["city.mp4", "moon.mp4"])
-    assert said("city") == [("city.mp4", 3.25)]
+    assert search_speech("city") == [("city.mp4", 3.25)]
 
 
 @pytest.mark.slow
-def test_repair(make, said, tmp_path):
+def test_repair(make, search_speech, tmp_path):
     """A table that can't be read is made anew from the subtitles."""
     make()
     for data in (tmp_path / "index" / "spoken.lance" / "data").iterdir():
         data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
     with pytest.raises(OSError, match="index --repair"):
-        said("city")
+        search_speech("city")
     report = index_videos([], None, tmp_path / "index", repair=True, workers=0)
     assert (report.lost, report.hours, sorted(names(report.spoken))) == ([], 0, ["city.mp4", "moon.mp4"])
-    assert said("city") == [("city.mp4", 3.25)]
+    assert search_speech("city") == [("city.mp4", 3.25)]
 
 
 @pytest.mark.slow
-def test_repair_of_changed_words(make, said, tmp_path):
+def test_repair_of_changed_words(make, search_speech, tmp_path):
     """A flipped bit that the database does not notice: the subtitles are read again."""
     make()
     for data in (tmp_path / "index" / "spoken.lance" / "data").iterdir():
         data.write_bytes(data.read_bytes().replace(b"city", b"bity"))
     report = index_videos([], None, tmp_path / "index", repair=True, workers=0)
     assert (report.lost, report.hours, sorted(names(report.spoken))) == ([], 0, ["city.mp4", "moon.mp4"])
-    assert said("city") == [("city.mp4", 3.25)]
+    assert search_speech("city") == [("city.mp4", 3.25)]
 
 
 @pytest.mark.slow
-def test_repair_of_the_full_text_index(make, said, tmp_path):
+def test_repair_of_the_full_text_index(make, search_speech, tmp_path):
     """It is made anew, and no subtitles are read."""
     make()
     for file in (tmp_path / "index" / "spoken.lance" / "_indices").rglob("*.lance"):
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(OSError, match="index --repair"):
-        said("city")
+        search_speech("city")
     assert index_videos([], None, tmp_path / "index", repair=True, workers=0).spoken == []
-    assert said("city") == [("city.mp4", 3.25)]
+    assert search_speech("city") == [("city.mp4", 3.25)]
     (index,) = Store.open(tmp_path / "index")._database.open_table("spoken").list_indices()
     assert index.num_unindexed_rows == 0
 
 
 @pytest.mark.slow
-def test_words_over_a_picture_that_stays(make, said, tmp_path):
+def test_words_over_a_picture_that_stays(make, search_speech, tmp_path):
     """The index leaves its windows out, and what is spoken in them is found at its time all the same."""
     still = tmp_path / "still"
     still.mkdir()
@@ -329,7 +333,7 @@ def test_words_over_a_picture_that_stays(make, said, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_clip_of_an_archive(make, said, masters, tmp_path):
+def test_a_clip_of_an_archive(make, search_speech, masters, tmp_path):
     """Words inside it are found in the part that the clip is, by the seconds of the whole video."""
     note = tmp_path / "moon.json"
     note.write_text(json.dumps({"id": "moon", "start": 3.0, "end": 8.0}))
@@ -337,12 +341,12 @@ def test_a_clip_of_an_archive(make, said, masters, tmp_path):
         tar.add(masters / "moon.mp4", "moon.mp4")
         tar.add(note, "moon.json")
     make(tmp_path / "test-00000.tar")
-    assert said("moon") == [("test-00000.tar#moon", 3.25)]
-    assert said("choose") == said("night") == []
+    assert search_speech("moon") == [("test-00000.tar#moon", 3.25)]
+    assert search_speech("choose") == search_speech("night") == []
 
 
 @pytest.mark.slow
-def test_subtitles_beside_a_clip_in_an_archive(make, said, masters, tmp_path):
+def test_subtitles_beside_a_clip_in_an_archive(make, search_speech, masters, tmp_path):
     """Those with the stem of a clip in its folder, in the part that the clip is; read again as they change."""
     note = tmp_path / "note.json"
     note.write_text(json.dumps({"id": "The city", "start": 3.0, "end": 8.0}))
@@ -358,17 +362,17 @@ def test_subtitles_beside_a_clip_in_an_archive(make, said, masters, tmp_path):
 
     pack(SRT + SRT.replace("00:00:0", "00:00:1").replace("city", "night"))
     make(tmp_path / "test-00000.tar", workers=1)
-    assert said("the city") == [("test-00000.tar#The city", 3.25)]
-    assert said("münchen") == [("test-00000.tar#The city", 5.5)]
-    assert said("elsewhere") == said("night") == []
+    assert search_speech("the city") == [("test-00000.tar#The city", 3.25)]
+    assert search_speech("münchen") == [("test-00000.tar#The city", 5.5)]
+    assert search_speech("elsewhere") == search_speech("night") == []
     pack(SRT.replace("city", "town"))
     make(tmp_path / "test-00000.tar")
-    assert said("city") == []
-    assert said("town") == [("test-00000.tar#The city", 3.25)]
+    assert search_speech("city") == []
+    assert search_speech("town") == [("test-00000.tar#The city", 3.25)]
 
 
 @pytest.mark.slow
-def test_what_a_killed_process_left_is_removed(make, said, videos, tmp_path):
+def test_what_a_killed_process_left_is_removed(make, search_speech, videos, tmp_path):
     """Words without a video are no result, and the next run forgets them."""
     make()
     index = tmp_path / "index"
@@ -376,7 +380,7 @@ def test_what_a_killed_process_left_is_removed(make, said, videos, tmp_path):
     with Store.write(index) as store:
         store.drop([str(videos / "city.mp4")])
     Store.open(index)._database.open_table("spoken").add(rows)
-    assert said("city") == []
+    assert search_speech("city") == []
     (videos / "city.mp4").unlink()
     make()
     left = Store.open(index)._database.open_table("spoken").to_arrow()["text"].to_pylist()

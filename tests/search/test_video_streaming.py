@@ -102,16 +102,16 @@ def test_the_duration_is_corrected_when_the_header_is_wrong(tmp_path: Path):
     """Moments are asked for again, and what is past the true end is left out."""
     path = write_video(tmp_path / "a.mkv", frames=240)
     os.truncate(path, path.stat().st_size // 2)
-    told: list[float] = []
+    durations: list[float] = []
 
     def moments(duration: float) -> Iterable[float]:
-        told.append(duration)
+        durations.append(duration)
         return every_second(duration)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         frames = list(stream_video(path, moments))
-    assert frames[-1].moment <= told[-1] < 10
+    assert frames[-1].moment <= durations[-1] < 10
     assert [frame.moment for frame in frames] == every_second(frames[-1].moment)
 
 

@@ -54,13 +54,13 @@ def test_a_ts2net_starts_from_it(clip: CLIPModel) -> None:
 @pytest.mark.slow
 def test_patches_know_small_things_and_cls_the_large_ones(clip: CLIPModel, tokenizer: CLIPTokenizer) -> None:
     """Else a selection of patches would have nothing to find, or nothing to add. The card has the exact figures."""
-    found = probe(clip, tokenizer, num_clips=60)
+    result = probe(clip, tokenizer, num_clips=60)
     guess = 100 / len(THINGS)
-    assert found.cls_names_large > 20 * guess
-    assert found.patch_names_small > 10 * guess
-    assert found.patch_names_small > found.cls_names_small + 5
-    assert found.patch_finds_small > 40
-    assert found.cls_names_place > 20  # of nine
+    assert result.cls_names_large > 20 * guess
+    assert result.patch_names_small > 10 * guess
+    assert result.patch_names_small > result.cls_names_small + 5
+    assert result.patch_finds_small > 40
+    assert result.cls_names_place > 20  # of nine
     card = (small_clip_folder() / "README.md").read_text()
     assert "FILIP" in card
     assert "Apache-2.0" in card
@@ -112,8 +112,8 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(tokenizer: CLIPTokeniz
 
 def test_later_captions_name_the_largest_thing_alone() -> None:
     assert [phase_at(step, 10) for step in (0, 4, 5, 9)] == [PHASES[index] for index in (0, 0, 1, 1)]
-    assert PHASES[-1].others == 0
-    assert PHASES[-1].places == 1
+    assert PHASES[-1].others_probability == 0
+    assert PHASES[-1].location_probability == 1
 
 
 @pytest.mark.slow
@@ -127,4 +127,4 @@ def test_the_command_trains_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_a_photo_is_told_by_its_largest_thing() -> None:
-    assert all(photo.caption(with_place=False).split(" ", 1)[1] == photo.things[0] for photo in photos(20))
+    assert all(photo.caption(with_location=False).split(" ", 1)[1] == photo.things[0] for photo in photos(20))

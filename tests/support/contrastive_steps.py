@@ -179,18 +179,20 @@ def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
 
 
-def assert_same_step(found: Step, expected: Step, tolerance: float) -> None:
+def assert_same_step(actual: Step, expected: Step, tolerance: float) -> None:
     """Figures agree, and each parameter's gradient to `tolerance` of its norm."""
     for name in FIGURES:
-        torch.testing.assert_close(found[name].double(), expected[name].double(), rtol=tolerance, atol=0)
-    assert_same_gradients(found["gradients"], expected["gradients"], tolerance)
+        torch.testing.assert_close(actual[name].double(), expected[name].double(), rtol=tolerance, atol=0)
+    assert_same_gradients(actual["gradients"], expected["gradients"], tolerance)
 
 
-def assert_same_gradients(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float) -> None:
-    assert found.keys() == expected.keys()
+def assert_same_gradients(
+    actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float
+) -> None:
+    assert actual.keys() == expected.keys()
     whole = sum(gradient.square().sum() for gradient in expected.values()).sqrt()
     for name, gradient in expected.items():
         # Attention does not feel a bias of all its keys: that gradient is 0, and what is left of it is rounding.
         scale = whole if name.endswith("k_proj.bias") else gradient.norm()
         assert scale > 0, name
-        assert (found[name] - gradient).norm() <= tolerance * scale, name
+        assert (actual[name] - gradient).norm() <= tolerance * scale, name

@@ -18,18 +18,18 @@ def split(broken: tuple[int, ...] = (), captions: list[list[str]] = CAPTIONS) ->
     """The split, with the chosen videos cut off after a few bytes."""
     rows = [
         {
-            "id": f"video{place}",
-            "captions": captions[place],
+            "id": f"video{index}",
+            "captions": captions[index],
             "start": None,
             "end": None,
-            "group": GROUPS[place],
-            "video": {"bytes": clip(place)[: 100 if place in broken else None], "path": None},
+            "group": GROUPS[index],
+            "video": {"bytes": clip(index)[: 100 if index in broken else None], "path": None},
         }
-        for place in range(NUM_VIDEOS)
+        for index in range(NUM_VIDEOS)
     ]
     return Dataset.from_list(rows, features=FEATURES)
 
 
-def clip(place: int) -> bytes:
+def clip(index: int) -> bytes:
     """A video of its own shape, of three to five seconds."""
-    return encoded(frames=8 * (3 + place % 3), fps=8, size=(64, 48 + 16 * place), container="mp4")
+    return encoded(frames=8 * (3 + index % 3), fps=8, size=(64, 48 + 16 * index), container="mp4")

@@ -37,9 +37,9 @@ def run(first: int, seconds: float, count: int | None = None) -> Iterator[tuple[
                 yield drawn, None
                 continue
             begin = time.monotonic()
-            found = disagreements(case)
+            complaints = disagreements(case)
             lasted = time.monotonic() - begin
-            yield drawn, found + ([f"took {lasted:.0f} s"] if lasted > MAX_SECONDS else [])
+            yield drawn, complaints + ([f"took {lasted:.0f} s"] if lasted > MAX_SECONDS else [])
 
 
 def main() -> None:
@@ -50,14 +50,14 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="how many, at most")
     arguments = parser.parse_args()
     checked = unwritten = wrong = 0
-    for drawn, found in run(arguments.seed, arguments.seconds, arguments.count):
-        if found is None:
+    for drawn, complaints in run(arguments.seed, arguments.seconds, arguments.count):
+        if complaints is None:
             unwritten += 1
             continue
         checked += 1
-        if found:
+        if complaints:
             wrong += 1
-            print(drawn, *(f"    {line}" for line in found), sep="\n", flush=True)
+            print(drawn, *(f"    {line}" for line in complaints), sep="\n", flush=True)
     print(f"{checked} files checked, {unwritten} that FFmpeg does not write, {wrong} with disagreements")
 
 

@@ -37,7 +37,7 @@ class Page(HTMLParser):
     def content(self, tag: str, element_id: str) -> str:
         """The text right in an element."""
         number = next(
-            place for place, each in enumerate(self.elements, 1) if each == (tag, each.attributes | {"id": element_id})
+            index for index, each in enumerate(self.elements, 1) if each == (tag, each.attributes | {"id": element_id})
         )
         return self._contents[number]
 

@@ -59,10 +59,10 @@ def figures(trainer: TS2NetTrainer) -> list[tuple[int, str, float]]:
     return [(entry["step"], name, float(entry[name])) for entry in history for name in FIGURES if name in entry]
 
 
-def assert_same_weights(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
+def assert_same_weights(actual: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
     """After a few steps, in another order of additions."""
-    assert found.keys() == expected.keys()
+    assert actual.keys() == expected.keys()
     for name, weight in expected.items():
         # A bias of keys has no gradient but rounding, which Adam makes a step of.
         tolerance = 1e-3 if name.endswith("k_proj.bias") else 1e-5
-        torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=tolerance, msg=name)
+        torch.testing.assert_close(actual[name], weight, rtol=1e-4, atol=tolerance, msg=name)

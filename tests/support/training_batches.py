@@ -50,8 +50,8 @@ def samples(batch: dict[str, Any]) -> list[tuple]:
         "video_keys",
     )
     return [
-        (video_id, *(batch[name][place].numpy().tobytes() for name in tensors))
-        for place, video_id in enumerate(batch["video_ids"])
+        (video_id, *(batch[name][index].numpy().tobytes() for name in tensors))
+        for index, video_id in enumerate(batch["video_ids"])
     ]
 
 

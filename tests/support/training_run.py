@@ -27,7 +27,7 @@ NUM_SHARDS = 4
 
 def training_rows() -> list[list[dict[str, Any]]]:
     """Sixteen videos in four shards, two captions each."""
-    return [[row(4 * shard + place, num_captions=2) for place in range(4)] for shard in range(NUM_SHARDS)]
+    return [[row(4 * shard + index, num_captions=2) for index in range(4)] for shard in range(NUM_SHARDS)]
 
 
 def tiny_arguments(output_dir: Path, **settings: Any) -> TS2NetTrainingArguments:

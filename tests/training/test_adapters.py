@@ -128,9 +128,9 @@ def test_a_resumed_run_ends_alike_to_the_last_bit(tmp_path: Path, run: Path, bas
     resumed = trainer_of(tmp_path / "resumed", base if source == "base" else None)
     resumed.train(resume_from_checkpoint=str(whole / "checkpoint-2"))
     resumed.save_model()
-    expected, found = trained_weights(whole), trained_weights(tmp_path / "resumed")
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    expected, actual = trained_weights(whole), trained_weights(tmp_path / "resumed")
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
 
 
 def test_the_gradient_cache_takes_the_same_steps(tmp_path: Path, base: Path):

@@ -128,15 +128,15 @@ def test_batches_accumulate(results: list[dict[str, Any]]) -> None:
     """A cached step inside another `no_sync` hands nothing over, and adds to the gradients that are there."""
     twice = {name: 2 * gradient for name, gradient in reference_step(Case())["gradients"].items()}
     for result in results:
-        for found in result["accumulated"]:
-            assert_same_gradients(found, twice, 1e-11)
+        for actual in result["accumulated"]:
+            assert_same_gradients(actual, twice, 1e-11)
 
 
 def test_sharded_parameters_get_the_same_gradients(results: list[dict[str, Any]]) -> None:
     expected = reference_step(SHARDED)["gradients"]
     for result in results:
-        for found in result["sharded"]:
-            assert_same_gradients(found, expected, 1e-11)
+        for actual in result["sharded"]:
+            assert_same_gradients(actual, expected, 1e-11)
 
 
 def test_a_scaled_loss_scales_the_gradients() -> None:
@@ -145,8 +145,8 @@ def test_a_scaled_loss_scales_the_gradients() -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     cache = GradientCache(model, 3, backward=lambda loss: scaler.scale(loss).backward())
     cache.step(Case().batch())
-    found = {name: gradient / 1024 for name, gradient in gradients(model).items()}
-    assert_same_gradients(found, reference_step(Case())["gradients"], 1e-11)
+    unscaled = {name: gradient / 1024 for name, gradient in gradients(model).items()}
+    assert_same_gradients(unscaled, reference_step(Case())["gradients"], 1e-11)
 
 
 def test_autocast_does_not_cut_the_weights_off() -> None:

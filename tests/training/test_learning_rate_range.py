@@ -24,32 +24,32 @@ def run(folder: Path, **settings: Any) -> tuple[str, list[dict[str, float]], TS2
         train_dataset=stream(training_rows()),
         processing_class=tiny_processor(),
     )
-    said = learning_rate_range_test(trainer)
+    message = learning_rate_range_test(trainer)
     with (folder / TABLE).open(newline="") as file:
-        return said, [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)], trainer
+        return message, [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)], trainer
 
 
 def test_rates_grow_evenly_from_a_hundredth_to_a_hundredfold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What the optimizer really takes, warm-up or not; nothing but the table is left."""
-    taken = []
+    rates_per_step = []
     step = TS2NetTrainer.training_step
 
     def watched(self: TS2NetTrainer, *args: Any, **kwargs: Any) -> Any:
-        taken.append([group["lr"] for group in self.optimizer.param_groups if group["params"]])
+        rates_per_step.append([group["lr"] for group in self.optimizer.param_groups if group["params"]])
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(TS2NetTrainer, "training_step", watched)
-    said, rows, trainer = run(tmp_path, learning_rate=1e-5, clip_learning_rate=1e-7)
+    message, rows, trainer = run(tmp_path, learning_rate=1e-5, clip_learning_rate=1e-7)
     factors = [0.01 * 10 ** (4 * number / 11) for number in range(12)]
     assert [row["factor"] for row in rows] == pytest.approx(factors)
-    for row, rates in zip(rows, taken, strict=True):
+    for row, rates in zip(rows, rates_per_step, strict=True):
         assert sorted(set(rates)) == pytest.approx([row["clip_learning_rate"], row["learning_rate"]])
         assert row["learning_rate"] == pytest.approx(1e-5 * row["factor"])
         assert row["clip_learning_rate"] == pytest.approx(1e-7 * row["factor"])
     logged = [entry["learning_rate"] for entry in trainer.state.log_history if "loss" in entry]
     assert logged == pytest.approx([row["learning_rate"] for row in rows])
     assert [path.name for path in tmp_path.iterdir()] == [TABLE]
-    assert said.endswith(f"all steps are in {tmp_path / TABLE}")
+    assert message.endswith(f"all steps are in {tmp_path / TABLE}")
 
 
 def test_it_ends_where_the_loss_rises_too_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -71,9 +71,9 @@ def test_a_loss_that_is_not_finite_ends_it_too(tmp_path: Path, monkeypatch: pyte
         return step(self, *args, **kwargs)
 
     monkeypatch.setattr(TS2NetTrainer, "training_step", failing)
-    said, rows, _ = run(tmp_path)
+    message, rows, _ = run(tmp_path)
     assert len(rows) == 3
-    assert "the loss was not finite after that" in said
+    assert "the loss was not finite after that" in message
 
 
 def test_rates_that_no_model_survives_are_recorded(tmp_path: Path):

@@ -94,6 +94,6 @@ def shard_and_step() -> dict[str, torch.Tensor]:
 @pytest.mark.spread
 def test_sharded_parameters_are_clipped_by_the_norm_of_the_whole(tmp_path: Path):
     expected = four_steps(two_layers())
-    for found in run_in_processes(shard_and_step, 2, tmp_path):
+    for actual in run_in_processes(shard_and_step, 2, tmp_path):
         for name, weight in expected.items():
-            torch.testing.assert_close(found[name], weight, rtol=1e-5, atol=1e-6, msg=name)
+            torch.testing.assert_close(actual[name], weight, rtol=1e-5, atol=1e-6, msg=name)

@@ -41,9 +41,9 @@ OTHER_ARGUMENTS = """
 
 def test_every_argument_is_known_to_decide_the_result_or_not():
     """One that a new version of the library brings has to be put into one of the lists."""
-    known = [*CHANGEABLE_ARGUMENTS, *FIXED_ARGUMENTS, *OTHER_ARGUMENTS.split()]
-    assert len(known) == len(set(known))
-    assert {field.name for field in dataclasses.fields(TS2NetTrainingArguments)} == set(known)
+    names = [*CHANGEABLE_ARGUMENTS, *FIXED_ARGUMENTS, *OTHER_ARGUMENTS.split()]
+    assert len(names) == len(set(names))
+    assert {field.name for field in dataclasses.fields(TS2NetTrainingArguments)} == set(names)
 
 
 def test_a_difference_is_refused_with_both_values():

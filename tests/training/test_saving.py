@@ -139,12 +139,12 @@ def test_a_hub_that_cannot_be_reached_is_found_out_before_the_first_step(tmp_pat
 def test_a_push_that_fails_during_training_is_mentioned_and_the_next_one_is_made(
     hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    said: list[str] = []
-    monkeypatch.setattr("ts2net.training.pushing.logger.warning", said.append)
+    messages: list[str] = []
+    monkeypatch.setattr("ts2net.training.pushing.logger.warning", messages.append)
     trainer = trainer_for(tmp_path, **pushing(hub))
     with hub.break_request("POST .*/commit/", status=403):
         trainer.train()
-    (message,) = said
+    (message,) = messages
     assert message.startswith(f"pushing {tmp_path}/checkpoint-1 to tester/tiny failed, and the training goes on: 403")
     commits = hub.repositories["tester/tiny"].history()
     assert [commit.message for commit in commits if "Training" in commit.message] == ["Training in progress, step 2"]

@@ -279,16 +279,16 @@ def with_broken(*names: str) -> list[list[dict[str, Any]]]:
 @pytest.fixture
 def warnings_of_monitoring(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is said of broken videos; the library's loggers do not reach pytest's `caplog`."""
-    said: list[str] = []
-    monkeypatch.setattr("ts2net.training.monitoring.logger.warning", said.append)
-    return said
+    messages: list[str] = []
+    monkeypatch.setattr("ts2net.training.monitoring.logger.warning", messages.append)
+    return messages
 
 
 def test_a_broken_video_is_skipped_counted_and_named_once(tmp_path: Path, warnings_of_monitoring: list[str]):
     """However often it comes round."""
     trainer = trainer_for(tmp_path, rows=with_broken("clip3", "clip9"), max_broken_share=1)
     result = trainer.train()
-    assert [said.split("'")[1] for said in sorted(warnings_of_monitoring)] == ["clip3", "clip9"]
+    assert [message.split("'")[1] for message in sorted(warnings_of_monitoring)] == ["clip3", "clip9"]
     assert result.metrics["train_broken_videos"] == 2
     assert trainer._broken.videos_broken > 4
 
@@ -528,8 +528,8 @@ def test_one_of_several_evaluation_sets_names_the_best_checkpoint(tmp_path: Path
     few = [entry["eval_few_text_to_video_R@1"] for entry in trainer.state.log_history if "eval_few_runtime" in entry]
     assert len(few) == 2
     assert trainer.state.best_metric == max(few)
-    told = {(result.dataset_name, result.metric_name): result.metric_value for result in figures_on(trainer)}
-    assert {name for name, _ in told} == {"few", "more"}
-    assert told["few", "text-to-video R@1"] == round(max(few), 2)
+    reported = {(result.dataset_name, result.metric_name): result.metric_value for result in figures_on(trainer)}
+    assert {name for name, _ in reported} == {"few", "more"}
+    assert reported["few", "text-to-video R@1"] == round(max(few), 2)
     other = trainer_for(tmp_path / "other", eval_dataset=sets, metric_for_best_model="more_video_to_text_R@5")
     assert other.args.metric_for_best_model == "more_video_to_text_R@5"

@@ -64,8 +64,8 @@ def test_sharded_processes_train_as_one_does(tmp_path: Path):
     for result in results:
         assert result["sharded"]
     for run in ("figures", "resumed"):
-        for found, (step, name, value) in zip(results[0][run], expected, strict=True):
-            assert found == (step, name, pytest.approx(value, rel=1e-4)), run
+        for actual, (step, name, value) in zip(results[0][run], expected, strict=True):
+            assert actual == (step, name, pytest.approx(value, rel=1e-4)), run
 
     best, loaded = (load_file(tmp_path / name / "model.safetensors") for name in ("run/checkpoint-1", "resumed"))
     assert all(torch.equal(loaded[name], weight) for name, weight in best.items()), "the best is loaded at the end"

@@ -120,8 +120,8 @@ def test_help_names_every_recipe(capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit) as exit_:
         parse(["--help"])
     assert exit_.value.code == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert all(name in said for name in ["--clip_learning_rate", *recipe_names()])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert all(name in printed for name in ["--clip_learning_rate", *recipe_names()])
 
 
 def test_recipes_are_read_by_name_and_come_with_the_package():

@@ -146,9 +146,9 @@ def test_two_launched_processes_train_as_one_does(line: list[str], tmp_path: Pat
     # Its `--cpu` starts a single process. Processes that find no GPU compute on the CPU.
     done = launch("--multi_gpu", "-m", "ts2net.training", *two, *settings)
     assert done.code == 0, done.err
-    ours, theirs = history(tmp_path / "run"), history(tmp_path / "two")
-    assert len(ours) == len(theirs) == 6 + 2
-    for one, other in zip(ours, theirs, strict=True):
+    one_process, two_processes = history(tmp_path / "run"), history(tmp_path / "two")
+    assert len(one_process) == len(two_processes) == 6 + 2
+    for one, other in zip(one_process, two_processes, strict=True):
         assert set(one) == set(other)
         for name in set(one) - {"clips_per_second", "data_wait_share", "eval_runtime", "eval_samples_per_second"}:
             assert other[name] == pytest.approx(one[name], rel=1e-4 if name == "grad_norm" else 1e-5), name
@@ -211,10 +211,10 @@ def test_a_learning_rate_range_test_prints_its_table(line: list[str], tmp_path: 
 def test_a_mistake_is_explained_in_a_line(options: list[str], code: int, message: str, line: list[str], capsys):
     """And nothing is trained."""
     assert main([*line, *options]) == code
-    said = capsys.readouterr().err.strip().splitlines()
-    assert said[-1].startswith("error: ")
-    assert message in said[-1]
-    assert not any("Traceback" in words for words in said)
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert printed[-1].startswith("error: ")
+    assert message in printed[-1]
+    assert not any("Traceback" in words for words in printed)
 
 
 @pytest.mark.parametrize(
@@ -235,9 +235,10 @@ def test_the_launcher_ends_with_the_message(
     before, _, report = done.err.partition("Failures:")
     assert "NO_OTHER_FAILURES" in report
     assert message in report
-    assert len([said for said in before.splitlines() if said.startswith("error: ") and message in said]) == 1
-    own, *_ = before.split("Traceback (most recent call last)")
-    assert "Traceback" not in own
+    errors = [printed for printed in before.splitlines() if printed.startswith("error: ")]
+    assert len([error for error in errors if message in error]) == 1
+    before_traceback, *_ = before.split("Traceback (most recent call last)")
+    assert "Traceback" not in before_traceback
 
 
 def test_a_process_that_fails_alone_is_the_only_one_that_reports(line: list[str], tmp_path: Path):
@@ -246,7 +247,7 @@ def test_a_process_that_fails_alone_is_the_only_one_that_reports(line: list[str]
     done = launch("--multi_gpu", "-m", "ts2net.training", *line, *settings, largest_file=100_000)  # as a full disk
     assert done.code == 1
     message = f"error: cannot save {tmp_path / 'run' / 'checkpoint-1'}: File too large"
-    assert [said for said in done.err.splitlines() if said.startswith("error: ")] == [message]
+    assert [printed for printed in done.err.splitlines() if printed.startswith("error: ")] == [message]
     assert message in done.err.partition("Root Cause")[2]
     assert done.err.count("Traceback (most recent call last)") == 1, "the launcher's"
 
@@ -260,8 +261,8 @@ def test_broken_videos_end_it_in_a_line(line: list[str], videos: Path, tmp_path:
         (broken / "train" / f"clip{number}.txt").write_text(f"clip {number}\n")
     options = ["--train_data", str(broken), "--eval_strategy=no", "--load_best_model_at_end=false", "--max_steps=99"]
     assert main([*line, *options, "--max_broken_share=0.3"]) == 1
-    said = capsys.readouterr().err
-    assert "training videos could not be used, more than max_broken_share=0.3 allows" in said.strip().splitlines()[-1]
+    last_line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "training videos could not be used, more than max_broken_share=0.3 allows" in last_line
 
 
 def test_an_evaluation_that_fails_ends_it_in_a_line(line: list[str], videos: Path, tmp_path: Path, capsys):
@@ -271,9 +272,9 @@ def test_an_evaluation_that_fails_ends_it_in_a_line(line: list[str], videos: Pat
     (test / "clip0.mp4").write_bytes(b"not a video")
     (test / "clip0.txt").write_text("clip 0\n")
     assert main([*line, "--eval_data", str(test.parent)]) == 1
-    said = capsys.readouterr().err
-    assert "error: eval at step 6: none of the 1 videos can be used" in said
-    assert "Traceback" not in said
+    printed = capsys.readouterr().err
+    assert "error: eval at step 6: none of the 1 videos can be used" in printed
+    assert "Traceback" not in printed
 
 
 def test_a_file_of_captions_is_not_that_of_the_evaluation_too(line: list[str], tmp_path: Path):

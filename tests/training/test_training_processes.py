@@ -55,7 +55,7 @@ def test_processes_stop_together_for_what_one_of_them_finds(tmp_path: Path):
 
 def resume_from_own_disk(folder: Path) -> list[str]:
     """What happens to processes of which only the first, then only the second has a checkpoint on its disk."""
-    found = []
+    outcomes = []
     for owner in (0, 1):
         disk = folder / f"disk{dist.get_rank()}" / str(owner)
         disk.mkdir(parents=True)
@@ -67,10 +67,10 @@ def resume_from_own_disk(folder: Path) -> list[str]:
                 (checkpoint / name).touch()
         try:
             trainer(Path("run"), broken=set()).check("auto")
-            found.append("a new run")
+            outcomes.append("a new run")
         except FileNotFoundError as error:
-            found.append(str(error))
-    return found
+            outcomes.append(str(error))
+    return outcomes
 
 
 def test_processes_go_on_from_the_same_checkpoint(tmp_path: Path):

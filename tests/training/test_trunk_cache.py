@@ -111,20 +111,20 @@ def test_other_layers_frames_or_videos_are_other_entries(tmp_path: Path) -> None
 
 def test_a_cache_that_would_be_too_large_is_not_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     without = trained(tmp_path / "without", max_steps=2)
-    given = trained(tmp_path / "with", max_steps=2, trunk_cache=str(tmp_path / "cache"), trunk_cache_gb=1e-6)
-    assert_same(without, given)
+    limited = trained(tmp_path / "with", max_steps=2, trunk_cache=str(tmp_path / "cache"), trunk_cache_gb=1e-6)
+    assert_same(without, limited)
     assert not (tmp_path / "cache").exists()
 
 
 def test_a_stream_whose_videos_are_known_is_not_read_to_count_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    monkeypatch.setattr("ts2net.training.trunk_cache.logger.warning", said.append)
+    messages: list[str] = []
+    monkeypatch.setattr("ts2net.training.trunk_cache.logger.warning", messages.append)
     run = trainer(tmp_path, trunk_cache=str(tmp_path / "cache"), trunk_cache_gb=1e-6, num_train_videos=123_456)
     run.train()
-    assert len(said) == 1
-    assert "for 123,456 videos would take" in said[0]
+    assert len(messages) == 1
+    assert "for 123,456 videos would take" in messages[0]
 
 
 def test_what_can_not_be_cached_is_refused(tmp_path: Path) -> None:

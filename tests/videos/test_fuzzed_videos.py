@@ -17,13 +17,13 @@ MENDED = (50320, 60184, 60515, 50773, 61457, 102505, 105021, 106194, 51001, 6200
 
 @pytest.mark.parametrize("seed", MENDED)
 def test_what_was_mended_stays_so(seed: int):
-    ((drawn, found),) = run(seed, math.inf, count=1)
-    assert found == [], f"{drawn}: {found}"
+    ((drawn, complaints),) = run(seed, math.inf, count=1)
+    assert complaints == [], f"{drawn}: {complaints}"
 
 
 def test_all_ways_agree_with_plain_decoding_of_drawn_files():
     checked = 0
-    for drawn, found in run(FIRST_SEED, SECONDS):
-        assert not found, f"{drawn}: {found}"
-        checked += found is not None
+    for drawn, complaints in run(FIRST_SEED, SECONDS):
+        assert not complaints, f"{drawn}: {complaints}"
+        checked += complaints is not None
     assert checked >= 5

@@ -92,7 +92,7 @@ def _fits(term: tuple[str, str], path: str, metadata: Mapping[str, str]) -> bool
     if name and name in metadata:
         return value in metadata[name]
     word = f"{name}={value}" if name else value
-    return word in path or any(word in known for known in metadata.values())
+    return word in path or any(word in field for field in metadata.values())
 
 
 def _words(filter: str) -> list[str]:

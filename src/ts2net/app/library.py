@@ -263,11 +263,11 @@ class Library:
                     if not existed and not self._holds(kept):
                         self._delete(kept)
                     raise
-        said = f"{name} is in the index already." if report.unchanged else f"{name} can be found from now on."
+        message = f"{name} is in the index already." if report.unchanged else f"{name} can be found from now on."
         if report.spoken:
-            said += " So can what is said in it, by its subtitles."
+            message += " So can what is said in it, by its subtitles."
         unread = (f" {Path(file).name}: {reason}." for file, reason in report.damaged_subtitles.items())
-        return said + "".join(unread)
+        return message + "".join(unread)
 
     def added(self) -> list[tuple[ListedVideo, WindowDetails]]:
         """The videos that visitors added."""

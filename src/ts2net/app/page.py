@@ -89,7 +89,7 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
                         **upload | {"file_types": [*upload["file_types"], *SUBTITLE_SUFFIXES]},
                     )
                     add = gr.Button("Add to the index", variant="primary", elem_id="add-button")
-                    said = gr.HTML(elem_id="added")
+                    message = gr.HTML(elem_id="added")
                     added = gr.HTML(_added(library), elem_id="added-list", js_on_load=read_template("app/added.js"))
         filter = gr.Textbox(
             placeholder="Only videos with these words, such as 2024 or league=women",
@@ -149,9 +149,11 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
             def add_videos(files: list[str] | None) -> tuple[str, None]:
                 if not files:
                     return _message(library.add, None), None
-                videos, alone = with_subtitles(files)
-                said = [_message(partial(library.add, subtitles=of_it), video) for video, of_it in videos.items()]
-                return "".join([*said, *map(_left_out, alone)]), None
+                videos, unmatched = with_subtitles(files)
+                messages = [
+                    _message(partial(library.add, subtitles=subtitles), video) for video, subtitles in videos.items()
+                ]
+                return "".join([*messages, *map(_left_out, unmatched)]), None
 
             def remove_video(event: gr.EventData) -> str:
                 return _message(library.remove, str(event.window))
@@ -163,8 +165,8 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
                 return _facts(library), _added(library), start
 
             changes = (
-                add.click(add_videos, videos, [said, videos], concurrency_limit=1, api_visibility="private"),
-                added.remove(remove_video, None, said, concurrency_limit=1, api_visibility="private"),
+                add.click(add_videos, videos, [message, videos], concurrency_limit=1, api_visibility="private"),
+                added.remove(remove_video, None, message, concurrency_limit=1, api_visibility="private"),
             )
             for change in changes:
                 change.then(refresh, [text, filter, search_in], [facts, added, hits], **shown)
@@ -270,7 +272,7 @@ def _results(library: Library, query: Query) -> str:
     return render(
         "app/hits.html",
         query=query,
-        sought=_sought(library, query),
+        query_label=_query_label(library, query),
         hits=hits,
         name=catalogue.name,
         more=replace(query, count=more).address if len(hits) == query.count < more else None,
@@ -302,7 +304,7 @@ def _added(library: Library) -> str:
     return render("app/added.html", videos=library.added())
 
 
-def _sought(library: Library, query: Query) -> str:
+def _query_label(library: Library, query: Query) -> str:
     return f"the clip {library.clip(query.clip).name}" if query.clip else f"“{query.text}”"
 
 
@@ -312,7 +314,7 @@ def _explanation(query: Query, video: str, explanation: Explanation) -> str:
         "app/explanation.html",
         number=next(_numbers),
         name=video,
-        sought=f"the clip {explanation.texts[0]}" if query.clip else f"“{explanation.texts[0]}”",
+        query_label=f"the clip {explanation.texts[0]}" if query.clip else f"“{explanation.texts[0]}”",
         score=explanation.scores[0],
         selected=explanation.selected_tokens.shape[1] > 0,
         words=None if explanation.words is None else found_words(explanation),

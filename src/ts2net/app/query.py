@@ -68,17 +68,17 @@ class Query:
         """
         if len(address) > _MAX_ADDRESS:
             raise ValueError(f"The address has {len(address):,} characters; at most {_MAX_ADDRESS:,} are taken.")
-        given = {name: value.strip() for name, value in parse_qsl(address.removeprefix("?")) if name in _FIELDS}
-        count = given.get("count", str(DEFAULT_COUNT))
+        values = {name: value.strip() for name, value in parse_qsl(address.removeprefix("?")) if name in _FIELDS}
+        count = values.get("count", str(DEFAULT_COUNT))
         if not (count.isascii() and count.isdigit() and len(count) <= 4):
             raise ValueError(f"The count is {count[:20]!r}; a number from 1 to {MAX_COUNT} is taken.")
-        fields = cls.of_fields(given.get("text"), given.get("filter"), given.get("in"))
-        return replace(fields, count=int(count), clip=given.get("clip", ""), everything=given.get("all") == "1")
+        fields = cls.of_fields(values.get("text"), values.get("filter"), values.get("in"))
+        return replace(fields, count=int(count), clip=values.get("clip", ""), everything=values.get("all") == "1")
 
     @property
     def address(self) -> str:
         """What comes after the path of the address; empty for the start of the page."""
-        given = {
+        values = {
             "text": self.text,
             "clip": self.clip,
             "filter": self.filter,
@@ -86,5 +86,5 @@ class Query:
             "all": "1" if self.everything else "",
             "in": self.search_in or "",
         }
-        fields = urlencode({name: value for name, value in given.items() if value}, errors="replace")
+        fields = urlencode({name: value for name, value in values.items() if value}, errors="replace")
         return f"?{fields}" if fields else ""

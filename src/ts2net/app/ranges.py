@@ -9,17 +9,17 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 _CHUNK = 2**18
 
 
-def range_response(file: BinaryIO, size: int, asked: str | None, headers: dict[str, str]) -> Response:
+def range_response(file: BinaryIO, size: int, range_header: str | None, headers: dict[str, str]) -> Response:
     """Answer a request for a file or one range of it (RFC 9110, section 14).
 
     Args:
         file: Can seek. It is closed at the end.
         size: Its bytes.
-        asked: The request's header `Range`. What isn't one range of bytes is ignored, as the standard has it.
+        range_header: The request's header `Range`. What isn't one range of bytes is ignored, as the standard has it.
         headers: Of the answer.
     """
     headers = {**headers, "Accept-Ranges": "bytes"}
-    match = re.fullmatch(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", asked or "")
+    match = re.fullmatch(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", range_header or "")
     if match is None or match[1] == match[2] == "":
         first, last, status = 0, size - 1, 200
     else:

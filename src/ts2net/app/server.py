@@ -79,7 +79,7 @@ def create_app(
     @app.api_route("/video/{window}", methods=["GET", "HEAD"])
     def video(window: str, request: Request) -> Response:
         try:
-            found = library.open_video(window)
+            opened_video = library.open_video(window)
         except LookupError:
             return PlainTextResponse("This video is no longer in the index.", status_code=404)
         except FileNotFoundError:
@@ -87,14 +87,14 @@ def create_app(
         except (ValueError, OSError):
             return PlainTextResponse("The file of this video can't be read.", status_code=404)
         headers = {
-            "Content-Type": _media_type(found.name),
+            "Content-Type": _media_type(opened_video.name),
             "Content-Disposition": "inline",
             "Cache-Control": "private, no-cache",
             "Cross-Origin-Resource-Policy": "same-origin",
         }
         if request.method == "HEAD":
-            return head_response(found.file, found.size, headers)
-        return range_response(found.file, found.size, request.headers.get("range"), headers)
+            return head_response(opened_video.file, opened_video.size, headers)
+        return range_response(opened_video.file, opened_video.size, request.headers.get("range"), headers)
 
     add_api(app, library)
     gr.mount_gradio_app(

@@ -34,11 +34,11 @@ class WrittenSpace:
 
     Args:
         videos: Number of videos in it.
-        gone: Names of indexed videos that are missing or have changed, and were left out.
+        left_out: Names of indexed videos that are not in it, since they are missing or have changed.
     """
 
     videos: int
-    gone: list[str]
+    left_out: list[str]
 
 
 def write_space(
@@ -106,11 +106,11 @@ def write_space(
 def _copy_videos(store: Store, folder: Path) -> WrittenSpace:
     """Copy the videos of an index, also members of tar files, under names that are valid on any system."""
     copied: dict[str, Mapping[str, str]] = {}
-    gone = []
+    left_out = []
     for video in store.snapshot().videos():
         file = locate(video.video_id)
         if file is None or file.signature != video.signature:
-            gone.append(video.video_id)
+            left_out.append(video.video_id)
             continue
         name = os.path.basename(file.path) if file.member is None else file.member
         stem, suffix = plain_name(name)
@@ -124,7 +124,7 @@ def _copy_videos(store: Store, folder: Path) -> WrittenSpace:
         writer = csv.DictWriter(table, ["file", *columns], restval="")
         writer.writeheader()
         writer.writerows({**metadata, "file": plain} for plain, metadata in sorted(copied.items()))
-    return WrittenSpace(len(copied), sorted(gone))
+    return WrittenSpace(len(copied), sorted(left_out))
 
 
 def _requirements() -> list[str]:

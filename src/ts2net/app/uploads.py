@@ -140,11 +140,11 @@ def kept_path(upload: str, folder: Path) -> Path:
     with open(upload, "rb") as file:
         while chunk := file.read(2**20):
             digest.update(chunk)
-    own = folder / digest.hexdigest()[:16]
-    files = sorted(own.iterdir()) if own.is_dir() else []
+    content_folder = folder / digest.hexdigest()[:16]
+    files = sorted(content_folder.iterdir()) if content_folder.is_dir() else []
     present = next((file for file in files if not _is_beside(file)), None)
     stem, suffix = plain_name(Path(upload).name)
-    return present or own / (stem + (suffix if suffix.lower() in VIDEO_SUFFIXES else ""))
+    return present or content_folder / (stem + (suffix if suffix.lower() in VIDEO_SUFFIXES else ""))
 
 
 def _is_beside(file: Path) -> bool:

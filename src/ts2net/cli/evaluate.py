@@ -166,7 +166,7 @@ def evaluate(
     user_data = _parse_data(benchmark, data)
     if json_file is not None:
         check_output("--json", json_file, "a file for the results")
-    known = BENCHMARKS.get(benchmark)
+    spec = BENCHMARKS.get(benchmark)
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
         import accelerate  # noqa: F401  it would be missed only after the model is loaded
 
@@ -178,7 +178,7 @@ def evaluate(
 
         if benchmark not in NAMES:
             raise typer.BadParameter(f"there is no {benchmark!r}, only {', '.join(NAMES)}", param_hint="BENCHMARK")
-        split = split or (known.evaluation_split if known else "test")
+        split = split or (spec.evaluation_split if spec else "test")
         hush_loading()
         manifest = None if benchmark == "dataset" else read_manifest(path, split)
         # Rows of an unprepared folder hold paths, so that nothing is copied when they are not streamed.
@@ -191,10 +191,10 @@ def evaluate(
             )
             if clock is not None:
                 processor.video_processor.clock = clock
-            elif known and processor.max_words is None:  # not trained by this package, so it has no clock of its own
-                processor.video_processor.clock = known.clock
+            elif spec and processor.max_words is None:  # not trained by this package, so it has no clock of its own
+                processor.video_processor.clock = spec.clock
             num_frames = num_frames or processor.video_processor.num_frames
-            max_words = max_words or _max_words(processor, known)
+            max_words = max_words or _max_words(processor, spec)
             try:
                 result = evaluate_retrieval(
                     loaded,
@@ -216,7 +216,7 @@ def evaluate(
 
     if manifest is not None:
         result = _with_manifest(result, manifest)
-    title = known.title if known else Path(path).name or path
+    title = spec.title if spec else Path(path).name or path
     _report_broken(result)
     Console(highlight=False).print(_table(f"{title}, {split}", result, num_frames, max_words))
     if json_file is not None:

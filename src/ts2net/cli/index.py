@@ -17,7 +17,7 @@ from rich.text import Text
 
 from ..errors import report_error
 from .app import app, hush_loading, stopping_keeps_what_is_done
-from .found import printable
+from .hits import printable
 from .options import (
     BatchSize,
     Device,

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ..clock import clock
 from .app import app
-from .found import printable
+from .hits import printable
 from .options import Json, PathPattern, Where, named_values
 from .output import print_json
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ..files import check_writable, write_whole
 from .app import app, hush_loading
-from .found import print_found, printable
+from .hits import print_hits, printable
 from .options import Device, IndexModel, Json, PathPattern, Where, check_output, named_values
 from .output import print_json
 
@@ -167,7 +167,7 @@ def search(
     else:
         console = Console(highlight=False)
         for text, hits in results:
-            print_found(console, text, hits)
+            print_hits(console, text, hits)
     if export is not None and not _export(export, results, ", ".join(texts)):
         raise typer.Exit(1)
 
@@ -259,7 +259,7 @@ def _answer_lines(searcher: _Searcher, as_json: bool) -> None:
         if as_json:
             print(json.dumps({"text": text, "hits": _as_dicts(hits[shown:])}), flush=True)
         elif hits[shown:]:
-            print_found(console, text, hits[shown:], first_rank=shown + 1)
+            print_hits(console, text, hits[shown:], first_rank=shown + 1)
         elif shown:
             print("no more", file=sys.stderr)
         else:
@@ -291,11 +291,11 @@ def _export(path: Path, results: "Sequence[tuple[str, Sequence[Hit]]]", title: s
     elif path.suffix.lower() == ".edl":
         export_edit_list(results, path, title)
     else:
-        made = list(export_clips(results, path))
-        problems = [problem for problem in made if isinstance(problem, str)]
+        outcomes = list(export_clips(results, path))
+        problems = [problem for problem in outcomes if isinstance(problem, str)]
         for problem in problems:
             print(f"warning: {printable(problem)}", file=sys.stderr)
-        print(f"{len(made) - len(problems):,} clips are in {path}", file=sys.stderr)
+        print(f"{len(outcomes) - len(problems):,} clips are in {path}", file=sys.stderr)
         return not problems
     return True
 

@@ -171,8 +171,9 @@ class _ToStandard:
 
     def _is_own_file(self, address: str) -> bool:
         """Whether an address is that of a file in the dataset's repository."""
-        own = (f"hf://datasets/{self.source}@", f"hf://datasets/{self.source}/")
-        return address.startswith(own) and ".." not in address.split("/")  # which would lead to other repositories
+        prefixes = (f"hf://datasets/{self.source}@", f"hf://datasets/{self.source}/")
+        # A ".." would lead to other repositories.
+        return address.startswith(prefixes) and ".." not in address.split("/")
 
 
 def _is_inside(path: str, source: str) -> bool:

@@ -100,7 +100,7 @@ def annotated_clips(benchmark: AnnotatedBenchmark, options: ClipOptions) -> Call
 
 def _videos_folder(name: str, options: ClipOptions) -> str | Path:
     if options.num_clips is not None:
-        rendered = [known.name for known in BENCHMARKS.values() if isinstance(known, RenderedBenchmark)]
+        rendered = [benchmark.name for benchmark in BENCHMARKS.values() if isinstance(benchmark, RenderedBenchmark)]
         raise ValueError(f"the number of clips can be chosen for {' and '.join(rendered)} only, not for {name}")
     if options.videos is None:
         raise ValueError(f"{name} needs the folder with the videos")

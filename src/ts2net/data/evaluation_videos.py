@@ -123,7 +123,7 @@ class EvaluationVideos:
         batches = worker_batches(
             RowDecoder(self._processor, self._num_frames),
             batch_size=self._batch_size,
-            sampler=_OwnRows(self),
+            sampler=_LocalRows(self),
             num_workers=self._num_workers,
             collate_fn=_collate,
         )
@@ -157,7 +157,7 @@ def _video_identity(row: VideoRow) -> Hashable:
     return row.video_id, row.start, row.end, row.group, content
 
 
-class _OwnRows:
+class _LocalRows:
     """The sampler of the loader. It gives the rows themselves to the workers."""
 
     def __init__(self, videos: EvaluationVideos) -> None:

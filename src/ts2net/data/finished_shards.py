@@ -49,8 +49,8 @@ class FinishedShard:
             return not sources
         if not path.is_file() or path.stat().st_size != self.shard.bytes:
             return False
-        made = path.stat().st_mtime_ns
-        return all(source.stat().st_mtime_ns <= made for source in sources)
+        shard_mtime_ns = path.stat().st_mtime_ns
+        return all(source.stat().st_mtime_ns <= shard_mtime_ns for source in sources)
 
 
 class Notes:

@@ -258,18 +258,18 @@ def _add(
     if isinstance(clip.source, str):
         finished.missing.append(Remark(video_id, clip.source))
         return
-    made = next(results)
-    if isinstance(made, Died):
+    result = next(results)
+    if isinstance(result, Died):
         # Perhaps not because of the video: a system that is short of memory ends processes.
         finished.broken.append(Remark(video_id, "the process that read it crashed, twice", may_pass=True))
-    elif made.broken is not None:
-        finished.broken.append(Remark(video_id, made.broken, made.may_pass))
+    elif result.broken is not None:
+        finished.broken.append(Remark(video_id, result.broken, result.may_pass))
     else:
-        if made.damage is not None:
-            finished.damaged.append(Remark(video_id, made.damage))
+        if result.damage is not None:
+            finished.damaged.append(Remark(video_id, result.damage))
         # A re-encoded file holds the moment and nothing else.
-        row = clip.row if made.is_whole else replace(clip.row, start=None, end=None)
-        writer.add(row, made.video)
+        row = clip.row if result.is_whole else replace(clip.row, start=None, end=None)
+        writer.add(row, result.video)
 
 
 def _manifest(task: Task, finished: Sequence[FinishedShard]) -> Manifest:

@@ -229,12 +229,12 @@ class _Reading:
         if isinstance(video, BrokenVideo):
             return video
         caption = caption_of_pass(row.captions, seed=self.seed, video_id=video_id, pass_index=pass_index)
-        own_key = [pass_index, caption] if self.same_video_negatives else []
+        pair_key = [pass_index, caption] if self.same_video_negatives else []
         return {
             **text_tensors(caption, self.processor, self.max_words),
             **video,
             "selection_seeds": stable_hash("selection", self.seed, video_id, pass_index),
-            "video_keys": stable_hash("video", video_id, *own_key),
+            "video_keys": stable_hash("video", video_id, *pair_key),
             "video_ids": video_id,
         }
 
@@ -289,12 +289,12 @@ class _Parts(IterableDataset):
     def _parts(self, lanes: list[int]) -> Iterator[_Part]:
         sources = [self._reading.lane(lane).samples(self._reading.sample, self._positions[lane]) for lane in lanes]
         for _ in range(self._count):
-            taken = [list(itertools.islice(source, self._reading.samples_per_lane)) for source in sources]
+            samples_by_lane = [list(itertools.islice(source, self._reading.samples_per_lane)) for source in sources]
             yield _Part(
                 # In a worker this collates straight into memory that is shared with the process.
-                samples=default_collate([sample.tensors for samples in taken for sample in samples]),
-                broken=[[video for sample in samples for video in sample.broken] for samples in taken],
-                positions={lane: samples[-1].position for lane, samples in zip(lanes, taken, strict=True)},
+                samples=default_collate([sample.tensors for samples in samples_by_lane for sample in samples]),
+                broken=[[video for sample in samples for video in sample.broken] for samples in samples_by_lane],
+                positions={lane: samples[-1].position for lane, samples in zip(lanes, samples_by_lane, strict=True)},
             )
 
 

@@ -82,9 +82,9 @@ def answer(scene: Scene, clips: Sequence[Clip], scores: Scores) -> Answer:
     """The answer for the caption of a scene among some clips."""
     row = [scores[scene.caption][clip.scene.video_id] for clip in clips]
     first = clips[best_first(row)[0]]
-    own = scores[scene.caption][scene.video_id]
+    target_score = scores[scene.caption][scene.video_id]
     rank = 1 + sum(
-        score >= own for clip, score in zip(clips, row, strict=True) if clip.scene.video_id != scene.video_id
+        score >= target_score for clip, score in zip(clips, row, strict=True) if clip.scene.video_id != scene.video_id
     )
     return Answer(scene.caption, first, first.scene.video_id == scene.video_id, rank)
 
@@ -98,12 +98,12 @@ def look_at(model: Path, chosen: Sequence[Sequence[Clip]], scores: Scores) -> li
         scores: Of their captions.
     """
     network, processor = load_model(model)
-    found = []
+    looked_at = []
     for group in chosen:
         scene = group[0].scene
         frames = drawn_frames(explain(network, processor, group[0].path, [scene.caption]))
-        found.append(LookedAt(answer(scene, group, scores), frames))
-    return found
+        looked_at.append(LookedAt(answer(scene, group, scores), frames))
+    return looked_at
 
 
 @torch.inference_mode()

@@ -43,10 +43,10 @@ def unpack(data: Path, split: str, folder: Path, count: int) -> list[Clip]:
         count: How many clips it has.
     """
     folder.mkdir(exist_ok=True)
-    known = {scene.video_id: scene for scene in scenes(split, count)}
+    scene_by_id = {scene.video_id: scene for scene in scenes(split, count)}
     clips = []
     for row in load_benchmark("moving_things", data, split):
-        scene = known[row["id"]]
+        scene = scene_by_id[row["id"]]
         path = folder / f"{scene.video_id}.mp4"
         write_whole(path, row["video"]["bytes"])
         clips.append(Clip(scene, path, _poster(scene)))

@@ -36,6 +36,6 @@ def score_own_videos(console: Console, out: Path, model: str, videos: list[str],
         report_error(error)
     scored = [(video, row) for video, row in zip(videos, answer.rows, strict=True) if not isinstance(row, str)]
     if scored:
-        scores = [[row[place] for _, row in scored] for place in range(len(texts))]  # one row a text
+        scores = [[row[index] for _, row in scored] for index in range(len(texts))]  # one row a text
         console.print(score_matrix(console, texts, [video for video, _ in scored], scores))
     return not errors

@@ -51,7 +51,7 @@ def render_demo_page(findings: Findings) -> str:
         media="data:",
         script="demo.js",
         title="Clips found by a TS2-Net",
-        found=findings,
+        findings=findings,
         hits=[_hits(findings, phrase) for phrase in findings.phrases],
         num_right=sum(answer.is_right for answer in findings.captions),
     )

@@ -34,10 +34,10 @@ class Record:
             return
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
-            known, self.seconds, self.figures = (content[name] for name in ("settings", "seconds", "figures"))
+            recorded, self.seconds, self.figures = (content[name] for name in ("settings", "seconds", "figures"))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self._path}: not the record of a demo; give another --out") from error
-        if known != self._settings:
+        if recorded != self._settings:
             raise ValueError(
                 f"{folder} holds a demo that was made with other settings: delete it, or give another --out"
             )

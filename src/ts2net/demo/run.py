@@ -100,8 +100,8 @@ def run_demo(
     shown_motion = groups(motion, _GROUPS_SHOWN)
     shown_small = groups(small, _SMALL_THINGS_SHOWN)
     grouped = [clip for group in (*shown_motion, *shown_small) for clip in group]
-    asked = phrases([clip.scene for clip in clips], texts or ())
-    every_text = list(dict.fromkeys([*asked, *(clip.scene.caption for clip in grouped)]))
+    search_phrases = phrases([clip.scene for clip in clips], texts or ())
+    every_text = list(dict.fromkeys([*search_phrases, *(clip.scene.caption for clip in grouped)]))
     scored = [*clips, *grouped]
     answers = score_in_new_process(
         str(model), every_text, [str(clip.path) for clip in scored], modules=out / "cache", offline=True
@@ -117,11 +117,11 @@ def run_demo(
     )
 
     first = found_first(clips, scores)
-    suggestions = list(dict.fromkeys([*(texts or ()), *(first or asked)]))[:_SUGGESTIONS]
+    suggestions = list(dict.fromkeys([*(texts or ()), *(first or search_phrases)]))[:_SUGGESTIONS]
     page = out / "index.html"
     findings = Findings(
         clips=clips,
-        phrases=asked,
+        phrases=search_phrases,
         suggestions=suggestions,
         found_first=len(first),
         scores=scores,

@@ -39,8 +39,8 @@ def check_runtime(runtime: str | None, precision: str | None) -> None:
         ImportError: If ONNX Runtime is asked for and not installed. The message names the extra.
         ValueError: If a name is unknown, or PyTorch is asked for int8.
     """
-    for name, value, known in (("runtime", runtime, RuntimeName), ("precision", precision, Precision)):
-        names = known.__args__  # type: ignore[attr-defined]
+    for name, value, literal in (("runtime", runtime, RuntimeName), ("precision", precision, Precision)):
+        names = literal.__args__  # type: ignore[attr-defined]
         if value is not None and value not in names:
             raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}")
     if precision == "int8" and runtime == "torch":
@@ -116,11 +116,11 @@ def _on_onnx(model: TS2NetModel, processor: TS2NetProcessor, precision: Precisio
             f"ONNX Runtime computes on the CPU from weights in float32, and the model is in {dtype} on "
             f"{model.device}: choose device='cpu' and dtype='float32', or runtime='torch'"
         )
-    own = fingerprint(model, processor)
-    folder = onnx_folder(own)
+    model_fingerprint = fingerprint(model, processor)
+    folder = onnx_folder(model_fingerprint)
     _export_missing(model, processor, folder, precision)
     trunk, text = OnnxGraph(folder / TRUNK[precision]), OnnxGraph(folder / TEXT)
-    return OnnxBackedModel.take_over(model, trunk, text, fingerprint=own, precision=precision)
+    return OnnxBackedModel.take_over(model, trunk, text, fingerprint=model_fingerprint, precision=precision)
 
 
 def _export_missing(model: TS2NetModel, processor: TS2NetProcessor, folder: Path, precision: Precision) -> None:

@@ -114,8 +114,8 @@ class VideoEncoder:
         row = {number: row for row, number in enumerate(inputs)}
         # Where there is no neighbour the frame itself stands in, and is masked.
         rows = [
-            [row[own if number is None else number] for number in (before, own, after)]
-            for before, own, after in frames
+            [row[current if number is None else number] for number in (before, current, after)]
+            for before, current, after in frames
         ]
         is_real = [[number is not None for number in triple] for triple in frames]
         layer, *others = self._blocks[index]
@@ -134,18 +134,18 @@ class VideoEncoder:
         """Run what follows the vision transformer on windows of the numbers of projected tokens."""
         model = self.model
         embeds: dict[int, torch.Tensor] = {}
-        places_by_length: defaultdict[int, list[int]] = defaultdict(list)
-        for place, window in enumerate(windows):
-            places_by_length[len(window)].append(place)
-        for places in places_by_length.values():
-            tokens = torch.stack([self._values[-1].stacked(windows[place]) for place in places])  # (n, T, L, D)
+        indices_by_length: defaultdict[int, list[int]] = defaultdict(list)
+        for index, window in enumerate(windows):
+            indices_by_length[len(window)].append(index)
+        for indices in indices_by_length.values():
+            tokens = torch.stack([self._values[-1].stacked(windows[index]) for index in indices])  # (n, T, L, D)
             kept, _, _ = model.token_selector(tokens)  # (n, T, K + 1, D)
             frames = kept[:, :, 0]  # (n, T, D)
             if model.temporal_encoder is not None:
                 temporal = model.temporal_encoder(kept.flatten(1, 2), return_dict=True)
                 frames = temporal.last_hidden_state[:, :: kept.shape[2]]
-            embeds |= dict(zip(places, frames, strict=True))
-        return [embeds[place] for place in range(len(windows))]
+            embeds |= dict(zip(indices, frames, strict=True))
+        return [embeds[index] for index in range(len(windows))]
 
     def _forget_all_but_last_windows(self, windows: Sequence[FrameWindow], keys: Sequence[Sequence[list]]) -> None:
         """Keep the values of the last window of each of the videos that came last.
@@ -154,8 +154,8 @@ class VideoEncoder:
             windows: The windows of a batch.
             keys: For each stage the keys of each window's values.
         """
-        for place, window in enumerate(windows):
-            self._last_windows[window.video_id] = [stage[place] for stage in keys]
+        for index, window in enumerate(windows):
+            self._last_windows[window.video_id] = [stage[index] for stage in keys]
             self._last_windows.move_to_end(window.video_id)
         while len(self._last_windows) > _VIDEOS_KEPT:
             self._last_windows.popitem(last=False)

@@ -114,8 +114,8 @@ def encode_split(
         rank, num_processes = (0, 1) if group is None else (group.rank(), group.size())
         numbers = torch.arange(rank, len(pieces), num_processes)
         if len(numbers):
-            own_pieces = [pieces[number] for number in numbers.tolist()]
-            text_parts.append((numbers, encode_texts(model, processor, own_pieces, max_words=max_words)))
+            local_pieces = [pieces[number] for number in numbers.tolist()]
+            text_parts.append((numbers, encode_texts(model, processor, local_pieces, max_words=max_words)))
 
     rows = videos.rows
     gathered_videos = gather_rows(video_parts, len(rows), group)
@@ -159,8 +159,8 @@ def _progress_bar(
     disable = not shown or rank > 0 or not console.is_terminal
     # Without a refresh thread: forked workers would inherit a lock that the thread holds.
     with Progress(*columns, console=console, transient=True, disable=disable, auto_refresh=False) as bar:
-        own = None if num_videos is None else math.ceil(num_videos / num_processes)
-        task = bar.add_task("", total=own)
+        num_local_videos = None if num_videos is None else math.ceil(num_videos / num_processes)
+        task = bar.add_task("", total=num_local_videos)
         yield lambda count: bar.update(task, advance=count, refresh=True)
 
 

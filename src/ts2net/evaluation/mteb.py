@@ -79,13 +79,13 @@ class MTEBModel:
             raise ValueError("nothing is indexed: call index first")
         ids, corpus = self._corpus
         scores = self._scores(self._encode(queries, encode_kwargs), corpus)
-        found = {}
+        results = {}
         for query, row in zip(queries["id"], scores, strict=True):
             wanted = None if top_ranked is None else set(top_ranked[query])
             order = row.argsort(descending=True).tolist()
             order = [index for index in order if wanted is None or ids[index] in wanted]
-            found[query] = {ids[index]: row[index].item() for index in order[:top_k]}
-        return found
+            results[query] = {ids[index]: row[index].item() for index in order[:top_k]}
+        return results
 
     @torch.inference_mode()
     def _encode(self, rows: datasets.Dataset, encode_kwargs: dict[str, Any]) -> "_Embeds":

@@ -85,11 +85,11 @@ def found_words(explanation: Explanation, text: int = 0) -> str:
     if explanation.words is None:
         raise ValueError("words have found no frames: the model has no word-token interaction")
     tenths = len({int(seconds) for seconds in explanation.seconds}) < len(explanation.seconds)
-    found = []
+    entries = []
     for word in explanation.words[text]:
         time = "padding" if word.frame is None else clock(explanation.seconds[word.frame], tenths)
-        found.append(f"{word.word} {time} ({100 * word.weight:.0f} %)")
-    return ", ".join(found)
+        entries.append(f"{word.word} {time} ({100 * word.weight:.0f} %)")
+    return ", ".join(entries)
 
 
 def outline(picture: Image.Image, box: Box) -> None:

@@ -203,10 +203,10 @@ def _found_words(
     with torch.inference_mode():
         frames, cosines, weights = model.word_matches(*matched)
     number = {frame: index for index, frame in enumerate(mask[0].nonzero().flatten().tolist())}
-    found = []
+    words_per_text = []
     for text, ids in enumerate(tokens["input_ids"].tolist()):
         words = word_mask(word_embeds[text]).nonzero().flatten().tolist()
-        found.append(
+        words_per_text.append(
             tuple(
                 FoundWord(
                     word=processor.tokenizer.decode([ids[word]]).strip(),
@@ -217,7 +217,7 @@ def _found_words(
                 for word in words
             )
         )
-    return tuple(found)
+    return tuple(words_per_text)
 
 
 def patch_boxes(tokens: Sequence[int], frame_width: int, patch_size: int) -> list[Box]:

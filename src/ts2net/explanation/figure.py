@@ -127,10 +127,12 @@ def _texts(explanation: Explanation, fonts: "_Fonts", width: int) -> Image.Image
         words = _paragraph(text, fonts.for_text(text, _LARGE), width - left.width - _GAP, _INK)
         lines.append(_beside([left, words], _GAP))
         if explanation.words is not None:
-            found = found_words(explanation, number)
+            words_line = found_words(explanation, number)
             room = width - left.width - _GAP
             indent = Image.new("RGB", (left.width, 1), _PAPER)
-            lines.append(_beside([indent, _paragraph(found, fonts.for_text(found, _MIDDLE), room, _FADED)], _GAP))
+            lines.append(
+                _beside([indent, _paragraph(words_line, fonts.for_text(words_line, _MIDDLE), room, _FADED)], _GAP)
+            )
     return _below(lines, _NEAR)
 
 
@@ -219,7 +221,7 @@ def _chip(number: int) -> Image.Image:
     """The number of a text, from 1, on its colour."""
     picture = Image.new("RGB", (_CHIP, _CHIP), _color(number))
     middle = (_CHIP / 2, _CHIP / 2)
-    ImageDraw.Draw(picture).text(middle, str(number + 1), _PAPER, _own_font(_MIDDLE), anchor="mm")
+    ImageDraw.Draw(picture).text(middle, str(number + 1), _PAPER, _default_font(_MIDDLE), anchor="mm")
     return picture
 
 
@@ -234,10 +236,10 @@ def _bar(width: int, height: int, share: float, color: Color) -> Image.Image:
 
 def _label(words: str, size: int, color: Color, *, width: int | None = None, height: int | None = None) -> Image.Image:
     """Words of the figure itself in one line, aligned to the right and centred vertically."""
-    font = _own_font(size)
-    own_width = math.ceil(font.getlength(words))
-    picture = Image.new("RGB", (max(own_width, width or 0), height or round(1.4 * size)), _PAPER)
-    ImageDraw.Draw(picture).text((picture.width - own_width, picture.height / 2), words, color, font, anchor="lm")
+    font = _default_font(size)
+    text_width = math.ceil(font.getlength(words))
+    picture = Image.new("RGB", (max(text_width, width or 0), height or round(1.4 * size)), _PAPER)
+    ImageDraw.Draw(picture).text((picture.width - text_width, picture.height / 2), words, color, font, anchor="lm")
     return picture
 
 
@@ -274,21 +276,21 @@ class _Fonts:
 
     def __init__(self, file: str | os.PathLike[str] | None) -> None:
         self._file = file
-        self._found: dict[int, list[Font]] = {}
+        self._installed: dict[int, list[Font]] = {}
 
     def for_text(self, text: str, size: int) -> Font:
         """The font that has most characters of a text."""
         if self._file is not None:
             return read_font(self._file, size)
-        own = _own_font(size)
-        if not _lacks(own, text):
-            return own
-        if size not in self._found:
-            self._found[size] = _installed_fonts(size)
-        return min([*self._found[size], own], key=lambda font: _lacks(font, text))
+        default = _default_font(size)
+        if not _lacks(default, text):
+            return default
+        if size not in self._installed:
+            self._installed[size] = _installed_fonts(size)
+        return min([*self._installed[size], default], key=lambda font: _lacks(font, text))
 
 
-def _own_font(size: int) -> Font:
+def _default_font(size: int) -> Font:
     """Pillow's own font, which needs no file and has the characters of English."""
     return cast(Font, ImageFont.load_default(size))  # given a size, it is always of this kind
 

@@ -191,10 +191,10 @@ def load_adapter_weights(model: TS2NetModel, folder: Path) -> None:
     present = get_peft_model_state_dict(model, save_embedding_layers=False)  # else the Hub is asked for the base
     expected = {name: tuple(weight.shape) for name, weight in present.items()}
     for name in sorted(expected.keys() | weights.keys()):
-        found = tuple(weights[name].shape) if name in weights else "none"
-        if found != expected.get(name, "none"):
+        shape = tuple(weights[name].shape) if name in weights else "none"
+        if shape != expected.get(name, "none"):
             raise ValueError(
-                f"{file} has adapters of another kind: {name} has the shape {found}, expected "
+                f"{file} has adapters of another kind: {name} has the shape {shape}, expected "
                 f"{expected.get(name, 'none')}"
             )
     set_peft_model_state_dict(model, weights)

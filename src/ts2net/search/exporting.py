@@ -63,9 +63,9 @@ def export_table(hits: Sequence[tuple[str, Sequence[Hit]]], path: str | os.PathL
         for rank, hit in enumerate(of_a_text, start=1):
             score = "" if hit.score is None else f"{hit.score:.4f}"
             numbers = (f"{hit.start:.3f}", f"{hit.end:.3f}", f"{hit.second:.3f}", score)
-            found = (" ".join(hit.found_in), _safe_cell(hit.spoken or ""))
+            match = (" ".join(hit.found_in), _safe_cell(hit.spoken or ""))
             writer.writerow(
-                [_safe_cell(text), rank, _safe_cell(hit.video_id), *numbers, *found, hit.window, _safe_cell(hit.index)]
+                [_safe_cell(text), rank, _safe_cell(hit.video_id), *numbers, *match, hit.window, _safe_cell(hit.index)]
             )
     write_whole(path, buffer.getvalue().encode("utf-8", "surrogateescape"))
 

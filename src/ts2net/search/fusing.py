@@ -11,7 +11,7 @@ from .records import SpokenWindow
 Key = TypeVar("Key", bound=Hashable)
 
 
-class _Found(Protocol):
+class _WindowOrHit(Protocol):
     @property
     def found_in(self) -> tuple[FoundIn, ...]: ...
 
@@ -56,7 +56,7 @@ def found_in(picture: object | None, speech: object | None) -> tuple[FoundIn, ..
     return (*(("picture",) if picture is not None else ()), *(("speech",) if speech is not None else ()))
 
 
-def found_alike(one: "_Found", other: "_Found") -> bool:
+def share_modality(one: "_WindowOrHit", other: "_WindowOrHit") -> bool:
     """Whether two windows or hits were both found by their pictures, or both by what is spoken."""
     return not set(one.found_in).isdisjoint(other.found_in)
 
@@ -69,19 +69,19 @@ def fuse_windows(pictures: Sequence[ScoredWindow], speech: Sequence[SpokenWindow
         speech: Found by what is spoken in them, best first. Of those of one window, in several languages, the first
             counts.
     """
-    found: dict[tuple[str, float], FoundWindow] = {}
+    windows: dict[tuple[str, float], FoundWindow] = {}
     for picture in pictures:
-        found[picture.video_id, picture.start] = FoundWindow(
+        windows[picture.video_id, picture.start] = FoundWindow(
             picture.video_id, picture.start, picture.end, picture.row, picture=picture
         )
     spoken: dict[tuple[str, float], SpokenWindow] = {}
-    for one in speech:
-        spoken.setdefault((one.video_id, one.start), one)
-    seen = list(found)
-    for place, one in spoken.items():
-        window = found.get(place, FoundWindow(one.video_id, one.start, one.end, one.row))
-        found[place] = replace(window, speech=one)
-    return [found[place] for place in fused_order(seen, list(spoken))]
+    for match in speech:
+        spoken.setdefault((match.video_id, match.start), match)
+    picture_keys = list(windows)
+    for key, match in spoken.items():
+        window = windows.get(key, FoundWindow(match.video_id, match.start, match.end, match.row))
+        windows[key] = replace(window, speech=match)
+    return [windows[key] for key in fused_order(picture_keys, list(spoken))]
 
 
 def fused_order(pictures: Sequence[Key], speech: Sequence[Key]) -> list[Key]:

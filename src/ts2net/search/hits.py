@@ -12,8 +12,8 @@ from .options import FoundIn
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where else a moment is shown.
+class Copy:
+    """Another moment that shows the same.
 
     Args:
         video_id: The video.
@@ -59,7 +59,7 @@ class Hit:
     window: str
     thumbnail: bytes
     index: str = ""
-    copies: tuple[Place, ...] = ()
+    copies: tuple[Copy, ...] = ()
     chance: float | None = None
     spoken: str | None = None
     spoken_score: float | None = None
@@ -71,8 +71,8 @@ class Hit:
 
     def __repr__(self) -> str:
         """Without the picture."""
-        found = f"spoken={self.spoken!r}" if self.score is None else f"score={self.score:.2f}"
-        return f"Hit({self.video_id!r}, {clock(self.start)} to {clock(self.end)}, {found})"
+        score_or_words = f"spoken={self.spoken!r}" if self.score is None else f"score={self.score:.2f}"
+        return f"Hit({self.video_id!r}, {clock(self.start)} to {clock(self.end)}, {score_or_words})"
 
     def _repr_html_(self) -> str:
         """For notebooks: the picture with its times and score."""

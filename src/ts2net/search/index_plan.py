@@ -21,7 +21,7 @@ class Plan:
             id from now on, the file's signature and the digest of its content.
         unchanged: Ids of those that need no decoding.
         metadata: New metadata of unchanged videos, by id.
-        gone: Ids of videos of the index, indexed or broken, whose files are gone.
+        missing: Ids of videos of the index, indexed or broken, whose files are gone.
         newly_broken: Videos that can't be read, to be noted in the index.
         still_broken: Videos that are noted as broken and whose files haven't changed since.
         previously_broken: All videos that are noted as broken.
@@ -32,29 +32,29 @@ class Plan:
     moved: Mapping[str, tuple[str, str, str]]
     unchanged: Sequence[str]
     metadata: Mapping[str, Mapping[str, str]]
-    gone: Sequence[str]
+    missing: Sequence[str]
     newly_broken: Sequence[BrokenVideo]
     still_broken: Sequence[BrokenVideo]
     previously_broken: frozenset[BrokenVideo]
 
 
-def plan(store: Store, found: FoundVideos, metadata: Mapping[str, Mapping[str, str]]) -> Plan:
+def plan(store: Store, listing: FoundVideos, metadata: Mapping[str, Mapping[str, str]]) -> Plan:
     """Compare an index with videos.
 
     Args:
         store: The index.
-        found: The videos.
+        listing: The videos.
         metadata: New metadata of some of them, by id. Names that it doesn't have keep their values.
     """
     stored = {video.video_id: video for video in store.snapshot().videos()}
     broken = {video.video_id: video for video in store.broken()}
     todo, unchanged, still_broken = [], [], []
     changed: dict[str, Mapping[str, str]] = {}
-    listed = {file.video_id for file in found.videos} | {video.video_id for video in found.broken}
-    gone = missing_videos((stored.keys() | broken.keys()) - listed)
-    known = _KnownContents([*(stored[video_id] for video_id in gone if video_id in stored)])
+    listed = {file.video_id for file in listing.videos} | {video.video_id for video in listing.broken}
+    missing = missing_videos((stored.keys() | broken.keys()) - listed)
+    by_content = _VideosByContent([*(stored[video_id] for video_id in missing if video_id in stored)])
     moved: dict[str, tuple[str, str, str]] = {}
-    for file in found.videos:
+    for file in listing.videos:
         if file.video_id in broken and broken[file.video_id].signature == file.signature:
             still_broken.append(broken[file.video_id])
             continue
@@ -62,7 +62,7 @@ def plan(store: Store, found: FoundVideos, metadata: Mapping[str, Mapping[str, s
         before = {} if video is None else video.metadata
         after = {**file.metadata, **before, **metadata.get(file.video_id, {})}
         if video is None or video.signature != file.signature:
-            original = known.take(file, video)
+            original = by_content.take(file, video)
             if original is None or original.content is None:
                 todo.append(replace(file, metadata=after))
                 continue
@@ -78,26 +78,28 @@ def plan(store: Store, found: FoundVideos, metadata: Mapping[str, Mapping[str, s
         moved=moved,
         unchanged=unchanged,
         metadata=changed,
-        gone=[video_id for video_id in gone if video_id not in moved],
+        missing=[video_id for video_id in missing if video_id not in moved],
         # A folder or an archive is no video, and nothing would tell when all of it can be read again.
         newly_broken=[
-            video for video in found.broken if broken.get(video.video_id) != video and not holds_videos(video.video_id)
+            video
+            for video in listing.broken
+            if broken.get(video.video_id) != video and not holds_videos(video.video_id)
         ],
         still_broken=still_broken,
         previously_broken=frozenset(broken.values()),
     )
 
 
-class _KnownContents:
+class _VideosByContent:
     """Indexed videos by what is in them. A file is only read if one of its size is looked for.
 
     Args:
-        gone: The videos whose files are gone.
+        missing: The videos whose files are gone.
     """
 
-    def __init__(self, gone: Sequence[StoredVideo]) -> None:
+    def __init__(self, missing: Sequence[StoredVideo]) -> None:
         self._by_size: defaultdict[int | None, list[StoredVideo]] = defaultdict(list)
-        for video in gone:
+        for video in missing:
             if video.content is not None:
                 self._by_size[size_of_file(video.signature)].append(video)
 

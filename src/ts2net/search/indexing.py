@@ -161,10 +161,10 @@ def index_videos(
         of_all = present is not None and SPOKEN in damage.tables
         sources += present_files(Store.open(path).snapshot().video_ids() if of_all else ())
         sources += present_files(damage.lost)
-    found = find_videos(sources, follow_links=follow_links) if sources or present is None else FoundVideos([], [])
-    rows = MatchedMetadata({}, []) if metadata is None else read_metadata(metadata, found.videos)
-    known = rows.rows if damage is None else {**damage.lost, **rows.rows}
-    if present is None and not found.videos and not found.broken:
+    listing = find_videos(sources, follow_links=follow_links) if sources or present is None else FoundVideos([], [])
+    rows = MatchedMetadata({}, []) if metadata is None else read_metadata(metadata, listing.videos)
+    new_metadata = rows.rows if damage is None else {**damage.lost, **rows.rows}
+    if present is None and not listing.videos and not listing.broken:
         raise ValueError(no_video_in(sources))
     if present is not None:
         check_windows(path, present, settings)
@@ -192,9 +192,9 @@ def index_videos(
     with Store.write(path, about) as store:
         if about is not None:
             check_same_model(path, store.about, about)  # another process may have made the index a moment ago
-        difference = plan(store, found, known)
+        difference = plan(store, listing, new_metadata)
         report = _carry_out(difference, store, drop_missing)
-        report.broken += found.broken
+        report.broken += listing.broken
         report.unmatched_metadata = list(rows.unmatched)
         report.lost = [] if damage is None else list(damage.lost)
         if difference.todo:
@@ -206,7 +206,7 @@ def index_videos(
             write_videos(store, outcomes, difference, report, console)
         from .spoken_writing import write_spoken
 
-        write_spoken(store, found.videos, report, workers, console)
+        write_spoken(store, listing.videos, report, workers, console)
         try:
             store.compact()
             store.update_vector_index()
@@ -234,8 +234,8 @@ def _carry_out(difference: Plan, store: Store, drop_missing: bool) -> IndexRepor
         broken=list(difference.still_broken),
     )
     if drop_missing:
-        store.drop(difference.gone)
-        report.dropped = list(difference.gone)
+        store.drop(difference.missing)
+        report.dropped = list(difference.missing)
     else:
-        report.missing = [video_id for video_id in difference.gone if video_id in difference.present]
+        report.missing = [video_id for video_id in difference.missing if video_id in difference.present]
     return report

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .fusing import FoundWindow, found_alike
+from .fusing import FoundWindow, share_modality
 from .windows import WindowSettings
 
 COPY_COSINE = 0.995  # of every frame with the same frame of the other window
@@ -63,7 +63,7 @@ def merge(windows: Sequence[FoundWindow], count: int | None = None) -> list[Foun
 
 def _overlap(window: FoundWindow, other: FoundWindow) -> bool:
     shared = min(window.end, other.end) - max(window.start, other.start)
-    return shared > _ROUNDING and found_alike(window, other)
+    return shared > _ROUNDING and share_modality(window, other)
 
 
 def choose(
@@ -120,7 +120,7 @@ class _Copies:
 
     def alike(self, original: FoundWindow, window: FoundWindow) -> bool:
         near = self._is_near[self._number[original.row], self._number[window.row]]
-        if not (near and found_alike(window, original) and window.words in (None, original.words)):
+        if not (near and share_modality(window, original) and window.words in (None, original.words)):
             return False
         left, right = self._frames[original.row], self._frames[window.row]
         return left.shape == right.shape and bool((np.vecdot(left, right) >= COPY_COSINE).all())

@@ -50,11 +50,11 @@ def relocate(
     new = os.path.abspath(root)
     with Store.write(path) as store:
         names = store.snapshot().video_ids()
-        was = _common_folder(names) if old is None else os.path.abspath(old)
-        if was is None or not any(name.startswith(_inside(was)) for name in names):
-            place = "one folder of this computer" if was is None else was
-            raise ValueError(f"{os.fspath(path)}: no indexed video is in {place}: name the old folder with --from")
-        store.move_root(was, new)
+        old_root = _common_folder(names) if old is None else os.path.abspath(old)
+        if old_root is None or not any(name.startswith(_inside(old_root)) for name in names):
+            folder = "one folder of this computer" if old_root is None else old_root
+            raise ValueError(f"{os.fspath(path)}: no indexed video is in {folder}: name the old folder with --from")
+        store.move_root(old_root, new)
         missing, changed = [], []
         renamed: dict[str, tuple[str, str, str]] = {}
         videos = [video for video in store.snapshot().videos() if video.video_id.startswith(_inside(new))]
@@ -68,7 +68,7 @@ def relocate(
                 else:
                     renamed[video.video_id] = (video.video_id, file.signature, video.content)
         store.rename(renamed)
-    return Relocation(was, new, len(videos), missing, changed)
+    return Relocation(old_root, new, len(videos), missing, changed)
 
 
 def _common_folder(video_ids: Sequence[str]) -> str | None:

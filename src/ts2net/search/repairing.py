@@ -264,7 +264,7 @@ def _read(snapshot: Snapshot, rows: Sequence[int], part: _Part) -> None:
         table = snapshot.whole_rows(rows).combine_chunks()
         if table.num_rows != len(rows):
             raise DamageError(f"{snapshot.path}: rows are missing")
-        found = _compare(table)
+        result = _compare(table)
     except MemoryError:
         raise
     except Exception:  # whatever damaged data break
@@ -275,24 +275,24 @@ def _read(snapshot: Snapshot, rows: Sequence[int], part: _Part) -> None:
         _read(snapshot, rows[:half], part)
         _read(snapshot, rows[half:], part)
         return
-    part.sound += found.sound
-    part.changed += found.changed
-    part.unchecked += found.unchecked
+    part.sound += result.sound
+    part.changed += result.changed
+    part.unchecked += result.unchecked
 
 
 def _compare(table: pa.Table) -> _Part:
     """Compare windows with their checksums, and their names with the names of their videos."""
     part = _Part()
     names = [table[name].to_pylist() for name in ("_rowid", "window", "key", "video", "number")]
-    found = [total for batch in table.to_batches() for total in row_checksums(batch).to_pylist()]
+    actual = [checksum for batch in table.to_batches() for checksum in row_checksums(batch).to_pylist()]
     has_checksums = CHECKSUM in table.column_names
     part.unchecked = 0 if has_checksums else table.num_rows
-    expected = table[CHECKSUM].to_pylist() if has_checksums else found
+    expected = table[CHECKSUM].to_pylist() if has_checksums else actual
     metadata = map(_metadata_checksum, metadata_rows(table))
-    for row, window, key, video, number, total, wanted, of_metadata in zip(
-        *names, found, expected, metadata, strict=True
+    for row, window, key, video, number, checksum, expected_checksum, of_metadata in zip(
+        *names, actual, expected, metadata, strict=True
     ):
-        if total == wanted and window == f"{key}-{number:06d}" and key == video_key(id_from_text(video)):
+        if checksum == expected_checksum and window == f"{key}-{number:06d}" and key == video_key(id_from_text(video)):
             part.sound.append((row, key, number, of_metadata))
         else:
             part.changed.append(key)

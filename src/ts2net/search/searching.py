@@ -16,7 +16,7 @@ import numpy as np
 from ..parallel.read_ahead import read_ahead
 from .about import About
 from .fusing import FoundWindow, fuse_windows
-from .hits import Hit, Hits, Place
+from .hits import Copy, Hit, Hits
 from .matching import Matching, ScoredWindow, Top, top_windows
 from .moments import COPY_COSINE, Moment, choose, windows_for
 from .options import SearchOptions
@@ -159,7 +159,7 @@ def _hit(index: str, moment: Moment, details: Mapping[int, WindowDetails]) -> Hi
         window=shown.window,
         thumbnail=shown.thumbnail,
         index=index,
-        copies=tuple(Place(copy.video_id, copy.start, copy.end, details[copy.row].window) for copy in moment.copies),
+        copies=tuple(Copy(copy.video_id, copy.start, copy.end, details[copy.row].window) for copy in moment.copies),
     )
 
 

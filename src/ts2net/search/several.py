@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from .fusing import found_alike, fused_order
+from .fusing import fused_order, share_modality
 from .hits import Hit, Hits
 from .index import VideoIndex
 from .options import SearchOptions
@@ -25,10 +25,10 @@ def search_several(indexes: Sequence[VideoIndex], texts: Sequence[str], options:
     if len(indexes) == 1:
         return indexes[0].search(list(texts), options)
     embeds = None if options.search_in == "speech" else indexes[0].encode_texts(texts)
-    found = [index.search_text_embeds(embeds, options, texts) for index in indexes]
+    hits_per_index = [index.search_text_embeds(embeds, options, texts) for index in indexes]
     return [
         _joined([hit for hits in hits_of_a_text for hit in hits], options)
-        for hits_of_a_text in zip(*found, strict=True)
+        for hits_of_a_text in zip(*hits_per_index, strict=True)
     ]
 
 
@@ -37,7 +37,7 @@ def _joined(hits: Sequence[Hit], options: SearchOptions) -> list[Hit]:
     for hit in _best_first(hits):
         of_video = [other for other in joined if other.video_id == hit.video_id]
         overlaps = any(
-            min(hit.end, other.end) > max(hit.start, other.start) and found_alike(hit, other) for other in of_video
+            min(hit.end, other.end) > max(hit.start, other.start) and share_modality(hit, other) for other in of_video
         )
         if not overlaps and (options.per_video is None or len(of_video) < options.per_video):
             joined.append(hit)

@@ -103,10 +103,10 @@ class Snapshot:
         Raises:
             ValueError: If there is none of a name.
         """
-        known = self.metadata_names()
+        existing = self.metadata_names()
         for name in names:
-            if name not in known:
-                has = f"it has {', '.join(map(repr, known))}" if known else "it has none"
+            if name not in existing:
+                has = f"it has {', '.join(map(repr, existing))}" if existing else "it has none"
                 raise ValueError(f"{self.path} has no metadata {name!r}: {has}")
 
     def choose(

@@ -105,7 +105,7 @@ class SpokenTable:
         """Replace what is spoken in some videos."""
         self.forget(keys)
         if rows:
-            self._made().add(pa.Table.from_pylist(list(rows), schema=_SCHEMA))
+            self._open_or_create().add(pa.Table.from_pylist(list(rows), schema=_SCHEMA))
 
     def forget(self, keys: Iterable[str]) -> None:
         """Remove what is spoken in some videos."""
@@ -148,7 +148,7 @@ class SpokenTable:
     def _open(self) -> Any:
         return open_table(self._database, SPOKEN)
 
-    def _made(self) -> Any:
+    def _open_or_create(self) -> Any:
         table = self._open()
         if table is None:
             table = self._database.create_table(SPOKEN, schema=_SCHEMA)
@@ -194,9 +194,9 @@ def find_spoken(
         search = search.where(condition, prefilter=True)
     matches = search.select(["window", "start", "end", _TEXT, "line_starts", "_score"]).limit(count).to_arrow()
     rows = matches.to_pylist()
-    places = locate({row["window"] for row in rows}) if rows else {}
-    found = [_spoken_window(row, text, *places[row["window"]]) for row in rows if row["window"] in places]
-    return sorted(found, key=lambda window: (-window.score, window.video_id, window.start))
+    locations = locate({row["window"] for row in rows}) if rows else {}
+    windows = [_spoken_window(row, text, *locations[row["window"]]) for row in rows if row["window"] in locations]
+    return sorted(windows, key=lambda window: (-window.score, window.video_id, window.start))
 
 
 def _spoken_window(match: Mapping[str, Any], text: str, video_id: str, row: int) -> SpokenWindow:

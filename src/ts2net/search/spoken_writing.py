@@ -46,8 +46,8 @@ def write_spoken(
         StoreError: If the index can't be written.
     """
     read = store.subtitles()
-    found = find_subtitles(video for video in videos if video.video_id in read)
-    todo = {video_id: subtitles for video_id, subtitles in found.items() if subtitles.signature != read[video_id]}
+    by_video = find_subtitles(video for video in videos if video.video_id in read)
+    todo = {video_id: subtitles for video_id, subtitles in by_video.items() if subtitles.signature != read[video_id]}
     if not todo:
         return
     done: dict[str, tuple[Sequence[Track], str | None]] = {}

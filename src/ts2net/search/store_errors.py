@@ -62,11 +62,11 @@ def _raise_damage(path: str, error: Exception) -> None:
 
 def _reason(error: Exception) -> str:
     """The cause, out of a message that lists every layer of a library."""
-    known = re.search(
+    cause = re.search(
         r"No space left on device|File too large|Permission denied|Read-only file system|Connection refused|"
         r"dns error|operation timed out|NoSuchBucket|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|"
         r"(?:401 Unauthorized|403 Forbidden)",
         str(error),
     )
     # A message of the Rust library is a page in one line, and its beginning tells most.
-    return known[0] if known else textwrap.shorten(one_line(error), _MAX_REASON, placeholder=" ...")
+    return cause[0] if cause else textwrap.shorten(one_line(error), _MAX_REASON, placeholder=" ...")

@@ -68,12 +68,12 @@ def _train(training: SmallClipTraining, state: Path, console: Console) -> None:
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=training.steps, completed=training.step)
         for losses in training.train():
-            told = ", ".join(f"{name} {loss:.2f}" for name, loss in losses.items())
+            losses_text = ", ".join(f"{name} {loss:.2f}" for name, loss in losses.items())
             phase = phase_at(training.step - 1, training.steps)
-            bar.update(task, completed=training.step, description=f"{phase.name}: {told}")
+            bar.update(task, completed=training.step, description=f"{phase.name}: {losses_text}")
             if training.step % _STEPS_BETWEEN_STATES == 0:
                 training.save_state(state)
-                console.print(f"step {training.step}, {time.process_time():.0f} s of CPU: {told}")
+                console.print(f"step {training.step}, {time.process_time():.0f} s of CPU: {losses_text}")
 
 
 def _print(probes: Probes) -> None:

@@ -41,7 +41,10 @@ def write_checkpoint(folder: Path, training: SmallClipTraining, probes: Probes) 
 def _card(training: SmallClipTraining, probes: Probes) -> str:
     template = (files(__package__) / "card.md").read_text(encoding="utf-8")
     rows = [f"| {_QUESTIONS[field.name]} | {getattr(probes, field.name):.1f} |" for field in fields(probes)]
-    told = [f"| {phase.name} | {phase.share:.0%} | {phase.others:.0%} | {phase.places:.0%} |" for phase in PHASES]
+    phase_rows = [
+        f"| {phase.name} | {phase.share:.0%} | {phase.others_probability:.0%} | {phase.location_probability:.0%} |"
+        for phase in PHASES
+    ]
     return template.format(
         parameters=sum(each.numel() for each in training.clip.parameters()) / 1e6,
         num_photos=len(training.photos),
@@ -49,6 +52,6 @@ def _card(training: SmallClipTraining, probes: Probes) -> str:
         batch_size=training.batch_size,
         seed=training.seed,
         image_size=IMAGE_SIZE,
-        phases="\n".join(told),
+        phases="\n".join(phase_rows),
         probes="\n".join(rows),
     )

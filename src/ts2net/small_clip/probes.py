@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPModel, CLIPTokenizer
 
-from ..benchmarks.moving_things import PLACES, SEEN_FRAMES, THINGS, patch_shares, photos, phrase, render, scenes
+from ..benchmarks.moving_things import LOCATIONS, SEEN_FRAMES, THINGS, patch_shares, photos, phrase, render, scenes
 from .training import IMAGE_SIZE, PATCH_SIZE, project_tokens, render_photos, shrink, to_pixels
 
 _PROBED_SEED = 7  # of clips and photos; no other use has it
@@ -39,15 +39,15 @@ def probe(clip: CLIPModel, tokenizer: CLIPTokenizer, num_clips: int = 200) -> Pr
     """Probe a CLIP with frames of test clips that have a small thing and no companion, and with photos."""
     was_training = clip.training
     clip.eval()
-    found = [each for each in scenes("test", 500, _PROBED_SEED) if each.small and not each.companion][:num_clips]
-    shares = [patch_shares(scene, IMAGE_SIZE // PATCH_SIZE) for scene in found]
+    probed = [each for each in scenes("test", 500, _PROBED_SEED) if each.small and not each.companion][:num_clips]
+    shares = [patch_shares(scene, IMAGE_SIZE // PATCH_SIZE) for scene in probed]
     frames = [int(each["small"].sum(axis=1).argmax()) for each in shares]  # where most of the small thing is seen
-    pictures = np.stack([render(scene)[SEEN_FRAMES[frame]] for scene, frame in zip(found, frames, strict=True)])
+    pictures = np.stack([render(scene)[SEEN_FRAMES[frame]] for scene, frame in zip(probed, frames, strict=True)])
     tokens = F.normalize(project_tokens(clip, to_pixels(shrink(pictures))), dim=-1)  # (clips, 1 + N, D)
     cosines = tokens @ _embed(clip, tokenizer, [phrase(thing) for thing in THINGS]).T  # (clips, 1 + N, things)
-    every = torch.arange(len(found))
-    large = torch.tensor([THINGS.index(scene.thing) for scene in found])
-    small = torch.tensor([THINGS.index(scene.small or "") for scene in found])
+    every = torch.arange(len(probed))
+    large = torch.tensor([THINGS.index(scene.thing) for scene in probed])
+    small = torch.tensor([THINGS.index(scene.small or "") for scene in probed])
     of_large, of_small = (
         torch.from_numpy(np.stack([each[part][frame] for each, frame in zip(shares, frames, strict=True)]))
         for part in ("thing", "small")
@@ -61,19 +61,21 @@ def probe(clip: CLIPModel, tokenizer: CLIPTokenizer, num_clips: int = 200) -> Pr
         "patch_names_large": cosines[every, 1 + of_large.argmax(dim=-1)].argmax(dim=-1) == large,
         "patch_names_small": cosines[every, 1 + of_small.argmax(dim=-1)].argmax(dim=-1) == small,
         "patch_finds_small": of_small[every, nearest_patch] > 0,
-        "cls_names_place": _places(clip, tokenizer, num_clips),
+        "cls_names_place": _names_location(clip, tokenizer, num_clips),
     }
     clip.train(was_training)
     return Probes(**{name: 100 * answer.float().mean().item() for name, answer in answers.items()})
 
 
-def _places(clip: CLIPModel, tokenizer: CLIPTokenizer, count: int) -> torch.Tensor:
+def _names_location(clip: CLIPModel, tokenizer: CLIPTokenizer, count: int) -> torch.Tensor:
     some = photos(count, _PROBED_SEED)
-    places = [place for row in PLACES for place in row]
-    texts = _embed(clip, tokenizer, [f"{phrase(photo.things[0])} {place}" for photo in some for place in places])
+    locations = [location for row in LOCATIONS for location in row]
+    texts = _embed(
+        clip, tokenizer, [f"{phrase(photo.things[0])} {location}" for photo in some for location in locations]
+    )
     pictures = F.normalize(project_tokens(clip, to_pixels(render_photos(some, 0)))[:, 0], dim=-1)
-    cosines = torch.einsum("bd,bpd->bp", pictures, texts.unflatten(0, (len(some), len(places))))
-    return cosines.argmax(dim=-1) == torch.tensor([places.index(photo.place()) for photo in some])
+    cosines = torch.einsum("bd,bpd->bp", pictures, texts.unflatten(0, (len(some), len(locations))))
+    return cosines.argmax(dim=-1) == torch.tensor([locations.index(photo.location()) for photo in some])
 
 
 def _embed(clip: CLIPModel, tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:

@@ -24,7 +24,7 @@ from PIL import Image
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from ..benchmarks.moving_things import PLACES, THINGS, Photo, photos, phrase, render_photo, scenes
+from ..benchmarks.moving_things import LOCATIONS, THINGS, Photo, photos, phrase, render_photo, scenes
 from ..files import whole_file
 from ..videos.rendering import draw_in_processes
 from .tokenizer import TEXT_LENGTH, train_tokenizer
@@ -46,19 +46,19 @@ class Phase:
     Attributes:
         name: Its name.
         share: Of the steps.
-        others: How likely each thing but the largest is named.
-        places: How likely the place of the largest is told.
+        others_probability: How likely each thing but the largest is named.
+        location_probability: How likely the location of the largest is named.
     """
 
     name: str
     share: float
-    others: float
-    places: float
+    others_probability: float
+    location_probability: float
 
 
 PHASES = (
-    Phase("all things", 0.5, others=0.3, places=0.6),
-    Phase("the largest thing and its place", 0.5, others=0.0, places=1.0),
+    Phase("all things", 0.5, others_probability=0.3, location_probability=0.6),
+    Phase("the largest thing and its place", 0.5, others_probability=0.0, location_probability=1.0),
 )
 
 
@@ -74,9 +74,9 @@ def phase_at(step: int, steps: int) -> Phase:
 
 def make_tokenizer() -> CLIPTokenizer:
     """A CLIP tokenizer that has each word of the benchmark's captions as one token."""
-    places = [place for row in PLACES for place in row]
-    named = [f"{phrase(thing)} {places[index % len(places)]}" for index, thing in enumerate(THINGS)]
-    return train_tokenizer([*named, *places, *(scene.caption for scene in scenes("train", 1000))])
+    locations = [location for row in LOCATIONS for location in row]
+    named = [f"{phrase(thing)} {locations[index % len(locations)]}" for index, thing in enumerate(THINGS)]
+    return train_tokenizer([*named, *locations, *(scene.caption for scene in scenes("train", 1000))])
 
 
 def make_model(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
@@ -264,8 +264,8 @@ def _render(some: Sequence[Photo]) -> np.ndarray:
 
 
 def _caption(photo: Photo, phase: Phase, random: np.random.Generator) -> str:
-    also = tuple(index for index in range(1, len(photo.things)) if random.random() < phase.others)
-    return photo.caption(with_place=random.random() < phase.places, also=also)
+    also = tuple(index for index in range(1, len(photo.things)) if random.random() < phase.others_probability)
+    return photo.caption(with_location=random.random() < phase.location_probability, also=also)
 
 
 def _vary(pictures: np.ndarray, random: np.random.Generator) -> torch.Tensor:

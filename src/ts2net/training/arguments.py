@@ -217,17 +217,18 @@ class TS2NetTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
-        self._check_own()
+        self._check_values()
         if self.learning_rate_range_test is not None:
             self._set_range_test(self.learning_rate_range_test)
         self._check_best_metric()
         # Before processes wait for each other, which they do before `world_size` can be asked for.
         share = self._share_of_batch(get_int_from_env(_WORLD_SIZE_VARIABLES, 1))
-        given = self.per_device_train_batch_size
-        if given is not None and given != share:
+        batch_size = self.per_device_train_batch_size
+        if batch_size is not None and batch_size != share:
             raise ValueError(
-                f"per_device_train_batch_size={given} does not go with global_batch_size={self.global_batch_size}, "
-                f"which leaves {share} to each process: give global_batch_size alone"
+                f"per_device_train_batch_size={batch_size} does not go with "
+                f"global_batch_size={self.global_batch_size}, which leaves {share} to each process: give "
+                f"global_batch_size alone"
             )
         self.per_device_train_batch_size = share
         if torch.accelerator.current_accelerator(check_available=True) is None:
@@ -279,7 +280,7 @@ class TS2NetTrainingArguments(TrainingArguments):
             )
         return self.global_batch_size // num_processes
 
-    def _check_own(self) -> None:
+    def _check_values(self) -> None:
         for name, least in [
             ("global_batch_size", 2),  # a pair alone has nothing to be told from
             ("freeze_layers", -1),

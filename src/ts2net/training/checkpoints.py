@@ -95,8 +95,8 @@ def step_of(checkpoint: Path) -> int | None:
 
 def checkpoints_in(output_dir: Path) -> list[Path]:
     """All checkpoints of a run, oldest first."""
-    found = [path for path in output_dir.glob("*") if step_of(path) is not None and path.is_dir()]
-    return sorted(found, key=lambda path: step_of(path) or 0)
+    checkpoints = [path for path in output_dir.glob("*") if step_of(path) is not None and path.is_dir()]
+    return sorted(checkpoints, key=lambda path: step_of(path) or 0)
 
 
 def find_checkpoint(resume: str | Path | bool | None, output_dir: Path) -> Path | None:

@@ -129,8 +129,8 @@ def parse(args: Sequence[str]) -> Settings:
         list(args), return_remaining_strings=True, look_for_args_file=False
     )
     if unknown:
-        known = [option for action in options_of(parser) for option in action.option_strings]
-        raise ValueError(f"unknown option {unknown[0]}{_similar(unknown[0], known)}")
+        valid_options = [option for action in options_of(parser) for option in action.option_strings]
+        raise ValueError(f"unknown option {unknown[0]}{_similar(unknown[0], valid_options)}")
     for name, value in [
         ("model", model.model),
         ("benchmark", data.benchmark),
@@ -221,6 +221,6 @@ def _pairs(option: str, words: Sequence[str]) -> dict[str, Any]:
         raise ValueError(f"--{option}: {error}") from None
 
 
-def _similar(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
+def _similar(name: str, valid_names: Mapping[str, Any] | Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, list(valid_names), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

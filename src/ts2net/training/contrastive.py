@@ -87,11 +87,11 @@ def contrastive_loss_over_processes(
     similarity = partial(unwrap_model(model).similarity, logit_scale=logit_scale)
     num_pairs, device = len(text_embeds), video_embeds.device
     first = distributed.rank() * num_pairs
-    own = slice(first, first + num_pairs)
+    local_pairs = slice(first, first + num_pairs)
     if padding_mask_videos is None:
         padding_mask_videos = torch.ones(video_embeds.shape[:2], dtype=torch.bool, device=device)
     if video_keys is None:
-        video_keys = torch.arange(own.start, own.stop)
+        video_keys = torch.arange(local_pairs.start, local_pairs.stop)
 
     # One collective for embeddings and one for the rest: fewer waits, and one order in which they can run.
     parts = [text_embeds[:, None], video_embeds]  # (n, 1, D), (n, T, D)
@@ -111,9 +111,9 @@ def contrastive_loss_over_processes(
     texts, videos, *others = embeds.split([part.shape[1] for part in parts], dim=1)
     texts = texts[:, 0]
     keys, frame_mask = labels[:, 0], labels[:, 1:].bool()
-    pairs = torch.arange(own.start, own.stop, device=device)
-    same_video = (keys[own, None] == keys).scatter(1, pairs[:, None], False)  # (n, P * n)
-    batch = _Batch(len(texts), own, same_video)
+    pairs = torch.arange(local_pairs.start, local_pairs.stop, device=device)
+    same_video = (keys[local_pairs, None] == keys).scatter(1, pairs[:, None], False)  # (n, P * n)
+    batch = _Batch(len(texts), local_pairs, same_video)
 
     def logits_of_frames(rows: slice, columns: slice) -> torch.Tensor:
         if word_embeds is None:
@@ -153,26 +153,26 @@ class _Batch:
 
     Args:
         num_pairs: Of all processes, `P * n`.
-        own: This process's.
+        local_pairs: Those of this process.
         same_video: `(n, P * n)`: pairs that are left out.
     """
 
     num_pairs: int
-    own: slice
+    local_pairs: slice
     same_video: torch.Tensor
 
     def loss_and_accuracies(
         self, similarity: Callable[[slice, slice], torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Symmetric cross-entropy of the own pairs, and the accuracies of their texts and of their videos.
+        """Symmetric cross-entropy of this process's pairs, and the accuracies of their texts and of their videos.
 
         Args:
             similarity: Computes the logits of some texts and some videos of the batch.
         """
         everything = slice(0, self.num_pairs)
-        rows = similarity(self.own, everything)  # (n, P * n)
+        rows = similarity(self.local_pairs, everything)  # (n, P * n)
         several = self.num_pairs > len(rows)
-        columns = similarity(everything, self.own).t() if several else rows.t()  # (n, P * n)
+        columns = similarity(everything, self.local_pairs).t() if several else rows.t()  # (n, P * n)
         text_loss, text_accuracy = self._loss_and_accuracy(rows)
         video_loss, video_accuracy = self._loss_and_accuracy(columns)
         return (text_loss + video_loss) / 2, text_accuracy, video_accuracy
@@ -180,7 +180,7 @@ class _Batch:
     def _loss_and_accuracy(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Cross-entropy of `(n, P * n)` logits, and the share of rows whose pair stands above all others."""
         logits = logits.masked_fill(self.same_video, -torch.inf)
-        pairs = torch.arange(self.own.start, self.own.stop, device=logits.device)
+        pairs = torch.arange(self.local_pairs.start, self.local_pairs.stop, device=logits.device)
         with torch.no_grad():
             best_other = logits.scatter(1, pairs[:, None], -torch.inf).amax(dim=1)
             accuracy = (logits.gather(1, pairs[:, None])[:, 0] > best_other).to(logits.dtype).mean()
@@ -220,8 +220,8 @@ def _check_shapes(
             f"{(*selected_tokens.shape,)}"
         )
     # A collective over different shapes would hang, or mix up the batches without a word.
-    own = [*video_embeds.shape, *([] if word_embeds is None else [word_embeds.shape[1]])]
-    shapes = distributed.gather(torch.tensor([own], device=video_embeds.device)).tolist()
+    local_sizes = [*video_embeds.shape, *([] if word_embeds is None else [word_embeds.shape[1]])]
+    shapes = distributed.gather(torch.tensor([local_sizes], device=video_embeds.device)).tolist()
     if any(shape != shapes[0] for shape in shapes):
         words = "" if word_embeds is None else ", and as many words"
         raise ValueError(

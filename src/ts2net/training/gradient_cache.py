@@ -100,15 +100,15 @@ class GradientCache:
         gradients = {name: self._gradient_of(tensor) for name, tensor in kept.items()}
 
         for index, (chunk, random_state) in enumerate(zip(chunks, random_states, strict=True)):
-            own = slice(index * self.chunk_size, (index + 1) * self.chunk_size)
+            rows = slice(index * self.chunk_size, (index + 1) * self.chunk_size)
             last = index == len(chunks) - 1
             # The scale is one number for the whole batch, so it gets its gradient once.
-            of_chunk = {name: gradient[own] for name, gradient in gradients.items() if name != "logit_scale"}
-            of_chunk["logit_scale"] = gradients["logit_scale"] * last
+            chunk_gradients = {name: gradient[rows] for name, gradient in gradients.items() if name != "logit_scale"}
+            chunk_gradients["logit_scale"] = gradients["logit_scale"] * last
             _set_random_state(device, random_state)
             with nullcontext() if last else without_gradient_sync(self.model):
                 replayed = loss_inputs(self._encode(chunk, device), selection_weight)
-                _take_on(replayed, of_chunk)
+                _take_on(replayed, chunk_gradients)
         return replace(result, loss=result.loss.detach())
 
     def _encode(self, chunk: Mapping[str, Any], device: torch.device) -> Any:

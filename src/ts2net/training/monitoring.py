@@ -51,13 +51,15 @@ class BrokenVideos:
     Args:
         videos_read: Videos that this process has read before, broken ones included.
         videos_broken: The broken ones among them.
-        known: Those that were reported before, by id, with the reason.
+        reported: Those that were reported before, by id, with the reason.
     """
 
-    def __init__(self, videos_read: int = 0, videos_broken: int = 0, known: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, videos_read: int = 0, videos_broken: int = 0, reported: Mapping[str, str] | None = None
+    ) -> None:
         self.videos_read = videos_read
         self.videos_broken = videos_broken
-        self.known = dict(known or {})
+        self.reported = dict(reported or {})
         self.new: dict[str, str] = {}
         """Those that this process has reported itself, by id, with the reason."""
 
@@ -67,7 +69,7 @@ class BrokenVideos:
         for video in broken:
             self.videos_read += 1
             self.videos_broken += 1
-            if video.video_id not in self.known and video.video_id not in self.new:
+            if video.video_id not in self.reported and video.video_id not in self.new:
                 self.new[video.video_id] = video.reason
                 logger.warning(f"video {video.video_id!r} is skipped: {video.reason}")
 
@@ -77,7 +79,7 @@ class BrokenVideos:
         return BrokenVideos(
             videos_read=sum(read for read, _, _ in parts),
             videos_broken=sum(broken for _, broken, _ in parts),
-            known=self.known | {video_id: reason for *_, new in parts for video_id, reason in new.items()},
+            reported=self.reported | {video_id: reason for *_, new in parts for video_id, reason in new.items()},
         )
 
     def check(self, max_share: float, failure: DataLoadingError | None, accelerator: Accelerator) -> None:
@@ -99,7 +101,7 @@ class BrokenVideos:
             reasons = gather_object([str(failure or "")])
             raise DataLoadingError(next(filter(None, reasons))) from failure
         if too_many_broken(videos_read, videos_broken, max_share):
-            examples = [f"{video_id!r} ({reason})" for video_id, reason in list(self.total().known.items())[:3]]
+            examples = [f"{video_id!r} ({reason})" for video_id, reason in list(self.total().reported.items())[:3]]
             raise TooManyBrokenVideosError(
                 f"{videos_broken} of {videos_read} training videos could not be used, more than "
                 f"max_broken_share={max_share} allows; for instance {', '.join(examples)}"

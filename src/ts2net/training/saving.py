@@ -103,12 +103,12 @@ class SavingTrainer(Trainer):
     @contextmanager
     def _run_in(self, folder: Path) -> Iterator[None]:
         """Have Trainer take `folder` for that of the run, and neither push nor delete what is in it."""
-        own = {name: getattr(self.args, name) for name in ("output_dir", "push_to_hub", "save_total_limit")}
+        original = {name: getattr(self.args, name) for name in ("output_dir", "push_to_hub", "save_total_limit")}
         self.args.output_dir, self.args.push_to_hub, self.args.save_total_limit = str(folder), False, None
         try:
             yield
         finally:
-            for name, value in own.items():
+            for name, value in original.items():
                 setattr(self.args, name, value)
 
     def finish_files(self) -> None:

@@ -181,10 +181,10 @@ class ShardedModel(WholeModel):
 def _check_shapes(weights: Mapping[str, torch.Tensor], model: nn.Module, checkpoint: Path) -> None:
     """Name the first weight that differs, instead of the hundreds that PyTorch would."""
     expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
-    found = {name: tuple(weight.shape) for name, weight in weights.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if found.get(name) != expected.get(name):
+    actual = {name: tuple(weight.shape) for name, weight in weights.items()}
+    for name in sorted(expected.keys() | actual.keys()):
+        if actual.get(name) != expected.get(name):
             raise ValueError(
-                f"{checkpoint} has weights of another model: {name} has the shape {found.get(name, 'none')}, expected "
-                f"{expected.get(name, 'none')}"
+                f"{checkpoint} has weights of another model: {name} has the shape {actual.get(name, 'none')}, "
+                f"expected {expected.get(name, 'none')}"
             )

@@ -134,15 +134,15 @@ class TS2NetTrainer(SavingTrainer):
         if args.trunk_cache is not None and self._num_locked == 0:
             raise ValueError("trunk_cache needs vision layers that do not learn: give freeze_vision_layers")
         self._take_over = TakeOverChanges()
-        own_callbacks: list[TrainerCallback] = [LogitScaleLimit(), self._take_over]
+        default_callbacks: list[TrainerCallback] = [LogitScaleLimit(), self._take_over]
         if args.early_stopping_patience is not None:
-            own_callbacks.append(EarlyStopping(args.early_stopping_patience))
+            default_callbacks.append(EarlyStopping(args.early_stopping_patience))
         super().__init__(
             model=model,
             args=args,
             eval_dataset=eval_dataset,
             processing_class=processor,
-            callbacks=[*own_callbacks, *(callbacks or [])],
+            callbacks=[*default_callbacks, *(callbacks or [])],
             optimizers=optimizers,
         )
         if args.logging_dir is not None:
@@ -233,9 +233,9 @@ class TS2NetTrainer(SavingTrainer):
         if self.args.learning_rate_range_test is not None:
             self.lr_scheduler = growing_rates(self.optimizer if optimizer is None else optimizer, num_training_steps)
             return self.lr_scheduler
-        is_own = self.lr_scheduler is None
+        creates_schedule = self.lr_scheduler is None
         schedule = super().create_scheduler(num_training_steps, optimizer)
-        if is_own and self.args.released_optimizer:
+        if creates_schedule and self.args.released_optimizer:
             warmup = self.args.get_warmup_steps(num_training_steps)
             follow_released_schedule(cast(LambdaLR, schedule), warmup, num_training_steps)
         return schedule
@@ -319,11 +319,11 @@ class TS2NetTrainer(SavingTrainer):
         """How far all processes have read the data."""
         broken = self._broken.total()
         return DataState(
-            positions={lane: place for part in gather_object([self._positions]) for lane, place in part.items()},
+            positions={lane: position for part in gather_object([self._positions]) for lane, position in part.items()},
             settings=self._settings,
             videos_read=broken.videos_read,
             videos_broken=broken.videos_broken,
-            broken=broken.known,
+            broken=broken.reported,
             changes=self.changes,
         )
 
@@ -414,7 +414,7 @@ class TS2NetTrainer(SavingTrainer):
     def _start_counting(self) -> None:
         resumed = self._resumed
         counts = (resumed.videos_read, resumed.videos_broken) if resumed and self.args.process_index == 0 else (0, 0)
-        self._broken = BrokenVideos(*counts, known=resumed.broken if resumed else None)
+        self._broken = BrokenVideos(*counts, reported=resumed.broken if resumed else None)
         self.stopwatch = Stopwatch()
         self._figures = StepFigures()
 
@@ -423,9 +423,9 @@ class TS2NetTrainer(SavingTrainer):
         if "loss" in logs:
             config = self.sharding.unwrapped(self.model).config
             logs |= training_figures(self.stopwatch, self._figures, config, self.accelerator)
-            logs["broken_videos"] = len(self._broken.total().known)
+            logs["broken_videos"] = len(self._broken.total().reported)
         elif "train_loss" in logs:
-            logs["train_broken_videos"] = len(self._broken.total().known)
+            logs["train_broken_videos"] = len(self._broken.total().reported)
             self.finish_files()
         super().log(logs, start_time)
 

@@ -134,14 +134,14 @@ def match_files(
             f"{len(doubtful)} videos have several files, such as {doubtful[0]!r}: {example}; keep one of each, give "
             "the folder in which there is only one, or choose by extension with --prefer"
         )
-    found = {video_id: paths[0] if paths else None for video_id, paths in chosen.items()}
-    _check_distinct(found)
+    file_by_id = {video_id: paths[0] if paths else None for video_id, paths in chosen.items()}
+    _check_distinct(file_by_id)
     preferred = {
-        video_id: [path for path in paths if path != found[video_id]]
+        video_id: [path for path in paths if path != file_by_id[video_id]]
         for video_id, paths in candidates.items()
         if len(paths) > 1
     }
-    return MatchedFiles(found, preferred)
+    return MatchedFiles(file_by_id, preferred)
 
 
 def walk_files(folder: Path, *, follow_links: bool = False, skipped: list[Path] | None = None) -> Iterator[Path]:

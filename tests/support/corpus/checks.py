@@ -40,14 +40,14 @@ def disagreements(case: Case) -> list[str]:
         expected = _Expected(case, truth(case))
     except UnreadableError:
         return list(_refusals(replace(case, refused="")))
-    found: list[str] = []
+    complaints: list[str] = []
     checks = {"processor": _processor, "stream": _stream, "windows": _windows, "reencode": _reencoded}
     for name, check in checks.items():
         try:
-            found += [f"{name}: {line}" for line in check(case, expected)]
+            complaints += [f"{name}: {line}" for line in check(case, expected)]
         except Exception as error:
-            found.append(f"{name}: {type(error).__name__}: {str(error).replace(str(case.path), case.path.name)}")
-    return found
+            complaints.append(f"{name}: {type(error).__name__}: {str(error).replace(str(case.path), case.path.name)}")
+    return complaints
 
 
 def _refusals(case: Case) -> Iterator[str]:
@@ -90,19 +90,19 @@ class _Expected:
         """Seconds by which two readers may differ on when the last frame leaves the screen."""
         return self.truth.end_tolerance
 
-    def is_frame(self, picture: np.ndarray, places: Iterable[int]) -> bool:
+    def is_frame(self, picture: np.ndarray, indices: Iterable[int]) -> bool:
         """Whether a picture `(height, width, 3)` as decoded is one of these frames."""
         if self.case.size is None and self.truth.aspect == 1:
-            if any(np.array_equal(picture, self.truth.pictures[place]) for place in places):
+            if any(np.array_equal(picture, self.truth.pictures[index]) for index in indices):
                 return True
-            if not self.truth.unsettled.intersection(places):
+            if not self.truth.unsettled.intersection(indices):
                 return False
-        return self.resembles(picture, places)
+        return self.resembles(picture, indices)
 
-    def resembles(self, picture: np.ndarray, places: Iterable[int]) -> bool:
+    def resembles(self, picture: np.ndarray, indices: Iterable[int]) -> bool:
         """Whether a picture that went through scaling or coding looks like one of these frames more than any other."""
         distances = self.distances(picture)
-        return bool(min(distances[place] for place in places) <= distances.min() + _NOISE)
+        return bool(min(distances[index] for index in indices) <= distances.min() + _NOISE)
 
     def looks_like(self, picture: np.ndarray) -> int:
         """The frame that a picture is most like."""
@@ -137,25 +137,25 @@ def _processor(case: Case, expected: _Expected) -> Iterator[str]:
     if case.damaged is not None:
         yield from _whole(metadata, expected)
     for start, end, fps, limit in _samplings(true):
-        asked = {"start": start, "end": end, "fps": fps, "num_frames": limit}
-        told = ", ".join(f"{name}={value}" for name, value in asked.items() if value is not None)
-        pictures, other, _ = _process(case, **asked)
+        sampling = {"start": start, "end": end, "fps": fps, "num_frames": limit}
+        description = ", ".join(f"{name}={value}" for name, value in sampling.items() if value is not None)
+        pictures, other, _ = _process(case, **sampling)
         if case.damaged is None:  # count and end may depend on whether the damage was met
-            yield from _on_screen(told, pictures, other.timestamps, expected)
+            yield from _on_screen(description, pictures, other.timestamps, expected)
             continue
         for name in ("total_num_frames", "fps", "duration", "width", "height"):
             if getattr(other, name) != getattr(metadata, name):
-                yield f"{told}: {name} {getattr(other, name)}, with every frame {getattr(metadata, name)}"
+                yield f"{description}: {name} {getattr(other, name)}, with every frame {getattr(metadata, name)}"
         moments = expected.moments(float(true.times[0]) if start is None else start, end, fps)
-        yield from _same(told, pictures, other.timestamps, list(moments), limit, expected)
+        yield from _same(description, pictures, other.timestamps, list(moments), limit, expected)
 
 
 def _every_frame(pictures: list[np.ndarray], times: list[float], expected: _Expected) -> Iterator[str]:
     """Whether all frames come once, in order, at their times."""
     true = expected.truth
     if expected.case.damaged is None:  # a frame that can't be decoded may be counted: the one before it is shown again
-        shown = [(picture, time) for place, (picture, time) in enumerate(zip(pictures, times, strict=True))
-                 if not place or time != times[place - 1] or (picture != pictures[place - 1]).any()]  # fmt: skip
+        shown = [(picture, time) for index, (picture, time) in enumerate(zip(pictures, times, strict=True))
+                 if not index or time != times[index - 1] or (picture != pictures[index - 1]).any()]  # fmt: skip
         pictures, times = [picture for picture, _ in shown], [time for _, time in shown]
         if not true.timed:
             if not all(expected.is_frame(picture, range(len(true.times))) for picture in pictures):
@@ -164,21 +164,21 @@ def _every_frame(pictures: list[np.ndarray], times: list[float], expected: _Expe
     if len(pictures) != len(true.times):
         yield f"every frame: {len(pictures)} frames, expected {len(true.times)}"
         return
-    for place, (picture, time) in enumerate(zip(pictures, times, strict=True)):
-        if not expected.is_frame(picture, {place}):
+    for index, (picture, time) in enumerate(zip(pictures, times, strict=True)):
+        if not expected.is_frame(picture, {index}):
             like = expected.looks_like(picture)
-            yield f"every frame: picture {place} is not that of decoding from the start, it is like {like}"
+            yield f"every frame: picture {index} is not that of decoding from the start, it is like {like}"
             return
-        if expected.truth.timed and abs(time - true.times[place]) > true.margin:
-            yield f"every frame: frame {place} at {time} s, expected {float(true.times[place]):.6f}"
+        if expected.truth.timed and abs(time - true.times[index]) > true.margin:
+            yield f"every frame: frame {index} at {time} s, expected {float(true.times[index]):.6f}"
             return
 
 
-def _on_screen(told: str, pictures: list[np.ndarray], times: list[float], expected: _Expected) -> Iterator[str]:
+def _on_screen(description: str, pictures: list[np.ndarray], times: list[float], expected: _Expected) -> Iterator[str]:
     """Whether each picture is the one that decoding from the start shows at its time."""
     for picture, time in zip(pictures, times, strict=True):
         if not expected.is_frame(picture, expected.truth.may_be_on_screen(time)):
-            yield f"{told}: at {time} s the picture of frame {expected.looks_like(picture)}"
+            yield f"{description}: at {time} s the picture of frame {expected.looks_like(picture)}"
             return
 
 
@@ -202,7 +202,7 @@ def _samplings(true: Truth) -> Iterator[tuple[float | None, float | None, float,
 
 
 def _same(
-    told: str,
+    description: str,
     pictures: list[np.ndarray],
     times: list[float],
     moments: list[tuple[float, bool]],
@@ -216,25 +216,25 @@ def _same(
     certain = sum(not may_be_over for _, may_be_over in moments)
     first_complaint = f"{len(pictures)} frames, expected {min(certain, limit)}"
     for count in range(max(certain, 1), len(moments) + 1):
-        places = range(count) if count <= limit else np.linspace(0, count - 1, limit, dtype=int).tolist()
-        if len(places) != len(pictures):
+        indices = range(count) if count <= limit else np.linspace(0, count - 1, limit, dtype=int).tolist()
+        if len(indices) != len(pictures):
             continue
-        shown = zip(places, pictures, times, strict=True)
-        complaint = next(filter(None, (_wrong_at(moments[place][0], *frame, expected) for place, *frame in shown)), "")
+        shown = zip(indices, pictures, times, strict=True)
+        complaint = next(filter(None, (_wrong_at(moments[index][0], *frame, expected) for index, *frame in shown)), "")
         if not complaint:
             return
         if "expected" in first_complaint:
             first_complaint = complaint
-    yield f"{told}: {first_complaint}"
+    yield f"{description}: {first_complaint}"
 
 
 def _wrong_at(moment: float, picture: np.ndarray, time: float, expected: _Expected) -> str:
     true = expected.truth
-    places = true.may_be_on_screen(moment)
-    on_screen = " or ".join(f"frame {place} of {float(true.times[place]):.6f} s" for place in sorted(places))
-    if all(abs(time - true.times[place]) > true.margin for place in places):
+    indices = true.may_be_on_screen(moment)
+    on_screen = " or ".join(f"frame {index} of {float(true.times[index]):.6f} s" for index in sorted(indices))
+    if all(abs(time - true.times[index]) > true.margin for index in indices):
         return f"at {moment:.6f} s the frame of {time} s, on screen is {on_screen}"
-    if not expected.is_frame(picture, places):
+    if not expected.is_frame(picture, indices):
         return f"at {moment:.6f} s the picture of frame {expected.looks_like(picture)}, on screen is {on_screen}"
     return ""
 
@@ -266,10 +266,10 @@ def _whole(metadata: Any, expected: _Expected) -> Iterator[str]:
         yield f"fps {metadata.fps}, expected {least:.4f} to {most:.4f}"
 
 
-def _damage(said: list[str], case: Case) -> Iterator[str]:
-    if case.damaged is False and said:
-        yield f"a healthy file, warned of as: {said[0].partition(': ')[2]}"
-    if case.damaged is True and not said:
+def _damage(messages: list[str], case: Case) -> Iterator[str]:
+    if case.damaged is False and messages:
+        yield f"a healthy file, warned of as: {messages[0].partition(': ')[2]}"
+    if case.damaged is True and not messages:
         yield "no word of the damage"
 
 
@@ -280,13 +280,13 @@ def _damage(said: list[str], case: Case) -> Iterator[str]:
 def _stream(case: Case, expected: _Expected) -> Iterator[str]:
     true = expected.truth
     span = float(true.end - true.times[0])
-    asked = sorted(
+    moments = sorted(
         {round(float(true.times[0]) + span * number / _MOMENTS, 3) for number in range(_MOMENTS)}
         | {float(number) for number in range(int(min(true.end, 10)))}
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        frames = list(stream_video(str(case.path), lambda duration: asked))
+        frames = list(stream_video(str(case.path), lambda duration: moments))
     yield from _damage([str(warning.message) for warning in caught], case)
     if not true.timed:
         return
@@ -294,7 +294,7 @@ def _stream(case: Case, expected: _Expected) -> Iterator[str]:
         times = [frame.timestamp for frame in frames]
         yield from _on_screen("stream", [frame.rgb.numpy() for frame in frames], times, expected)
         return
-    missing = [moment for moment in asked if moment not in {frame.moment for frame in frames}]
+    missing = [moment for moment in moments if moment not in {frame.moment for frame in frames}]
     if any(moment < float(true.end - expected.tolerance) for moment in missing):
         yield f"no frame for the moment {missing[0]}"
     for frame in frames:
@@ -323,12 +323,12 @@ def _windows(case: Case, expected: _Expected) -> Iterator[str]:
         assert isinstance(window, DecodedWindow)
         for number, time in enumerate(window.frame_times):
             moment = window.start + number / settings.fps
-            places = true.may_be_on_screen(moment)
-            if all(abs(time - true.times[place]) > true.margin for place in places):
-                place = min(places)
+            indices = true.may_be_on_screen(moment)
+            if all(abs(time - true.times[index]) > true.margin for index in indices):
+                index = min(indices)
                 yield (
-                    f"window from {window.start} s: at {moment} s the frame of {time} s, on screen is frame {place} "
-                    f"of {float(true.times[place]):.6f} s"
+                    f"window from {window.start} s: at {moment} s the frame of {time} s, on screen is frame {index} "
+                    f"of {float(true.times[index]):.6f} s"
                 )
                 return
 
@@ -342,7 +342,7 @@ def _reencoded(case: Case, expected: _Expected) -> Iterator[str]:
     first = float(true.times[0])
     later = round(first + 0.4 * (float(true.times[-1]) - first), 2)
     for start in (None, later) if true.timed else (None,):
-        told = f"start={start}: " if start is not None else ""
+        prefix = f"start={start}: " if start is not None else ""
         result = reencode_video(str(case.path), start=start)
         if start is None:
             yield from _damage([f"x: {result.damage}"] if result.damage else [], case)
@@ -351,17 +351,20 @@ def _reencoded(case: Case, expected: _Expected) -> Iterator[str]:
         begin = first if start is None else start
         times, pictures, end = _plain(result.video)
         if len(times) > len(true.times):
-            yield f"{told}{len(times)} frames of {len(true.times)}: more than the file holds"
+            yield f"{prefix}{len(times)} frames of {len(true.times)}: more than the file holds"
         lasts = float(true.end) - begin
         if abs(end - lasts) > 1 / _REENCODED_FPS + float(expected.tolerance):
-            yield f"{told}lasts {end:.3f} s, expected {lasts:.3f}"
+            yield f"{prefix}lasts {end:.3f} s, expected {lasts:.3f}"
         certain = max(lasts - float(expected.tolerance), float(true.times[-1]) - begin)
         for number in _some(int(certain * _REENCODED_FPS)):
-            place = max((k for k, time in enumerate(times) if time <= number / _REENCODED_FPS + 1e-3), default=0)
-            places = true.may_be_on_screen(begin + number / _REENCODED_FPS)
-            if not expected.resembles(pictures[place], places):
-                like = expected.looks_like(pictures[place])
-                yield f"{told}{number}/3 s after the start the picture of frame {like}, on screen is {sorted(places)}"
+            index = max((k for k, time in enumerate(times) if time <= number / _REENCODED_FPS + 1e-3), default=0)
+            on_screen = true.may_be_on_screen(begin + number / _REENCODED_FPS)
+            if not expected.resembles(pictures[index], on_screen):
+                like = expected.looks_like(pictures[index])
+                yield (
+                    f"{prefix}{number}/3 s after the start the picture of frame {like}, "
+                    f"on screen is {sorted(on_screen)}"
+                )
                 break
 
 

@@ -159,8 +159,8 @@ def _times(dice: random.Random, ending: str, rate: Fraction | int, count: int) -
     if kind == "bursts":
         even = [burst * 4 + number * 0.04 for burst in range(count // 10 + 1) for number in range(10)][:count]
     if kind == "one gap" and count > 2:
-        place, gap = dice.randrange(1, count), dice.choice((1, 7.3, 60))
-        even = [time + (gap if number >= place else 0) for number, time in enumerate(even)]
+        index, gap = dice.randrange(1, count), dice.choice((1, 7.3, 60))
+        even = [time + (gap if number >= index else 0) for number, time in enumerate(even)]
     if kind == "declared":
         factor = dice.choice((0.98, 1.003, 1.02, 1.3, 2))
         even = [time * factor for time in even]
@@ -286,7 +286,7 @@ def make(drawn: Drawn, folder: Path) -> Case:
 
         def edit(packets: list[av.Packet]) -> list[av.Packet]:
             kept = packets[: drawn.packets]
-            return [packet for place, packet in enumerate(kept) if place not in drawn.dropped]
+            return [packet for index, packet in enumerate(kept) if index not in drawn.dropped]
 
         remux(source, path, edit=edit, muxer=muxer)
     times, end, margin = None, None, 2e-6
@@ -322,7 +322,8 @@ def _join(drawn: Drawn, path: Path, second: Path) -> tuple[list[float], float]:
     assert drawn.joined is not None
     count, period = len(drawn.times), float(1 / Fraction(drawn.rate))
     ticks = [round(time / drawn.time_base) for time in drawn.times]
-    own = [float((tick - ticks[0]) * drawn.time_base) for tick in ticks]
-    _write(drawn, second, times=[drawn.joined + time for time in own], numbers=range(1001, 1001 + count))
+    relative_times = [float((tick - ticks[0]) * drawn.time_base) for tick in ticks]
+    _write(drawn, second, times=[drawn.joined + time for time in relative_times], numbers=range(1001, 1001 + count))
     path.write_bytes(path.read_bytes() + second.read_bytes())
-    return own + [own[-1] + period + time for time in own], 2 * (own[-1] + period)
+    length = relative_times[-1] + period
+    return relative_times + [length + time for time in relative_times], 2 * length

@@ -377,10 +377,10 @@ def _two_streams(path: Path, *sizes: tuple[int, int]) -> Path:
             stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
             stream.codec_context.time_base = MILLISECONDS
             streams.append(stream)
-        for place in range(50):
+        for index in range(50):
             for which, stream in enumerate(streams):
-                frame = picture_frame(1 + place + 1000 * which, *sizes[which], "yuv420p")
-                frame.pts, frame.time_base = 40 * place, MILLISECONDS
+                frame = picture_frame(1 + index + 1000 * which, *sizes[which], "yuv420p")
+                frame.pts, frame.time_base = 40 * index, MILLISECONDS
                 output.mux(stream.encode(frame))
         for stream in streams:
             output.mux(stream.encode())
@@ -457,8 +457,8 @@ def size_changes_h264_mkv(folder: Path) -> Case:
     source.write_bytes(b"".join(part.read_bytes() for part in parts))
 
     def timed(packets: list[av.Packet]) -> list[av.Packet]:
-        for place, packet in enumerate(packets):
-            packet.time_base, packet.pts, packet.dts = MILLISECONDS, 40 * place, 40 * place
+        for index, packet in enumerate(packets):
+            packet.time_base, packet.pts, packet.dts = MILLISECONDS, 40 * index, 40 * index
         return packets
 
     return Case(remux(source, folder / "a.mkv", edit=timed), size=(64, 48))
@@ -468,9 +468,9 @@ def _write_jpegs(path: Path, pictures: Iterable[bytes], fps: int) -> Path:
     with av.open(str(path), "w") as output:
         stream = output.add_stream("mjpeg", rate=fps)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
-        for place, picture in enumerate(pictures):
+        for index, picture in enumerate(pictures):
             packet = av.Packet(picture)
-            packet.stream, packet.pts, packet.dts, packet.time_base = stream, place, place, Fraction(1, fps)
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, index, index, Fraction(1, fps)
             output.mux(packet)
     return path
 
@@ -574,10 +574,10 @@ def _retimed(change: Callable[[int, int], int], delay: int = 0, **settings: Any)
         source = write(folder / "0.mkv", even(80), options={"bf": "0", "g": "20"})
 
         def edit(packets: list[av.Packet]) -> list[av.Packet]:
-            for place, packet in enumerate(packets):
+            for index, packet in enumerate(packets):
                 packet.time_base = MILLISECONDS
-                packet.pts = change(place, delay + 40 * place)
-                packet.dts = 40 * place if delay else packet.pts
+                packet.pts = change(index, delay + 40 * index)
+                packet.dts = 40 * index if delay else packet.pts
             return packets
 
         return Case(remux(source, folder / "a.mkv", edit=edit), **settings)
@@ -585,12 +585,12 @@ def _retimed(change: Callable[[int, int], int], delay: int = 0, **settings: Any)
     return make
 
 
-add("times_doubled_mkv", _retimed(lambda place, time: time - time % 80))
-add("times_doubled_once_mkv", _retimed(lambda place, time: 39 * 40 if place == 40 else time))
-add("times_all_equal_mkv", _retimed(lambda place, time: 0, timed=False))
+add("times_doubled_mkv", _retimed(lambda index, time: time - time % 80))
+add("times_doubled_once_mkv", _retimed(lambda index, time: 39 * 40 if index == 40 else time))
+add("times_all_equal_mkv", _retimed(lambda index, time: 0, timed=False))
 _LATER = {"delay": 1000, "times": even(80), "end": 3.2}  # times that go back are none: the rate alone is left
-add("times_one_wrong_mkv", _retimed(lambda place, time: time + 36_000_000_000 * (place == 40), **_LATER))  # type: ignore[arg-type]
-add("times_go_back_once_mkv", _retimed(lambda place, time: time - 120 * (place == 40), **_LATER))  # type: ignore[arg-type]
+add("times_one_wrong_mkv", _retimed(lambda index, time: time + 36_000_000_000 * (index == 40), **_LATER))  # type: ignore[arg-type]
+add("times_go_back_once_mkv", _retimed(lambda index, time: time - 120 * (index == 40), **_LATER))  # type: ignore[arg-type]
 
 
 @recipe

@@ -100,7 +100,7 @@ def truth(case: Case) -> Truth:
         UnreadableError: There is nothing.
     """
     try:
-        pictures, found, lasts, aspect = _decoded(case)
+        pictures, decoded_times, lasts, aspect = _decoded(case)
         unsettled = _unsettled(case, pictures) if case.damaged is not False else set()
     except av.FFmpegError as error:
         raise UnreadableError from error
@@ -111,8 +111,8 @@ def truth(case: Case) -> Truth:
         times = [_exact(time) for time in case.times]
         timed = case.timed
     else:
-        times = [Fraction(place, 25) if time is None else time for place, time in enumerate(found)]
-        timed = case.timed and None not in found
+        times = [Fraction(index, 25) if time is None else time for index, time in enumerate(decoded_times)]
+        timed = case.timed and None not in decoded_times
     timed = timed and all(early <= late for early, late in itertools.pairwise(times))
     end, tolerance = _end(times, lasts if case.end is None else _exact(case.end) - times[-1])
     turned = [np.rot90(picture, case.rotation // 90) for picture in pictures]
@@ -124,7 +124,7 @@ def truth(case: Case) -> Truth:
 def _unsettled(case: Case, pictures: list[np.ndarray]) -> set[int]:
     """The frames that are others where no decoded frame's memory is used again."""
     others, *_ = _decoded(case, used_again=False)
-    return {place for place, pair in enumerate(zip(pictures, others, strict=True)) if not np.array_equal(*pair)}
+    return {index for index, pair in enumerate(zip(pictures, others, strict=True)) if not np.array_equal(*pair)}
 
 
 def _end(times: list[Fraction], lasts: Fraction | None) -> tuple[Fraction, Fraction]:

@@ -106,9 +106,9 @@ def write(
         extra(output)
         if tone is not None and sound is not None:
             _write_sound(output, tone, *sound)
-        for place, time in enumerate(times):
-            width, height = sizes[place] if sizes else size
-            number = numbers[place] if numbers else place + 1
+        for index, time in enumerate(times):
+            width, height = sizes[index] if sizes else size
+            number = numbers[index] if numbers else index + 1
             frame = picture_frame(number, width, height, pix_fmt)
             frame.pts, frame.time_base = round(time / time_base), time_base
             output.mux(stream.encode(frame))
@@ -157,9 +157,9 @@ def add_small_stream(output: Any) -> None:
     stream = output.add_stream("mpeg4", rate=25)
     stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
     stream.codec_context.time_base = Fraction(1, 25)
-    for place in range(5):
-        frame = picture_frame(9000 + place, 32, 16, "yuv420p")
-        frame.pts, frame.time_base = place, Fraction(1, 25)
+    for index in range(5):
+        frame = picture_frame(9000 + index, 32, 16, "yuv420p")
+        frame.pts, frame.time_base = index, Fraction(1, 25)
         output.mux(stream.encode(frame))
     output.mux(stream.encode())
 
@@ -258,14 +258,14 @@ def set_edits(path: Path, edits: Sequence[tuple[float, float]], track: int = 0) 
 
 
 def _timescale(data: bytes, names: Sequence[str], track: int = 0) -> int:
-    found: list[int] = []
+    timescales: list[int] = []
 
     def note(content: bytes) -> bytes:
-        found.append(struct.unpack_from(">I", content, 20 if content[0] else 12)[0])
+        timescales.append(struct.unpack_from(">I", content, 20 if content[0] else 12)[0])
         return content
 
     change_box(data, names, note, track)
-    return found[0]
+    return timescales[0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from .drawing import (
     render_mp4,
     render_photo,
 )
-from .photos import PLACES, Photo, photos
+from .photos import LOCATIONS, Photo, photos
 from .scenes import DEFAULT_COUNTS, GROUP_SIZE, MOTIONS, SPLITS, Scene, scenes
 from .things import THINGS, phrase
 
@@ -28,9 +28,9 @@ __all__ = [
     "FRAMES_PER_SECOND",
     "FRAME_SIZE",
     "GROUP_SIZE",
+    "LOCATIONS",
     "MOTIONS",
     "NUM_FRAMES",
-    "PLACES",
     "SEEN_FRAMES",
     "SPLITS",
     "THINGS",

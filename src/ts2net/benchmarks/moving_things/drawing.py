@@ -164,7 +164,7 @@ def _poses(scene: Scene) -> list[dict[str, Pose]]:
     middle, room = FRAME_SIZE / 2, FRAME_SIZE - size
 
     def main_poses(motion: str) -> list[dict[str, Pose]]:
-        found = []
+        poses_per_frame = []
         for frame in range(NUM_FRAMES):
             progress = min(1.0, frame / _MOVING_FRAMES)
             step_x, step_y = _STEPS.get(motion, (0, 0))
@@ -184,8 +184,8 @@ def _poses(scene: Scene) -> list[dict[str, Pose]]:
             if scene.companion is not None:
                 x = middle - side * distance
                 poses["companion"] = Pose(scene.companion, x, y, companion_size, companion_mirrored)
-            found.append(poses)
-        return found
+            poses_per_frame.append(poses)
+        return poses_per_frame
 
     every = main_poses(scene.motion)
     if scene.small is None:

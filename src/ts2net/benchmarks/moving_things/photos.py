@@ -6,7 +6,7 @@ import numpy as np
 
 from .things import THINGS, phrase
 
-PLACES = (
+LOCATIONS = (
     ("at the top left", "at the top", "at the top right"),
     ("at the left", "in the middle", "at the right"),
     ("at the bottom left", "at the bottom", "at the bottom right"),
@@ -33,19 +33,19 @@ class Photo:
     y: tuple[float, ...]
     look: int
 
-    def place(self, index: int = 0) -> str:
+    def location(self, index: int = 0) -> str:
         """Where a thing is, in words."""
-        return PLACES[min(2, int(3 * self.y[index]))][min(2, int(3 * self.x[index]))]
+        return LOCATIONS[min(2, int(3 * self.y[index]))][min(2, int(3 * self.x[index]))]
 
-    def caption(self, *, with_place: bool, also: tuple[int, ...] = ()) -> str:
+    def caption(self, *, with_location: bool, also: tuple[int, ...] = ()) -> str:
         """The largest thing in words.
 
         Args:
-            with_place: Tell where it is.
+            with_location: Tell where it is.
             also: Indices of other things to name.
         """
-        place = f" {self.place()}" if with_place else ""
-        return " and ".join([phrase(self.things[0]) + place, *(phrase(self.things[index]) for index in also)])
+        location = f" {self.location()}" if with_location else ""
+        return " and ".join([phrase(self.things[0]) + location, *(phrase(self.things[index]) for index in also)])
 
 
 def photos(count: int, seed: int = 0) -> list[Photo]:

@@ -120,9 +120,9 @@ def scenes(split: str, count: int | None = None, seed: int = 0) -> list[Scene]:
 
 
 def _families(count: int, random: np.random.Generator) -> list[Scene]:
-    found: list[Scene] = []
+    drawn: list[Scene] = []
     turns: list[int] = []
-    while len(found) < count:
+    while len(drawn) < count:
         turns = turns or random.permutation(len(THINGS)).tolist()  # each thing as often as the others
         thing = THINGS[turns[-1]]
         companion, one, other = (THINGS[index] for index in random.choice(len(THINGS), 3, replace=False))
@@ -133,25 +133,25 @@ def _families(count: int, random: np.random.Generator) -> list[Scene]:
         is_allowed = all(may_show("train", thing, motion, small) for motion, small in product(motions, smalls))
         if is_allowed and thing not in (companion, *smalls):
             turns.pop()
-            family = f"family-{len(found) // GROUP_SIZE:05d}"
+            family = f"family-{len(drawn) // GROUP_SIZE:05d}"
             for motion, small in product(motions, smalls):
-                name = f"train-{len(found):05d}"
-                found.append(
+                name = f"train-{len(drawn):05d}"
+                drawn.append(
                     Scene(name, thing, motion, companion if with_companion else None, small, _look(random), family)
                 )
-    return found[:count]
+    return drawn[:count]
 
 
 def _distinct(split: str, count: int, random: np.random.Generator) -> list[Scene]:
-    found: list[Scene] = []
-    told: set[tuple] = set()  # by captions
-    shown: set[tuple] = set()  # by clips, which show more than their captions tell
-    while len(found) < count:
+    drawn: list[Scene] = []
+    captioned: set[tuple] = set()  # pairs of a thing and a motion that captions tell
+    shown: set[tuple] = set()  # those that clips show, which is more than their captions tell
+    while len(drawn) < count:
         thing, companion, small = (THINGS[index] for index in random.choice(len(THINGS), 3, replace=False))
         motion = MOTIONS[random.integers(len(MOTIONS))]
         alone = motion in STRAIGHT or (motion not in TOGETHER and random.random() > _WITH_COMPANION)
         scene = Scene(
-            f"{split}-{len(found):05d}",
+            f"{split}-{len(drawn):05d}",
             thing,
             motion,
             None if alone else companion,
@@ -159,22 +159,22 @@ def _distinct(split: str, count: int, random: np.random.Generator) -> list[Scene
             _look(random),
         )
         if motion in TOGETHER:
-            tells = {(thing, motion), (companion, motion)}
-            shows = tells
+            in_caption = {(thing, motion), (companion, motion)}
+            in_clip = in_caption
         else:
-            tells = {(thing, motion)}
-            shows = tells if alone else tells | {(companion, "stay")}
-        if may_show(split, thing, motion, scene.small) and not tells & shown and not shows & told:
-            told |= tells
-            shown |= shows
-            found.append(scene)
-    return found
+            in_caption = {(thing, motion)}
+            in_clip = in_caption if alone else in_caption | {(companion, "stay")}
+        if may_show(split, thing, motion, scene.small) and not in_caption & shown and not in_clip & captioned:
+            captioned |= in_caption
+            shown |= in_clip
+            drawn.append(scene)
+    return drawn
 
 
 def _groups(split: str, count: int, random: np.random.Generator) -> list[Scene]:
-    found: list[Scene] = []
-    while len(found) < count:
-        number = len(found) // GROUP_SIZE
+    drawn: list[Scene] = []
+    while len(drawn) < count:
+        number = len(drawn) // GROUP_SIZE
         name = f"{split}-{number:04d}"
         thing, companion = (THINGS[index] for index in random.choice(len(THINGS), 2, replace=False))
         if split == "motion":
@@ -194,8 +194,8 @@ def _groups(split: str, count: int, random: np.random.Generator) -> list[Scene]:
         together = set(motions) & set(TOGETHER)
         scene = Scene(name, thing, motions[0], companion if together else None, smalls[0], look, name)
         candidates = [replace(scene, motion=motion, small=small) for motion, small in product(motions, smalls)]
-        found += [replace(each, video_id=f"{name}-{index}") for index, each in enumerate(candidates)]
-    return found
+        drawn += [replace(each, video_id=f"{name}-{index}") for index, each in enumerate(candidates)]
+    return drawn
 
 
 def _share(thing: str, other: str) -> str:

@@ -15,12 +15,12 @@ const form = document.getElementById("search");
 const input = form.querySelector("input");
 const suggestions = document.getElementById("suggestions");
 const answered = document.getElementById("answered");
-const found = document.getElementById("hits");
+const results = document.getElementById("hits");
 
 function show(phrase) {
   const index = phrases.indexOf(phrase);
   answered.textContent = `The best of ${library.length} clips for “${phrase}”:`;
-  found.replaceChildren(...hits[index].map(([clip, score]) => {
+  results.replaceChildren(...hits[index].map(([clip, score]) => {
     const card = library[clip].cloneNode(true);
     const line = document.createElement("b");
     line.className = "ts-number";
@@ -49,7 +49,7 @@ function search() {
     show(phrases.find((phrase) => phrase.toLowerCase() === input.value.trim().toLowerCase()) ?? matching[0]);
   } else {
     answered.textContent = `No phrase has these words. For any sentence: ${command} "${input.value.trim()}"`;
-    found.replaceChildren();
+    results.replaceChildren();
   }
 }
 

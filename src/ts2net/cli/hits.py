@@ -1,4 +1,4 @@
-"""Found moments for a reader: a line each, which is never cut or wrapped, and two in a narrow terminal."""
+"""Hits for a reader: a line each, which is never cut or wrapped, and two in a narrow terminal."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ _NARROW = 72  # columns
 _MOST_COPIES = 3  # that are named
 
 
-def print_found(console: Console, text: str, hits: Sequence["Hit"], first_rank: int = 1) -> None:
+def print_hits(console: Console, text: str, hits: Sequence["Hit"], first_rank: int = 1) -> None:
     """Print the moments of a text, best first.
 
     Args:
@@ -48,9 +48,9 @@ def print_found(console: Console, text: str, hits: Sequence["Hit"], first_rank: 
         if hit.spoken is not None:
             lines.append(f"      spoken: {printable(hit.spoken)}")
         if hit.copies:
-            places = [f"{printable(copy.video_id)} {clock(copy.start)}" for copy in hit.copies[:_MOST_COPIES]]
+            copies = [f"{printable(copy.video_id)} {clock(copy.start)}" for copy in hit.copies[:_MOST_COPIES]]
             more = f" and {len(hit.copies) - _MOST_COPIES:,} more" if len(hit.copies) > _MOST_COPIES else ""
-            lines.append(f"      the same in {', '.join(places)}{more}")
+            lines.append(f"      the same in {', '.join(copies)}{more}")
         for line in lines:
             console.print(Text(line), soft_wrap=True)
 
