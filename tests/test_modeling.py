@@ -353,8 +353,8 @@ def test_from_pretrained_refuses_a_clip(tmp_path):
 def test_arguments_come_in_the_documented_order():
     model, inputs = tiny_model(), random_inputs()
     order = ("input_ids", "attention_mask", "pixel_values_videos", "padding_mask_videos")
-    by_place = model(*(inputs[name] for name in order)).logits_per_text
-    assert torch.equal(by_place, model(**inputs).logits_per_text)
+    by_position = model(*(inputs[name] for name in order)).logits_per_text
+    assert torch.equal(by_position, model(**inputs).logits_per_text)
     with pytest.raises(ValueError, match="get_text_features"):
         model(inputs["input_ids"])
 
@@ -367,6 +367,12 @@ def test_wrong_shapes_are_named():
         model.get_video_features(inputs["pixel_values_videos"], torch.ones(3, 5))
     with pytest.raises(ValueError, match="28 tokens and the temporal encoder 24 positions"):
         model.get_video_features(torch.zeros(1, 7, 3, 32, 32))
+
+
+def test_frames_cannot_skip_vision_layers():
+    """Only the output of the layers below can: for frames, the scores would be those of another model."""
+    with pytest.raises(ValueError, match=r"first_vision_layer=1 would skip layers"):
+        tiny_model()(**random_inputs(), first_vision_layer=1)
 
 
 def test_one_selection_seed_for_each_video():

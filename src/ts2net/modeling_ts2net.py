@@ -3,7 +3,7 @@
 The file goes from the smallest part to the whole: shift, selection, temporal encoder, matching, model. Modules and
 parameters have the names of transformers' CLIP, so a CLIP checkpoint loads bit for bit.
 
-Shapes: `B` videos, `T` frames, `N` patches a frame, `L = N + 1` tokens a frame ([CLS] first), `C` vision width,
+Shapes: `B` videos, `T` frames, `N` patches per frame, `L = N + 1` tokens per frame ([CLS] first), `C` vision width,
 `D` projection width, `Q` texts, `K` selected patches.
 """
 
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     _Method = TypeVar("_Method")
 
     def can_return_tuple(method: _Method) -> _Method:
-        """The library's, which has no types and would hide those of the methods."""
+        """Typed stand-in: the library's decorator has no types and would hide the types of the methods."""
 else:
     from transformers.utils.generic import can_return_tuple
 
 logger = logging.get_logger(__name__)
 
-# Elements of the largest intermediate of a chunk: 64 MiB of float32. Large enough that a chunk keeps a device busy,
-# small enough that thousands of texts against thousands of videos stay in memory.
+# Elements of the largest intermediate tensor of a chunk: 64 MiB of float32. Large enough to keep a device busy, small
+# enough that thousands of texts can be matched with thousands of videos in memory.
 _CHUNK_ELEMENTS = 2**24
 
 
@@ -57,15 +57,15 @@ class TS2NetTextOutput(BaseModelOutputWithPooling):
     """Output of [`TS2NetModel.get_text_features`].
 
     Args:
-        last_hidden_state (`torch.FloatTensor` of shape `(Q, words, text width)`): Of the text transformer.
+        last_hidden_state (`torch.FloatTensor` of shape `(Q, words, text width)`): Output of the text transformer.
         pooler_output (`torch.FloatTensor` of shape `(Q, D)`): The projected end-of-text embedding, not normalised.
-        hidden_states (`tuple[torch.FloatTensor]`, *optional*): Of the text transformer, on request.
-        attentions (`tuple[torch.FloatTensor]`, *optional*): Of the text transformer, on request.
+        hidden_states (`tuple[torch.FloatTensor]`, *optional*): Hidden states of the text transformer, if requested.
+        attentions (`tuple[torch.FloatTensor]`, *optional*): Attentions of the text transformer, if requested.
         word_embeds (`torch.FloatTensor` of shape `(Q, words, D)`, *optional*):
-            With `matching_kind="wti"`: every token after projection, not normalised. Zeros behind the end of a text.
+            With `matching_kind="wti"`: every token after projection, not normalised. Zeros after the end of a text.
     """
 
-    last_hidden_state: torch.Tensor = None  # type: ignore[assignment]  # the library asks for a default
+    last_hidden_state: torch.Tensor = None  # type: ignore[assignment]  # the library requires a default
     pooler_output: torch.Tensor = None  # type: ignore[assignment]
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
@@ -73,7 +73,7 @@ class TS2NetTextOutput(BaseModelOutputWithPooling):
 
     @property
     def matching_embeds(self) -> torch.Tensor:
-        """What [`TS2NetModel.similarity`] takes of a text: `word_embeds` if there are any, or else `pooler_output`."""
+        """Embeddings to pass to [`TS2NetModel.similarity`]: `word_embeds` if present, otherwise `pooler_output`."""
         return self.pooler_output if self.word_embeds is None else self.word_embeds
 
 
@@ -83,26 +83,26 @@ class TS2NetVideoOutput(BaseModelOutputWithPooling):
 
     Args:
         last_hidden_state (`torch.FloatTensor` of shape `(B, T, L, C)`):
-            Of the vision transformer, after the final LayerNorm on every token.
+            Output of the vision transformer, after the final LayerNorm on every token.
         pooler_output (`torch.FloatTensor` of shape `(B, D)`):
-            One vector a video: the mean over real frames of the frame embeddings brought to length 1. Its product
-            with a text embedding of length 1 is the mean of the frames' cosines. It is itself shorter than 1.
+            One vector per video: the mean of the normalised embeddings of its real frames. Its dot product with a
+            normalised text embedding is the mean of the frame cosines. The vector itself is not normalised.
         hidden_states (`tuple[torch.FloatTensor]` of shape `(B * T, L, C)`, *optional*):
-            Of the vision transformer, on request.
+            Hidden states of the vision transformer, if requested.
         attentions (`tuple[torch.FloatTensor]` of shape `(B * T, heads, L, L)`, *optional*):
-            Of the vision transformer, on request.
+            Attentions of the vision transformer, if requested.
         frame_embeds (`torch.FloatTensor` of shape `(B, T, D)`): Frame embeddings, not normalised.
         token_embeds (`torch.FloatTensor` of shape `(B, T, L, D)`): Every vision token after projection.
         selected_token_indices (`torch.LongTensor` of shape `(B, T, K)`):
-            Which tokens of each frame have the highest scores, in grid order; patches count from 1, [CLS] is 0.
+            Indices of the patches with the highest scores in each frame, ascending. [CLS] is 0, patches start at 1.
         selection_scores (`torch.FloatTensor` of shape `(B, T, L)`, *optional*): Scores of the learned scorer.
-        selected_tokens (`torch.FloatTensor` of shape `(B, T, K + 1, D)`): [CLS] and the chosen patches. In training
-            each chosen patch is the mixture that the perturbed maximum makes of all.
-        temporal_model_output (`BaseModelOutput`, *optional*): The temporal encoder's, with its own hidden states and
-            attentions.
+        selected_tokens (`torch.FloatTensor` of shape `(B, T, K + 1, D)`): [CLS] and the selected patches. In training
+            each selected patch is a mixture of all patches, weighted by the perturbed top-k.
+        temporal_model_output (`BaseModelOutput`, *optional*): Output of the temporal encoder, with its own hidden
+            states and attentions.
     """
 
-    last_hidden_state: torch.Tensor = None  # type: ignore[assignment]  # the library asks for a default
+    last_hidden_state: torch.Tensor = None  # type: ignore[assignment]  # the library requires a default
     pooler_output: torch.Tensor = None  # type: ignore[assignment]
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
@@ -114,7 +114,7 @@ class TS2NetVideoOutput(BaseModelOutputWithPooling):
     temporal_model_output: BaseModelOutput | None = None
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """Return the fields that are not `None`, nested outputs as tuples too."""
+        """Return the fields that are not `None` as a tuple. Nested outputs become tuples too."""
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
 
 
@@ -125,23 +125,23 @@ class TS2NetOutput(ModelOutput):
     Args:
         loss (`torch.FloatTensor` of shape `()`, *optional*): Symmetric cross-entropy, with `return_loss=True`.
         logits_per_text (`torch.FloatTensor` of shape `(Q, B)`): Similarity of each text to each video.
-        logits_per_video (`torch.FloatTensor` of shape `(B, Q)`): Its transpose.
+        logits_per_video (`torch.FloatTensor` of shape `(B, Q)`): The transpose of `logits_per_text`.
         text_embeds (`torch.FloatTensor` of shape `(Q, D)`): Text embeddings of length 1.
         video_embeds (`torch.FloatTensor` of shape `(B, T, D)`): Frame embeddings of length 1.
         selected_token_indices (`torch.LongTensor` of shape `(B, T, K)`):
-            Which tokens of each frame have the highest scores, in grid order; patches count from 1, [CLS] is 0.
+            Indices of the patches with the highest scores in each frame, ascending. [CLS] is 0, patches start at 1.
         frame_weights (`torch.FloatTensor` of shape `(Q, B, T)`, *optional*):
             Weight of each frame in each score, with `output_frame_weights=True`. Weights sum to 1 over the frames.
         text_model_output (`TS2NetTextOutput`): Output of [`TS2NetModel.get_text_features`].
         video_model_output (`TS2NetVideoOutput`): Output of [`TS2NetModel.get_video_features`].
         logit_scale (`torch.FloatTensor` of shape `()`):
-            What every cosine is multiplied by, `exp(logit_scale)`. A loss over several forward passes takes it from
-            here, because outside of `forward` the parameter may be one process's shard.
+            Factor on every cosine, `exp(logit_scale)`. A loss over several forward passes reads it from this output,
+            because outside of `forward` the parameter may be sharded over processes.
         word_embeds (`torch.FloatTensor` of shape `(Q, words, D)`, *optional*):
             With `matching_kind="wti"`: word embeddings of length 1, zeros for padding.
         weight_logits (`tuple[torch.FloatTensor]` of shapes `(Q, words)` and `(B, T)`, *optional*):
-            With `matching_kind="wti"`: logits of the weights of words and of frames. A loss takes them from here, for
-            the reason above.
+            With `matching_kind="wti"`: logits of the weights of words and of frames. A loss reads them from this
+            output for the same reason as `logit_scale`.
     """
 
     loss: torch.Tensor | None = None
@@ -158,7 +158,7 @@ class TS2NetOutput(ModelOutput):
     weight_logits: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """Return the fields that are not `None`, nested outputs as tuples too."""
+        """Return the fields that are not `None` as a tuple. Nested outputs become tuples too."""
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
 
 
@@ -172,7 +172,8 @@ class TS2NetShift(nn.Module):
 
     With `shift_kind="token"`, tokens `1, 1 + s, ...` of frame `t` come from frame `t - 1` and tokens
     `1 + o, 1 + o + s, ...` from frame `t + 1`, for stride `s` and offset `o`. With the channel kinds a fraction of
-    the channels comes from the frame before and as many from the frame after. What has no neighbour stays.
+    the channels comes from the previous frame and an equal fraction from the next frame. Where the neighbouring frame
+    is missing, tokens stay unchanged.
     """
 
     def __init__(self, config: TS2NetVisionConfig) -> None:
@@ -189,16 +190,17 @@ class TS2NetShift(nn.Module):
             self.from_after = (tokens[config.shift_kind], slice(width, 2 * width))
 
     def forward(self, hidden_states: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Shift.
+        """Shift tokens or channels.
 
         Args:
             hidden_states: Tokens of shape `(B, T, L, C)`.
-            frame_mask: Boolean, of shape `(B, T)`, True for real frames. Others neither give nor take. `None`: all.
+            frame_mask: Boolean, of shape `(B, T)`, True for real frames. Padding frames exchange nothing. `None`: all
+                frames are real.
 
         Returns:
             Tokens of shape `(B, T, L, C)`.
         """
-        # Rolling, unlike slices of T - 1 frames, is the same graph for any number of frames from 1 up.
+        # Unlike slices of T - 1 frames, `roll` traces to the same graph for any number of frames, 1 included.
         frames = torch.arange(hidden_states.shape[1], device=hidden_states.device)
         has_before, has_after = frames > 0, frames < hidden_states.shape[1] - 1  # (T,)
         if frame_mask is not None:
@@ -253,10 +255,11 @@ class TS2NetVisionLayer(CLIPEncoderLayer):
 
 
 class TS2NetTokenSelector(nn.Module):
-    """Keep [CLS] and the `K` patches of each frame that matter.
+    """Keep [CLS] and the `K` highest-scoring patches of each frame.
 
-    The scorer sees each token beside its frame's [CLS]. In training the choice is the perturbed maximum, and each of
-    the `K` slots a soft mixture of patches; otherwise it is the hard top-k and has no randomness in it.
+    The scorer reads each token concatenated with the [CLS] token of its frame. In training the selection is the
+    perturbed top-k, and each of the `K` slots holds a soft mixture of patches. In evaluation it is the hard top-k,
+    which is deterministic.
     """
 
     def __init__(self, config: TS2NetConfig) -> None:
@@ -284,7 +287,7 @@ class TS2NetTokenSelector(nn.Module):
     def forward(
         self, tokens: torch.Tensor, seeds: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Select.
+        """Select tokens.
 
         Args:
             tokens: Projected tokens of shape `(B, T, L, D)`.
@@ -313,7 +316,7 @@ class TS2NetTokenSelector(nn.Module):
         indices = ranking.topk(self.num_selected_tokens, dim=-1).indices.sort(dim=-1).values  # (B, T, K)
         if self.training and scores is not None:
             rows = scores[:, :, 1:].flatten(0, 1)  # (B * T, N)
-            # A video's draws must not depend on its batch mates, so each has a seed of its own.
+            # Each video has its own seed, because its draws must not depend on the other videos of the batch.
             seeds = seeds if seeds is not None else torch.randint(2**62, (len(tokens),))
             indicators = perturbed_topk(
                 rows, self.num_selected_tokens, self.sigma, self.num_samples, seeds=seeds, gradient=self.gradient
@@ -325,7 +328,7 @@ class TS2NetTokenSelector(nn.Module):
         return torch.cat([cls, chosen], dim=2), indices + 1, scores
 
     def _random_ranking(self, patches: torch.Tensor, seeds: torch.Tensor | None) -> torch.Tensor:
-        """Rank patches at random: anew at each step of training, always alike at inference. `(B, T, N)`."""
+        """Rank patches at random, `(B, T, N)`: a new ranking at each training step, a fixed one at inference."""
         videos, num_frames, num_patches = patches.shape[:3]
         if self.training:
             seeds = seeds if seeds is not None else torch.randint(2**62, (videos,))
@@ -346,11 +349,11 @@ class TS2NetTokenSelector(nn.Module):
 
 
 class TS2NetPreTrainedModel(CLIPPreTrainedModel):
-    """Weight initialisation, and what the library may do with the models below."""
+    """Base class of the models below: weight initialisation and class attributes that the library reads."""
 
     config: TS2NetConfig
     base_model_prefix = "ts2net"
-    main_input_name = "input_ids"  # the first argument of `forward`, by which the library counts tokens
+    main_input_name = "input_ids"  # the first argument of `forward`; the library counts its tokens
     input_modalities: ClassVar[tuple[str, ...]] = ("video", "text")
     _no_split_modules: ClassVar = [
         "CLIPTextEmbeddings",
@@ -360,8 +363,8 @@ class TS2NetPreTrainedModel(CLIPPreTrainedModel):
     ]
 
     def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
-        # Of code from outside, the library skips modules without parameters of their own, such as CLIP's attention,
-        # because it fears that loaded weights are overwritten. Below, `init` leaves those alone.
+        # In custom code the library skips modules without parameters of their own, such as CLIP's attention, so that
+        # loaded weights aren't overwritten. That is not needed here: the functions of `init` skip loaded weights.
         super()._initialize_weights(module, is_custom_code=False)
 
     @torch.no_grad()
@@ -370,11 +373,11 @@ class TS2NetPreTrainedModel(CLIPPreTrainedModel):
         if isinstance(module, TS2NetTemporalEncoder):
             init.normal_(module.position_embedding.weight, std=0.01 * self.config.initializer_factor)
         elif isinstance(module, TS2NetTokenSelector) and module.kind == "perturbed_topk":
-            # Scores start well below the noise on them, so that training sees every patch.
+            # Scores start well below their noise, so that every patch is selected at times in training.
             for layer in (module.in_proj, module.out_proj, module.score_proj):
                 init.normal_(layer.weight, std=(3 * layer.in_features) ** -0.5 * self.config.initializer_factor)
         elif isinstance(module, TS2NetTokenScorer):
-            for layer in (module.fc1, module.fc2):  # as in the released code: all tokens start with nearly one weight
+            for layer in (module.fc1, module.fc2):  # as in the released code: tokens start with nearly equal weights
                 init.normal_(layer.weight, std=0.02 * self.config.initializer_factor)
             init.zeros_(module.fc1.bias)
         elif isinstance(module, TS2NetModel):
@@ -404,7 +407,7 @@ class TS2NetVisionModel(TS2NetPreTrainedModel):
     """CLIP's vision transformer over the frames of videos, with token shift in some layers (paper, section 3.2)."""
 
     config: TS2NetVisionConfig
-    base_model_prefix = "vision_model"  # so that it loads its part of a whole model's folder
+    base_model_prefix = "vision_model"  # so that it can load its weights from a checkpoint of the whole model
     main_input_name = "pixel_values_videos"
     input_modalities = ("video",)
     _input_embed_layer = "patch_embedding"
@@ -413,7 +416,7 @@ class TS2NetVisionModel(TS2NetPreTrainedModel):
     def __init__(self, config: TS2NetVisionConfig) -> None:
         super().__init__(config)
         self.embeddings = CLIPVisionEmbeddings(config)
-        # CLIP's own spelling: the parameter's name is what its checkpoints hold.
+        # CLIP's spelling: checkpoints contain parameters of this name.
         self.pre_layrnorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.encoder = TS2NetVisionEncoder(config)
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -434,15 +437,16 @@ class TS2NetVisionModel(TS2NetPreTrainedModel):
 
         Args:
             pixel_values_videos: Normalised frames of shape `(B, T, 3, H, W)`.
-            frame_mask: Boolean, of shape `(B, T)`: frames that may trade tokens. `None`: all.
+            frame_mask: Boolean, of shape `(B, T)`: frames that may exchange tokens. `None`: all.
             interpolate_pos_encoding: Accept frames of another size than the configuration's.
-            vision_hidden_states: In place of frames, what the layers below `first_vision_layer` make of them:
+            vision_hidden_states: Output of the layers below `first_vision_layer`, given instead of frames:
                 `hidden_states[first_vision_layer]` of an earlier call, of shape `(B, T, L, C)`.
-            first_vision_layer: The layer that takes them, from 0. The number of layers: only the final LayerNorm.
+            first_vision_layer: Index of the first layer to apply. With the number of layers, only the final LayerNorm
+                is applied.
 
         Returns:
-            `last_hidden_state` of shape `(B * T, L, C)`, after the final LayerNorm on every token; hidden states and
-            attentions on request, before it.
+            `last_hidden_state` of shape `(B * T, L, C)`, after the final LayerNorm on every token. Hidden states and
+            attentions, if requested, are taken before it.
         """
         if vision_hidden_states is not None:
             num_frames = vision_hidden_states.shape[1]
@@ -467,7 +471,7 @@ class TS2NetTemporalEncoder(TS2NetPreTrainedModel):
     _can_record_outputs: ClassVar = {"hidden_states": CLIPEncoderLayer, "attentions": CLIPAttention}
 
     def __init__(self, config: TS2NetConfig) -> None:
-        # The layers are CLIP's, so they are described as CLIP's; the attention interface finds its choice there.
+        # The layers are CLIP's, so their configuration is too. The attention interface reads its setting from it.
         super().__init__(config.temporal_config)
         self.position_embedding = nn.Embedding(self.config.max_position_embeddings, config.projection_dim)
         self.layers = nn.ModuleList(CLIPEncoderLayer(self.config) for _ in range(config.temporal_num_layers))
@@ -487,7 +491,7 @@ class TS2NetTemporalEncoder(TS2NetPreTrainedModel):
         Args:
             hidden_states: Tokens of shape `(B, T * (K + 1), D)`.
             token_mask: Boolean, of shape `(B, T * (K + 1))`: tokens that may be attended to. `None`: all.
-            position_ids: Position of each token, of shape `(B, T * (K + 1))`. `None`: one after the other.
+            position_ids: Position of each token, of shape `(B, T * (K + 1))`. `None`: consecutive from 0.
 
         Returns:
             `last_hidden_state` of shape `(B, T * (K + 1), D)`, with the input added back.
@@ -518,7 +522,7 @@ class TS2NetTemporalEncoder(TS2NetPreTrainedModel):
 
 def frame_cosines(text_embeds: torch.Tensor, video_embeds: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:
     """Cosines `(Q, B, T)` of texts `(Q, D)` and frames `(B, T, D)` of length 1; 0 where `frame_mask` is False."""
-    # Mixed precision would round what recalls are read from, and make ties.
+    # Mixed precision would round the cosines that recall is computed from, and create ties.
     with torch.autocast(text_embeds.device.type, enabled=False):
         return torch.einsum("qd,btd->qbt", text_embeds, video_embeds).masked_fill(~frame_mask, 0.0)
 
@@ -527,13 +531,13 @@ def frame_weights(cosines: torch.Tensor, frame_mask: torch.Tensor, temperature: 
     """Compute the weight of each frame in a video's score.
 
     Args:
-        cosines: Of texts and frames, `(Q, B, T)`, 0 for frames that don't count.
-        frame_mask: Boolean, `(B, T)`: the frames that count.
-        temperature: A frame's weight is the softmax of its cosine over the cosines' L2 norm, times this.
-            `None`: all frames weigh alike.
+        cosines: Cosines of texts and frames, `(Q, B, T)`, 0 for frames that are masked out.
+        frame_mask: Boolean, `(B, T)`, False for frames that are masked out.
+        temperature: The weights are the softmax over frames of `temperature` times the cosines divided by their L2
+            norm. `None`: all frames have the same weight.
 
     Returns:
-        Weights `(Q, B, T)` that sum to 1 over the frames that count.
+        Weights `(Q, B, T)` that sum to 1 over the frames that are not masked out.
     """
     if temperature is None:
         logits = torch.zeros_like(cosines)
@@ -545,17 +549,17 @@ def frame_weights(cosines: torch.Tensor, frame_mask: torch.Tensor, temperature: 
 def match(
     text_embeds: torch.Tensor, video_embeds: torch.Tensor, frame_mask: torch.Tensor, temperature: float | None
 ) -> torch.Tensor:
-    """Score texts against videos: the weighted mean of their frames' cosines.
+    """Score texts against videos: the weighted mean of the cosines of a video's frames.
 
-    It lies between the mean and the best of them. A video with no frame that counts has similarity 0. The arguments
-    are those of [`frame_cosines`] and [`frame_weights`]; the result is `(Q, B)`.
+    The score lies between the mean and the maximum of the cosines. A video without an unmasked frame has score 0. For
+    the arguments see [`frame_cosines`] and [`frame_weights`]; the result is `(Q, B)`.
     """
     cosines = frame_cosines(text_embeds, video_embeds, frame_mask)
     return (frame_weights(cosines, frame_mask, temperature) * cosines).sum(-1)
 
 
 def mean_of_unit_frames(video_embeds: torch.Tensor, frame_mask: torch.Tensor | None = None) -> torch.Tensor:
-    """Make one vector of each video: the mean over real frames of the frame embeddings brought to length 1.
+    """Compute one vector per video: the mean of the normalised embeddings of its real frames.
 
     Args:
         video_embeds: Frame embeddings of shape `(B, T, D)`, normalised or not.
@@ -577,7 +581,7 @@ def mean_of_unit_frames(video_embeds: torch.Tensor, frame_mask: torch.Tensor | N
 
 
 def cat_texts(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Join the texts of several batches, `(Q, D)`, or their words `(Q, words, D)` with zeros for padding."""
+    """Concatenate the text embeddings `(Q, D)` or zero-padded word embeddings `(Q, words, D)` of several batches."""
     most = max(part.shape[-2] for part in parts)
     if parts[0].ndim == 3:
         parts = [nn.functional.pad(part, (0, 0, 0, most - part.shape[1])) for part in parts]
@@ -585,7 +589,7 @@ def cat_texts(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _in_chunks(matching: WordMatching) -> torch.Tensor:
-    """The scores `(Q, B)`, of which so many are computed at a time that memory stays bounded."""
+    """Compute the scores `(Q, B)` in chunks, so that memory stays bounded."""
     (num_texts, num_words), (num_videos, num_frames) = matching.words.shape[:2], matching.frames.shape[:2]
     if num_texts * num_words * num_videos * num_frames <= _CHUNK_ELEMENTS:
         return matching.scores()
@@ -602,10 +606,10 @@ def _in_chunks(matching: WordMatching) -> torch.Tensor:
 class TS2NetModel(TS2NetPreTrainedModel):
     """TS2-Net: scores texts against videos.
 
-    Start from CLIP with [`TS2NetModel.from_clip`], from a trained checkpoint with `from_pretrained`.
+    Create a model from a CLIP with [`TS2NetModel.from_clip`], and from a trained checkpoint with `from_pretrained`.
 
     Attributes:
-        commit: The commit of the repository, if `ts2net.hub.load_model` loaded it from one.
+        commit: Commit of the repository that `ts2net.hub.load_model` loaded the model from, otherwise `None`.
     """
 
     _auto_class = "AutoModel"
@@ -639,24 +643,24 @@ class TS2NetModel(TS2NetPreTrainedModel):
         as_is: bool = False,
         **config_overrides: Any,
     ) -> "TS2NetModel":
-        """Start from a CLIP of a repository or folder.
+        """Create a model from a CLIP in a repository or folder.
 
-        CLIP's tensors are taken over bit for bit under their own names. The temporal encoder starts as the first
-        layers of CLIP's text transformer, its positions as the text's (interpolated where more are needed), times
+        CLIP's tensors are copied bit for bit under their own names. The temporal encoder is initialised with the
+        first layers of CLIP's text transformer and with its positions (interpolated if more are needed) times
         `temporal_position_scale`. The scorer of the token selection and the networks of the word-token interaction
-        are initialised.
+        are initialised at random.
 
         Args:
-            pretrained_model_name_or_path: A repository or folder of any transformers CLIP, or of a model that is one
-                under another name (MetaCLIP 2).
+            pretrained_model_name_or_path: A repository or folder of any transformers CLIP, or of a model with CLIP's
+                architecture under another name (MetaCLIP 2).
             revision: Branch, tag or commit of the repository.
             subfolder: Folder of the repository that holds the model.
             token: Token for a private repository.
-            cache_dir: Where downloads are kept.
+            cache_dir: Folder for downloads.
             local_files_only: Never download.
-            dtype: Type of the weights; `"auto"` is the checkpoint's own.
-            attn_implementation: `"eager"`, `"sdpa"`, `"flash_attention_2"`, ...; `None` chooses.
-            as_is: Add nothing to the CLIP, which then scores the mean over frames and needs no training. See
+            dtype: Type of the weights; `"auto"` is the checkpoint's type.
+            attn_implementation: `"eager"`, `"sdpa"`, `"flash_attention_2"`, ...; `None` is transformers' default.
+            as_is: Add nothing to the CLIP, which then matches by the mean over frames and needs no training. See
                 [`TS2NetConfig.from_clip_config`].
             config_overrides: Fields of [`TS2NetConfig`], and `shift_*` fields of [`TS2NetVisionConfig`].
 
@@ -664,9 +668,9 @@ class TS2NetModel(TS2NetPreTrainedModel):
             The model, in evaluation mode.
 
         Raises:
-            TypeError: If an override is no field of the configuration.
+            TypeError: If an override is not a field of the configuration.
             ValueError: If the checkpoint is not a CLIP, is incomplete or holds more than a CLIP, or its text
-                transformer cannot start the temporal encoder.
+                transformer cannot initialise the temporal encoder.
         """
         source = {
             "revision": revision,
@@ -686,7 +690,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
             trust_remote_code=False,
             **source,
         )
-        # Old checkpoints hold the numbers from 0 on as positions.
+        # Old checkpoints store position ids, which are consecutive numbers from 0.
         added = sorted(key for key in report["unexpected_keys"] if not key.endswith(".position_ids"))
         for tensors, what in (
             (sorted(report["missing_keys"]), "is not a whole CLIP: it lacks"),
@@ -707,7 +711,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
         as_is: bool = False,
         **config_overrides: Any,
     ) -> "TS2NetModel":
-        """Start from a CLIP that is loaded already, as [`TS2NetModel.from_clip`] does, and with its errors."""
+        """Create a model from a loaded CLIP. See [`TS2NetModel.from_clip`], also for the errors."""
         check_is_clip(clip.config, clip.name_or_path or type(clip).__name__)
         config = TS2NetConfig.from_clip_config(clip.config, as_is=as_is, **config_overrides)
         text_config = config.text_config
@@ -738,12 +742,12 @@ class TS2NetModel(TS2NetPreTrainedModel):
         return model.eval()
 
     def initialize_weights(self) -> None:
-        """Initialise what no checkpoint has filled; CLIP's text model in its own way."""
+        """Initialise the weights that no checkpoint has set. The text model initialises its own, as CLIP does."""
         self.text_model.initialize_weights()
         super().initialize_weights()
 
     def get_input_embeddings(self) -> nn.Module:
-        """The embedding of text tokens."""
+        """Return the embedding of text tokens."""
         return self.text_model.embeddings.token_embedding
 
     def set_input_embeddings(self, value: nn.Module) -> None:
@@ -763,7 +767,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
         Args:
             input_ids: Token ids of shape `(Q, words)`.
             attention_mask: 1 for real tokens, of shape `(Q, words)`.
-            position_ids: Position of each token, of shape `(Q, words)`. `None`: one after the other.
+            position_ids: Position of each token, of shape `(Q, words)`. `None`: consecutive from 0.
 
         Returns:
             `pooler_output` of shape `(Q, D)`: the projected end-of-text embedding, not normalised. With
@@ -777,7 +781,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
             **kwargs,
         )
         hidden_states, ends = text.last_hidden_state, self._text_ends(input_ids, text.last_hidden_state.device)
-        texts = torch.arange(ends.shape[0], device=ends.device)  # no `len`, which an export would fix
+        texts = torch.arange(ends.shape[0], device=ends.device)  # an export would make a constant of `len`
         word_embeds = None
         if self.word_interaction is not None:
             word_embeds = self.text_projection(hidden_states)  # (Q, words, D)
@@ -813,15 +817,15 @@ class TS2NetModel(TS2NetPreTrainedModel):
             padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None`: all are real.
             selection_seeds: Integers of shape `(B,)` that fix each video's selection noise in training.
             interpolate_pos_encoding: Accept frames of another size than the configuration's.
-            vision_hidden_states: In place of `pixel_values_videos`, what the vision layers below `first_vision_layer`
-                make of them, of shape `(B, T, L, C)`: frames whose lower layers do not learn need these only once.
-            first_vision_layer: The vision layer that takes them, from 0.
+            vision_hidden_states: Output of the vision layers below `first_vision_layer`, of shape `(B, T, L, C)`,
+                given instead of `pixel_values_videos`. For frozen layers it has to be computed only once.
+            first_vision_layer: Index of the first vision layer to apply to `vision_hidden_states`.
             output_hidden_states: Also return the hidden states of both transformers. `None`: as configured.
-            output_attentions: Also return their attentions. `None`: as configured.
+            output_attentions: Also return the attentions of both transformers. `None`: as configured.
             return_dict: False returns a tuple. `None`: as configured.
 
         Returns:
-            `pooler_output` of shape `(B, D)`, one vector a video, and `frame_embeds` of shape `(B, T, D)`, which
+            `pooler_output` of shape `(B, D)`, one vector per video, and `frame_embeds` of shape `(B, T, D)`, which
             [`TS2NetModel.similarity`] matches; see [`TS2NetVideoOutput`].
 
         Raises:
@@ -838,7 +842,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
         frame_mask = self._frame_mask(videos, padding_mask_videos)
         masked = self.config.padding_mode == "masked"
         if masked and frame_mask is not None and pixel_values_videos is not None:
-            # Whatever stands in a padding frame, even NaN, times an attention weight of 0 would still be felt.
+            # Padding frames may hold NaN, and NaN times an attention weight of 0 is still NaN.
             pixel_values_videos = pixel_values_videos.masked_fill(~frame_mask[:, :, None, None, None], 0.0)
         vision = self.vision_model(
             pixel_values_videos,
@@ -862,7 +866,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
                 pass
             elif masked:
                 token_mask = frame_mask.repeat_interleave(tokens_per_frame, dim=1)  # (B, T * (K + 1))
-                # Real frames are counted, so that it makes no difference on which side of them the padding stands.
+                # Positions count real frames only, so that padding on either side gives the same result.
                 position_ids = (token_mask.cumsum(dim=1) - 1).clamp(min=0)
             else:
                 # The released code tiles the mask: token p is visible where frame p mod T is real.
@@ -907,20 +911,20 @@ class TS2NetModel(TS2NetPreTrainedModel):
             attention_mask: 1 for real text tokens, of shape `(Q, words)`.
             pixel_values_videos: Normalised frames of shape `(B, T, 3, H, W)`.
             padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None`: all are real.
-            position_ids: Position of each text token, of shape `(Q, words)`. `None`: one after the other.
-            return_loss: Also return the loss, taking text `i` to describe video `i`.
-            output_frame_weights: Also return how much each frame weighs in each score.
+            position_ids: Position of each text token, of shape `(Q, words)`. `None`: consecutive from 0.
+            return_loss: Also return the loss of the pairs of text `i` and video `i`.
+            output_frame_weights: Also return the weight of each frame in each score.
             selection_seeds: Integers of shape `(B,)` that fix each video's selection noise in training.
             interpolate_pos_encoding: Accept frames of another size than the configuration's.
-            vision_hidden_states: In place of `pixel_values_videos`, what the vision layers below `first_vision_layer`
-                make of them, of shape `(B, T, L, C)`.
-            first_vision_layer: The vision layer that takes them, from 0.
+            vision_hidden_states: Output of the vision layers below `first_vision_layer`, of shape `(B, T, L, C)`,
+                given instead of `pixel_values_videos`.
+            first_vision_layer: Index of the first vision layer to apply to `vision_hidden_states`.
 
         Returns:
             See [`TS2NetOutput`].
 
         Raises:
-            ValueError: If a shape is wrong, or with `return_loss` if there are not as many texts as videos.
+            ValueError: If a shape is wrong, or with `return_loss` if the numbers of texts and videos differ.
         """
         if pixel_values_videos is None and vision_hidden_states is None:
             raise ValueError("pixel_values_videos is missing: to encode texts alone use get_text_features")
@@ -932,7 +936,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
             interpolate_pos_encoding=interpolate_pos_encoding,
             vision_hidden_states=vision_hidden_states,
             first_vision_layer=first_vision_layer,
-            # All other keywords are the text transformer's.
+            # All other keyword arguments belong to the text transformer.
             output_hidden_states=kwargs.get("output_hidden_states"),
             output_attentions=kwargs.get("output_attentions"),
             return_dict=True,
@@ -974,19 +978,19 @@ class TS2NetModel(TS2NetPreTrainedModel):
         logit_scale: torch.Tensor | None = None,
         weight_logits: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """Match embeddings (paper, section 3.5), in memory that does not grow with texts times videos times frames.
+        """Match embeddings (paper, section 3.5). Memory does not grow with texts times videos times frames.
 
         Args:
             text_embeds: Text embeddings of shape `(Q, D)`, normalised or not; with `matching_kind="wti"` word
-                embeddings of shape `(Q, words, D)`, zeros for padding. [`TS2NetTextOutput`] has the right ones as
-                `matching_embeds`.
+                embeddings of shape `(Q, words, D)`, zeros for padding. `TS2NetTextOutput.matching_embeds` is the right
+                one of both.
             video_embeds: Frame embeddings of shape `(B, T, D)`, normalised or not.
             padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None`: all are real.
-            logit_scale: What to multiply by, as [`TS2NetOutput`] has it. `None`: the model's `exp(logit_scale)`.
-            weight_logits: Of words and frames, as [`TS2NetOutput`] has them. `None`: computed.
+            logit_scale: Factor on the similarities, see [`TS2NetOutput`]. `None`: the model's `exp(logit_scale)`.
+            weight_logits: Logits of the weights of words and frames, see [`TS2NetOutput`]. `None`: computed.
 
         Returns:
-            Similarities of shape `(Q, B)`, times `exp(logit_scale)`, in float32 (float64 stays).
+            Similarities of shape `(Q, B)`, times `exp(logit_scale)`, in float32 (float64 for float64 inputs).
 
         Raises:
             ValueError: If a shape is wrong.
@@ -1014,10 +1018,10 @@ class TS2NetModel(TS2NetPreTrainedModel):
         video_embeds: torch.Tensor,
         padding_mask_videos: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Find the frame of each video with the highest cosine to each text: its index from 0, of shape `(Q, B)`.
+        """Find the frame of each video with the highest cosine to each text. Returns indices of shape `(Q, B)`.
 
-        With `matching_kind="wti"` it is the frame with the highest weighted mean of the words' cosines. The arguments
-        are those of [`TS2NetModel.similarity`].
+        With `matching_kind="wti"` it is the frame with the highest weighted mean of the words' cosines. For the
+        arguments see [`TS2NetModel.similarity`].
         """
         texts, videos, frame_mask = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
         if self.word_interaction is not None:
@@ -1030,10 +1034,10 @@ class TS2NetModel(TS2NetPreTrainedModel):
         video_embeds: torch.Tensor,
         padding_mask_videos: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Compute how much each frame weighs in each score: `(Q, B, T)`, summing to 1 over frames.
+        """Compute the weight of each frame in each score. Returns `(Q, B, T)`, which sums to 1 over frames.
 
-        With `matching_kind="wti"` it is half the frame's own weight and half that of the words that have found it. The
-        arguments are those of [`TS2NetModel.similarity`].
+        With `matching_kind="wti"` it is half the frame's own weight plus half the weights of the words whose best
+        frame it is. For the arguments see [`TS2NetModel.similarity`].
         """
         texts, videos, frame_mask = self._matching_inputs(text_embeds, video_embeds, padding_mask_videos)
         if self.word_interaction is not None:
@@ -1046,9 +1050,9 @@ class TS2NetModel(TS2NetPreTrainedModel):
         video_embeds: torch.Tensor,
         padding_mask_videos: torch.Tensor | None = None,
     ) -> TS2NetWordMatches:
-        """Find the frame of each video that each word of each text fits best.
+        """Find the best frame of each video for each word of each text.
 
-        The arguments are those of [`TS2NetModel.similarity`].
+        For the arguments see [`TS2NetModel.similarity`].
 
         Raises:
             ValueError: If the model has no word-token interaction, or a shape is wrong.
@@ -1073,8 +1077,8 @@ class TS2NetModel(TS2NetPreTrainedModel):
         return WordMatching(words, frames, frame_mask, *(of_tokens.to(words) for of_tokens in logits))
 
     def _text_ends(self, input_ids: torch.Tensor, device: torch.device) -> torch.Tensor:
-        """The position of the token that stands for each text, `(Q,)`."""
-        ids = input_ids.to(device, torch.int)  # the export to ONNX knows argmax of no int64
+        """Return the position of each text's pooled token, `(Q,)`."""
+        ids = input_ids.to(device, torch.int)  # the export to ONNX has no argmax of int64
         if self.config.text_pooling == "eos":
             ids = (ids == self.config.text_config.eos_token_id).int()  # argmax finds the first
         return ids.argmax(dim=-1)
@@ -1089,7 +1093,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
     def _matching_inputs(
         self, text_embeds: torch.Tensor, video_embeds: torch.Tensor, padding_mask_videos: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Normalise in at least float32, where near neighbours stay apart, and say which frames count."""
+        """Normalise in at least float32, so that near neighbours stay distinct, and compute the frame mask."""
         axes = 2 if self.word_interaction is None else 3
         if text_embeds.ndim != axes:
             expected = "texts (Q, D)" if axes == 2 else "words (Q, words, D), as word_embeds of an output"
@@ -1112,7 +1116,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
     def _videos(
         self, pixels: torch.Tensor | None, hidden_states: torch.Tensor | None, first_layer: int
     ) -> torch.Tensor:
-        """The one of both that is given, whose first two axes are videos and frames."""
+        """Check that one of both inputs is given, and return it. Its first two axes are videos and frames."""
         if hidden_states is None:
             if pixels is None:
                 raise ValueError("pixel_values_videos is missing")
@@ -1120,6 +1124,10 @@ class TS2NetModel(TS2NetPreTrainedModel):
                 raise ValueError(
                     f"pixel_values_videos must have shape (videos, frames, channels, height, width), "
                     f"got {(*pixels.shape,)}"
+                )
+            if first_layer:
+                raise ValueError(
+                    f"first_vision_layer={first_layer} would skip layers for frames: it needs vision_hidden_states"
                 )
             return pixels
         if pixels is not None:
@@ -1135,7 +1143,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
 
     @staticmethod
     def _frame_mask(video: torch.Tensor, padding_mask_videos: torch.Tensor | None) -> torch.Tensor | None:
-        """The padding mask as a boolean `(B, T)` beside `video`, whose first two axes it must have."""
+        """Check the padding mask against the first two axes of `video`. Return it as a boolean on the same device."""
         if padding_mask_videos is None:
             return None
         if padding_mask_videos.shape != video.shape[:2]:
@@ -1147,7 +1155,7 @@ class TS2NetModel(TS2NetPreTrainedModel):
 
 
 def contrastive_loss(logits_per_text: torch.Tensor) -> torch.Tensor:
-    """Symmetric cross-entropy of a square matrix whose diagonal holds the pairs (paper, equation 9).
+    """Compute the symmetric cross-entropy of a square matrix with the pairs on its diagonal (paper, equation 9).
 
     Raises:
         ValueError: If the matrix is not square.
@@ -1164,19 +1172,17 @@ def contrastive_loss(logits_per_text: torch.Tensor) -> torch.Tensor:
 
 
 def check_is_clip(config: PreTrainedConfig, name: str) -> None:
-    """Check, by its structure, that a model is a CLIP: transformers' own, or one under another name.
-
-    No weights are needed.
+    """Check that a model has CLIP's architecture, whatever its model type. No weights are needed.
 
     Args:
         config: The model's configuration.
-        name: The model, for the message.
+        name: Name of the model for the error message.
 
     Raises:
-        ValueError: If its vision or text transformer is not CLIP's, or it has other parts.
+        ValueError: If the vision or text transformer is not CLIP's, or the model has other parts.
     """
     is_a = f"{name!r} is a {config.model_type!r} model"
-    if config.model_type == TS2NetConfig.model_type:  # which may have a CLIP's tensors and compute something else
+    if config.model_type == TS2NetConfig.model_type:  # it may have the tensors of a CLIP and compute something else
         raise ValueError(f"{is_a} already: load it with TS2NetModel.from_pretrained")
     expected = "expected a TS2-Net or a CLIP, such as openai/clip-vit-base-patch32 or a MetaCLIP 2"
     parts = [getattr(config, part, None) for part in ("text_config", "vision_config")]
@@ -1200,7 +1206,7 @@ def check_is_clip(config: PreTrainedConfig, name: str) -> None:
 
 
 def _temporal_from_text(text_model: CLIPTextModel, config: TS2NetConfig) -> dict[str, torch.Tensor]:
-    """The temporal encoder's first state: layers and positions of CLIP's text transformer."""
+    """Return the initial weights of the temporal encoder: layers and positions of CLIP's text transformer."""
     if not config.temporal_num_layers:
         return {}
     positions = text_model.embeddings.position_embedding.weight.detach()  # (77, D)
