@@ -40,7 +40,7 @@ def prepare(model: TS2NetModel, kind: str, rank: int) -> None:
 
 
 def measure(args: argparse.Namespace, kind: str) -> dict[str, float]:
-    """Seconds of a step, peak bytes, parameters that are trained, and bytes of what a checkpoint keeps of them."""
+    """Measure seconds and peak bytes of a step, trained and all parameters, and the bytes of the saved weights."""
     on_gpu = args.device == "cuda"
     before = 0 if on_gpu else resident("VmRSS")
     model = make_model(args.layers, args.frames).to(args.device).train()
@@ -54,7 +54,7 @@ def measure(args: argparse.Namespace, kind: str) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad()
 
-    step()  # pays what a first call costs, and makes AdamW's state
+    step()  # warms up, and creates AdamW's state
     if on_gpu:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()

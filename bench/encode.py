@@ -20,7 +20,7 @@ from ts2net import TS2NetConfig, TS2NetModel
 
 
 def seconds(run: Callable[[], object], device: str, repeats: int) -> list[float]:
-    """Wall time of each repeat, the device drained before and after."""
+    """Measure the wall time of each repeat, with the device synchronised before and after."""
     times = []
     for _ in range(repeats + 2):
         if device == "cuda":
@@ -34,7 +34,7 @@ def seconds(run: Callable[[], object], device: str, repeats: int) -> list[float]
 
 
 def matrix_rate(device: str, dtype: torch.dtype, side: int, repeats: int) -> float:
-    """Floating-point operations a second of a product of two `side` x `side` matrices."""
+    """Measure floating-point operations per second of the product of two `side` x `side` matrices."""
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return 2 * side**3 / statistics.median(seconds(lambda: left @ right, device, repeats))
 

@@ -35,7 +35,7 @@ from ts2net.modeling_ts2net import match
 
 
 def synthetic_split(texts: int, videos: int, frames: int, width: int) -> EncodedSplit:
-    """Texts near their videos, so that the ranks are neither all right nor all guessed."""
+    """Create texts near their videos, so that ranks are neither perfect nor random."""
     generator = torch.Generator().manual_seed(0)
     video_of_text = torch.arange(texts) % videos
     video_embeds = torch.randn(videos, frames, width, generator=generator)
@@ -64,11 +64,11 @@ WAYS = {"blocks": in_blocks, "at once": at_once}
 
 
 def measure(way: str, texts: int, videos: int, frames: int, width: int) -> dict[str, float]:
-    """Seconds and bytes of one evaluation, and a figure that both ways have to agree on."""
+    """Measure seconds and bytes of one evaluation, and return a metric on which both ways must agree."""
     torch.manual_seed(0)
     size = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 64}
     model = TS2NetModel(TS2NetConfig(vision_config=size, text_config=size, projection_dim=width)).eval()
-    WAYS[way](model, synthetic_split(8, 8, frames, width))  # what a first call costs
+    WAYS[way](model, synthetic_split(8, 8, frames, width))  # warm up
     split = synthetic_split(texts, videos, frames, width)
     before, started = peak_memory(), time.perf_counter()
     with torch.inference_mode():
@@ -91,21 +91,21 @@ def rank(way: str, texts: int, videos: int) -> None:
 
 
 def measure_ranking(way: str, texts: int, videos: int) -> dict[str, float]:
-    """Seconds, and bytes beside those of the scores."""
-    rank(way, 100, 50)  # what a first call costs
+    """Measure seconds, and bytes in addition to the scores."""
+    rank(way, 100, 50)  # warm up
     before, started = peak_memory(), time.perf_counter()
     rank(way, texts, videos)
     return {"seconds": time.perf_counter() - started, "bytes": peak_memory() - before - 4 * texts * videos}
 
 
 def peak_memory() -> int:
-    """Of this process alone: `getrusage` begins with what its parent had."""
+    """Return the peak memory of this process. `getrusage` would include the peak of its parent."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def run(*arguments: str) -> dict[str, float]:
-    """What a process of its own measures."""
+    """Measure in a separate process."""
     command = [sys.executable, __file__, *sys.argv[1:], *arguments]
     result: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     return result

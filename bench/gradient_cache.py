@@ -25,14 +25,14 @@ from ts2net.training import GradientCache, contrastive_loss_over_processes
 
 
 def make_model(layers: int, frames: int) -> TS2NetModel:
-    """TS2-Net as it starts from CLIP's ViT-B/32, with fewer layers in both towers."""
+    """Create a TS2-Net with the shapes of CLIP's ViT-B/32, but fewer layers in both towers."""
     clip = CLIPConfig(text_config={"num_hidden_layers": layers}, vision_config={"num_hidden_layers": layers})
     torch.manual_seed(0)
     return TS2NetModel(TS2NetConfig.from_clip_config(clip, num_frames=frames, temporal_num_layers=min(4, layers)))
 
 
 def make_batch(clips: int, frames: int) -> dict[str, torch.Tensor]:
-    """Noise, with an end-of-text token last."""
+    """Create a batch of noise, with an end-of-text token at the end of each text."""
     return {
         "input_ids": torch.randint(1000, 49000, (clips, 32)).index_fill_(1, torch.tensor([31]), 49407),
         "pixel_values_videos": torch.randn(clips, frames, 3, 224, 224),
@@ -41,23 +41,23 @@ def make_batch(clips: int, frames: int) -> dict[str, torch.Tensor]:
 
 
 def step(model: TS2NetModel, batch: dict[str, torch.Tensor], chunk: int | None, dtype: torch.dtype) -> None:
-    """Gradients of the batch, in chunks or in one piece."""
+    """Compute the gradients of a batch, in chunks or in one piece."""
     with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
         if chunk is not None:
             GradientCache(model, chunk).step(batch)
             return
         outputs = model(**batch)
         texts, videos, scale = outputs.text_embeds, outputs.video_embeds, outputs.logit_scale
-        del outputs  # as a trainer does: what nobody needs is not part of the peak
+        del outputs  # as in the trainer, so that unused tensors are not part of the peak
         contrastive_loss_over_processes(model, texts, videos, scale).loss.backward()
 
 
 def measure(args: argparse.Namespace, chunk: int | None) -> dict[str, float]:
-    """Seconds of a step, and bytes that it needs on top of what stays."""
+    """Measure the seconds of a step, and the bytes that it needs in addition to permanent ones."""
     dtype = getattr(torch, args.dtype)
     model = make_model(args.layers, args.frames).to(args.device).train()
     batch = {name: value.to(args.device) for name, value in make_batch(args.clips, args.frames).items()}
-    # A first step makes the gradients, and pays what a first call costs.
+    # A first step allocates the gradients, and warms up.
     step(model, {name: value[:1] for name, value in batch.items()}, None, dtype)
     if args.device == "cuda":
         step(model, batch, chunk, dtype)  # kernels are chosen by shape
@@ -74,7 +74,7 @@ def measure(args: argparse.Namespace, chunk: int | None) -> dict[str, float]:
 
 
 def resident(name: str) -> int:
-    """Resident bytes of this process: now (`VmRSS`), or at their peak (`VmHWM`)."""
+    """Return the resident bytes of this process: current (`VmRSS`) or peak (`VmHWM`)."""
     status = Path("/proc/self/status").read_text()
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name))
 

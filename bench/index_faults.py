@@ -41,14 +41,14 @@ from ts2net.search.columns import CHECKSUM
 from ts2net.search.store import Store
 from ts2net.small_clip import small_clip_folder
 
-DISTINCT = 250  # clips that are drawn; the others are copies that differ in what no player shows
-WINDOWS = ["--window", "2", "--step", "1", "--fps", "2"]  # three a clip, so that a part of one could be seen
+DISTINCT = 250  # rendered clips; the others are copies that differ in bytes that players ignore
+WINDOWS = ["--window", "2", "--step", "1", "--fps", "2"]  # three per clip, so that partial clips would be noticed
 EMBEDDINGS = ("frames", "mean")
-ROUNDING = 2e-3  # of float16, and of batches of other windows
+ROUNDING = 2e-3  # of float16, and of batches with other windows
 
 
 def write_clips(folder: Path, clips: int, broken: int) -> None:
-    """Videos by number, and among them those that are none."""
+    """Write numbered videos, with broken files among them."""
     folder.mkdir()
     with ProcessPoolExecutor() as pool:
         drawn = list(pool.map(render_mp4, scenes("train", min(DISTINCT, clips)), chunksize=16))
@@ -56,7 +56,7 @@ def write_clips(folder: Path, clips: int, broken: int) -> None:
     noise = np.random.default_rng(0)
     for number in range(clips):
         video = drawn[number % len(drawn)]
-        content = video + struct.pack(">I4sQ", 16, b"free", number)  # a box that every reader passes over
+        content = video + struct.pack(">I4sQ", 16, b"free", number)  # a box that every reader skips
         if number % every == every - 1 and number // every < broken:
             content = (
                 b"",
@@ -74,7 +74,7 @@ def command(model: Path, videos: list[Path], out: Path) -> list[str]:
 
 
 def index(model: Path, videos: list[Path], out: Path) -> float:
-    """Seconds that it takes undisturbed."""
+    """Index without disturbance, and return the seconds."""
     begun = time.perf_counter()
     done = subprocess.run(command(model, videos, out), capture_output=True, text=True)
     assert succeeded(done.returncode, done.stderr), done.stderr
@@ -82,7 +82,7 @@ def index(model: Path, videos: list[Path], out: Path) -> float:
 
 
 def succeeded(code: int, errors: str) -> bool:
-    """Whether the command did all that could be done. With broken videos it ends with 1 and reports no error."""
+    """Whether the command completed. With broken videos it exits with 1 and reports no error."""
     return code == 0 or (code == 1 and "error:" not in errors)
 
 
@@ -91,14 +91,14 @@ def rows(path: Path) -> pa.Table:
 
 
 def windows_of_each(path: Path) -> Counter[str]:
-    """How many windows of each video there are."""
+    """Count the windows of each video."""
     table = rows(path).select(["window", "video"])
     assert len(set(table["window"].to_pylist())) == len(table), "a window is there twice"
     return Counter(table["video"].to_pylist())
 
 
 def check_same(path: Path, other: Path) -> None:
-    """The same rows and the same broken videos."""
+    """Check that two indexes have the same rows and the same broken videos."""
     table, expected = rows(path), rows(other)
     others = [name for name in expected.column_names if name not in (*EMBEDDINGS, CHECKSUM)]
     assert table.select(others) == expected.select(others), "the indexes differ"
@@ -125,7 +125,7 @@ def load(model: Path, clips: Path, work: Path, count: int, broken: int) -> None:
 
 def kills(model: Path, videos: list[Path], work: Path, times: int) -> None:
     undisturbed, killed = work / "undisturbed", work / "killed"
-    index(model, videos[:1], work / "nothing")  # reads the programs into memory
+    index(model, videos[:1], work / "nothing")  # loads the programs into memory
     starting = index(model, videos[:1], work / "nothing")  # with nothing to do
     whole_run = index(model, videos, undisturbed)
     whole = windows_of_each(undisturbed)
@@ -140,7 +140,7 @@ def kills(model: Path, videos: list[Path], work: Path, times: int) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
         errors = process.communicate()[1]
-        if succeeded(process.returncode, errors):  # it came to its end, so that nothing is left to be killed in
+        if succeeded(process.returncode, errors):  # it completed before the kill: start again
             check_same(killed, undisturbed)
             shutil.rmtree(killed)
             continue

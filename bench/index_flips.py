@@ -42,8 +42,8 @@ ISOLATION = Isolation(preload=("ts2net.search.index",), memory=8 * 2**30)
 
 
 def make_index(work: Path, clips: int) -> Path:
-    """An index with something in each of its tables."""
-    # Here, since each process of a check imports this module, and PyTorch would take most of its time.
+    """Create an index with rows in each of its tables."""
+    # Imported here, because each process of a check imports this module, and PyTorch would take most of its time.
     from ts2net import TS2NetModel, TS2NetProcessor
     from ts2net.hub import save_hub_folder
     from ts2net.small_clip import small_clip_folder
@@ -72,10 +72,10 @@ def make_index(work: Path, clips: int) -> Path:
 
 
 def answers(job: tuple[str, str, tuple[str, ...]]) -> Iterator[list[str]]:
-    """All that an index tells, of which every difference counts.
+    """Yield everything that an index returns, for an exact comparison.
 
     Args:
-        job: The index, a file with the embeddings of captions, and words that are spoken.
+        job: The index, a file with the embeddings of captions, and spoken words.
     """
     path, file, words = job
     index, embeds, captions = VideoIndex.open(path, model="/nowhere"), np.load(file), read_bank()[:CAPTIONS]
@@ -102,7 +102,7 @@ def _hit_text(hit) -> str:
 
 
 def is_noticed(index: Path) -> bool:
-    """Whether a check names damage, or says that the index can't be opened."""
+    """Whether a check reports damage, or reports that the index can't be opened."""
     try:
         return bool(check_index(index))
     except (OSError, ValueError):
@@ -110,7 +110,7 @@ def is_noticed(index: Path) -> bool:
 
 
 def flip_a_bit(index: Path, chance: random.Random) -> str:
-    """The file in which it was."""
+    """Flip a random bit, and return the file that contains it."""
     files = sorted(file for file in index.glob("*.lance/**/*") if file.is_file())
     file = chance.choice(files)
     content = bytearray(file.read_bytes())
@@ -120,7 +120,7 @@ def flip_a_bit(index: Path, chance: random.Random) -> str:
 
 
 def is_repaired(index: Path) -> bool:
-    """Whether a repair leaves an index that a check finds sound."""
+    """Whether an index passes the check after a repair."""
     try:
         repair_index(index)
     except OSError as error:
@@ -130,7 +130,7 @@ def is_repaired(index: Path) -> bool:
 
 
 def main() -> None:
-    """Flip bits, and print what comes of it."""
+    """Flip bits, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=12)
     parser.add_argument("--flips", type=int, default=100)

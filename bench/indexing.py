@@ -58,7 +58,7 @@ def write_clip(path: Path, seconds: int, seed: int) -> None:
 
 
 class WindowByWindow(WindowEncoder):
-    """The rival: each window as the model takes it, sharing nothing with others."""
+    """The baseline: each window is encoded by itself, without sharing frames with other windows."""
 
     @torch.inference_mode()
     def encode(self, windows: Sequence[DecodedWindow]) -> list[np.ndarray]:
@@ -88,7 +88,7 @@ def tell(name: str, an_hour: Sequence[float], ratios: Sequence[float]) -> None:
 
 
 def measure(contenders: Mapping[str, Callable[[], object]], rounds: int, hours: float) -> dict[str, list[float]]:
-    """Seconds an hour of video, of each contender in each round."""
+    """Measure the seconds per hour of video, for each contender in each round."""
     figures: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, work in contenders.items():
@@ -111,7 +111,7 @@ def main() -> None:
 
     torch.manual_seed(0)
     config = TS2NetConfig(vision_config={"patch_size": 32})
-    tokenizer = CLIPTokenizer(vocab={"<|startoftext|>": 0, "<|endoftext|>": 1}, merges=[])  # of no use here
+    tokenizer = CLIPTokenizer(vocab={"<|startoftext|>": 0, "<|endoftext|>": 1}, merges=[])  # not used
     settings = WindowSettings()
     with tempfile.TemporaryDirectory() as folder:
         constants.HF_ASSETS_CACHE = f"{folder}/assets"  # for the exported files

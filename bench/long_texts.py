@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     shown = scenes("test", args.videos * 3, seed=args.seed)
-    clips = []  # of each video
+    clips = []  # one list per video
     for pair in range(args.videos // 2):
         first, *others = (shown[6 * pair + 2 * part :][:2] for part in range(3))
         clips += [[*first, *other] for other in others]

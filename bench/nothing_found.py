@@ -6,9 +6,9 @@
 The index of the demo has 200 clips of moving things, which its model has never seen. Three kinds of texts:
 
 - each clip's own caption: a true hit is lost if the clip itself scores below the threshold;
-- half of the bank of everyday captions, with the threshold of the other half, and the other way round: a hit is false;
+- half of the bank of everyday captions, with the threshold of the other half, and vice versa: a hit is false;
 - each clip's caption, in the index without the clips that show its thing. A hit is false here too, but the
-  nearest clips share the words of the caption, which seldom happens with a stranger's text.
+  nearest clips share the words of the caption, which is rare for a user's text.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main() -> None:
     index = VideoIndex.open(demo / "index", model=str(demo / "model"))
     test = {scene.video_id: scene for scene in scenes("test", 200)}
     captions = {name: scene.caption for name, scene in test.items()}
-    scores = all_scores(index, list(captions.values()))  # one dict a caption: the score of each clip
+    scores = all_scores(index, list(captions.values()))  # one dict per caption, with the score of each clip
     unrelated = np.array([max(row.values()) for row in all_scores(index, read_bank())])
     true = np.array([row[clip] for clip, row in zip(captions, scores, strict=True)])
     nearest = np.array([nearest_other(test[clip], row, test) for clip, row in zip(captions, scores, strict=True)])
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def all_scores(index: VideoIndex, texts: list[str]) -> list[dict[str, float]]:
-    """The best score of every clip for each text."""
+    """Compute the best score of every clip for each text."""
     hits_per_text = index.search(texts, k=len(index), exact=True, search_in="picture", min_score=-math.inf)
     return [
         {Path(hit.video_id).stem: hit.score for hit in reversed(hits) if hit.score is not None}
@@ -62,7 +62,7 @@ def all_scores(index: VideoIndex, texts: list[str]) -> list[dict[str, float]]:
 
 
 def nearest_other(scene: Scene, row: dict[str, float], test: dict[str, Scene]) -> float:
-    """The best score of a clip that does not show the thing of this one."""
+    """Return the best score among the clips that don't show this clip's thing."""
     return max(score for clip, score in row.items() if scene.thing not in (test[clip].thing, test[clip].companion))
 
 

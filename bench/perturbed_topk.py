@@ -21,7 +21,7 @@ from ts2net.perturbed_topk_ts2net import perturbed_topk
 
 
 class PlainPerturbedTopK(torch.autograd.Function):
-    """The formula as it is written: one one-hot matrix a draw, the whole noise kept for the backward pass."""
+    """Literal implementation of the formula: a one-hot matrix per draw, and all noise kept for the backward pass."""
 
     @staticmethod
     def forward(ctx, scores, k, sigma, num_samples):
@@ -43,11 +43,11 @@ FORMULATIONS = {"ts2net": perturbed_topk, "plain": PlainPerturbedTopK.apply}
 
 
 def measure(name: str, rows: int, candidates: int, k: int, draws: int, device: str) -> dict[str, float]:
-    """Seconds and bytes of one forward and backward pass."""
+    """Measure seconds and bytes of one forward and backward pass."""
     torch.manual_seed(0)
     scores = torch.rand(rows, candidates, device=device, requires_grad=True)
     grad = torch.rand(rows, k, candidates, device=device)
-    FORMULATIONS[name](scores[:2].detach().requires_grad_(), k, 0.05, 8).sum().backward()  # what a first call costs
+    FORMULATIONS[name](scores[:2].detach().requires_grad_(), k, 0.05, 8).sum().backward()  # warm up
     cuda = device == "cuda"
     if cuda:
         torch.cuda.synchronize()

@@ -76,7 +76,7 @@ SPECTRUM /= np.linalg.norm(SPECTRUM)
 
 
 def draw(random: np.random.Generator, count: int) -> np.ndarray:
-    """Vectors of squared length 1 on average: `(count, WIDTH)`."""
+    """Draw vectors `(count, WIDTH)` with a mean squared length of 1."""
     return random.standard_normal((count, WIDTH), dtype=np.float32) * SPECTRUM
 
 
@@ -85,13 +85,13 @@ def unit(values: np.ndarray) -> np.ndarray:
 
 
 def shared_parts(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The direction that all frames have in common, and the topics."""
+    """Return the direction that all frames have in common, and the topics."""
     random = np.random.default_rng(seed)
     return unit(draw(random, 1))[0], draw(random, TOPICS)
 
 
 def film(number: int, windows: int, seed: int) -> np.ndarray:
-    """The frames of a film's windows, float16 of shape `(windows, FRAMES, WIDTH)`."""
+    """Create the frames of a film's windows, float16 of shape `(windows, FRAMES, WIDTH)`."""
     common, topics = shared_parts(seed)
     random = np.random.default_rng([seed, number])
     seconds = (windows - 1) * STEP + FRAMES
@@ -116,7 +116,7 @@ def films(windows: int, seed: int) -> Iterator[np.ndarray]:
 
 
 def make_queries(frames: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Queries near some of the windows, float32 of shape `(count, WIDTH)`."""
+    """Create queries near some of the windows, float32 of shape `(count, WIDTH)`."""
     common, _ = shared_parts(seed)
     random = np.random.default_rng([seed, 2**31])
     means = frames[np.sort(random.choice(len(frames), count))].astype(np.float32).mean(axis=1)
@@ -138,7 +138,7 @@ def as_video(number: int, frames: np.ndarray) -> IndexedVideo:
 
 
 def prepare(folder: Path, windows: int, queries: int, seed: int) -> None:
-    """Write the index and the plain file, and print how long the index took, but for making the embeddings."""
+    """Write the index and the plain file, and print the time for the index without creating the embeddings."""
     about = About(
         model="synthetic",
         revision=None,
@@ -170,7 +170,7 @@ def prepare(folder: Path, windows: int, queries: int, seed: int) -> None:
         store.update_vector_index()
         indexing = time.perf_counter() - begun
         has_index = store.snapshot().has_vector_index()
-        warnings.simplefilter("ignore")  # nobody else reads the old versions, which would stay for ten minutes
+        warnings.simplefilter("ignore")  # no other process reads the old versions, which would stay for ten minutes
         table = lancedb.connect(folder / "index").open_table("windows")
         table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
     np.save(folder / "queries.npy", make_queries(plain, queries + WARM_UP, seed))
@@ -178,7 +178,7 @@ def prepare(folder: Path, windows: int, queries: int, seed: int) -> None:
     print(json.dumps({"writing": writing, "indexing": indexing, "has_index": has_index, "bytes": size}))
 
 
-WindowNumbers = list[list[int]]  # of the best windows of each query
+WindowNumbers = list[list[int]]  # numbers of the best windows of each query
 
 
 @dataclass(frozen=True)
@@ -186,9 +186,9 @@ class Way:
     """A way to search.
 
     Args:
-        search: What is timed: a query in, the answer out.
-        best: What is compared: queries in, the ten best windows of each out, and the share that was scored in full.
-        moments: Queries in, the windows of the ten best moments of each out.
+        search: Function to time, which maps a query to its hits.
+        best: Function that maps queries to the ten best windows of each, and the share of pairs scored in full.
+        moments: Function that maps queries to the windows of the ten best moments of each.
     """
 
     search: Callable[[np.ndarray], object]
@@ -203,7 +203,7 @@ def ours(folder: Path, options: SearchOptions) -> Way:
     def best(queries: np.ndarray) -> tuple[WindowNumbers, float]:
         snapshot = store.snapshot()
         chosen = snapshot.choose(options.path, options.metadata)
-        # Thirty windows are what ten hits are made of, by default.
+        # By default, ten hits are merged from thirty windows.
         top = best_windows(snapshot, queries, 30, Matching.of(store.about), options.exact, chosen)
         numbers = [[number_of_window(row.video_id, row.start) for row in rows[:10]] for rows in top.windows]
         return numbers, top.scored_in_full / top.pairs
@@ -218,12 +218,12 @@ def ours(folder: Path, options: SearchOptions) -> Way:
 
 
 def number_of_window(video_id: str, start: float) -> int:
-    """Number of a window among all."""
+    """Return the number of a window among all windows."""
     return FILM * int(Path(video_id).stem) + int(start) // STEP
 
 
 def brute_force(folder: Path) -> Way:
-    """The model's matching in float32, over every frame, a few windows at a time."""
+    """Match in float32 as the model does, over every frame, a few windows at a time."""
     from ts2net.modeling_ts2net import match
 
     frames = np.load(folder / "frames.npy", mmap_mode="c")
@@ -252,7 +252,7 @@ def faiss_means(folder: Path) -> Way:
 
 
 def build_faiss(folder: Path) -> None:
-    """Print how long FAISS takes, but for the means."""
+    """Build the FAISS index, and print its time without computing the means."""
     import faiss
 
     frames = np.load(folder / "frames.npy", mmap_mode="r")
@@ -286,9 +286,9 @@ WAYS: dict[str, Callable[[Path], Way]] = {
 
 
 def measure(name: str, folder: Path, count: int) -> None:
-    """Print how long each of some queries took, the peak memory until then, and what is found for all of them."""
+    """Print the seconds of each query, the peak memory of these searches, and the results of all queries."""
     way = WAYS[name](folder)
-    # What a filter costs is little beside what a computer's speed changes by from one minute to the next.
+    # The cost of a filter is small compared with the changes of a machine's speed from one minute to the next.
     unfiltered = WAYS["approximate"](folder) if name.startswith("approximate,") else None
     queries = np.load(folder / "queries.npy")
     seconds, unfiltered_seconds = [], []
@@ -315,7 +315,7 @@ def in_process(step: str, *args: object) -> dict:
 
 
 def recall(actual: WindowNumbers, expected: WindowNumbers) -> float:
-    """The share of what is expected that is found."""
+    """Compute the share of the expected windows that were found."""
     return float(
         np.mean([len(set(some) & set(best)) / len(best) for some, best in zip(actual, expected, strict=True)])
     )
@@ -333,7 +333,7 @@ def report(windows: int, folder: Path, args: argparse.Namespace) -> None:
         "brute force": (math.nan, (folder / "frames.npy").stat().st_size),
         "FAISS means": (means["indexing"], means["bytes"]),
     }
-    slow_queries = max(10, min(20, args.queries, 200_000 // windows))  # to look at every frame takes long
+    slow_queries = max(10, min(20, args.queries, 200_000 // windows))  # reading every frame is slow
     # Small indexes have no vector index.
     ways = [way for way in WAYS if preparation["has_index"] or not way.startswith("approximate")]
     runs = {}

@@ -19,7 +19,7 @@ IMPORTS = "import torch and transformers' CLIP"
 
 
 def seconds(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Wall and processor seconds of a process."""
+    """Measure wall and processor seconds of a process."""
     before, begun = os.times(), time.perf_counter()
     subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
     after = os.times()

@@ -45,7 +45,7 @@ WORDS = 32
 
 
 def make_shards(folder: Path, count: int) -> Path:
-    """Clips of 10 seconds as a camera gives them, turned into shards."""
+    """Write clips of 10 seconds with the format of a camera, and convert them to shards."""
     videos = folder / "videos" / "train"
     videos.mkdir(parents=True)
     random = np.random.default_rng(0)
@@ -57,7 +57,7 @@ def make_shards(folder: Path, count: int) -> Path:
 
 
 def make_clip(random: np.random.Generator, width: int = 640, height: int = 360, frames: int = 250) -> bytes:
-    """A textured picture that drifts, at 25 frames a second."""
+    """Encode a drifting textured picture at 25 frames per second."""
     small = random.integers(0, 255, (height // 8, width // 4, 3), dtype=np.uint8)
     picture = small.repeat(8, axis=0).repeat(8, axis=1)
     file = io.BytesIO()
@@ -72,7 +72,7 @@ def make_clip(random: np.random.Generator, width: int = 640, height: int = 360, 
 
 
 def make_model(args: argparse.Namespace) -> tuple[TS2NetModel, TS2NetProcessor]:
-    """TS2-Net as it starts from CLIP, untrained, and a processor that spells."""
+    """Create an untrained TS2-Net with CLIP's shapes, and a processor whose tokens are single letters."""
     letters = "abcdefghijklmnopqrstuvwxyz0123456789"
     tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
     tokenizer = CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[])
@@ -88,7 +88,7 @@ def make_model(args: argparse.Namespace) -> tuple[TS2NetModel, TS2NetProcessor]:
 
 
 class Clock(TrainerCallback):
-    """The time at the end of each step."""
+    """Records the time at the end of each step."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -102,12 +102,12 @@ class Clock(TrainerCallback):
         self.times.append(time.perf_counter())
 
     def rate(self, args: argparse.Namespace) -> float:
-        """Clips a second, without the first steps."""
+        """Return the clips per second, without the first steps."""
         return args.batch * args.steps / (self.times[-1] - self.times[args.warm_up - 1])
 
 
 def make_trainer(args: argparse.Namespace, shards: Path, folder: str, **settings: Any) -> TS2NetTrainer:
-    """The trainer on its way to as many steps as are measured."""
+    """Create a trainer for the warm-up and the measured steps."""
     model, processor = make_model(args)
     arguments = TS2NetTrainingArguments(
         output_dir=folder,
@@ -131,7 +131,7 @@ def make_trainer(args: argparse.Namespace, shards: Path, folder: str, **settings
 
 
 def time_trainer(args: argparse.Namespace, shards: Path, folder: str) -> dict[str, float]:
-    """Clips a second of `TS2NetTrainer`."""
+    """Measure the clips per second of `TS2NetTrainer`."""
     trainer = make_trainer(args, shards, folder)
     clock = Clock()
     trainer.add_callback(clock)
@@ -141,7 +141,7 @@ def time_trainer(args: argparse.Namespace, shards: Path, folder: str) -> dict[st
 
 
 def time_bare_loop(args: argparse.Namespace, shards: Path, folder: str) -> dict[str, float]:
-    """Clips a second of a loop over one batch that is on the device."""
+    """Measure the clips per second of a loop over one batch that is on the device."""
     trainer = make_trainer(args, shards, folder)  # for its optimiser and a batch
     trainer.args.dataloader_num_workers = 0
     batch = next(iter(trainer.get_train_dataloader()))
@@ -160,7 +160,7 @@ def time_bare_loop(args: argparse.Namespace, shards: Path, folder: str) -> dict[
 
 
 def time_eager(args: argparse.Namespace, shards: Path, folder: str) -> dict[str, float]:
-    """The bare loop as others are often trained."""
+    """Measure the bare loop in float32 without compilation, as other models are often trained."""
     return time_bare_loop(argparse.Namespace(**vars(args) | {"dtype": "float32", "compile": False}), shards, folder)
 
 
@@ -168,7 +168,7 @@ WAYS = {"trainer": time_trainer, "bare loop": time_bare_loop, "eager float32": t
 
 
 def step(model: Any, inputs: dict[str, torch.Tensor], args: argparse.Namespace) -> None:
-    """The gradients of a batch."""
+    """Compute the gradients of a batch."""
     with torch.autocast(args.device, torch.bfloat16, enabled=args.dtype == "bfloat16"):
         if args.chunk:
             GradientCache(model, args.chunk).step(inputs)
@@ -181,7 +181,7 @@ def step(model: Any, inputs: dict[str, torch.Tensor], args: argparse.Namespace) 
 
 
 def operations_of_a_clip(args: argparse.Namespace) -> int:
-    """Floating-point operations in the matrix products of a forward and a backward pass."""
+    """Count the floating-point operations in the matrix products of a clip's forward and backward pass."""
     model = make_model(args)[0].train()
     counter = FlopCounterMode(display=False)
     batch = 2
@@ -199,7 +199,7 @@ def operations_of_a_clip(args: argparse.Namespace) -> int:
 
 
 def matrix_rate(dtype: torch.dtype, size: int = 8192, repeats: int = 50) -> float:
-    """Operations a second in products of large matrices, the most that the card gives."""
+    """Measure the operations per second in products of large matrices, the maximum of the card."""
     left, right = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
     for _ in range(5):
         left @ right
@@ -212,7 +212,7 @@ def matrix_rate(dtype: torch.dtype, size: int = 8192, repeats: int = 50) -> floa
 
 
 def measure(args: argparse.Namespace) -> dict[str, float]:
-    """Clips a second of one way, and the bytes that a GPU's allocator gave out at most."""
+    """Measure the clips per second of one way, and the peak bytes of the GPU's allocator."""
     with tempfile.TemporaryDirectory() as folder:
         result = WAYS[args.only](args, args.shards, folder)
     return result | {"bytes": torch.cuda.max_memory_allocated() if args.device == "cuda" else 0}
@@ -240,7 +240,7 @@ def main() -> None:
     args.clips = max(args.clips, args.batch)
     if args.only:
         logging.set_verbosity_error()
-        with contextlib.redirect_stdout(sys.stderr):  # standard output carries the answer and nothing else
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for the result alone
             result = measure(args)
         print(json.dumps(result))
         return

@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def _frames(out: Path, split: str, searched: list[Scene], seed: int, pool: Executor) -> torch.Tensor:
-    """The frames of a split, from mp4 files, made once."""
+    """Return the frames of a split, read from mp4 files. They are created once and kept in a file."""
     file = out / f"{split}-{len(searched)}-{0 if split == 'train' else seed}.safetensors"
     if not file.exists():
         side = 8 * PATCHES_PER_SIDE

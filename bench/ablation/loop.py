@@ -1,4 +1,4 @@
-"""One run: training from the small CLIP with most of its image tower locked, and the search that it is measured by."""
+"""One run: training from the small CLIP with most of its image tower locked, and evaluation by search."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,19 +23,19 @@ LOSS_WEIGHT, LOSS_STEPS = 1.0, 0.2  # of the loss on selected tokens, which ends
 ON_THINGS = "selected_on_things"  # percent of the selected patches
 CHANCE = "chance"  # percent of all patches
 SMALL_FOUND = "small_thing_selected"  # percent of the clips: the patch with most of the small thing
-MOVED, NOT_MOVED = "small_thing_in_moved_patches", "small_thing_elsewhere"  # R@1 of these small objects
-_ON_A_THING = 0.2  # of a patch: from here on it shows a thing
+MOVED, NOT_MOVED = "small_thing_in_moved_patches", "small_thing_elsewhere"  # R@1 of these clips in small_object
+_ON_A_THING = 0.2  # covered share from which a patch counts as showing a thing
 
 
 def start(clip: Path, row: Row, seed: int) -> TS2NetModel:
-    """The model of a row before its training."""
+    """Create the model of a row, before its training."""
     torch.manual_seed(seed)
     return TS2NetModel.from_clip(clip, **COMMON | row.settings)
 
 
 @torch.inference_mode()
 def locked_states(model: TS2NetModel, frames: torch.Tensor, num_layers: int) -> torch.Tensor:
-    """What the lower layers of an image tower make of clips `(clips, T, 3, H, W)`: `(clips, T, L, C)`, float16."""
+    """Compute the lower layers of an image tower for clips `(clips, T, 3, H, W)`: `(clips, T, L, C)`, float16."""
     parts = []
     for part in frames.split(50):
         tower = model.vision_model(to_pixels(part), output_hidden_states=True)
@@ -46,7 +46,7 @@ def locked_states(model: TS2NetModel, frames: torch.Tensor, num_layers: int) -> 
 def seen_once(
     folder: Path, model: TS2NetModel, num_layers: int, frames: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    """What `locked_states` gives for each split, kept in a file for all rows whose locked layers do the same."""
+    """Return the `locked_states` of each split, cached in a file for all rows whose locked layers are equal."""
     shifting = [layer for layer in model.config.vision_config.shift_layers if layer < num_layers]
     kind = model.config.vision_config.shift_kind if shifting else "none"
     clips = "-".join(str(len(each)) for each in frames.values())
@@ -58,10 +58,10 @@ def seen_once(
 
 
 def batches(num_clips: int, steps: int, seed: int) -> Iterator[torch.Tensor]:
-    """Indices of the clips of each step. Families, of which every four neighbours are one, stay together.
+    """Yield the indices of the clips of each step. Families, which are four neighbouring clips each, stay together.
 
-    Clips of a family differ in motion or small thing alone. Without them among its negatives a short training has no
-    reason to look for either.
+    Clips of a family differ only in their motion or small thing. Without them among the negatives, a short training
+    has no reason to learn either.
     """
     random = torch.Generator().manual_seed(seed)
     families = torch.empty(0, dtype=torch.int64)
@@ -73,7 +73,7 @@ def batches(num_clips: int, steps: int, seed: int) -> Iterator[torch.Tensor]:
 
 
 def lock(model: TS2NetModel, num_layers: int) -> None:
-    """Let the image tower learn in its layers from `num_layers` on alone; if there is none, not in its end either."""
+    """Freeze the image tower below layer `num_layers`. If no layer is left, freeze its norm and projection too."""
     for module in (model.vision_model, model.visual_projection):
         module.requires_grad_(False)
     learned = model.vision_model.encoder.layers[num_layers:]
@@ -84,7 +84,7 @@ def lock(model: TS2NetModel, num_layers: int) -> None:
 
 
 def learning_rate(name: str) -> float:
-    """Of a parameter."""
+    """Return the learning rate of a parameter."""
     if name.startswith(("vision_model", "visual_projection")):
         return IMAGE_LEARNING_RATE
     return CLIP_LEARNING_RATE if is_clip_parameter(name) else LEARNING_RATE
@@ -131,7 +131,7 @@ def train(
 
 
 def seeds_of(model: TS2NetModel, indices: torch.Tensor) -> torch.Tensor | None:
-    """The oracle looks up clips by its seeds, which are their indices; another selector draws its own."""
+    """Return clip indices as seeds for the oracle, which looks up clips by them, and `None` for other selectors."""
     return indices if isinstance(model.token_selector, OracleSelector) else None
 
 
@@ -139,7 +139,7 @@ def seeds_of(model: TS2NetModel, indices: torch.Tensor) -> torch.Tensor | None:
 def search(
     model: TS2NetModel, seen: torch.Tensor, captions: Captions, first_layer: int, group_size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ranks of each text's clip in its group, `(clips,)`, and the selected patches, `(clips, T, K)`, from 0."""
+    """Return each text's rank of its clip in its group, `(clips,)`, and selected patches, `(clips, T, K)`, from 0."""
     model.eval()
     parts = [
         model.get_video_features(
@@ -170,7 +170,7 @@ def in_moved_columns(model: TS2NetModel, searched: list[Scene]) -> torch.Tensor:
 
 
 def selection_figures(selected: torch.Tensor, searched: list[Scene]) -> dict[str, float]:
-    """Where selected patches `(clips, T, K)` lie, in percent."""
+    """Compute how many of the selected patches `(clips, T, K)` show things, in percent."""
     things = shares(searched, "thing", "companion", "small") >= _ON_A_THING  # (clips, T, N)
     figures = {CHANCE: 100 * things.float().mean().item()}
     if selected.shape[-1] == 0:

@@ -1,4 +1,4 @@
-"""The rows of the tables as models: what each is made of, and how it is trained."""
+"""The rows of the tables: the configuration and the training of each model."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,13 +22,13 @@ ORACLE = "told where the small thing is"
 
 @dataclass(frozen=True)
 class Row:
-    """A configuration and the tables in which it stands, with the name it has there.
+    """A model, and its names in the tables that contain it.
 
     Attributes:
-        names: Its name in each table.
+        names: Name of the row in each table.
         settings: Fields of the configuration that differ from `COMMON`.
-        selection_loss: Whether it is trained with the loss on the selected tokens.
-        learned_layers: How many layers of the image tower learn, from the last one down.
+        selection_loss: Whether the model is trained with the loss on the selected tokens.
+        learned_layers: Number of trained layers of the image tower, counted from the last one.
     """
 
     names: dict[str, str]
@@ -78,11 +78,11 @@ ROWS = [
 
 
 class OracleSelector(TS2NetTokenSelector):
-    """Selects what a clip's small thing covers, as well as can be: what a learned scorer could gain by it.
+    """Selects the patches that a clip's small thing covers most. It shows what a learned scorer could gain.
 
     Args:
-        config: Of the model.
-        shares: Of the small thing of each clip in each patch, `(clips, T, N)`.
+        config: The model's configuration.
+        shares: Share of each patch that the small thing of each clip covers, `(clips, T, N)`.
     """
 
     def __init__(self, config: TS2NetConfig, shares: torch.Tensor) -> None:

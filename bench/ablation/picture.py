@@ -1,4 +1,4 @@
-"""A picture of what a model selects: frames of clips with their selected patches outlined."""
+"""Picture of a model's selection: frames of clips with outlined selected patches."""
 
 from pathlib import Path
 

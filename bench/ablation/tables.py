@@ -1,4 +1,4 @@
-"""The tables of the runs: mean and standard deviation over seeds."""
+"""Tables of the runs, with mean and standard deviation over seeds."""
 
 import statistics
 from typing import Any
@@ -20,7 +20,7 @@ _WITH_SHIFT = ("shift", "layers", "tower")
 
 
 def cell(values: list[float]) -> str:
-    """Mean and standard deviation; a lone value by itself."""
+    """Format mean and standard deviation, or a single value alone."""
     if not values:
         return ""
     mean = f"{statistics.mean(values):.1f}"

@@ -1,9 +1,9 @@
 """TS2-Net text-video retrieval on Hugging Face transformers.
 
-Public names are imported at their first use, so that `import ts2net` costs next to nothing.
+Public names are imported at their first use, so that `import ts2net` takes almost no time.
 """
 
-# Type checkers take it for that of `typing`, whose import takes longer than all the rest of this one.
+# Type checkers treat it like `typing.TYPE_CHECKING`. Importing `typing` takes longer than the rest of this module.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if not TYPE_CHECKING:  # type checkers see the imports above, and report names t
         from .lazy import import_public_name
 
         attribute = import_public_name(__name__, _MODULES, name)
-        # Each module registers its classes with transformers' Auto classes, which work together.
+        # Each module registers its classes with transformers' Auto classes, which need each other.
         for other in _MODULES:
             import_public_name(__name__, _MODULES, other)
         return attribute

@@ -1,7 +1,7 @@
-"""Read the tensors of other people's checkpoint files without running anything in them.
+"""Reading of tensors from untrusted checkpoint files, without running any code in them.
 
-safetensors holds nothing but tensors. Every other format goes through torch's restricted unpickler, TorchScript
-archives included.
+safetensors holds nothing but tensors. Every other format, including TorchScript archives, is read with torch's
+restricted unpickler.
 """
 
 import io
@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-# Keys under which training scripts store the weights beside an optimiser's state and the like.
+# Keys under which training scripts store the weights, next to the optimiser's state and the like.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 
-# The records of an archive that torch.load reads, beside those in `data/`.
+# The records of an archive that torch.load reads, in addition to `data/`.
 PLAIN_RECORDS = ("data.pkl", "version", "byteorder", ".format_version", ".storage_alignment")
 
 
@@ -31,14 +31,14 @@ def read_state_dict(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple
     A wrapping dictionary (`{"state_dict": ...}`) and the prefix `module.` of DistributedDataParallel are removed.
 
     Args:
-        source: A file (safetensors, or what `torch.save` or `torch.jit.save` writes), or its contents.
+        source: A file (safetensors, or a file of `torch.save` or `torch.jit.save`), or its contents.
 
     Returns:
         The tensors by name, and the name of the source for error messages.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If it cannot be read as tensors alone, or a tensor does not hold all its numbers.
+        ValueError: If the source contains anything but tensors, or a tensor whose values are not all stored.
     """
     if isinstance(source, Mapping):
         state, origin = source, "the state dict"
@@ -52,7 +52,7 @@ def read_state_dict(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise ValueError(f"{origin}: {name!r} should name a tensor, got a {type(value).__name__}")
-        # A few bytes can pose as a tensor of any size, through strides of 0 or the meta device.
+        # A few bytes can claim to be a tensor of any size, with strides of 0 or on the meta device.
         if (
             value.layout != torch.strided
             or value.is_nested
@@ -89,7 +89,7 @@ def _read_file(path: Path) -> Any:
 
 
 def _read_archive(path: Path) -> Any:
-    """Read the tensors of what torch.save or torch.jit.save wrote."""
+    """Read the tensors of an archive of torch.save or torch.jit.save."""
     if not zipfile.is_zipfile(path):
         raise ValueError("the end of its archive is missing, so it was cut short")
     with zipfile.ZipFile(path) as archive:
@@ -106,8 +106,8 @@ def _read_archive(path: Path) -> Any:
             raise ValueError("its records claim to be larger than the file")
         if "constants.pkl" not in names:
             return torch.load(path, map_location="cpu", weights_only=True)
-        # torch.load takes constants.pkl as the mark of TorchScript and refuses to read the weights alone. Without it
-        # and the code, the archive is what torch.save writes, except for the classes of the modules.
+        # torch.load recognises TorchScript by constants.pkl and then refuses `weights_only`. Without that record and
+        # the code, the archive is one of torch.save, except for the classes of the modules.
         plain = io.BytesIO()
         with zipfile.ZipFile(plain, "w") as copy:
             for record in kept:
@@ -131,13 +131,13 @@ def _first(value: Any, *_: Any) -> Any:
 
 
 class _Module:
-    """Stands in for every class of a TorchScript archive: holds attributes and does nothing."""
+    """Replacement for every class of a TorchScript archive. It holds attributes and runs no code."""
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
         self.attributes = attributes
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Every tensor by its path of attributes. A module that is used twice is listed once."""
+        """Return every tensor by its attribute path. A module that is used twice is listed once."""
         tensors, visited, waiting = {}, set(), [("", self)]
         while waiting:
             prefix, module = waiting.pop()

@@ -1,4 +1,4 @@
-"""Times in a video as people read and type them: `20:08` for 1208 seconds."""
+"""Formatting and parsing of times in a video: `20:08` for 1208 seconds."""
 
 import re
 
@@ -6,11 +6,11 @@ _CLOCK = re.compile(r"(?:(?:([0-9]{1,6}):)?([0-9]{1,6}):)?([0-9]{1,9}(?:\.[0-9]*
 
 
 def clock(seconds: float, tenths: bool = True) -> str:
-    """Write a time as hours, minutes and seconds, cut off and not rounded.
+    """Format a time as hours, minutes and seconds, truncated and not rounded.
 
     Args:
-        seconds: From the start of the video, not negative.
-        tenths: Also write tenths of a second.
+        seconds: Seconds from the start of the video, not negative.
+        tenths: Also show tenths of a second.
 
     Returns:
         75.28 as "1:15.2", or as "1:15" without tenths.
@@ -23,13 +23,13 @@ def clock(seconds: float, tenths: bool = True) -> str:
 
 
 def parse_clock(text: str) -> float:
-    """Read a time: "20:08", "1:02:03.5", or a number of seconds such as "1208" or "75.25".
+    """Parse a time: "20:08", "1:02:03.5", or a number of seconds such as "1208" or "75.25".
 
     Returns:
         Seconds.
 
     Raises:
-        ValueError: If it is no time, or has 60 or more seconds or minutes after a colon.
+        ValueError: If the text is not a time, or has 60 or more seconds or minutes after a colon.
     """
     match = _CLOCK.fullmatch(text.strip())
     if match is None:

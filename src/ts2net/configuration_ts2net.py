@@ -18,7 +18,7 @@ SelectionKind = Literal["perturbed_topk", "random", "none"]
 MatchingKind = Literal["weighted", "mean", "wti"]
 TextPooling = Literal["eos", "highest_id"]
 
-# CLIP as it is: each frame is an image, and a video's score the mean over its frames.
+# Plain CLIP: each frame is an image, and a video's score is the mean over its frames.
 _AS_IS = {"shift_kind": "none", "selection_kind": "none", "temporal_num_layers": 0, "matching_kind": "mean"}
 
 
@@ -30,18 +30,18 @@ class TS2NetVisionConfig(CLIPVisionConfig):
 
     Args:
         shift_kind (`str`, defaults to `"token"`):
-            What trades places between neighbouring frames before attention: `"token"` (whole patch tokens),
+            What is exchanged between neighbouring frames before attention: `"token"` (whole patch tokens),
             `"channel"` (a fraction of the channels of all tokens), `"channel_patches"` (of the patches only),
             `"channel_cls"` (of [CLS] only) or `"none"`.
         shift_layers (`list[int]`, *optional*):
             The layers that shift, counted from 0. `None` means the last two.
         shift_stride (`int`, defaults to 7):
-            With `"token"`: tokens `1, 1 + stride, ...` come from the frame before. 7 moves about 28 % of the tokens.
+            With `"token"`: tokens `1, 1 + stride, ...` come from the previous frame. 7 moves about 28 % of the tokens.
         shift_offset (`int`, defaults to 3):
-            With `"token"`: tokens `1 + offset, 1 + offset + stride, ...` come from the frame after.
+            With `"token"`: tokens `1 + offset, 1 + offset + stride, ...` come from the next frame.
         shift_channel_fraction (`float`, defaults to 0.125):
-            With the channel kinds: the fraction of the channels that comes from the frame before, and the fraction
-            that comes from the frame after.
+            With the channel kinds: the fraction of the channels that comes from the previous frame, and the equal
+            fraction that comes from the next frame.
 
     Raises:
         huggingface_hub.errors.StrictDataclassError: If a field has a wrong type, is out of range or contradicts
@@ -64,11 +64,11 @@ class TS2NetVisionConfig(CLIPVisionConfig):
 
     @property
     def num_patches(self) -> int:
-        """Number of patches of a frame, `N`: [CLS] not counted."""
+        """Number of patches per frame, `N`, without [CLS]."""
         return (self.image_size // self.patch_size) ** 2
 
     def validate_image(self) -> None:
-        """The image is a square cut into whole patches."""
+        """Check that image and patch size are single positive numbers, and that a patch fits into the image."""
         for name in ("image_size", "patch_size"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name} must be one positive number, got {getattr(self, name)!r}")
@@ -109,38 +109,38 @@ class TS2NetConfig(PreTrainedConfig):
         logit_scale_init_value (`float`, defaults to 2.6592): Logarithm of the factor on the similarity.
         initializer_factor (`float`, defaults to 1.0): Scales the initial weights, as in CLIP.
         text_pooling (`str`, *optional*):
-            Which token is a text's embedding: `"eos"`, the first end-of-text token, or `"highest_id"`, the token with
-            the highest id. `None` is as in transformers' CLIP: the second where `eos_token_id` is 2, as in its old
-            configurations, and otherwise the first.
-        num_frames (`int`, defaults to 12): The most frames of a video. The temporal positions cover them.
+            The token whose hidden state becomes the text embedding: `"eos"`, the first end-of-text token, or
+            `"highest_id"`, the token with the highest id. `None` chooses as transformers' CLIP does: `"highest_id"` if
+            `eos_token_id` is 2, as in old CLIP configurations, otherwise `"eos"`.
+        num_frames (`int`, defaults to 12): Maximum number of frames per video. All get temporal positions.
         padding_mode (`str`, defaults to `"masked"`):
             `"masked"`: padding frames affect nothing. `"released"`: as in the authors' code, with which converted
             checkpoints were trained.
         selection_kind (`str`, defaults to `"perturbed_topk"`):
             How patches are selected (paper, section 3.3): `"perturbed_topk"` by a learned scorer, `"random"`, or
             `"none"` ([CLS] only).
-        num_selected_tokens (`int`, defaults to 3): `K`, the patches of a frame that join [CLS], unless it is alone.
+        num_selected_tokens (`int`, defaults to 3): `K`, the patches that are selected per frame. Unused with `"none"`.
         selection_activation (`str`, defaults to `"tanh"`):
             `"tanh"` (released code) or `"softmax"` over the tokens of a frame (paper).
         selection_sigma (`float`, defaults to 0.05): Standard deviation of the noise on the scores in training.
-        selection_num_samples (`int`, defaults to 500): Draws of that noise.
+        selection_num_samples (`int`, defaults to 500): Number of draws of that noise.
         selection_gradient (`str`, defaults to `"exact"`):
             `"exact"`, or `"diagonal"`: only the diagonal of the Jacobian, as in the released code.
         temporal_num_layers (`int`, defaults to 4): Layers of the temporal encoder. 0 leaves it out.
-        temporal_num_heads (`int`, *optional*): Its heads; `None` makes them 64 wide.
+        temporal_num_heads (`int`, *optional*): Its attention heads; `None` makes them 64 wide.
         temporal_intermediate_size (`int`, *optional*): Width of its MLPs; `None` means `4 * projection_dim`.
         temporal_num_positions (`int`, *optional*):
-            Its positions; `None` means as many as the text transformer has, or `num_frames * (K + 1)` if that is more.
+            Its positions; `None` is the larger of the text transformer's number and `num_frames * (K + 1)`.
         temporal_position_scale (`float`, defaults to 1.0):
-            What CLIP's text positions were multiplied by when the temporal encoder was started from them. They are
-            shorter than the tokens that they are added to; above 1 the order of frames is learned sooner. It acts at
-            the start alone: a trained model's positions are what its weights say. 1 is the paper's.
-        temporal_hidden_act (`str`, defaults to `"quick_gelu"`): Its activation.
+            Factor on CLIP's text positions when the temporal encoder is initialised with them. They are shorter than
+            the tokens that they are added to, so with a factor above 1 the order of frames is learned sooner. It only
+            acts at initialisation: the positions of a trained model are in its weights. The paper uses 1.
+        temporal_hidden_act (`str`, defaults to `"quick_gelu"`): Its activation function.
         temporal_layer_norm_eps (`float`, defaults to 1e-12): Epsilon of its LayerNorms.
         matching_kind (`str`, defaults to `"weighted"`):
-            `"weighted"`: frames weigh in by their own similarity to the text. `"mean"`: all alike. `"wti"`: word-token
-            interaction (Wang et al. 2022), in which every word of the text is held against every frame, and two small
-            learned networks weigh words and frames.
+            `"weighted"`: frames are weighted by their similarity to the text. `"mean"`: all frames have the same
+            weight. `"wti"`: word-token interaction (Wang et al. 2022), which compares every word of the text with
+            every frame, and weights words and frames with two small learned networks.
         matching_temperature (`float`, defaults to 4.0):
             With `"weighted"`: factor on the normalised cosines before their softmax.
 
@@ -212,7 +212,7 @@ class TS2NetConfig(PreTrainedConfig):
 
     @property
     def temporal_config(self) -> CLIPTextConfig:
-        """The temporal encoder's layers, described as the CLIP layers that they are."""
+        """Configuration of the temporal encoder's layers, which are CLIP layers."""
         return CLIPTextConfig(
             hidden_size=self.projection_dim,
             intermediate_size=self.temporal_intermediate_size,
@@ -230,12 +230,12 @@ class TS2NetConfig(PreTrainedConfig):
         """Create the configuration of a TS2-Net that starts from a CLIP.
 
         Args:
-            clip_config: Configuration of any transformers CLIP, or of a model that is one under another name
-                (MetaCLIP 2).
+            clip_config: Configuration of any transformers CLIP, or of a model with CLIP's architecture under another
+                name (MetaCLIP 2).
             as_is: Add nothing to the CLIP: no shift, no selection, no temporal encoder, and the mean over frames for
                 matching. Overrides still apply.
             overrides: Fields of this class, and fields of [`TS2NetVisionConfig`] by their own names
-                (`shift_kind="none"`). `text_config` and `vision_config` are CLIP's: they cannot be overridden.
+                (`shift_kind="none"`). `text_config` and `vision_config` come from the CLIP and cannot be overridden.
 
         Raises:
             TypeError: If an override is a field of neither class.
@@ -252,20 +252,20 @@ class TS2NetConfig(PreTrainedConfig):
         vision_overrides = {name: overrides.pop(name) for name in vision_fields & set(overrides)}
 
         text_config, vision_config = clip_config.text_config.to_dict(), clip_config.vision_config.to_dict()
-        # Models that are a CLIP under another name have parts of their own types.
+        # In models with CLIP's architecture under another name, the parts have model types of their own.
         del text_config["model_type"], vision_config["model_type"]
         is_clip = clip_config.model_type == CLIPConfig.model_type
         if is_clip and text_config["eos_token_id"] == 2 and text_config["vocab_size"] == 49408:
-            # Old CLIP configurations name the wrong end-of-text token and rely on it having the highest id. Adding
-            # tokens would break that, so the right one is written down here.
+            # Old CLIP configurations name the wrong end-of-text token, and rely on the right one having the highest
+            # id. Adding tokens would break that, so the right one is set here.
             text_config["eos_token_id"] = 49407
         settings = {
             "projection_dim": clip_config.projection_dim,
             "logit_scale_init_value": clip_config.logit_scale_init_value,
             "initializer_factor": clip_config.initializer_factor,
-            # Only CLIP itself takes an end of text of 2 for a sign that the highest id is meant.
+            # Only for CLIP itself does `eos_token_id=2` mean that the highest id is pooled.
             "text_pooling": None if is_clip else "eos",
-            # The temporal encoder starts with the text transformer's weights, so its layers are shaped like them.
+            # The temporal encoder is initialised with the text transformer's weights, so its layers have their shapes.
             "temporal_num_heads": clip_config.text_config.num_attention_heads,
             "temporal_intermediate_size": clip_config.text_config.intermediate_size,
             "temporal_hidden_act": clip_config.text_config.hidden_act,
@@ -275,11 +275,11 @@ class TS2NetConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "TS2NetConfig":
-        """Make a configuration from a dictionary.
+        """Create a configuration from a dictionary.
 
         Raises:
             ValueError: If the dictionary describes another kind of model. A CLIP checkpoint would load as a model
-                whose new layers are random, so it is refused with the way that does work.
+                whose new layers are random. The message names the right way to load it.
         """
         if __package__ == "ts2net":
             # The installed pipeline is used. The repository's own would need trust_remote_code.
@@ -291,14 +291,14 @@ class TS2NetConfig(PreTrainedConfig):
                 f"from it with TS2NetModel.from_clip or `ts2net convert clip`"
             )
         _refuse_vision_settings(kwargs)
-        # Whatever was set on a configuration before it was saved is set again; only arguments have to be fields.
+        # Attributes that were set on a configuration before it was saved are restored. Only arguments must be fields.
         stray = {name: value for name, value in config_dict.items() if name in _VISION_SETTINGS}
         config_dict = {name: value for name, value in config_dict.items() if name not in stray}
         loaded = super().from_dict(config_dict, **kwargs)
         config = loaded[0] if isinstance(loaded, tuple) else loaded
         for name, value in stray.items():
             setattr(config, name, value)
-        # Overrides are set one by one on a configuration that was checked without them.
+        # Overrides are set after the configuration was checked without them.
         config.validate()
         config.vision_config.validate()
         return loaded
@@ -312,7 +312,7 @@ class TS2NetConfig(PreTrainedConfig):
         return {name: value for name, value in super().to_dict().items() if name != "custom_pipelines"}
 
     def validate_selection(self) -> None:
-        """Check that the number of tokens fits the kind of selection and the grid."""
+        """Check the number of selected tokens against the grid, and the settings of the noise."""
         if self.selection_kind != "none" and not 1 <= self.num_selected_tokens <= self.vision_config.num_patches:
             raise ValueError(
                 f"num_selected_tokens must lie between 1 and the {self.vision_config.num_patches} patches of a frame, "
@@ -324,7 +324,7 @@ class TS2NetConfig(PreTrainedConfig):
             raise ValueError(f"selection_num_samples must be at least 1, got {self.selection_num_samples}")
 
     def validate_sizes(self) -> None:
-        """Widths and scales are such that a model can be made of them."""
+        """Check the widths and the scales of initial values."""
         if self.projection_dim < 1 or self.projection_dim % 2:
             raise ValueError(f"projection_dim must be positive and even, to be halved, got {self.projection_dim}")
         if not math.isfinite(self.logit_scale_init_value):
@@ -333,7 +333,7 @@ class TS2NetConfig(PreTrainedConfig):
             raise ValueError(f"initializer_factor must be a number from 0, got {self.initializer_factor}")
 
     def validate_temporal(self) -> None:
-        """The temporal encoder has whole heads and a position for every token."""
+        """Check the temporal encoder, which needs heads of equal width and a position for every token."""
         if self.temporal_hidden_act not in ACT2FN:
             raise ValueError(f"temporal_hidden_act is no activation of transformers: {self.temporal_hidden_act!r}")
         if not 0 < self.temporal_layer_norm_eps < math.inf:
@@ -357,7 +357,7 @@ class TS2NetConfig(PreTrainedConfig):
             )
 
     def validate_matching(self) -> None:
-        """The softmax over frames has a positive temperature."""
+        """Check that the temperature of the softmax over frames is positive."""
         if not 0 < self.matching_temperature < math.inf:
             raise ValueError(f"matching_temperature must be a positive number, got {self.matching_temperature}")
 
@@ -366,7 +366,7 @@ _VISION_SETTINGS = set(TS2NetVisionConfig.__dataclass_fields__) - set(TS2NetConf
 
 
 def _refuse_vision_settings(settings: dict[str, Any]) -> None:
-    """The library would keep a setting that it does not know, and the model would never see it."""
+    """Refuse fields of the vision configuration, which the library would store here and the model would ignore."""
     misplaced = sorted(set(settings) & _VISION_SETTINGS)
     if misplaced:
         name = misplaced[0]

@@ -1,8 +1,8 @@
 """Convert original TS2-Net checkpoints and OpenAI's CLIP files, and start a TS2-Net from any transformers CLIP.
 
 Tables map each tensor's name in a checkpoint to its name here. A name that is missing or unknown is an error, so no
-layer stays random by accident. The configuration is derived from the tensors' shapes; what shapes do not tell is a
-constant of the authors' code.
+layer stays random by accident. The configuration is derived from the shapes of the tensors. What the shapes do not
+determine is a constant of the authors' code.
 """
 
 import math
@@ -67,7 +67,7 @@ CLIP_UNUSED = r"input_resolution|context_length|vocab_size|transformer\.resblock
 # Modules that the authors' code creates and saves although no output depends on them.
 RELEASED_UNUSED = rf"(visual_prompt_encoder|text_prompt_encoder|text_token_selector)\..+|clip\.({CLIP_UNUSED})"
 
-# A tensor that only one family of checkpoints has, for an error that says what the file is instead.
+# A tensor that only one family of checkpoints has, so that errors can report what the file is instead.
 FAMILIES = {
     "clip.visual.class_embedding": "a TS2-Net checkpoint of the released code",
     "visual.class_embedding": "an OpenAI CLIP checkpoint",
@@ -97,7 +97,7 @@ def convert_original_checkpoint(
         FileNotFoundError: If the file does not exist.
         ValueError: If the file cannot be read as tensors alone, lacks a tensor, has an unknown one, or contradicts
             itself or an override.
-        TypeError: If an override is no field of the configuration.
+        TypeError: If an override is not a field of the configuration.
     """
     state, origin = read_state_dict(path_or_state_dict)
     shift_layers = _shift_layers(state)
@@ -137,21 +137,21 @@ def convert_original_checkpoint(
 def convert_openai_clip(
     path_or_state_dict: str | os.PathLike[str] | Mapping[str, Any], **config_overrides: Any
 ) -> TS2NetModel:
-    """Start a TS2-Net from a CLIP file of OpenAI's, as [`TS2NetModel.from_clip`] does from a transformers CLIP.
+    """Create a TS2-Net from an OpenAI CLIP file, as [`TS2NetModel.from_clip`] does from a transformers CLIP.
 
     Args:
         path_or_state_dict: OpenAI's TorchScript archive, a file with its state dict, or the state dict.
         config_overrides: Fields of [`TS2NetConfig`] or [`TS2NetVisionConfig`].
 
     Returns:
-        The model, in evaluation mode. CLIP's tensors are copied bit for bit in float32, the temporal encoder starts
-        from the text transformer, and the rest is initialised.
+        The model, in evaluation mode. CLIP's tensors are copied bit for bit in float32, the temporal encoder is
+        initialised with layers of the text transformer, and the rest at random.
 
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file cannot be read as tensors alone, is not a CLIP with a vision transformer, lacks a
             tensor or has an unknown one.
-        TypeError: If an override is no field of the configuration.
+        TypeError: If an override is not a field of the configuration.
     """
     state, origin = read_state_dict(path_or_state_dict)
     names = _clip_names(state)
@@ -163,7 +163,7 @@ def convert_openai_clip(
 
 
 def convert_clip(name_or_path: str | os.PathLike[str], **config_overrides: Any) -> TS2NetModel:
-    """Start a TS2-Net from any CLIP: a file of OpenAI's, or a folder or Hub repository of transformers.
+    """Create a TS2-Net from any CLIP: an OpenAI file, or a folder or Hub repository in transformers' format.
 
     See [`convert_openai_clip`] and [`TS2NetModel.from_clip`], also for the errors.
     """
@@ -282,7 +282,7 @@ def _config(clip_config: CLIPConfig, settings: Mapping[str, Any], origin: str) -
         )
     try:
         return TS2NetConfig.from_clip_config(clip_config, **settings)
-    except StrictDataclassError as error:  # whose own message has a line per nested validator
+    except StrictDataclassError as error:  # its own message has a line per nested validator
         raise ValueError(f"{origin}: {error.__cause__ or error}") from error
 
 

@@ -1,4 +1,4 @@
-"""One line of an error for a person, and whether another try may succeed."""
+"""Errors as one-line messages, and whether a retry may succeed."""
 
 import sys
 
@@ -6,9 +6,9 @@ from .lazy import missing_library
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of an error in one line: its first sentence, without the advice that follows."""
+    """Return the message of an error in one line: its first line of content, without the advice that follows."""
     if type(error).__name__.startswith("StrictDataclass") and error.__cause__ is not None:
-        return one_line(error.__cause__)  # a check of a configuration, without the name of its function
+        return one_line(error.__cause__)  # the failed check of a configuration, without the name of its function
     if isinstance(error, ModuleNotFoundError):
         return missing_library(error) or str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
@@ -17,17 +17,17 @@ def one_line(error: BaseException) -> str:
     message = ""
     for line in lines:
         message = f"{message} {line}".strip()
-        if not message.endswith(":"):  # else the next line has what this one announces
+        if not message.endswith(":"):  # otherwise the message continues in the next line
             break
-    # Most messages make sense alone, but that of a KeyError is a bare key.
+    # Most messages make sense without the type, but the message of a KeyError is only the key.
     return message if message and not isinstance(error, LookupError) else f"{type(error).__name__} {message}".strip()
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether a video failed because of memory, rights or a network, so that another try may succeed."""
-    import av  # takes time, and is only needed after a failure
+    """Whether a video failed because of memory, permissions or a network, so that a retry may succeed."""
+    import av  # slow to import, and only needed after a failure
 
-    # FFmpeg's errors are about the video, although some are also OSErrors.
+    # FFmpeg's errors are caused by the video, although some are also OSErrors.
     return not isinstance(error, (ValueError, av.FFmpegError))
 
 

@@ -1,7 +1,7 @@
-"""Files that are written whole or not at all, and names for them.
+"""Atomic writing of files, and portable file names.
 
-A file is written under another name in the same folder, flushed to the disk and renamed, so a reader never sees half
-of it, and a failure leaves what was there before. Errors name the file itself, also where the disk is full.
+A file is written under another name in the same folder, flushed to the disk and renamed. A reader never sees a partial
+file, and a failure leaves the previous file. Errors name the file itself, even if the disk is full.
 """
 
 import contextlib
@@ -19,18 +19,18 @@ _WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str], *, locked: bool = False) -> Iterator[Path]:
-    """Give a file its content at the end of a `with` block, or leave it as it was when the block fails.
+    """Replace a file at the end of a `with` block, or leave it unchanged if the block fails.
 
     Args:
         path: The file.
-        locked: No other process writes this file now, for instance because the caller holds a lock. The partial file
-            then has the fixed name `.NAME.part`, and a new run overwrites the one that a killed run left behind.
+        locked: Whether no other process can write this file now, for instance because the caller holds a lock. The
+            partial file then has the fixed name `.NAME.part`, and overwrites the partial file of a killed run.
 
     Yields:
         The partial file, which the block has to write.
 
     Raises:
-        OSError: If it can't be written. It names `path`, not the partial file.
+        OSError: If the file can't be written. The error names `path`, not the partial file.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.part" if locked else f".{path.name}.{os.getpid()}.part")
@@ -52,14 +52,14 @@ def whole_file(path: str | os.PathLike[str], *, locked: bool = False) -> Iterato
 def write_errors_named(path: str | os.PathLike[str]) -> Iterator[None]:
     """Name a file or folder in errors of writing in this block, such as a full disk.
 
-    Libraries name another file, such as the one that they copy, or none, or write the system's number into the text
-    of an error of their own.
+    Libraries may name another file, such as the source of a copy, or no file, or put the system's error number into
+    the text of an error of their own.
 
     Args:
-        path: What is written.
+        path: The file or folder that is written.
 
     Raises:
-        OSError: In place of such an error. It names `path`.
+        OSError: Replaces such an error, and names `path`.
     """
     try:
         yield
@@ -78,10 +78,10 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes, *, locked: b
     Args:
         path: The file.
         content: Text is encoded as UTF-8, with its line ends as they are.
-        locked: As in [`whole_file`].
+        locked: See [`whole_file`].
 
     Raises:
-        OSError: If it can't be written. It names `path`.
+        OSError: If the file can't be written. The error names `path`.
     """
     data = content.encode() if isinstance(content, str) else content
     with whole_file(path, locked=locked) as partial:
@@ -93,10 +93,10 @@ def check_writable(path: str | os.PathLike[str], content: str = "a file") -> Non
 
     Args:
         path: The file, which may exist.
-        content: What is expected there, for the message, such as "a PNG file".
+        content: Description of the expected file for the message, such as "a PNG file".
 
     Raises:
-        OSError: If it is a folder or another thing that is no file, or if its folder doesn't exist or is read-only.
+        OSError: If `path` is a folder, a device or a pipe, or if its folder doesn't exist or is read-only.
     """
     path = Path(path)
     if path.is_dir():
@@ -110,7 +110,7 @@ def check_writable(path: str | os.PathLike[str], content: str = "a file") -> Non
 
 
 def _flush(path: Path) -> None:
-    """Have the content of a file on the disk, so that a power failure after the rename can't leave an empty file."""
+    """Flush a file to the disk, so that a power failure after the rename can't leave an empty file."""
     handle = os.open(path, os.O_RDWR)
     try:
         os.fsync(handle)
@@ -119,15 +119,16 @@ def _flush(path: Path) -> None:
 
 
 def plain_name(name: str, longest: int = 120) -> tuple[str, str]:
-    """Make a file name that every file system and shell takes, as much like another one as it can be.
+    """Convert any name to a similar file name that every file system and shell accepts.
 
     Args:
-        name: The other name, without folders, whatever is in it.
-        longest: Bytes of the stem.
+        name: The name, without folders. It may contain any characters.
+        longest: Maximum length of the stem in bytes.
 
     Returns:
-        The stem, of letters and digits of any script, spaces, dots, dashes, underscores and round brackets, never
-        empty and never beginning with a dot or a dash; and the extension with its dot, or nothing.
+        The stem, and the extension with its dot or an empty string. The stem consists of letters and digits of any
+        script, spaces, dots, dashes, underscores and round brackets. It is never empty, and never starts with a dot or
+        a dash.
     """
     stem, suffix = os.path.splitext(unicodedata.normalize("NFC", name))
     stem = " ".join(re.sub(r"[^\w .()-]+", "-", stem).split())

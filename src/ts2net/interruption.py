@@ -1,4 +1,4 @@
-"""Ctrl-C, whatever a library makes of it."""
+"""Reliable handling of Ctrl-C while libraries run."""
 
 import signal
 import threading
@@ -11,10 +11,10 @@ from types import FrameType
 def ctrl_c_noticed() -> Iterator[None]:
     """Raise `KeyboardInterrupt` in place of any error that follows Ctrl-C in this block.
 
-    A library that is interrupted, in its import above all, may swallow that and fail later: numpy with a
-    `RecursionError`.
+    A library that is interrupted, especially during its import, may swallow the `KeyboardInterrupt` and fail later
+    with another error. numpy, for example, raises a `RecursionError`.
     """
-    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+    if threading.current_thread() is not threading.main_thread():  # signals only arrive in the main thread
         yield
         return
     pressed = False

@@ -1,11 +1,11 @@
-"""Public names that are imported at their first use, and what to install when a library for them is missing."""
+"""Lazy imports of public names, and the extra to install when a library for them is missing."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-# The extra of this package that brings each optional library, by the name under which it is imported.
+# The extra of this package that includes each optional library, by the library's import name.
 EXTRAS = {
     "accelerate": "train",
     "datasets": "train",
@@ -45,10 +45,10 @@ def import_public_name(package: str, modules: Mapping[str, str], name: str) -> A
 
 @contextmanager
 def name_missing_extra() -> Iterator[None]:
-    """Name the extra to install where an import in this block lacks a library that an extra brings.
+    """Name the extra to install if an import in this block lacks a library that an extra includes.
 
     Raises:
-        ImportError: In place of the `ModuleNotFoundError` for such a library.
+        ImportError: Replaces the `ModuleNotFoundError` for such a library.
     """
     try:
         yield
@@ -60,9 +60,9 @@ def name_missing_extra() -> Iterator[None]:
 
 
 def missing_library(error: ModuleNotFoundError) -> str | None:
-    """Return which extra to install for a missing library, and `None` if no extra brings it."""
+    """Return a message with the extra to install for a missing library, or `None` if no extra includes it."""
     while not error.name and isinstance(error.__cause__, ModuleNotFoundError):
-        error = error.__cause__  # transformers names the library only there
+        error = error.__cause__  # transformers names the library only in the cause
     library = (error.name or "").partition(".")[0]
     if library not in EXTRAS:
         return None

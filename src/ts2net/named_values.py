@@ -1,4 +1,4 @@
-"""`NAME=VALUE` arguments, for every command that takes some."""
+"""Parsing of `NAME=VALUE` command-line arguments."""
 
 import json
 from collections.abc import Iterable
@@ -6,14 +6,14 @@ from typing import Any
 
 
 def parse_named_values(arguments: Iterable[str], form: str = "NAME=VALUE") -> dict[str, str]:
-    """Read `NAME=VALUE` arguments. A value may contain further equals signs.
+    """Parse `NAME=VALUE` arguments. A value may contain further equals signs.
 
     Args:
-        arguments: One string each.
-        form: What a user is told to type, such as `FIELD=VALUE`.
+        arguments: The arguments, each a string.
+        form: The expected form to show in errors, such as `FIELD=VALUE`.
 
     Raises:
-        ValueError: If one has another form, or two give a name different values.
+        ValueError: If an argument has another form, or two arguments have different values for one name.
     """
     values: dict[str, str] = {}
     for argument in arguments:
@@ -26,7 +26,7 @@ def parse_named_values(arguments: Iterable[str], form: str = "NAME=VALUE") -> di
 
 
 def json_or_text(value: str) -> Any:
-    """Read a value that is JSON, such as `12`, `true` or `[8, 9]`, and otherwise a text."""
+    """Parse a value as JSON, such as `12`, `true` or `[8, 9]`. Return the text itself if it is not JSON."""
     try:
         return json.loads(value)
     except ValueError:

@@ -1,7 +1,7 @@
 """The perturbed top-k: a differentiable choice of k candidates (Berthet et al. 2020, Cordonnier et al. 2021).
 
-It needs torch alone. Notable here: nothing of size `draws x k x N` is ever stored. Forward keeps the winners' indices,
-and backward draws the noise again from the same seeds.
+It only needs torch. No tensor of size `draws x k x N` is ever stored: forward keeps the indices of the winners, and
+backward draws the noise again from the same seeds.
 """
 
 import math
@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-# Elements of noise of a run of rows: 4 MiB of float32, which stay in a processor's cache.
+# Noise elements per run of rows: 4 MiB of float32, which stay in a processor's cache.
 _RUN_ELEMENTS = 2**20
-# Each worker keeps one run, and torch gives each worker its own team of threads: more workers cost memory for nothing.
+# Each worker keeps one run in memory, and torch gives each its own team of threads: more workers only cost memory.
 _MAX_WORKERS = 4
 
 
@@ -35,14 +35,14 @@ def perturbed_topk(
     over the `N` candidates. The gradient of the expectation is `E[(sum_j g_j[index_j]) * noise] / sigma`.
 
     Args:
-        scores: Scores of shape `(rows, N)`, of any floating dtype. The computation is in float32 (float64 stays).
+        scores: Scores of shape `(rows, N)`, of any floating dtype. Computed in float32, or float64 for float64 scores.
         k: Number of winners, 1 to `N`.
         sigma: Standard deviation of the noise.
         num_samples: Number of draws.
         noise: Standard normal noise of shape `(rows, num_samples, N)`. `None`: drawn from seeds.
         generator: CPU generator that the seeds are drawn from. `None`: torch's default generator.
-        seeds: Integers of shape `(runs,)`. The rows are cut into as many equal runs, and the noise of a run depends
-            only on its seed. With one seed per video, a video sees the same noise in any batch, chunk or process.
+        seeds: Integers of shape `(runs,)`. The rows are split into that many equal runs, and the noise of a run
+            depends only on its seed. With one seed per video, its noise is the same in any batch, chunk or process.
         gradient: `"exact"`, or `"diagonal"` for the diagonal of the Jacobian only, as in the released code.
 
     Returns:
@@ -84,7 +84,7 @@ def perturbed_topk(
 
 
 class _PerturbedTopK(torch.autograd.Function):
-    """Forward: the mean one-hot top-k. Backward: the gradient of its expectation. Both run by run."""
+    """Mean one-hot top-k (forward) and the gradient of its expectation (backward), one run of rows at a time."""
 
     @staticmethod
     def forward(ctx, scores, source, k, sigma, num_samples, gradient):

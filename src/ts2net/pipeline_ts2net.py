@@ -1,7 +1,7 @@
 """`pipeline("text-video-scoring")`: scores of texts and videos, as rankings or as a matrix.
 
-Texts are encoded once per call and videos one after another, so a generator of a million videos streams through.
-Rankings of videos and matrices need all videos: their scores are kept, their frames never.
+Texts are encoded once per call and videos one by one, so a generator of a million videos can be streamed. Rankings of
+videos and matrices need all videos: their scores are kept in memory, but not their frames.
 """
 
 import json
@@ -37,9 +37,9 @@ class VideoScores:
     Args:
         video: Path or address of the video; `None` if it has none, such as an array.
         texts: The texts.
-        scores: The score of each text, as the model's `logits_per_text`. Empty if the video cannot be scored.
-        seconds: For each text, the second of the video that fits it best.
-        error: Why the video cannot be scored, with `on_error="skip"`.
+        scores: The score of each text, from the model's `logits_per_text`. Empty if the video cannot be scored.
+        seconds: The second of the video that fits each text best.
+        error: The error of a video that cannot be scored, with `on_error="skip"`.
     """
 
     video: str | None
@@ -51,7 +51,7 @@ class VideoScores:
 
 @dataclass
 class _Item:
-    """A video with what belongs to it alone: its texts, if it comes with some, and its own settings."""
+    """A video with its own texts, if any, and its own settings."""
 
     video: Any
     texts: list[str] | None = None
@@ -72,13 +72,13 @@ class TextVideoScoringPipeline(Pipeline):
     The arguments of every pipeline (`device`, `dtype`, `batch_size`, `num_workers`, ...) have their usual meaning.
 
     Args:
-        model: A TS2-Net, or a CLIP, which then scores single frames as it is.
-        processor: Its processor.
-        text: Default texts of each call.
-        group_by: Default of each call.
-        top_k: Default of each call.
-        best_second: Default of each call.
-        on_error: Default of each call.
+        model: A TS2-Net, or a CLIP, which is used unchanged and scores the mean over frames.
+        processor: The model's processor.
+        text: Default for calls.
+        group_by: Default for calls.
+        top_k: Default for calls.
+        best_second: Default for calls.
+        on_error: Default for calls.
         kwargs: Arguments of every pipeline, and defaults for settings of the video processor (`num_frames`, ...).
 
     Raises:
@@ -119,7 +119,7 @@ class TextVideoScoringPipeline(Pipeline):
         self._top_k = _checked_top_k(top_k)
         self._best_second = best_second
         self._on_error = on_error
-        self.model.eval()  # a model fresh from training would still choose its patches with noise
+        self.model.eval()  # in training mode patches are selected with noise
 
     def __call__(
         self,
@@ -135,19 +135,19 @@ class TextVideoScoringPipeline(Pipeline):
         """Score texts against videos.
 
         Args:
-            videos: One video, a list of them, or what yields them one by one: a generator, a datasets column,
-                `KeyDataset(dataset, "video")`, or a whole dataset with a column `video`. A video is of any kind that
-                the video processor takes, or a row `{"video": ...}` with optional fields `text` (a text or a list),
-                `start` and `end`.
-            text: A text or a list of them. `None`: the texts of the constructor, or else those of the rows.
+            videos: One video, a list of videos, or a stream that yields them one by one: a generator, a datasets
+                column, `KeyDataset(dataset, "video")`, or a whole dataset with a column `video`. A video is anything
+                that the video processor accepts, or a row `{"video": ...}` with optional fields `text` (a text or a
+                list), `start` and `end`.
+            text: A text or a list of texts. `None`: the texts of the constructor, or else the texts of the rows.
             group_by: `"video"` (the texts of each video, best first), `"text"` (the videos of each text, best first)
                 or `"matrix"` (all scores).
             top_k: Return only the first entries of each ranking.
             best_second: Also return the second at which each video fits each text best.
-            on_error: `"raise"`, or `"skip"` to go on when a video cannot be read or scored.
+            on_error: `"raise"`, or `"skip"` to continue when a video cannot be read or scored.
             kwargs: `batch_size` (videos per forward pass), `num_workers` (processes that decode), and settings of the
-                video processor for this call: `num_frames`, `fps`, ... `start`, `end` and `video_metadata` may be
-                lists with one entry for each of a list of videos.
+                video processor for this call: `num_frames`, `fps`, ... For a list of videos, `start`, `end` and
+                `video_metadata` may be lists with one entry per video.
 
         Returns:
             With `"video"`: a list of `{"text", "score"}` for one video; a list of such lists for a list of videos; an
@@ -157,8 +157,8 @@ class TextVideoScoringPipeline(Pipeline):
             texts. `index` is the video's position in the input, from 0, and `video` its path or address, if it has
             one. Skipped videos are left out.
 
-            With `"matrix"`: `{"scores"}`, a tensor of shape `(texts, videos)`. Skipped videos have NaN, and `"errors"`
-            has their messages by index.
+            With `"matrix"`: `{"scores"}`, a tensor of shape `(texts, videos)`. The scores of skipped videos are NaN,
+            and `"errors"` holds their messages by index.
 
             With `best_second`, entries also have `"second"`, and the matrix has `"seconds"` of the same shape. Scores
             are the model's `logits_per_text`.
@@ -195,13 +195,13 @@ class TextVideoScoringPipeline(Pipeline):
     def stream(
         self, videos: Any, text: str | Sequence[str] | None = None, *, on_error: str | None = None, **kwargs: Any
     ) -> Iterator[VideoScores]:
-        """Score videos one by one, in their order. Nothing is kept.
+        """Score videos one by one, in their order, without keeping results.
 
         Args:
-            videos: As in a call of the pipeline.
-            text: As in a call of the pipeline.
+            videos: See `__call__`.
+            text: See `__call__`.
             on_error: `"raise"`, or `"skip"` to yield the error of a video that cannot be read or scored.
-            kwargs: As in a call of the pipeline.
+            kwargs: See `__call__`.
 
         Returns:
             An iterator over the scores of each video.
@@ -253,9 +253,9 @@ class TextVideoScoringPipeline(Pipeline):
         except (ValueError, OSError) as caught:
             if on_error == "raise":
                 raise
-            error = caught.with_traceback(None)  # which would keep the frames in memory
+            error = caught.with_traceback(None)  # a traceback would keep the frames in memory
             crop = self.processor.video_processor.crop_size
-            pixels = torch.zeros(1, 1, 3, crop["height"], crop["width"])  # padding, so that batches can be made
+            pixels = torch.zeros(1, 1, 3, crop["height"], crop["width"])  # padding, so that the video can be batched
             mask = torch.zeros(1, 1, dtype=torch.bool)
             timestamps = []
         times = torch.zeros(mask.shape)  # (1, T)
@@ -284,7 +284,7 @@ class TextVideoScoringPipeline(Pipeline):
         text_embeds: torch.Tensor | None = None,
         on_error: str = "raise",
     ) -> VideoScores:
-        """Match one video with its texts."""
+        """Score one video against its texts."""
         name, error = model_outputs["video"], model_outputs["error"]
         if texts is None or text_embeds is None:
             texts = list(model_outputs["texts"])
@@ -303,7 +303,7 @@ class TextVideoScoringPipeline(Pipeline):
         return VideoScores(name, texts, scores, model_outputs["frame_times"][0, best_frames].tolist())
 
     def _encode(self, texts: list[str]) -> torch.Tensor:
-        """What `similarity` takes of texts, on the CPU."""
+        """Encode texts for `similarity`, with the result on the CPU."""
         embeds = []
         for first in range(0, len(texts), _TEXTS_PER_BATCH):
             inputs = self.processor(text=texts[first : first + _TEXTS_PER_BATCH])
@@ -343,7 +343,7 @@ class TextVideoScoringPipeline(Pipeline):
 
 
 def register_in_folder(folder: str | os.PathLike) -> None:
-    """Write into a folder's `config.json` that `pipeline` finds this pipeline in the file beside it."""
+    """Register this pipeline in a folder's `config.json`, so that `pipeline` loads its code from the same folder."""
     path = Path(folder) / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     implementation = f"pipeline_ts2net.{TextVideoScoringPipeline.__name__}"
@@ -352,12 +352,12 @@ def register_in_folder(folder: str | os.PathLike) -> None:
 
 
 class _Items(Dataset):
-    """The items of a list, a column or a map-style dataset, each read when it is asked for."""
+    """The items of a list, a column or a map-style dataset. Each item is read on access."""
 
     def __init__(self, videos: Any, needs_texts: bool, settings: list[dict[str, Any]] | None = None) -> None:
         self._videos = videos
         self._needs_texts = needs_texts
-        self._settings = settings  # of each
+        self._settings = settings  # one entry per video
 
     def __len__(self) -> int:
         return len(self._videos)
@@ -370,7 +370,7 @@ class _Items(Dataset):
 
 
 def _items(videos: Any, needs_texts: bool, kwargs: dict[str, Any]) -> Any:
-    """The videos as items, each with its own settings, which are taken out of the arguments."""
+    """Convert videos to items. Settings that differ between videos are moved from the arguments to the items."""
     per_video = [name for name in _PER_VIDEO if isinstance(kwargs.get(name), (list, tuple))]
     if not _is_stream(videos):
         videos = [videos] if _is_row(videos) else as_videos(videos)
@@ -407,15 +407,15 @@ def _is_one(videos: Any) -> bool:
 
 
 def _is_stream(videos: Any) -> bool:
-    """Whether these are videos that come one by one rather than a video or a list of them."""
+    """Whether `videos` is a stream that yields videos one by one rather than a video or a list of videos."""
     if isinstance(videos, (list, tuple, str, bytes, bytearray, memoryview)) or hasattr(videos, "read"):
         return False
-    # What has column names is a dataset of the datasets library, which is none of the other classes.
+    # The datasets library has classes of its own, which are recognised by their column names.
     return isinstance(videos, (Dataset, IterableDataset, Iterator, Sequence)) or hasattr(videos, "column_names")
 
 
 def _name(video: Any) -> str | None:
-    """Path or address of a video, if it has one."""
+    """Return the path or address of a video, or `None`."""
     video = remembered_file(video)
     if isinstance(video, dict):
         video = video.get("path")
@@ -449,7 +449,7 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def _best_first(scores: list[float]) -> list[int]:
-    """Indices of the scores from the highest to the lowest; equal ones in their order."""
+    """Return the indices of the scores from the highest to the lowest. Equal scores keep their order."""
     return sorted(range(len(scores)), key=lambda index: -scores[index])
 
 

@@ -1,7 +1,7 @@
-"""Turns texts and videos into the inputs of the model.
+"""Processor that turns texts and videos into the inputs of the model.
 
 The processor loads its video processor itself and not through `AutoVideoProcessor`, which requires torchvision. Texts
-for CLIP's tokenizer are cleaned first, as in OpenAI's CLIP and the released TS2-Net: transformers' tokenizer does not.
+for CLIP's tokenizer are cleaned as in OpenAI's CLIP and the released TS2-Net. transformers' tokenizer doesn't do this.
 """
 
 import os
@@ -21,7 +21,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TS2NetProcessorKwargs(ProcessingKwargs, total=False):  # type: ignore[call-arg]
-    """What a call takes, and what a tokenizer does that says nothing of it in its own settings."""
+    """Arguments of a call, and defaults for tokenizers without their own padding and truncation settings."""
 
     videos_kwargs: TS2NetVideoProcessorKwargs
     _defaults = {"text_kwargs": {"padding": True, "truncation": True}}  # noqa: RUF012
@@ -31,14 +31,14 @@ class TS2NetProcessor(ProcessorMixin):
     """A CLIP tokenizer and a [`TS2NetVideoProcessor`] in one.
 
     Texts are cleaned (see [`clean_text`]), lower-cased and tokenised by CLIP's tokenizer, padded to the longest, and
-    cut to the tokenizer's `model_max_length` with the end token kept. A tokenizer that was saved with a padding of its
-    own keeps it.
+    truncated to the tokenizer's `model_max_length` with the end token kept. If a tokenizer was saved with its own
+    padding settings, they are used.
 
     Args:
         tokenizer: The tokenizer of the CLIP.
-        video_processor: Turns videos into frames.
-        max_words: The most tokens of a text in the model's training, the start and the end token included. It is saved
-            with the processor, and evaluations truncate texts to it. `None` if unknown.
+        video_processor: The video processor.
+        max_words: Maximum number of tokens per text in training, including the start and end tokens. It is saved with
+            the processor, and evaluations truncate texts to it. `None` if unknown.
     """
 
     _auto_class = "AutoProcessor"
@@ -63,7 +63,7 @@ class TS2NetProcessor(ProcessorMixin):
             `return_metadata=True`, `video_metadata`.
 
         Raises:
-            ValueError: If there is neither text nor video, a text is no string, or a video can't be decoded.
+            ValueError: If there is neither text nor video, a text is not a string, or a video can't be decoded.
             TypeError: If a video has an unsupported type. (An unknown setting is reported and ignored, as by every
                 processor of transformers.)
         """
@@ -77,7 +77,7 @@ class TS2NetProcessor(ProcessorMixin):
         return super().__call__(text=text, videos=videos, **kwargs)
 
     def _prepared(self, text: Any) -> Any:
-        """A text as the tokenizer takes it. What is no string is left to the tokenizer, which names it."""
+        """Prepare a text for the tokenizer. Other values are passed on unchanged: the tokenizer reports them."""
         if not isinstance(text, str):
             return text
         if isinstance(self.tokenizer, CLIPTokenizer):
@@ -90,27 +90,27 @@ class TS2NetProcessor(ProcessorMixin):
     def from_clip(
         cls, clip: str | os.PathLike, config: TS2NetConfig, *, revision: str = "main", **kwargs: Any
     ) -> "TS2NetProcessor":
-        """Make the processor of a model that starts from a CLIP.
+        """Create the processor of a model that starts from a CLIP.
 
         Args:
-            clip: The repository or folder of the CLIP, for its tokenizer and the mean and deviation of its images.
+            clip: The repository or folder of the CLIP, for its tokenizer and its image mean and standard deviation.
             config: The model's configuration.
             revision: Branch, tag or commit of the repository.
-            kwargs: What `AutoTokenizer.from_pretrained` takes: `token`, `cache_dir`, `local_files_only`, ...
+            kwargs: Arguments of `AutoTokenizer.from_pretrained`: `token`, `cache_dir`, `local_files_only`, ...
         """
-        # The tokenizer is the checkpoint's own, whatever its kind: a CLIP of many languages has another than CLIP's.
+        # The tokenizer may be of any class: a multilingual CLIP has another tokenizer than CLIP's.
         tokenizer = cls._load_tokenizer_from_pretrained("tokenizer", clip, revision=revision, **kwargs)
         images = cls.get_processor_dict(clip, revision=revision, **kwargs)[0].get("image_processor")
         if images is None:
             try:
                 images, _ = TS2NetVideoProcessor.get_video_processor_dict(clip, revision=revision, **kwargs)
             except OSError:
-                images = {}  # a CLIP that says nothing of its images has the usual ones
+                images = {}  # a CLIP without image settings uses the usual ones
         return cls.for_model(tokenizer, config, **_pixel_settings(images))
 
     @classmethod
     def from_clip_processor(cls, processor: Any, config: TS2NetConfig) -> "TS2NetProcessor":
-        """Make the processor of a model that starts from a CLIP out of the CLIP's own.
+        """Create the processor of a model that starts from a CLIP from the CLIP's processor.
 
         Args:
             processor: The processor of the CLIP, with its `tokenizer` and `image_processor`.
@@ -120,10 +120,10 @@ class TS2NetProcessor(ProcessorMixin):
 
     @classmethod
     def for_model(cls, tokenizer: Any, config: TS2NetConfig, **video_settings: Any) -> "TS2NetProcessor":
-        """Join a tokenizer with the video processor that fits a model's configuration.
+        """Combine a tokenizer with a video processor for a model's configuration.
 
         Args:
-            tokenizer: CLIP's tokenizer. Its `model_max_length` is lowered to what the model reads.
+            tokenizer: CLIP's tokenizer. Its `model_max_length` is lowered to the model's maximum number of tokens.
             config: The model's configuration.
             video_settings: Further settings of [`TS2NetVideoProcessor`].
         """
@@ -133,14 +133,14 @@ class TS2NetProcessor(ProcessorMixin):
             num_frames=config.num_frames,
             size={"shortest_edge": side},
             crop_size={"height": side, "width": side},
-            # The released code pads every video to its full length, and its quirks with padding show in the scores.
+            # The released code pads every video to `num_frames`, and its scores depend on the padding.
             pad_to="num_frames" if config.padding_mode == "released" else "longest",
             **video_settings,
         )
         return cls(tokenizer, video_processor)
 
     def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
-        """Check the class of a part; the library's own check of a video processor asks for torchvision.
+        """Check the class of a part. The library's own check of a video processor requires torchvision.
 
         Raises:
             TypeError: If the part is of another class.
@@ -163,7 +163,7 @@ class TS2NetProcessor(ProcessorMixin):
 
 
 def _pixel_settings(images: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a CLIP's images that hold for frames too."""
+    """Return the settings of a CLIP's image processor that also apply to frames."""
     names = ("image_mean", "image_std", "rescale_factor", "resample")
     return {name: images[name] for name in names if images.get(name) is not None}
 

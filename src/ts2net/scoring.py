@@ -24,21 +24,21 @@ class TextVideoScorer:
         print(video.video, video.scores, video.seconds)
     ```
 
-    It is [`TextVideoScoringPipeline`] with the installed classes: code beside the weights never runs.
+    It runs [`TextVideoScoringPipeline`] with the installed classes, never with code that is stored beside the weights.
 
     Args:
         model: A folder, a repository on the Hub, or a loaded model, which stays on its device.
         processor: The processor of a loaded model.
         revision: Branch, tag or commit of the repository. `None` is `main`.
-        dtype: Type of the weights. `"auto"` is the checkpoint's own.
-        device: Such as `"cpu"` or `"cuda:1"`. `None` is a GPU if there is one.
-        runtime: What computes: `"torch"`, or `"onnx"`, which is faster on a CPU and exports the model the first time.
-        precision: `"int8"` is faster still on ONNX Runtime, and not quite equal.
+        dtype: Type of the weights. `"auto"` is the checkpoint's type.
+        device: The device, such as `"cpu"` or `"cuda:1"`. `None` is a GPU if there is one, otherwise the CPU.
+        runtime: `"torch"`, or `"onnx"`, which is faster on a CPU. The first time, it exports the model.
+        precision: `"int8"` is faster still on ONNX Runtime, with slightly different scores.
 
     Raises:
         ts2net.hub.ModelLoadingError: If the model cannot be loaded.
-        ValueError: If there is no such device, or a loaded model comes without its processor or with options of
-            loading.
+        ValueError: If the device does not exist, or a loaded model is given without its processor or with loading
+            options.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class TextVideoScorer:
         """Score every text against every video.
 
         Args:
-            videos: A video, or a list or stream of them, of any kind that the processor takes.
-            texts: A text or a list of them.
-            on_error: `"raise"`, or `"skip"` to go on when a video cannot be read or scored. Its result has the error.
+            videos: A video, or a list or stream of videos, of any kind that the processor accepts.
+            texts: A text or a list of texts.
+            on_error: `"raise"`, or `"skip"` to store the error of a video that cannot be read or scored in its result.
             settings: Settings of the video processor (`num_frames`, `start`, `end`, ...), and `batch_size` and
                 `num_workers` of the pipeline.
 
         Returns:
-            The result of each video, in their order.
+            The results, in the order of the videos.
 
         Raises:
             ValueError: If there is no text, or a video cannot be read or scored.
@@ -95,5 +95,5 @@ class TextVideoScorer:
     def stream(
         self, videos: Any, texts: str | Sequence[str], *, on_error: str = "raise", **settings: Any
     ) -> Iterator[VideoScores]:
-        """Score videos one by one, as [`TextVideoScorer.score`] does, and keep nothing."""
+        """Score videos one by one, as [`TextVideoScorer.score`] does, without keeping results."""
         return self._pipeline.stream(videos, texts, on_error=on_error, **settings)

@@ -1,7 +1,7 @@
 """Tables of scores for a terminal.
 
-The longer side of a matrix is in the rows. Columns are numbered when their names are too wide for the terminal. The
-best score is marked by a character as well as a colour, which a log file does not have.
+The longer side of a matrix becomes the rows. Columns are numbered when their names are too wide for the terminal. The
+best score is marked by a character and not only by a colour, because log files have no colours.
 """
 
 from collections import Counter
@@ -15,20 +15,20 @@ from rich.table import Table
 from rich.text import Text
 
 _MARK = "*"
-_HEAD_WIDTH = 24  # characters to which the head of a column is shortened
+_HEAD_WIDTH = 24  # characters, maximum length of a column's head
 _MIN_ROW_NAME_WIDTH = 20
 
 
 def score_matrix(
     console: Console, texts: Sequence[str], videos: Sequence[str], scores: Sequence[Sequence[float]]
 ) -> RenderableType:
-    """All scores. The best of each row is marked; in a single column, the best of all.
+    """Create a table of all scores. The best score of each row is marked, or the best score of a single column.
 
     Args:
-        console: The console on which the table is printed; its width counts.
+        console: The console for the table, which is fitted to its width.
         texts: The texts.
         videos: Paths or addresses of the videos.
-        scores: One row a text, one column a video.
+        scores: One row per text, one column per video.
     """
     rows, columns = list(texts), _file_names(videos)
     row_kind, best = "text", "for each text, its best video"
@@ -48,7 +48,7 @@ def score_matrix(
     cell_width = max(len(cell) for row in cells for cell in row) + 1
     room = console.width - min(max(map(len, rows)), _MIN_ROW_NAME_WIDTH)
     heads, legend = [_shortened(column) for column in columns], []
-    ambiguous = len(set(heads)) < len(set(columns))  # once they are shortened
+    ambiguous = len(set(heads)) < len(set(columns))  # after shortening
     if ambiguous or sum(max(len(head) + 1, cell_width) for head in heads) > room:
         heads = [str(number) for number in range(1, len(columns) + 1)]
         legend = [Text(f"{number:>4}  {name}") for number, name in zip(heads, columns, strict=True)]
@@ -75,14 +75,14 @@ def rankings(
     seconds: Sequence[Sequence[float]] | None = None,
     top_k: int | None = None,
 ) -> RenderableType:
-    """For each text, its videos, best first.
+    """Create a table of ranked videos for each text.
 
     Args:
         texts: The texts.
         videos: Paths or addresses of the videos.
-        scores: One row a text, one column a video.
+        scores: One row per text, one column per video.
         seconds: The best second of each video, of the same shape as `scores`; `None` leaves the column out.
-        top_k: The most videos for each text; `None` is all.
+        top_k: Maximum number of videos per text; `None` shows all.
     """
     tables: list[RenderableType] = []
     for index, text in enumerate(texts):
@@ -100,12 +100,12 @@ def rankings(
 
 
 def best_first(scores: Sequence[float]) -> list[int]:
-    """Indices of the scores from the highest to the lowest; equal scores keep their order."""
+    """Return the indices of the scores from the highest to the lowest. Equal scores keep their order."""
     return sorted(range(len(scores)), key=lambda index: -scores[index])
 
 
 def _file_names(videos: Sequence[str]) -> list[str]:
-    """For each path, its shortest ending that is unique: usually the name of the file."""
+    """Return the shortest unique ending of each path, usually the file name."""
     paths = [PurePath(video).parts for video in videos]
     shared = Counter(path[start:] for path in set(paths) for start in range(len(path)))
     names = []
@@ -117,7 +117,7 @@ def _file_names(videos: Sequence[str]) -> list[str]:
 
 
 def _shortened(name: str) -> str:
-    """Shorten a long name in the middle, as beginnings and endings distinguish names."""
+    """Shorten a long name in the middle, because beginnings and endings distinguish names."""
     if len(name) <= _HEAD_WIDTH:
         return name
     half = (_HEAD_WIDTH - 1) // 2

@@ -1,4 +1,4 @@
-"""Texts as CLIP's tokenizer takes them. It needs neither PyTorch nor transformers."""
+"""Cleaning of texts for CLIP's tokenizer. This module needs neither PyTorch nor transformers."""
 
 import html
 
@@ -8,8 +8,8 @@ import ftfy
 def clean_text(text: str) -> str:
     """Clean a text as OpenAI's CLIP and the released TS2-Net do before they lower-case and tokenise it.
 
-    Encodings gone wrong are mended, curly quotes and ligatures made plain, HTML entities resolved (twice), and runs of
-    white space joined.
+    Wrongly decoded characters are repaired, curly quotes and ligatures replaced by plain characters, HTML entities
+    unescaped (twice), and runs of white space collapsed.
     """
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split())
 

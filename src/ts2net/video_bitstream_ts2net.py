@@ -1,19 +1,19 @@
-"""What the bytes of an H.264 or HEVC packet tell before it is decoded."""
+"""Reader of the headers of H.264 and HEVC packets, without decoding them."""
 
 from dataclasses import dataclass
 
 import av
 
-# The profiles of H.264 whose sequence parameters say more of colours than the others' (ITU-T H.264, 7.3.2.1.1).
+# The H.264 profiles whose sequence parameter sets have chroma fields (ITU-T H.264, 7.3.2.1.1).
 _PROFILES_WITH_CHROMA = {100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135}
 _IDR = 5
-_SLICE_HEADER_BYTES = 32  # more than there are up to the number of the picture
+_SLICE_HEADER_BYTES = 32  # enough to reach the number of the picture
 
 
 class Bitstream:
-    """What the bytes of an H.264 or HEVC packet tell before it is decoded.
+    """Reader of the headers of a stream's packets, without decoding them.
 
-    Both are read in the form MP4 and Matroska use: units, each after its length.
+    H.264 and HEVC packets are read in the form that MP4 and Matroska use: NAL units, each preceded by its length.
     """
 
     def __init__(self, codec: str, extradata: bytes) -> None:
@@ -26,11 +26,11 @@ class Bitstream:
             self._numbering = _numbering(extradata)
         elif self._codec == "hevc":
             self._length_bytes = (extradata[21] & 3) + 1
-            # With temporal layers, a higher layer may refer to a picture that its own layer doesn't.
+            # With temporal layers, a higher layer may refer to a picture that no picture of its own layer refers to.
             self._one_layer = (extradata[21] >> 3) & 7 == 1
 
     def is_entry_point(self, packet: av.Packet) -> bool:
-        """Whether decoding can start here: nothing shown after this picture refers to anything before it."""
+        """Whether decoding can start at a packet: no picture shown after it refers to a picture before it."""
         if not packet.is_keyframe:
             return False
         if self._codec == "h264":
@@ -40,7 +40,7 @@ class Bitstream:
         return not self._needs_units
 
     def is_disposable(self, packet: av.Packet) -> bool:
-        """Whether no other picture refers to this one."""
+        """Whether no other picture refers to the picture of a packet."""
         if self._numbering:
             return all(unit & 0x60 == 0 for unit in self._slices(packet))
         if self._codec == "hevc" and self._one_layer:
@@ -48,11 +48,11 @@ class Bitstream:
         return False
 
     def references(self) -> "References":
-        """Follows the pictures that others refer to, from an entry point on."""
+        """Create a tracker of reference pictures, to be used from an entry point on."""
         return References(self)
 
     def number(self, packet: av.Packet) -> tuple[int, int] | None:
-        """The first byte of an H.264 picture and its `frame_num`; None where that can't be told."""
+        """Return the first byte of an H.264 picture and its `frame_num`, or None if they can't be read."""
         units = self._units(packet) if self._numbering else []
         if not self._numbering or not units:
             return None
@@ -63,15 +63,15 @@ class Bitstream:
 
     @property
     def highest_number(self) -> int:
-        """The `frame_num` after which counting starts at 0 again."""
+        """The highest `frame_num`, after which numbering restarts at 0."""
         return (1 << self._numbering.bits) - 1 if self._numbering else 0
 
     def _slices(self, packet: av.Packet) -> list[int]:
-        """The first byte of each unit with picture data; a lone 0xFF, which no test accepts, if there is none."""
+        """Return the first byte of each unit with picture data, or a single 0xFF, which fails every check, if none."""
         return [unit[0] for unit in self._units(packet)] or [0xFF]
 
     def _units(self, packet: av.Packet) -> list[memoryview]:
-        """The beginning of each unit with picture data."""
+        """Return the beginning of each unit with picture data."""
         data = memoryview(packet)
         position, units = 0, []
         while position + self._length_bytes < len(data):
@@ -85,18 +85,19 @@ class Bitstream:
 
 
 class References:
-    """Tells where a picture is missing that others refer to.
+    """Detector of missing reference pictures.
 
-    In its place an H.264 decoder puts another one, and which that is depends on the pictures between, those included
-    that nothing refers to. HEVC pictures name all they refer to, so that a missing one is the same in any case.
+    An H.264 decoder replaces a missing reference picture by another picture. Which one depends on all pictures in
+    between, including the disposable ones. HEVC pictures name every picture that they refer to, so their result does
+    not depend on disposable pictures.
     """
 
     def __init__(self, bitstream: Bitstream) -> None:
         self._bitstream = bitstream
-        self._last: int | None = None  # the number of the last picture that others refer to
+        self._last: int | None = None  # the number of the last reference picture
 
     def lack_one_before(self, packet: av.Packet) -> bool:
-        """Whether one is missing between the packets seen before and this one."""
+        """Whether a reference picture is missing between the previous packets and this one."""
         unit_and_number = self._bitstream.number(packet)
         if unit_and_number is None:
             return False
@@ -109,16 +110,16 @@ class References:
 
 @dataclass(frozen=True)
 class _Numbering:
-    """How H.264 pictures are numbered: the bits of a number, and whether a colour plane's stands before it."""
+    """Format of the picture number in H.264: its number of bits, and whether a colour plane id precedes it."""
 
     bits: int
     has_planes: bool
 
     def number_of(self, unit: memoryview) -> int:
-        """The `frame_num` of a slice.
+        """Read the `frame_num` of a slice.
 
         Raises:
-            ValueError: the unit is too short.
+            ValueError: If the unit is too short.
         """
         bits = _Bits(bytes(unit[1:]))
         for _ in ("first_mb_in_slice", "slice_type", "pic_parameter_set_id"):
@@ -128,11 +129,11 @@ class _Numbering:
 
 
 def _numbering(extradata: bytes) -> _Numbering | None:
-    """What the one set of sequence parameters says; None if there are several, or it can't be read."""
+    """Read the format from the only sequence parameter set. None if there are several sets, or it can't be read."""
     if extradata[5] & 31 != 1:
         return None
     length = int.from_bytes(extradata[6:8], "big")
-    bits = _Bits(extradata[9 : 8 + length])  # behind the type of the unit
+    bits = _Bits(extradata[9 : 8 + length])  # after the type of the unit
     try:
         profile, planes = bits.take(8), 0
         bits.take(16)
@@ -162,7 +163,7 @@ def _pass_scaling_list(bits: "_Bits", size: int) -> None:
 
 
 class _Bits:
-    """The bits of a unit, without the bytes that only keep start codes out of it."""
+    """Bit reader of a unit, without its emulation prevention bytes."""
 
     def __init__(self, data: bytes) -> None:
         data = data.replace(b"\x00\x00\x03", b"\x00\x00")
@@ -170,19 +171,19 @@ class _Bits:
         self._left = 8 * len(data)
 
     def take(self, count: int) -> int:
-        """The next bits as a number.
+        """Read the next bits as a number.
 
         Raises:
-            ValueError: there are not so many.
+            ValueError: If fewer than `count` bits are left.
         """
         self._left -= count
         return self._value >> self._left & (1 << count) - 1
 
     def take_coded(self) -> int:
-        """The next number in Exp-Golomb code.
+        """Read the next number in Exp-Golomb code.
 
         Raises:
-            ValueError: the unit ends before it does.
+            ValueError: If the unit ends before the number does.
         """
         zeros = 0
         while not self.take(1):

@@ -1,7 +1,7 @@
-"""An open video file: its packets and frames.
+"""Reader of the packets and frames of an open video file.
 
-Notable here: a video is opened by its bytes and only as a file that stands alone. A playlist, which names other files
-or addresses, is refused before anything it names is touched.
+Only self-contained files are opened, and only through their bytes. A playlist, which names other files or addresses,
+is refused before any of them is opened.
 """
 
 from collections.abc import Generator, Iterator
@@ -22,28 +22,28 @@ from .video_orientation_ts2net import Orientation, orientation
 from .video_source_ts2net import FileView, SharedFile, VideoDecodingError
 from .video_timing_ts2net import DEFAULT_FPS, FrameClock
 
-MAX_PIXELS = 2**26  # a frame: 8192 x 8192, twice 8K television
+MAX_PIXELS = 2**26  # per frame: 8192 x 8192, twice 8K television
 _MIN_PIXELS_FOR_THREADS = 2**16  # measured: two threads are slower than one at 176x144, faster at 320x240
-_MAX_PIXEL_ASPECT = 10  # no format has pixels that long: a larger ratio is a mistake, and pixels count as square
+_MAX_PIXEL_ASPECT = 10  # no format has pixels that long: a larger ratio is an error, and treated as square pixels
 
-# Containers that hold their own data. All that may name another file or address (hls, dash, concat, image2, sdp, ...)
-# are left out.
+# Self-contained formats. Formats that may refer to another file or address (hls, dash, concat, image2, sdp, ...) are
+# left out.
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,gif,apng,ivf,nut,mxf,gxf,wtv,rm,dv,nsv,"
     "h261,h263,h264,hevc,vvc,m4v,obu,av1,mjpeg,dirac,vc1,cavsvideo,yuv4mpegpipe"
 )
-# Seconds. An edit list counts in the film's clock, mostly of milliseconds: what is left of it may be rounding.
+# Seconds. An edit list counts in the movie's time scale, mostly milliseconds: a shorter remainder may be rounding.
 _EDIT_ROUNDING = 0.002
 MOV, MATROSKA = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
 
 
 class TableError(Exception):
-    """What was read of a file disagrees with the table of its frames."""
+    """The content of a file disagrees with the table of its frames."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A decoded frame: `(height, width, 3)` RGB uint8 with square pixels, and how it is turned for showing."""
+    """A decoded frame: `(height, width, 3)` RGB uint8 with square pixels, and its orientation for display."""
 
     rgb: np.ndarray
     orientation: Orientation
@@ -51,7 +51,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class EntryPoint:
-    """A keyframe: how many frames are decoded before it, and the timestamp that seeking and checking go by."""
+    """A keyframe: the number of frames decoded before it, and its timestamp for seeking and checking."""
 
     index: int
     timestamp: int
@@ -61,18 +61,17 @@ class VideoReader:
     """An open container and the decoder of its best video stream.
 
     Attributes:
-        file: the bytes.
+        file: the bytes of the file.
         stream: the video stream.
-        decoder: its decoder.
-        time_base: seconds of a tick of the stream's timestamps.
+        decoder: the stream's decoder.
+        time_base: seconds per tick of the stream's timestamps.
         declared_fps: the frame rate that the file declares, 0 if none.
         format: FFmpeg's name of the container.
         codec: FFmpeg's name of the codec.
-        may_jump: whether timestamps of such a container may start anew on the way.
-        clock: turns the timestamps of all frames, in order, into seconds from the start of the file.
-        met_damage: whether `frames` came across something that can't be decoded, or not whole.
-        shown_size: width and height with square pixels, of what the container doesn't cut off, before a picture is
-            turned.
+        may_jump: whether timestamps of this container format may be discontinuous.
+        clock: converts the timestamps of all frames, in order, to seconds from the start of the file.
+        met_damage: whether `frames` met data that can't be decoded, at least not completely.
+        shown_size: width and height with square pixels, after the container's cropping and before rotation.
     """
 
     def __init__(self, file: SharedFile, max_pixels: int) -> None:
@@ -82,7 +81,7 @@ class VideoReader:
         options = {
             "format_whitelist": _CONTAINERS,
             "protocol_whitelist": "none",
-            "max_pixels": str(max_pixels),  # for the decoders that look into the streams
+            "max_pixels": str(max_pixels),  # for the decoders that probe the streams
         }
         try:
             self.container = av.open(FileView(file), "r", options=options, metadata_errors="replace")
@@ -122,36 +121,36 @@ class VideoReader:
         self.container.close()
 
     def another(self) -> "VideoReader":
-        """A second reader of the same file, at its start."""
+        """Open a second reader of the same file, at its start."""
         return VideoReader(self.file, self.max_pixels)
 
     def fresh(self) -> "VideoReader":
-        """A reader at the start of the file: this one, unless it has been read from."""
+        """Return a reader at the start of the file: this one, unless it has been read from."""
         return self.another() if self._was_read else self
 
     def start(self) -> float | None:
-        """Seconds at which the file starts by its own clock; None if it doesn't say."""
+        """Return the start of the file on its own clock in seconds, or None if the file doesn't state it."""
         if self.format in (MOV, MATROSKA):
-            return 0.0  # a time line of its own, as browsers have it
+            return 0.0  # the file has its own time line, as in browsers
         start = self.container.start_time
         return None if start is None else start / av.time_base
 
     def last_duration(self, pts: int | None, duration: int | None, is_cut_off: bool = False) -> float:
-        """Seconds that the last frame is on screen, 0 if unknown.
+        """Return the seconds that the last frame is on screen, 0 if unknown.
 
-        In MP4 that is until the track's stated end. A packet's duration there is the time to the next one in the order
-        of decoding, which says nothing of the last one shown, and an edit list may end earlier or later.
+        In MP4 the last frame ends with the track. A packet's duration in MP4 is the time to the next packet in
+        decoding order, which is not valid for the last frame shown, and an edit list may end earlier or later.
 
         Args:
-            pts: its timestamp.
-            duration: what the file says of its packet, in ticks.
-            is_cut_off: the file ends before its track.
+            pts: timestamp of the last frame.
+            duration: duration of its packet according to the file, in ticks.
+            is_cut_off: whether the file ends before its track.
         """
         stream = self.stream
         if self.format == MOV and pts is not None and stream.duration and not is_cut_off:
             start = stream.start_time or 0
             if start > 0 and self._is_trimmed():
-                start = 0  # FFmpeg's duration is then that of the edit list, which has the delay before the start
+                start = 0  # FFmpeg's duration is then the duration of the edit list, which includes the initial delay
             left = (start + stream.duration - pts) * self.time_base
             if left > _EDIT_ROUNDING:
                 return left
@@ -163,12 +162,12 @@ class VideoReader:
         return len(entries) < self.stream.frames or any(entry.is_discard for entry in entries)
 
     def describe(self) -> str:
-        """Container and kinds of streams, for messages."""
+        """Describe the container and the kinds of its streams, for messages."""
         kinds = [stream.type for stream in self.container.streams]
         return f"{self.container.format.name} with {', '.join(kinds) or 'no stream'}"
 
     def is_cut_off(self) -> bool:
-        """Whether the file is shorter than its own structure says."""
+        """Whether the file is shorter than its own structure states."""
         if self.format == MOV:
             return any(entry.pos + entry.size > self.file.size for entry in self.stream.index_entries)
         head = self.file.read_at(0, 256)
@@ -179,45 +178,45 @@ class VideoReader:
     # -- packets and frames
 
     def use_threads(self, count: int) -> None:
-        """Decodes several frames at a time, where they aren't so small that handing them over costs more.
+        """Decode several frames in parallel, unless they are so small that the overhead is larger than the gain.
 
-        To be called before the first frame.
+        Call this before the first frame is decoded.
         """
         count = count if self.stream.width * self.stream.height >= _MIN_PIXELS_FOR_THREADS else 1
         self.decoder.thread_count = count
         self.decoder.thread_type = "FRAME" if count > 1 else "NONE"
 
     def refuse_damage(self) -> None:
-        """Lets a damaged Motion JPEG frame raise an error: its decoder is the one that marks none as such.
+        """Make the Motion JPEG decoder raise an error for a damaged frame, because it doesn't mark frames as corrupt.
 
-        To be called before the first frame.
+        Call this before the first frame is decoded.
         """
         if self.codec == "mjpeg":
             self.decoder.options = self.decoder.options | {"err_detect": "explode"}
 
     def packets(self) -> Iterator[av.Packet]:
-        """The packets of the video stream from here to the end, in the order of decoding."""
+        """Yield the packets of the video stream from the current position to the end, in decoding order."""
         self._was_read = True
         try:
             for packet in self.container.demux(self.stream):
                 if packet.size:
                     yield packet
         except IndexError:
-            # After the last packet PyAV looks up all streams, and trips over one that turned up on the way.
+            # After the last packet PyAV looks up all streams, and fails for a stream that appeared in between.
             return
 
     def packets_from(self, start: EntryPoint) -> Iterator[av.Packet]:
-        """The packets from a keyframe on.
+        """Yield the packets from a keyframe on.
 
         Raises:
-            TableError: there is no such keyframe, or decoding can't start there.
+            TableError: If there is no such keyframe, or decoding can't start there.
         """
         self.container.seek(start.timestamp, stream=self.stream)
         packets = self.packets()
         for packet in packets:
             timestamp = packet.dts if self.format == MOV else packet.pts
             if timestamp is None or timestamp >= start.timestamp:
-                break  # a seek may land before the keyframe, which costs only a little time
+                break  # a seek may land before the keyframe, which only costs a little time
         else:
             raise TableError
         if timestamp != start.timestamp or not self.is_entry_point(packet):
@@ -226,7 +225,7 @@ class VideoReader:
         yield from packets
 
     def packets_decoded_from(self, timestamp: int) -> Iterator[av.Packet]:
-        """The packets that are decoded at a timestamp or later, whether decoding can start there or not."""
+        """Iterate over packets that are decoded at a timestamp or later, even if decoding can't start there."""
         self._was_read = True
         self.container.seek(timestamp, stream=self.stream, any_frame=True)
         return (packet for packet in self.packets() if packet.dts is not None and packet.dts >= timestamp)
@@ -236,19 +235,19 @@ class VideoReader:
         return self._bitstream.is_entry_point(packet)
 
     def references(self) -> References:
-        """Follows the frames that others refer to, from an entry point on."""
+        """Create a tracker of reference frames, to be used from an entry point on."""
         return self._bitstream.references()
 
     def is_disposable(self, packet: av.Packet) -> bool:
-        """Whether no other frame refers to that of a packet."""
+        """Whether no other frame refers to the frame of a packet."""
         return self._bitstream.is_disposable(packet)
 
     def frames(self) -> Generator[av.VideoFrame, None, None]:
-        """All frames, without those of packets that can't be decoded.
+        """Yield all frames of packets that can be decoded.
 
-        Some decoders (Motion JPEG, FFV1, ProRes) leave the missing part of a damaged picture as it was in memory: that
-        of an earlier frame which is no longer in use. So each frame stays in use until the next one, whoever takes
-        them, and the result is always the same.
+        Some decoders (Motion JPEG, FFV1, ProRes) don't write the missing part of a damaged picture, so it shows old
+        memory: an earlier frame that is no longer in use. For a deterministic result each frame is kept in use until
+        the next one, whatever the caller does.
         """
         packets = self.packets()
         more = True
@@ -262,14 +261,14 @@ class VideoReader:
             if packet is not None and packet.pts is not None:
                 self.clock.reach(packet.pts)
             try:
-                for frame in self.decoder.decode(packet):  # None makes it give what it has held back
+                for frame in self.decoder.decode(packet):  # None flushes the decoder
                     self.met_damage |= frame.is_corrupt
                     yield frame
             except av.FFmpegError:
                 self.met_damage = True
 
     def picture(self, frame: av.VideoFrame) -> Picture:
-        """Converts a frame to RGB with square pixels. One of another size is scaled to the stream's."""
+        """Convert a frame to RGB with square pixels. A frame of another size is scaled to the stream's size."""
         try:
             rgb = self.rgb(frame, *self.shown_size)
         except av.FFmpegError as error:
@@ -278,10 +277,10 @@ class VideoReader:
         return Picture(rgb, orientation(frame))
 
     def rgb(self, frame: av.VideoFrame, width: int, height: int, interpolation: int | None = None) -> np.ndarray:
-        """The pixels `(height, width, 3)` of a frame, without what the container cuts off.
+        """Return the pixels `(height, width, 3)` of a frame, after the container's cropping.
 
         Raises:
-            av.FFmpegError: the frame is of a kind that can't be converted.
+            av.FFmpegError: If the frame has a format that can't be converted.
         """
         settings: dict[str, Any] = {"format": "rgb24", "threads": 1}
         if interpolation is not None:
@@ -294,7 +293,7 @@ class VideoReader:
             frame = av.VideoFrame.from_ndarray(rest, format="rgb24")
         return self._reformatter.reformat(frame, width, height, **settings).to_ndarray()
 
-    # -- what is in the container
+    # -- content of the container
 
     def _best_video_stream(self) -> VideoStream:
         name = self.file.name
@@ -313,7 +312,7 @@ class VideoReader:
         return stream
 
     def _find_cropping(self) -> Cropping:
-        """What the container cuts off, where that leaves something."""
+        """Return the container's cropping, or none if the cropping would leave no pixels."""
         stream, name = self.stream, self.container.format.name
         cropping = Cropping()
         if name == MOV:
@@ -323,7 +322,7 @@ class VideoReader:
         return cropping if cropping.fits(stream.width, stream.height) else Cropping()
 
     def _shown_size(self) -> tuple[int, int]:
-        """Width and height with square pixels: the side along which pixels are longer grows, as in browsers."""
+        """Compute the size with square pixels. The side along which pixels are longer grows, as in browsers."""
         top, bottom, left, right = self._cropping
         stored = self.stream.width, self.stream.height
         width, height = stored[0] - left - right, stored[1] - top - bottom
@@ -341,17 +340,17 @@ class VideoReader:
 
 
 def _what_is_refused(file: SharedFile) -> str:
-    """Says what a file is that is in none of the containers."""
+    """Describe a file that has none of the accepted formats."""
     if file.read_at(8, 4) == b"WEBP":
         return "a WebP picture or animation, which can't be read; expected a video, a GIF or an APNG"
     return "not a video file that stands alone; playlists, image lists and single images are refused"
 
 
 def _matroska_size(head: bytes) -> int:
-    """Bytes of a Matroska file as its first bytes state them, 0 if they don't."""
+    """Return the size in bytes that the header of a Matroska file states, 0 if it doesn't."""
     header, length = ebml_size(head[4:])
     position = 4 + length + (header or 0)
-    if head[position : position + 4] != b"\x18\x53\x80\x67":  # the segment, which holds all the rest
+    if head[position : position + 4] != b"\x18\x53\x80\x67":  # the segment, which contains the rest of the file
         return 0
     segment, length = ebml_size(head[position + 4 :])
     return 0 if segment is None else position + 4 + length + segment

@@ -1,6 +1,6 @@
-"""What a container cuts off the pictures of its video: Matroska's pixel crop, MP4's clean aperture.
+"""Cropping that a container declares for its video: Matroska's pixel crop and MP4's clean aperture.
 
-FFmpeg reads both, and PyAV doesn't hand them on, so the few boxes and elements around them are read here.
+FFmpeg reads both, but PyAV doesn't expose them, so the few boxes and elements that contain them are parsed here.
 """
 
 import struct
@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from .video_source_ts2net import SharedFile
 
-_MAX_CHILDREN = 10_000  # of a box or an element, more than any file has before its pictures
+_MAX_CHILDREN = 10_000  # per box or element, more than any file has before its pictures
 _SEGMENT, _TRACKS, _ENTRY, _VIDEO, _CLUSTER = 0x18538067, 0x1654AE6B, 0xAE, 0xE0, 0x1F43B675
 _TRACK_TYPE, _BOTTOM, _TOP, _LEFT, _RIGHT = 0x83, 0x54AA, 0x54BB, 0x54CC, 0x54DD
-_VISUAL_ENTRY_BYTES = 78  # of a sample entry for pictures, before the boxes in it
+_VISUAL_ENTRY_BYTES = 78  # size of a visual sample entry before its boxes
 
 
 class Cropping(NamedTuple):
@@ -24,12 +24,12 @@ class Cropping(NamedTuple):
     right: int = 0
 
     def fits(self, width: int, height: int) -> bool:
-        """Whether it leaves something of pictures of a size."""
+        """Whether the cropping leaves any pixels of a picture of this size."""
         return min(self) >= 0 and self.left + self.right < width and self.top + self.bottom < height
 
 
 class _Part(NamedTuple):
-    """A box or an element: its kind, and where its content begins and ends."""
+    """A box or an element: its kind, and the positions where its content begins and ends."""
 
     kind: int | bytes
     begin: int
@@ -37,7 +37,7 @@ class _Part(NamedTuple):
 
 
 def cropping_in_mp4(file: SharedFile, track_id: int, width: int, height: int) -> Cropping:
-    """The cropping by the clean aperture of a track with pictures of a size; none if it has none."""
+    """Read the clean aperture of a track with pictures of this size as a cropping, zeros if there is none."""
     for movie in _boxes(file, 0, file.size, b"moov"):
         for track in _boxes(file, movie.begin, movie.end, b"trak"):
             if track_id not in (_track_id(file, header) for header in _boxes(file, track.begin, track.end, b"tkhd")):
@@ -53,7 +53,7 @@ def cropping_in_mp4(file: SharedFile, track_id: int, width: int, height: int) ->
 
 
 def cropping_in_matroska(file: SharedFile, number: int) -> Cropping:
-    """The cropping of a video track, by its number among the video tracks; none if it has none."""
+    """Read the cropping of a video track, given by its index among the video tracks, zeros if there is none."""
     for segment in _elements(file, 0, file.size, _SEGMENT):
         for tracks in _elements(file, segment.begin, segment.end, _TRACKS):
             videos = [
@@ -73,7 +73,7 @@ def cropping_in_matroska(file: SharedFile, number: int) -> Cropping:
 
 
 def _boxes(file: SharedFile, begin: int, end: int, kind: bytes | None = None) -> Iterator[_Part]:
-    """The boxes of an MP4 from one position to another, all or those of a kind."""
+    """Yield the boxes of an MP4 between two positions, all of them or only those of one kind."""
     for _ in range(_MAX_CHILDREN):
         head = file.read_at(begin, 16)
         if begin + 8 > end or len(head) < 8:
@@ -81,7 +81,7 @@ def _boxes(file: SharedFile, begin: int, end: int, kind: bytes | None = None) ->
         size, name, header = int.from_bytes(head[:4], "big"), head[4:8], 8
         if size == 1:
             size, header = int.from_bytes(head[8:], "big"), 16
-        elif size == 0:  # up to the end
+        elif size == 0:  # the box extends to the end
             size = end - begin
         if size < header:
             return
@@ -97,7 +97,7 @@ def _track_id(file: SharedFile, header: _Part) -> int:
 
 
 def _clean_aperture(data: bytes, width: int, height: int) -> Cropping:
-    """Width, height and the offset of the middle, as four fractions."""
+    """Convert a clean aperture, stored as four fractions (width, height, offset of the centre), to a cropping."""
     if len(data) < 32:
         return Cropping()
     fractions = struct.unpack(">IIIIiIiI", data)
@@ -109,10 +109,10 @@ def _clean_aperture(data: bytes, width: int, height: int) -> Cropping:
 
 
 def ebml_size(data: bytes) -> tuple[int | None, int]:
-    """The size of an element of Matroska, `None` if it is left open, and how many bytes say so.
+    """Read the size of a Matroska element, `None` if it is unknown, and the number of bytes that store it.
 
     Args:
-        data: What begins with it.
+        data: Bytes that begin with the size.
     """
     length = 9 - (data[0] if data else 0).bit_length()
     most = (1 << 7 * length) - 1
@@ -121,7 +121,7 @@ def ebml_size(data: bytes) -> tuple[int | None, int]:
 
 
 def _elements(file: SharedFile, begin: int, end: int, kind: int | None = None) -> Iterator[_Part]:
-    """The elements of a Matroska file from one position to another, all or those of a kind, before its pictures."""
+    """Yield the Matroska elements between two positions, all or only those of one kind, up to the first cluster."""
     for _ in range(_MAX_CHILDREN):
         head = file.read_at(begin, 12)
         if begin >= end or not head or not head[0]:

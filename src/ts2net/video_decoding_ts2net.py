@@ -1,11 +1,11 @@
-"""From any video file to the few frames a model wants: exactly those a decoder gives that starts at the beginning.
+"""Decoding of selected frames of a video file. The result equals that of a decoder that starts at the beginning.
 
 Notable here:
-- Where the container has a trustworthy table of its frames, only the groups of pictures (GOPs) that hold a wanted
-  frame are read, each by a decoder of its own, side by side; frames that no other frame refers to never reach the
-  decoder.
-- Nothing a table promises is taken on trust. What is read is checked against it, and on any disagreement the next,
-  more careful way is taken: header index, then a scan of all packets, then decoding everything in order.
+- If the container has a valid table of its frames, only the groups of pictures (GOPs) that hold a wanted frame are
+  read, in parallel and each with its own decoder. Disposable frames, which no other frame refers to, are never
+  decoded unless they are wanted.
+- The table is checked against what is read. On any disagreement the next, more careful method is used: header index,
+  then a scan of all packets, then decoding everything in order.
 """
 
 import warnings
@@ -29,14 +29,14 @@ from .video_timing_ts2net import DEFAULT_FPS, NoTimesError, Timeline, complete_t
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """A video as a whole.
+    """Properties of a whole video.
 
     Attributes:
-        num_frames: frames in the file that can be shown.
-        fps: frames a second; the average where the frame rate varies.
+        num_frames: number of frames in the file that can be shown.
+        fps: frames per second; the average if the frame rate varies.
         duration: seconds from the start of the file to the end of the last frame.
-        width: pixels, as shown: square, after rotation.
-        height: pixels, as shown.
+        width: width in pixels as shown: square pixels, after rotation.
+        height: height in pixels as shown.
     """
 
     num_frames: int
@@ -48,13 +48,13 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class DecodedVideo:
-    """Chosen frames of a video.
+    """Selected frames of a video.
 
     Attributes:
-        frames: `(frames, height, width, 3)`, uint8 RGB, as shown: pixels made square, rotation applied.
-        timestamps: for each frame, the seconds from the start of the file at which it comes on screen.
-        indices: for each frame, its index in the video, in order of presentation.
-        info: the video as a whole.
+        frames: `(frames, height, width, 3)`, uint8 RGB, as shown: square pixels, after rotation.
+        timestamps: seconds from the start of the file at which each frame comes on screen.
+        indices: index of each frame in the video, in order of presentation.
+        info: properties of the whole video.
     """
 
     frames: torch.Tensor
@@ -70,21 +70,21 @@ def decode_video(
     num_threads: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> DecodedVideo:
-    """Decodes chosen frames of a video, bit for bit as if decoded from the start.
+    """Decode selected frames of a video, bit for bit as if decoded from the start.
 
-    Seconds count from the start of the file, as players count them. A file that is cut off or damaged gives what can
-    be decoded of it, with a warning; in place of a frame that can't be decoded, the one before it stays on screen.
+    Seconds count from the start of the file, as in players. A truncated or damaged file is decoded as far as possible,
+    with a warning. A frame that can't be decoded is replaced by the last decoded frame before it.
 
     Args:
         source: a path, the bytes of a file, a binary file object, or an address: `http(s)://`, `file://`, `hf://`.
-        sampling: which frames; by default 12, spread over the video out of one a second.
-        num_threads: CPU cores to use; by default as many as torch does, which is one in a `DataLoader` worker.
-        max_pixels: a video with more pixels a frame is refused, before any memory is taken for it.
+        sampling: selection of frames; by default one per second, at most 12, spread evenly over the video.
+        num_threads: CPU cores to use; by default torch's number of threads, which is one in a `DataLoader` worker.
+        max_pixels: a video with more pixels per frame is refused before memory is allocated for it.
 
     Raises:
-        VideoDecodingError: not a video, or none of its frames can be decoded.
-        ValueError: an argument is out of range, or the video ends before the start of the moment.
-        OSError: the file can't be read.
+        VideoDecodingError: If the source is not a video, or none of its frames can be decoded.
+        ValueError: If an argument is out of range, or the video ends before `start`.
+        OSError: If the file can't be read.
     """
     sampling = sampling or FrameSampling()
     if num_threads is not None and num_threads < 1:
@@ -121,7 +121,7 @@ def decode_video(
 
 
 def readers_with_tables(reader: VideoReader, stack: ExitStack) -> Iterator[tuple[VideoReader, FrameTable | None]]:
-    """Yields each table that a file may have, with a reader for it, the cheapest first. `stack` closes the readers."""
+    """Yield each possible table of a file with a reader, the cheapest table first. `stack` closes the readers."""
     stack.enter_context(reader)
     for find_table in (table_from_index, table_from_packets):
         reader = stack.enter_context(reader.fresh())
@@ -136,18 +136,18 @@ def _assemble(pictures: dict[int, Picture], indices: list[int], timeline: Timeli
 
 
 def video_info(timeline: Timeline, frames: torch.Tensor) -> VideoInfo:
-    """What a timeline and pixels `(..., height, width, 3)` say of a video."""
+    """Collect the properties of a video from its timeline and pixels `(..., height, width, 3)`."""
     height, width = frames.shape[-3:-1]
     return VideoInfo(len(timeline.times), timeline.fps, timeline.duration, width, height)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# By a table
+# Decoding by a table
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """Frames that are decoded from the same keyframe on."""
+    """Wanted frames that are decoded from the same keyframe."""
 
     start: EntryPoint
     frames: list[int]
@@ -156,11 +156,11 @@ class _Segment:
 def pictures_by_table(
     reader: VideoReader, table: FrameTable, indices: Iterable[int], threads: int
 ) -> Iterator[tuple[int, Picture]]:
-    """Decodes frames in order, and gives each with its index as soon as it is certain.
+    """Decode frames in order, and yield each with its index as soon as the index is certain.
 
     Raises:
-        TableError: the file isn't what the table says.
-        av.FFmpegError: a frame can't be decoded.
+        TableError: If the file disagrees with the table.
+        av.FFmpegError: If a frame can't be decoded.
     """
     reader.use_threads(threads)
     reader.refuse_damage()
@@ -176,14 +176,14 @@ def _segments(table: FrameTable, indices: Iterable[int]) -> list[_Segment]:
 
 
 def _decode_segments(reader: VideoReader, table: FrameTable, indices: list[int], threads: int) -> dict[int, Picture]:
-    """Decodes each wanted frame from the keyframe before it, segments side by side.
+    """Decode each wanted frame from the keyframe before it, with segments in parallel.
 
     Raises:
-        TableError: the file isn't what the table says.
+        TableError: If the file disagrees with the table.
     """
     segments = _segments(table, indices)
-    # The longest first, so that no worker is left with it at the end. For the same reason there is one worker more
-    # than cores, as FFmpeg has it.
+    # The longest segments come first, so that no worker has to decode one alone at the end. For the same reason there
+    # is one worker more than cores, as in FFmpeg.
     waiting = deque(sorted(segments, key=lambda segment: segment.start.index - segment.frames[-1]))
     workers = min(len(segments), threads + 1) if threads > 1 else 1
     pictures: dict[int, Picture] = {}
@@ -217,21 +217,21 @@ def _decode_segments(reader: VideoReader, table: FrameTable, indices: list[int],
 
 
 def _decode_segment(reader: VideoReader, table: FrameTable, segment: _Segment) -> Iterator[tuple[int, Picture]]:
-    """The wanted frames of a segment in order, each once enough was read to be certain which frame it is.
+    """Yield the wanted frames of a segment in order, each when enough was read to be certain of its index.
 
     Raises:
-        TableError: the file isn't what the table says.
+        TableError: If the file disagrees with the table.
     """
     wanted = {int(table.pts[frame]): frame for frame in segment.frames}
     last = max(wanted)
     missing = set(wanted)
     uncertain = deque(sorted(wanted))
-    pictures: dict[int, Picture] = {}  # decoded and not yet returned, by timestamp
-    shown: list[int] = []  # timestamps of the packets from the keyframe on, in the order of presentation
+    pictures: dict[int, Picture] = {}  # decoded and not yet yielded, by timestamp
+    shown: list[int] = []  # timestamps of the packets from the keyframe on, in order of presentation
 
     def collect(frames: list[av.VideoFrame]) -> None:
         for frame in frames:
-            if frame.is_corrupt:  # and so may be all that refers to it, in another way where frames are left out
+            if frame.is_corrupt:  # frames that refer to it may be damaged too, and differently if frames are skipped
                 raise TableError
             if frame.pts in wanted:
                 pictures[frame.pts] = reader.picture(frame)
@@ -246,13 +246,13 @@ def _decode_segment(reader: VideoReader, table: FrameTable, segment: _Segment) -
         if not packet.is_discard:
             insort(shown, packet.pts)
         if missing:
-            # A frame depends on nothing that is decoded after it: past the last wanted one, packets are only counted.
+            # A frame depends only on frames decoded before it: after the last wanted one, packets are only counted.
             if packet.pts in missing or not reader.is_disposable(packet):
                 collect(reader.decoder.decode(packet))
             missing.discard(packet.pts)
         elif packet.dts is not None and packet.dts > last:
-            break  # whatever is shown before the last wanted frame has been read
-        # Whatever is shown before a frame is read before a packet that is decoded after the frame is shown.
+            break  # all frames that are shown before the last wanted frame have been read
+        # All frames that are shown before a frame come before the first packet that is decoded after it is shown.
         while uncertain and packet.dts is not None and packet.dts > uncertain[0] in pictures:
             pts = uncertain.popleft()
             if not has_its_index(pts):
@@ -267,19 +267,19 @@ def _decode_segment(reader: VideoReader, table: FrameTable, segment: _Segment) -
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# In order
+# Decoding in order
 
 
 @dataclass(frozen=True)
 class Run:
-    """What decoding a file from start to end gave.
+    """Result of decoding a file from start to end.
 
     Attributes:
-        timeline: of the video.
-        decoded: the index of each frame that can be decoded, in the decoder's order. Of a damaged file not all can,
-            and some may come late.
-        pictures: frames that were kept, by index.
-        damage: what can't be read, or None.
+        timeline: timeline of the video.
+        decoded: index of each frame that can be decoded, in the decoder's order. In a damaged file some frames are
+            missing, and some may come late.
+        pictures: kept frames, by index.
+        damage: description of the damage, or None.
     """
 
     timeline: Timeline
@@ -288,23 +288,23 @@ class Run:
     damage: str | None
 
     def shown_instead(self, indices: list[int]) -> list[int]:
-        """For each frame itself, or the one that stays on screen where it can't be decoded."""
+        """Replace each frame that can't be decoded by the frame that stays on screen instead."""
         decoded = np.sort(self.decoded)
         positions = np.searchsorted(decoded, indices, side="right") - 1
         return decoded[np.maximum(positions, 0)].tolist()
 
 
 def decode_in_order(reader: VideoReader, keep: Container[int], threads: int, table: FrameTable | None = None) -> Run:
-    """Decodes a whole file: without a table, only that shows how many frames there are.
+    """Decode a whole file, which is the only way to count its frames without a table.
 
     Args:
-        reader: of the file, at its start.
+        reader: reader of the file, at its start.
         keep: indices of frames to keep.
-        threads: CPU cores to use. A damaged file is decoded again with one, for then the result is always the same.
-        table: the file's table, with which the decoder disagreed. In a damaged file it says which frames are missing.
+        threads: CPU cores to use. A damaged file is decoded again with one core, so that the result is deterministic.
+        table: the file's table, with which the decoder disagreed. It shows which frames of a damaged file are missing.
 
     Raises:
-        VideoDecodingError: none of its frames can be decoded.
+        VideoDecodingError: If none of the frames can be decoded.
     """
     run = _decode_all(reader, keep, threads, table)
     if run.damage and threads > 1:
@@ -316,18 +316,18 @@ def decode_in_order(reader: VideoReader, keep: Container[int], threads: int, tab
 def pictures_in_order(
     reader: VideoReader, run: Run, indices: Container[int], threads: int
 ) -> Iterator[tuple[int, Picture]]:
-    """Decodes frames anew and gives them in the order of their indices, passing over what can't be decoded.
+    """Decode frames again and yield them in the order of their indices, skipping what can't be decoded.
 
     Args:
-        reader: of the file, at its start.
-        run: what decoding it gave before.
-        indices: of frames that can be decoded.
+        reader: reader of the file, at its start.
+        run: result of the first decoding.
+        indices: indices of the wanted frames, which can be decoded.
         threads: CPU cores to use.
     """
     reader.use_threads(1 if run.damage else threads)
     decoded = run.decoded.tolist()
     left = sum(index in indices for index in decoded)
-    # The least index that is still to come after each frame.
+    # The lowest index that is still to come after each frame.
     to_come = [*np.minimum.accumulate(run.decoded[:0:-1])[::-1].tolist(), len(run.timeline.times)]
     held: dict[int, Picture] = {}
     with closing(reader.frames()) as frames:
@@ -342,14 +342,14 @@ def pictures_in_order(
 
 
 def _decode_all(reader: VideoReader, keep: Container[int], threads: int, table: FrameTable | None) -> Run:
-    """Decodes the whole file, passing over what can't be decoded, and converts the frames to keep."""
+    """Decode the whole file, skipping what can't be decoded, and convert the frames to keep."""
     reader.use_threads(threads)
     pictures: dict[int, Picture] = {}
     timestamps: list[int | None] = []
     seconds: list[float] = []
     is_cut_off = reader.is_cut_off()
     goes_backwards = False
-    ticks = 0  # of the last frame
+    ticks = 0  # duration of the last frame
     for frame in reader.frames():
         if len(timestamps) in keep:
             pictures[len(timestamps)] = reader.picture(frame)
@@ -378,13 +378,13 @@ def _decode_all(reader: VideoReader, keep: Container[int], threads: int, table: 
 
 
 def damage_of(reader: VideoReader, num_frames: int) -> str:
-    """What there is to say of a damaged file of which so many frames can be decoded."""
+    """Describe a damaged file of which `num_frames` frames can be decoded."""
     promised = f" of the {reader.stream.frames} that its header promises" if reader.stream.frames else ""
     return f"damaged or cut off; {num_frames} frames{promised} could be decoded"
 
 
 def _likely_frames(reader: VideoReader, sampling: FrameSampling) -> Container[int]:
-    """The frames that are wanted if the header's figures are right."""
+    """Estimate the wanted frames from the numbers in the header."""
     count = likely_num_frames(reader)
     try:
         indices = sampling.likely_indices(count, reader.declared_fps) if count else ()
@@ -394,7 +394,7 @@ def _likely_frames(reader: VideoReader, sampling: FrameSampling) -> Container[in
 
 
 def likely_num_frames(reader: VideoReader) -> int:
-    """How many frames a file has if the header's figures are right; 0 if these can't be right."""
+    """Estimate the number of frames from the numbers in the header. Returns 0 if they can't be right."""
     fps, seconds = reader.declared_fps, (reader.container.duration or 0) / av.time_base
     count = reader.stream.frames or int(seconds * fps)
     return count if fps and 0 < count <= reader.file.size else 0  # no frame is smaller than a byte

@@ -1,4 +1,4 @@
-"""How a frame is turned for showing, by its display matrix."""
+"""Orientation of a frame for display, from its display matrix."""
 
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -10,14 +10,14 @@ from av.sidedata.sidedata import Type as SideDataType
 
 
 class Orientation(NamedTuple):
-    """How to turn a stored picture for showing: swap rows and columns, then flip rows, then flip columns."""
+    """Transformation of a stored picture for display: swap rows and columns, then flip rows, then flip columns."""
 
     transpose: bool
     flip_rows: bool
     flip_columns: bool
 
     def apply(self, rgb: np.ndarray) -> np.ndarray:
-        """Turns pixels `(..., height, width, 3)`."""
+        """Transform pixels `(..., height, width, 3)`."""
         if self.transpose:
             rgb = rgb.swapaxes(-3, -2)
         rows, columns = (slice(None, None, -1 if flip else 1) for flip in (self.flip_rows, self.flip_columns))
@@ -25,7 +25,7 @@ class Orientation(NamedTuple):
 
 
 def orientation(frame: av.VideoFrame) -> Orientation:
-    """How a frame is turned for showing.
+    """Return the orientation of a frame for display.
 
     The display matrix is rounded to the nearest of the eight that map a pixel grid to itself.
     """
@@ -42,8 +42,8 @@ def _display_matrix(frame: av.VideoFrame) -> Any:
     try:
         return _side_data(frame).get("DISPLAYMATRIX")
     except ValueError:
-        # PyAV reads all side data of a frame or none, and fails at a kind that it has no name for, such as EXIF. So
-        # those are taken off, by a filter of FFmpeg's.
+        # PyAV reads all side data of a frame or none, and fails for a kind that it has no name for, such as EXIF. An
+        # FFmpeg filter removes these kinds first.
         graph = av.filter.Graph()
         buffer = graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1)
@@ -56,10 +56,10 @@ def _display_matrix(frame: av.VideoFrame) -> Any:
 
 
 def _side_data(frame: av.VideoFrame) -> SideDataContainer:
-    """The side data of a frame.
+    """Return the side data of a frame, without `frame.side_data`, which creates a reference cycle.
 
-    `frame.side_data` ties the frame to itself: its memory then waits for Python's collector of cycles, which knows
-    nothing of its size, and what a decoder finds in memory it reuses depends on when that runs.
+    The memory of such a frame is only freed by Python's cyclic garbage collector, which doesn't know its size. And
+    what a decoder finds in memory that it reuses would depend on when the collector runs.
     """
     container: Any = SideDataContainer  # PyAV's annotation has no constructor
     return container(frame)

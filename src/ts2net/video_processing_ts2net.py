@@ -1,7 +1,7 @@
-"""The video processor: videos of any kind to normalised frames and a padding mask.
+"""Video processor that turns videos of any kind into normalised frames and a padding mask.
 
-Notable here: it needs torch and PyAV, not torchvision. Resizing works on uint8, as PIL does, so that pixels agree with
-what CLIP was trained on.
+It needs torch and PyAV, not torchvision. Resizing works on uint8, as in PIL, so that pixels agree with those that CLIP
+was trained on.
 """
 
 import os
@@ -41,14 +41,14 @@ _INTERPOLATION = {
 
 
 class TS2NetVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[call-arg]
-    """Settings beyond those of every video processor.
+    """Settings in addition to those of every video processor.
 
     Attributes:
-        sampling: Which candidates are kept when there are more than `num_frames`: `"uniform"`, `"first"`, `"last"`.
-        clock: What a second is: `"seconds"`, as a player shows them, or `"released"`, `int(rate of the video)` frames.
-        pad_to: Frames that a batch is padded to: its longest video (`"longest"`) or `"num_frames"`.
-        start: Seconds at which a moment begins; a list has one for each video.
-        end: Seconds at which it ends, inclusive; a list has one for each video.
+        sampling: The candidates to keep when there are more than `num_frames`: `"uniform"`, `"first"`, `"last"`.
+        clock: Definition of a second: `"seconds"`, as in players, or `"released"`, `int(rate of the video)` frames.
+        pad_to: Length to which a batch is padded: its longest video (`"longest"`) or `"num_frames"`.
+        start: Start of the processed part in seconds; a list has one entry per video.
+        end: End of the processed part in seconds, inclusive; a list has one entry per video.
     """
 
     sampling: Literal["uniform", "first", "last"] | None
@@ -60,7 +60,7 @@ class TS2NetVideoProcessorKwargs(VideosKwargs, total=False):  # type: ignore[cal
 
 @dataclass
 class TS2NetVideoMetadata(VideoMetadata):
-    """Where a video's frames come from. `timestamps` are the true times of presentation."""
+    """Metadata of a video and its sampled frames. `timestamps` are the true presentation times."""
 
     frame_times: list[float] | None = None
 
@@ -71,20 +71,20 @@ class TS2NetVideoMetadata(VideoMetadata):
 
 
 class TS2NetVideoProcessor(VideoProcessorMixin):
-    """Turn videos into what [`TS2NetModel`] reads.
+    """Turn videos into the inputs of [`TS2NetModel`].
 
-    One frame a second is taken, at most `num_frames`, spread evenly; then resized (short side, bicubic, antialiased),
-    cropped at the centre, rescaled and normalised. The constructor's settings are the defaults of each call. Seconds
-    count from the start of the file, as players count them, also where the video in it starts later.
+    By default one frame per second is sampled, at most `num_frames`, spread evenly. Frames are resized (short side,
+    bicubic, antialiased), cropped at the centre, rescaled and normalised. The constructor's settings are the defaults
+    of each call. Seconds count from the start of the file, as in players, even if its video stream starts later.
 
     Args:
-        num_frames (`int`, defaults to 12): The most frames of a video.
-        fps (`float`, defaults to 1.0): Frames taken a second.
-        sampling (`str`, defaults to `"uniform"`): Which stay when there are more: `"uniform"`, `"first"` or `"last"`.
+        num_frames (`int`, defaults to 12): Maximum number of frames per video.
+        fps (`float`, defaults to 1.0): Frames sampled per second.
+        sampling (`str`, defaults to `"uniform"`): Frames to keep of more: `"uniform"`, `"first"` or `"last"`.
         clock (`str`, defaults to `"seconds"`):
-            What a second is. `"seconds"` takes the frames on screen at `start`, `start + 1 / fps`, ... at any frame
-            rate. `"released"` is what the released TS2-Net does, and what converted checkpoints were trained with: a
-            second is `int(rate of the video)` frames. At a constant whole rate the two agree.
+            Definition of a second. `"seconds"` samples the frames on screen at `start`, `start + 1 / fps`, ... at any
+            frame rate. `"released"` samples like the released TS2-Net, with which converted checkpoints were trained:
+            a second is `int(rate of the video)` frames. At a constant whole rate the two agree.
         pad_to (`str`, defaults to `"longest"`):
             Pad to the longest video of the batch, or to `"num_frames"`, which a model with
             `padding_mode="released"` was trained with.
@@ -126,11 +126,11 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         super().__init__(**kwargs)
         self._set_attributes(**settings)
         for name, value in settings.items():
-            if value is None:  # which the library takes for its default
+            if value is None:  # the library would replace None by its default
                 setattr(self, name, None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings, without those of a single call."""
+        """Return the settings, without those that only apply to a single call."""
         per_call = (
             "video_metadata",
             "start",
@@ -149,8 +149,8 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         `(frames, H, W, channels)` or `(frames, channels, H, W)` (uint8, or floats from 0 to 1), a list of frames (PIL
         images, arrays or tensors), or a value of a datasets `Video` column, decoded or not.
 
-        Arrays have no times. With `video_metadata` (`{"fps": ...}` for each) they are sampled like files; without,
-        they count as sampled already and only `num_frames` of them are kept.
+        Arrays have no times. With `video_metadata` (`{"fps": ...}` for each) they are sampled like files. Without it,
+        their frames count as already sampled, and at most `num_frames` of them are kept.
 
         Args:
             videos: The video or videos.
@@ -159,12 +159,12 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         Returns:
             `pixel_values_videos` of shape `(videos, frames, 3, H, W)` and `padding_mask_videos` of shape
             `(videos, frames)`, True for real frames. With `return_metadata=True` also `video_metadata`, a list of
-            [`TS2NetVideoMetadata`]. With `do_pad=False` there is no mask, and the first is a list of tensors
-            `(frames, 3, H, W)`.
+            [`TS2NetVideoMetadata`]. With `do_pad=False` there is no mask, and `pixel_values_videos` is a list of
+            tensors `(frames, 3, H, W)`.
 
         Raises:
-            TypeError: If a setting is unknown or a video is none of these.
-            ValueError: If a video can't be decoded (as `VideoDecodingError`) or a setting does not fit.
+            TypeError: If a setting is unknown or a video is of another kind.
+            ValueError: If a video can't be decoded (as `VideoDecodingError`) or a setting is invalid.
         """
         settings = self._settings(kwargs)
         values = as_videos(videos)
@@ -189,7 +189,7 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         return BatchFeature(data, tensor_type=tensor_type, skip_tensor_conversion=["video_metadata"])
 
     def _settings(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """This call's settings over the defaults, checked."""
+        """Merge the settings of a call with the defaults, and check them."""
         names = self.valid_kwargs.__annotations__
         unknown = sorted(set(kwargs) - set(names))
         if unknown:
@@ -215,13 +215,13 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
         fps: float | None = None,
         **kwargs: Any,
     ) -> np.ndarray:
-        """Choose frames of a video by its metadata alone, as a call chooses those of an array with that metadata.
+        """Sample frames of a video from its metadata alone, as a call does for an array with that metadata.
 
         Args:
             metadata: `total_num_frames` and `fps` of the video.
-            num_frames: The most frames. `None`: the processor's own.
-            fps: Frames taken a second. `None`: the processor's own.
-            kwargs: `sampling`, `clock`, `start` and `end` of this video. Other settings choose no frames.
+            num_frames: Maximum number of frames. `None`: the processor's setting.
+            fps: Frames sampled per second. `None`: the processor's setting.
+            kwargs: `sampling`, `clock`, `start` and `end` for this video. Other settings are ignored.
 
         Returns:
             The indices of the frames, of shape `(frames,)`, in order.
@@ -247,7 +247,7 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
     def _decode(
         self, value: Any, start: float | None, end: float | None, metadata: Any, settings: dict[str, Any]
     ) -> DecodedVideo:
-        """The sampled frames of one video, uint8 RGB, `(frames, H, W, 3)`."""
+        """Return the sampled frames of one video, uint8 RGB, `(frames, H, W, 3)`."""
 
         def sampling(fps: float | None) -> FrameSampling:
             if not settings["do_sample_frames"]:
@@ -287,7 +287,7 @@ class TS2NetVideoProcessor(VideoProcessorMixin):
 
 
 def _plain(value: Any) -> Any:
-    """A setting as plain Python: numbers and arrays of NumPy, torch and others become numbers and lists of them."""
+    """Convert a setting to plain Python: numbers and arrays of NumPy, torch and others become numbers and lists."""
     if isinstance(value, (np.generic, np.ndarray, torch.Tensor)):
         return value.tolist()
     if isinstance(value, Real) and not isinstance(value, (int, float)):
@@ -300,22 +300,22 @@ def _plain(value: Any) -> Any:
 
 
 def is_one_video(videos: Any) -> bool:
-    """Whether this is one video rather than a list of them. A list of images is one video."""
+    """Whether `videos` is one video rather than a list of videos. A list of images is one video."""
     if isinstance(videos, (list, tuple)):
         return bool(videos) and _is_frame(videos[0])
     return not (isinstance(videos, (np.ndarray, torch.Tensor)) and videos.ndim == 5)
 
 
 def remembered_file(video: Any) -> Any:
-    """The file of a decoder that the datasets library made, which remembers it; any other video as it is."""
+    """Return the file behind a decoder of the datasets library, and any other video unchanged."""
     return getattr(video, "_hf_encoded", video)
 
 
 def as_videos(videos: Any) -> list[Any]:
-    """One video or many, as a list of videos. Lists of lists of videos are flattened.
+    """Convert one video or many to a list of videos. Lists of lists of videos are flattened.
 
     Raises:
-        ValueError: If it is an empty list.
+        ValueError: If the list is empty.
     """
     if is_one_video(videos):
         return [videos]
@@ -325,7 +325,7 @@ def as_videos(videos: Any) -> list[Any]:
 
 
 def _flat(values: list[Any] | tuple[Any, ...]) -> list[Any]:
-    """A list of values, or of lists of them, as one list."""
+    """Flatten a list of values, or of lists of values, into one list."""
     return [each for value in values for each in (value if isinstance(value, (list, tuple)) else [value])]
 
 
@@ -334,7 +334,7 @@ def _is_frame(value: Any) -> bool:
 
 
 def _one_each(name: str, value: Any, count: int) -> list[Any]:
-    """A setting that may be one for all videos or a list with one for each."""
+    """Convert a setting to a list with one entry per video. The setting may be such a list, or one value for all."""
     if not isinstance(value, (list, tuple)):
         return [value] * count
     if len(value) != count:
@@ -343,8 +343,8 @@ def _one_each(name: str, value: Any, count: int) -> list[Any]:
 
 
 def _encoded(value: Any) -> Any:
-    """What to decode, if the value is an encoded video of some kind, else None."""
-    value = remembered_file(value)  # ours reads less of it
+    """Return the source to decode if the value is an encoded video of some kind, else None."""
+    value = remembered_file(value)  # this package's decoder reads less of the file
     if isinstance(value, dict):
         if value.get("bytes") is None and value.get("path") is None:
             raise TypeError(f"a video given as a dict needs 'bytes' or 'path', got the keys {sorted(value)}")
@@ -356,7 +356,7 @@ def _encoded(value: Any) -> Any:
 
 
 def _frames(value: Any, input_data_format: Any, convert_rgb: bool) -> torch.Tensor:
-    """Pixels of any kind as uint8 frames of shape `(frames, H, W, channels)`."""
+    """Convert pixels of any kind to uint8 frames of shape `(frames, H, W, channels)`."""
     if hasattr(value, "get_frames_in_range"):  # a torchcodec decoder
         value = value.get_frames_in_range(0, len(value)).data
     elif isinstance(value, (list, tuple)) and value and all(_is_frame(frame) for frame in value):
@@ -386,7 +386,7 @@ def _frames(value: Any, input_data_format: Any, convert_rgb: bool) -> torch.Tens
 
 
 def _as_tensor(value: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """Pixels as a tensor, from arrays of any stride and byte order too."""
+    """Convert pixels to a tensor, also from arrays of any stride and byte order."""
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "uif":
             raise TypeError(f"a video's pixels must be whole numbers or floats, got {value.dtype}")
@@ -398,7 +398,7 @@ def _as_tensor(value: np.ndarray | torch.Tensor) -> torch.Tensor:
 
 
 def _stacked(images: list[Any] | tuple[Any, ...]) -> np.ndarray:
-    """A list of images as one array with a frame axis."""
+    """Stack a list of images into one array with a frame axis."""
     arrays = [np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image) for image in images]
     arrays = [array[..., None] if array.ndim == 2 else array for array in arrays]
     shapes = {array.shape for array in arrays}
@@ -408,7 +408,7 @@ def _stacked(images: list[Any] | tuple[Any, ...]) -> np.ndarray:
 
 
 def _resize(frames: torch.Tensor, size: SizeDict, mode: str) -> torch.Tensor:
-    """Resize uint8 frames `(T, C, H, W)` as PIL does: antialiased, rounded back to uint8."""
+    """Resize uint8 frames `(T, C, H, W)` like PIL: antialiased, rounded back to uint8."""
     if size.shortest_edge:
         height, width = get_resize_output_image_size(
             frames[0], size.shortest_edge, default_to_square=False, input_data_format=ChannelDimension.FIRST
@@ -426,7 +426,7 @@ def _resize(frames: torch.Tensor, size: SizeDict, mode: str) -> torch.Tensor:
 
 
 def _resize_as_floats(frames: torch.Tensor, height: int, width: int, **how: Any) -> torch.Tensor:
-    """The same where uint8 is not resized itself: first along rows, then columns, with whole grey levels between."""
+    """Resize on devices that can't resize uint8: first the width, then the height, with rounding after each."""
     resized = frames.float()
     for size in ((frames.shape[-2], width), (height, width)):
         resized = torch.nn.functional.interpolate(resized, size, **how).round_().clamp_(0, 255)
@@ -434,7 +434,7 @@ def _resize_as_floats(frames: torch.Tensor, height: int, width: int, **how: Any)
 
 
 def _center_crop(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Cut the centre out of frames `(T, C, H, W)`, with black around it where they are smaller."""
+    """Crop frames `(T, C, H, W)` at the centre. Smaller frames are padded with black."""
     missing_height, missing_width = max(0, height - frames.shape[-2]), max(0, width - frames.shape[-1])
     if missing_height or missing_width:
         top, left = missing_height // 2, missing_width // 2
@@ -445,7 +445,7 @@ def _center_crop(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def _pad(pixels: list[torch.Tensor], length: int) -> dict[str, torch.Tensor]:
-    """Stack videos `(T, C, H, W)` behind one another, padded with zero frames to `length`."""
+    """Stack videos `(T, C, H, W)` into a batch, padded with zero frames to `length`."""
     shapes = {video.shape[1:] for video in pixels}
     if len(shapes) > 1:
         raise ValueError(
@@ -479,7 +479,7 @@ if __package__ == "ts2net":  # the installed package needs no trust_remote_code;
 
     from .configuration_ts2net import TS2NetConfig
 
-    # AutoVideoProcessor.register does the same, but asks for torchvision, whose name its only backend bears.
+    # AutoVideoProcessor.register does the same, but requires torchvision, because its only backend has that name.
     VIDEO_PROCESSOR_MAPPING.register(TS2NetConfig, {"torchvision": TS2NetVideoProcessor}, exist_ok=True)
 
 __all__ = ["TS2NetVideoMetadata", "TS2NetVideoProcessor"]

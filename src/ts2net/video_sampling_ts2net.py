@@ -1,4 +1,4 @@
-"""Which frames of a video are taken: plain arithmetic, apart from how they are decoded."""
+"""Selection of the frames of a video: plain arithmetic, separate from decoding."""
 
 import math
 from collections.abc import Sequence
@@ -12,23 +12,23 @@ from .video_timing_ts2net import EPSILON, Timeline
 
 @dataclass(frozen=True)
 class FrameSampling:
-    """Which frames of a video are taken.
+    """Rule for selecting frames of a video.
 
     Candidates are taken at a fixed rate; if there are more than `num_frames`, `strategy` thins them out.
 
     Args:
-        num_frames: the most frames that are taken. None takes every candidate, and needs `fps=None`.
-        fps: candidates a second. None makes every frame of the video a candidate, once.
+        num_frames: maximum number of frames. None selects every candidate, and requires `fps=None`.
+        fps: candidates per second. None makes every frame of the video a candidate, once.
         strategy: `"uniform"` (spread evenly from the first candidate to the last), `"first"` or `"last"`.
-        start: seconds, where the moment begins; the first frame if None.
-        end: seconds, where it ends, inclusive; the video's end if None.
-        clock: what a second is. `"seconds"`: candidates are the frames on screen at `start`, `start + 1 / fps`, and so
-            on, as a player shows them. `"released"`, as in the released TS2-Net: a second is `int(rate of the video)`
-            frames, counted from the first, so at 29.97 frames a second it is 29 frames. At a constant whole rate the
-            two agree.
+        start: start of the selected part of the video in seconds; the first frame if None.
+        end: end of the selected part in seconds, inclusive; the video's end if None.
+        clock: definition of a second. `"seconds"`: candidates are the frames on screen at `start`, `start + 1 / fps`,
+            and so on, as a player shows them. `"released"`, as in the released TS2-Net: a second is
+            `int(rate of the video)` frames, counted from the first frame, so 29 frames at 29.97 frames per second. At
+            a constant whole rate the two agree.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: If an argument is out of range.
     """
 
     num_frames: int | None = 12
@@ -56,10 +56,10 @@ class FrameSampling:
             raise ValueError(f"end={self.end} s lies before start={self.start or 0} s")
 
     def choose(self, timeline: Timeline) -> list[int]:
-        """The indices of the frames that are taken of a video, in order of presentation; at least one.
+        """Return the indices of the selected frames of a video, at least one, in order of presentation.
 
         Raises:
-            ValueError: the video ends before `start`.
+            ValueError: If the video ends before `start`.
         """
         if self.fps is None:
             first = 0 if self.start is None else int(timeline.on_screen(self._begin(0.0, timeline.duration)))
@@ -69,15 +69,17 @@ class FrameSampling:
             indices = self.released_indices(len(timeline.times), timeline.fps)
             if timeline.constant:
                 return indices
-            # A seek of OpenCV's to an index goes to the moment `index / fps`.
+            # OpenCV seeks to the moment `index / fps` when given an index.
             return timeline.on_screen(np.asarray(indices) / timeline.fps + timeline.times[0]).tolist()
         return timeline.on_screen(self.moments(float(timeline.times[0]), timeline.duration)).tolist()
 
     def likely_indices(self, num_frames: int, fps: float) -> Sequence[int]:
-        """What `choose` gives if a video has so many frames at a constant rate; in little memory for any number.
+        """Estimate the result of `choose` for `num_frames` frames at a constant rate; all frames if `fps` is None.
+
+        It takes little memory for any number of frames.
 
         Raises:
-            ValueError: the video ends before `start`.
+            ValueError: If the video ends before `start`.
         """
         if self.fps is None:
             return range(num_frames)
@@ -86,14 +88,14 @@ class FrameSampling:
         return [int((moment + EPSILON) * fps) for moment in self.moments(0.0, num_frames / fps)]
 
     def moments(self, first: float, duration: float) -> list[float]:
-        """The seconds at which frames are taken by the clock of a player.
+        """Return the seconds at which frames are selected on a player's clock.
 
         Args:
             first: the second at which the first frame comes on screen.
             duration: the second at which the last frame ends.
 
         Raises:
-            ValueError: the video ends before `start`.
+            ValueError: If the video ends before `start`.
         """
         assert self.fps is not None
         begin = self._begin(first, duration)
@@ -103,12 +105,12 @@ class FrameSampling:
         return [begin + k / self.fps for k in self._thin(max(count, 1))]
 
     def released_indices(self, num_frames: int, fps: float) -> list[int]:
-        """The indices of frames as the released TS2-Net takes them of a video of so many frames at a constant rate.
+        """Return the indices that the released TS2-Net selects from `num_frames` frames at a constant rate.
 
-        Candidates are never closer than neighbouring frames.
+        Candidates are at least one frame apart.
 
         Raises:
-            ValueError: the video ends before `start`.
+            ValueError: If the video ends before `start`.
         """
         rate = self.fps
         assert rate is not None
@@ -138,7 +140,7 @@ class FrameSampling:
         return f"start={self.start} s lies beyond the end of the video ({duration:.3f} s)"
 
     def _thin(self, count: int) -> Sequence[int]:
-        """Which of so many candidates are taken."""
+        """Select at most `num_frames` of `count` candidates."""
         if self.num_frames is None or count <= self.num_frames:
             return range(count)
         if self.strategy == "uniform":

@@ -1,7 +1,7 @@
-"""The bytes of a video, wherever they are: a path, an address, memory, or an open file.
+"""Access to the bytes of a video from a path, an address, memory, or an open file.
 
-Notable here: whatever the source, what comes out is one seekable file without a name that FFmpeg could act on. Nothing
-is ever handed over as an address, so only what is asked for here is ever opened.
+Every source becomes one seekable file without a name that FFmpeg could interpret. FFmpeg never gets an address, so
+only this module opens files and connections.
 """
 
 import io
@@ -16,8 +16,8 @@ from urllib.request import url2pathname
 
 VideoSource = str | os.PathLike[str] | bytes | BinaryIO
 
-MAX_STREAM_BYTES = 4 * 2**30  # the most that is taken from an address or a file that can't seek
-_IN_MEMORY_BYTES = 64 * 2**20  # a stream larger than this goes to a temporary file
+MAX_STREAM_BYTES = 4 * 2**30  # the limit for an address or a file that can't seek
+_IN_MEMORY_BYTES = 64 * 2**20  # a larger stream is written to a temporary file
 
 
 class VideoDecodingError(ValueError):
@@ -25,7 +25,7 @@ class VideoDecodingError(ValueError):
 
 
 class SharedFile:
-    """A seekable binary file that several readers use at once, each with a position of its own."""
+    """A seekable binary file that several readers use at once, each with its own position."""
 
     def __init__(self, file: IO[bytes], name: str) -> None:
         self.name = name
@@ -34,8 +34,8 @@ class SharedFile:
         self.size = file.seek(0, os.SEEK_END)
 
     def read_at(self, position: int, size: int) -> bytes:
-        """At most `size` bytes from a position; safe to call from several threads."""
-        if position >= self.size:  # a damaged file may point further than a file system can seek
+        """Read at most `size` bytes from a position. Safe to call from several threads."""
+        if position >= self.size:  # a damaged file may contain positions beyond what a file system can seek to
             return b""
         with self._lock:
             self._file.seek(position)
@@ -43,22 +43,22 @@ class SharedFile:
 
 
 class FileView(io.RawIOBase):
-    """One reader's view of a shared file. It has no name, so a file's name never decides how its bytes are read."""
+    """One reader's view of a shared file. It has no name, so the name of a file never affects how it is read."""
 
     def __init__(self, shared: SharedFile) -> None:
         self._shared = shared
         self._position = 0
 
     def readable(self) -> bool:
-        """Yes."""
+        """Always True."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """Always True."""
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """At most `size` bytes from here, all of them if it is negative."""
+        """Read at most `size` bytes from the current position, all if `size` is negative."""
         data = self._shared.read_at(self._position, self._shared.size if size < 0 else size)
         self._position += len(data)
         return data
@@ -70,13 +70,13 @@ class FileView(io.RawIOBase):
         return self._position
 
     def tell(self) -> int:
-        """The position."""
+        """Return the current position."""
         return self._position
 
 
 @contextmanager
 def open_source(source: VideoSource) -> Iterator[SharedFile]:
-    """The bytes of any source, as a seekable file with a name for messages."""
+    """Open any source as a seekable file with a name for messages."""
     with ExitStack() as stack:
         file: IO[bytes]
         if isinstance(source, (bytes, bytearray, memoryview)):
@@ -117,16 +117,16 @@ def open_source(source: VideoSource) -> Iterator[SharedFile]:
 
 
 def _scheme(source: str | bytes) -> str | None:
-    """The scheme of an address in lower case, `None` for a path."""
+    """Return the scheme of an address in lower case, `None` for a path."""
     scheme, separator, _ = os.fsdecode(source).partition("://")
     return scheme.lower() if separator and scheme.isalpha() else None
 
 
 def _local_path(address: str) -> str:
-    """The path that a `file://` address names.
+    """Return the path of a `file://` address.
 
     Raises:
-        ValueError: If it names another machine.
+        ValueError: If the address names another machine.
     """
     parts = urlsplit(address)
     if parts.netloc not in ("", "localhost"):
@@ -135,7 +135,7 @@ def _local_path(address: str) -> str:
 
 
 def _spool(chunks: Iterable[bytes], name: str, file: IO[bytes]) -> None:
-    """Write a stream to a file, up to a limit, for a stream from elsewhere may never end."""
+    """Write a stream to a file, up to a limit, because a remote stream may never end."""
     for chunk in chunks:
         file.write(chunk)
         if file.tell() > MAX_STREAM_BYTES:
@@ -143,7 +143,7 @@ def _spool(chunks: Iterable[bytes], name: str, file: IO[bytes]) -> None:
 
 
 def _without_secrets(url: str) -> str:
-    """The address without user, password and query, which may carry a signature."""
+    """Return an address without user, password and query, which may contain a signature."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -162,5 +162,5 @@ def _download(url: str, name: str, file: IO[bytes]) -> None:
         raise VideoDecodingError(f"{name}: can't be downloaded in offline mode") from None
     except (VideoDecodingError, OSError):
         raise
-    except Exception as error:  # the HTTP client is the user's to replace: its errors have no type in common
+    except Exception as error:  # users may replace the HTTP client, so its errors have no common type
         raise VideoDecodingError(f"{name}: download failed ({type(error).__name__})") from error

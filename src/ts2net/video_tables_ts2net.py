@@ -1,7 +1,7 @@
-"""The table of a video's frames, without decoding any.
+"""Tables of a video's frames, created without decoding.
 
-Notable here: a table is believed only as far as it can be checked. What an MP4 header says is compared with the last
-packets, and times with the order of decoding.
+A table is only used if it passes its checks: the index of an MP4 header is compared with the last packets, and
+presentation times are compared with the decoding order.
 """
 
 from bisect import bisect_right
@@ -14,16 +14,16 @@ import numpy as np
 from .video_container_ts2net import MATROSKA, MOV, EntryPoint, TableError, VideoReader
 from .video_timing_ts2net import Timeline, first_second
 
-# Codecs whose keyframes (for H.264 and HEVC, after a look at the bytes) let decoding start afresh.
+# Codecs for which decoding can start at a keyframe (in H.264 and HEVC, depending on its header).
 _SEEKABLE_CODECS = {"h264", "hevc", "vp8", "vp9", "av1", "mjpeg", "prores", "dnxhd"}
-# No level of H.264 or HEVC lets more pictures be decoded before one that is shown before them. So many may follow an
-# HEVC keyframe and be shown before it, and among so many last packets is the frame that is shown last.
+# The maximum number of pictures, at any level of H.264 or HEVC, that are decoded before a picture but shown after it.
+# As many pictures may follow an HEVC keyframe and be shown before it, or follow the packet of the frame shown last.
 _MAX_REORDERED = 16
 
 
 @dataclass(frozen=True)
 class FrameTable:
-    """The timestamp of every frame in order of presentation, and where decoding may start for a given frame."""
+    """The timestamp of every frame in order of presentation, and a function that finds a frame's entry point."""
 
     pts: np.ndarray
     timeline: Timeline
@@ -31,11 +31,11 @@ class FrameTable:
 
 
 def table_from_index(reader: VideoReader) -> FrameTable | None:
-    """The table by the index in an MP4 header, without reading more than the last packets.
+    """Create the table from the index in an MP4 header, without reading more than the last packets.
 
-    The index has decoding times. Evenly spaced, or in a stream that never reorders frames, these are the
-    presentation times but for an offset: as many different times as there are steps from the first to the last
-    leave no gap. Which is the last is what the last packets tell.
+    The index has decoding times. If they are evenly spaced, or the stream never reorders frames, they equal the
+    presentation times except for an offset: as many distinct times as there are steps from the first to the last
+    leave no gap. The last packets show which time is the last.
     """
     stream = reader.stream
     if reader.format != MOV or reader.codec not in _SEEKABLE_CODECS or stream.start_time is None:
@@ -44,7 +44,7 @@ def table_from_index(reader: VideoReader) -> FrameTable | None:
     entries = list(index)
     if not entries or len(entries) != stream.frames or any(entry.is_discard for entry in entries):
         return None
-    if any(entry.pos + entry.size > reader.file.size for entry in entries):  # cut off
+    if any(entry.pos + entry.size > reader.file.size for entry in entries):  # a truncated file
         return None
     dts = np.array([entry.timestamp for entry in entries], dtype=np.int64)
     steps = np.diff(dts)
@@ -69,11 +69,11 @@ def table_from_index(reader: VideoReader) -> FrameTable | None:
 
 
 def table_from_packets(reader: VideoReader) -> FrameTable | None:
-    """The table by reading every packet, without decoding any."""
+    """Create the table by reading every packet, without decoding any."""
     if reader.format not in (MOV, MATROSKA) or reader.codec not in _SEEKABLE_CODECS or reader.is_cut_off():
         return None
-    shown: list[tuple[int, int]] = []  # timestamp and duration in the order of decoding
-    entry_points: list[tuple[int, EntryPoint]] = []  # with the presentation time of each
+    shown: list[tuple[int, int]] = []  # timestamps and durations in decoding order
+    entry_points: list[tuple[int, EntryPoint]] = []  # with their presentation times
     try:
         for packet in reader.packets():
             timestamp = packet.dts if reader.format == MOV else packet.pts
@@ -90,7 +90,7 @@ def table_from_packets(reader: VideoReader) -> FrameTable | None:
     decoded = np.array([pts for pts, _ in shown], dtype=np.int64)
     order = decoded.argsort(kind="stable")
     pts = decoded[order]
-    # Times that the decoder could not bring into this order are wrong in the file.
+    # Times are wrong if they need more reordering than the decoder can do.
     reordered = _MAX_REORDERED if reader.decoder.reorder_depth else 0
     if (np.diff(pts) <= 0).any() or np.abs(order - np.arange(len(order))).max() > reordered:
         return None
@@ -107,7 +107,7 @@ def table_from_packets(reader: VideoReader) -> FrameTable | None:
 
 
 def _last_shown(reader: VideoReader, timestamp: int, count: int) -> av.Packet | None:
-    """Of the last so many packets, the one that is shown last; None if the file doesn't have them."""
+    """Return the packet shown last of the last `count` packets, or None if the file doesn't have that many."""
     try:
         packets = list(reader.packets_decoded_from(timestamp))
     except av.FFmpegError:

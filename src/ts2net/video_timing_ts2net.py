@@ -1,4 +1,4 @@
-"""When each frame of a video is on screen, in seconds from the start of its file."""
+"""Presentation times of the frames of a video, in seconds from the start of its file."""
 
 import math
 from dataclasses import dataclass
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 import numpy as np
 
 EPSILON = 1e-6  # seconds; times are sums of fractions, and a frame at 2.9999999 s is on screen at 3 s
-DEFAULT_FPS = 25.0  # where a file states neither times nor a rate; FFmpeg's choice as well
-_MAX_FPS = 1000.0  # a lone frame that is shown for a shorter time has only the clock's tick
-# A clock that may jump (MPEG-TS, MPEG-PS, FLV, Ogg) has jumped where it goes on by more than the first or goes back by
-# more than the second: the limits of the ffmpeg command. Seconds.
+DEFAULT_FPS = 25.0  # for files that state neither times nor a rate, as in FFmpeg
+_MAX_FPS = 1000.0  # a shorter duration of a lone frame is only the tick of the clock
+# Seconds. A clock that may jump (MPEG-TS, MPEG-PS, FLV, Ogg) has jumped if it advances by more than the first limit or
+# goes back by more than the second. These are the limits of the ffmpeg command.
 _MAX_STEP, _MAX_STEP_BACK = 10.0, 0.1
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """When each frame comes on screen, and the frame rate as a whole.
+    """Presentation times of all frames, and the overall frame rate.
 
     Attributes:
-        times: seconds from the start of the file, `(frames,)` float64, ascending. The first is above 0 where the video
-            starts later than its file, as after a sound that starts alone.
-        fps: frames a second; the average where the rate varies.
+        times: seconds from the start of the file at which frames come on screen, `(frames,)` float64, ascending. The
+            first is above 0 if the video starts later than its file, for example after its sound.
+        fps: frames per second; the average if the rate varies.
         duration: seconds from the start of the file to the end of the last frame.
-        constant: whether each frame starts within half a frame of its place on an even grid.
+        constant: whether each frame starts within half a frame period of an even grid.
     """
 
     times: np.ndarray
@@ -32,7 +32,7 @@ class Timeline:
 
     @staticmethod
     def of(times: np.ndarray, declared_fps: float, last_duration: float) -> "Timeline":
-        """Derives rate and duration from times.
+        """Create a timeline, deriving rate and duration from times.
 
         Args:
             times: seconds at which frames come on screen, ascending.
@@ -51,58 +51,58 @@ class Timeline:
         duration = round(float(times[-1] + lasts), 6)
         if not constant:
             return Timeline(times, float((last + 1) / (since_first[-1] + lasts)), duration, False)
-        # Times may be rounded (Matroska's to a millisecond): the declared rate is better, as long as it keeps step.
-        # Otherwise four digits are as many as such times bear out, and 24.9998 must not count as 24 a second.
+        # Times may be rounded (in Matroska to a millisecond), so the declared rate is more exact if it agrees with
+        # them. Otherwise the rate is rounded to four digits, which such times support: 24.9998 must not count as 24.
         keeps_step = declared_fps > 0 and abs(since_first[-1] * declared_fps - last) < 0.5
         return Timeline(times, declared_fps if keeps_step else float(f"{1 / period:.4g}"), duration, True)
 
     @staticmethod
     def even(num_frames: int, fps: float) -> "Timeline":
-        """The timeline of frames at a constant rate."""
+        """Create the timeline of frames at a constant rate."""
         return Timeline(np.arange(num_frames) / fps, fps, num_frames / fps, True)
 
     def on_screen(self, seconds: float | list[float] | np.ndarray) -> np.ndarray:
-        """The index of the frame on screen at each moment; the first one before the video starts."""
+        """Return the index of the frame on screen at each moment, 0 before the video starts."""
         moments = np.asarray(seconds, dtype=np.float64) + EPSILON
         return np.maximum(np.searchsorted(self.times, moments, side="right") - 1, 0)
 
 
 class NoTimesError(Exception):
-    """The times of frames go backwards, so that only the frame rate is left to go by."""
+    """The times of frames go backwards, so that only the frame rate can be used."""
 
 
 class FrameClock:
-    """Turns the timestamps of frames, which come in the order of presentation, into seconds from the file's start."""
+    """Converter of frame timestamps, given in order of presentation, to seconds from the start of the file."""
 
     def __init__(self, time_base: float, start: float | None, may_jump: bool, fps: float) -> None:
-        """Sets the clock.
+        """Create a clock.
 
         Args:
-            time_base: seconds of a tick.
-            start: seconds at which the file starts by its own clock; None means with the first frame.
-            may_jump: whether the clock of such files may jump. Then frames go on after a jump as if there were none.
-            fps: frames a second, for a jump right after the first frame. Elsewhere the frame before a jump lasts as
-                long as the one before it: the rate that such files declare is often a guess.
+            time_base: seconds per tick.
+            start: seconds at which the file starts on its own clock; None for the time of the first frame.
+            may_jump: whether the clock of such files may jump. Frames then continue after a jump without a gap.
+            fps: frames per second, for a jump right after the first frame. Elsewhere the frame before a jump lasts as
+                long as the previous frame, because the rate that such files declare is often a guess.
         """
         self._time_base = time_base
         self._start = start
         self._may_jump = may_jump
         self._step = 1 / fps
         self._last: float | None = None
-        self._reached = 0.0  # the time up to which packets follow on each other without a jump
+        self._reached = 0.0  # the time up to which packets follow each other without a jump
 
     def reach(self, pts: int) -> None:
-        """Notes the timestamp of a packet, in the order of decoding: where only frames are missing, no clock jumps."""
+        """Record a packet's timestamp, in decoding order, so that missing frames are not mistaken for a jump."""
         if self._last is not None:
             time = pts * self._time_base - self._start  # type: ignore[operator]  # set with the first frame
             if self._reached < time <= self._reached + _MAX_STEP:
                 self._reached = time
 
     def seconds(self, pts: int | None) -> float:
-        """When the next frame comes on screen; NaN if it has no timestamp.
+        """Return the time at which the next frame comes on screen, NaN if it has no timestamp.
 
         Raises:
-            NoTimesError: it comes before the frame before it.
+            NoTimesError: If the time is before the time of the previous frame.
         """
         if pts is None:
             return math.nan
@@ -125,9 +125,10 @@ class FrameClock:
 
 
 def complete_times(seconds: np.ndarray) -> np.ndarray | None:
-    """Fills in missing times, which are NaN, at an even rate; None if too few are known to tell one.
+    """Fill in missing times, which are NaN, at an even rate. Returns None if too few times are known.
 
-    Frames without times at the start come before the first one that has a time, at 0 if there is no room for them.
+    Frames without times at the start come before the first known time. If they would start below 0, all times are
+    shifted so that the first is 0.
     """
     timed = np.flatnonzero(~np.isnan(seconds))
     if len(seconds) > 1 and (len(timed) < 2 or seconds[timed[-1]] <= seconds[timed[0]]):
@@ -143,10 +144,10 @@ def complete_times(seconds: np.ndarray) -> np.ndarray | None:
 
 
 def first_second(time: float, start: float | None, may_jump: bool) -> float:
-    """Where the seconds of a file start by its own clock, given the time of the first frame.
+    """Return the time on the file's own clock that counts as second 0, given the time of the first frame.
 
-    That is the file's stated start, unless it lies after the first frame, too far before it for a clock that may jump,
-    or so little before it that only rounding lies between.
+    This is the start that the file states. It is the time of the first frame if the stated start is missing, lies
+    after the first frame or within rounding before it, or lies too far before it in a file whose clock may jump.
     """
     if start is None or time - start < 2 * EPSILON or (may_jump and time - start > _MAX_STEP):
         return time

@@ -322,7 +322,7 @@ SHARED = ["word"] * 1000
     [
         (pickle.dumps({"a": [Hostile()]}), "holds more than dictionaries, lists and texts (opcode "),
         (pickle.dumps({"a": defaultdict(list)}), "save it as JSON, raw-captions.json"),
-        (pickle.dumps({"a": [SHARED] * 1000}), "not a pickle: a list or a dictionary stands in several places"),
+        (pickle.dumps({"a": [SHARED] * 1000}), "not a pickle: a list or a dictionary is referenced more than once"),
         (pickle.dumps(MSVD_CAPTIONS)[:-20], "not a pickle: "),
         (b"\x80\x04\x8d\xff\xff\xff\xff\xff\x00\x00\x00a.", "not a pickle: "),
         (b"r\xff\xff\xff\xff.", "not a pickle: "),
@@ -518,7 +518,7 @@ def test_an_id_that_stands_twice_is_refused(listed: str, annotations: Callable[.
             {"Qf3ch_x4Y-0_000179_000189": ["one", None]},
             ": Qf3ch_x4Y-0_000179_000189[1]: expected a string, found None",
         ),
-        ("vatex", "test", "ref_captions.json", '{"a": ["x"],\n "a": ["y"]}', ": 'a' stands twice in one object"),
+        ("vatex", "test", "ref_captions.json", '{"a": ["x"],\n "a": ["y"]}', ": 'a' appears twice in one object"),
         ("vatex", "test", "ref_captions.json", '{"a":\n oops}', ":2: not JSON: "),
         pytest.param(
             *("vatex", "test", "ref_captions.json"), "[" * 100_000, ": nested too deeply", id="nested too deeply"

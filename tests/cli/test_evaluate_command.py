@@ -309,7 +309,7 @@ def test_leaves_a_card_on_the_hub_that_cannot_be_read(
     with hub.break_request("resolve/.*/README.md", status=403, times=100):
         done = run("evaluate", REPO, "folder", videos, "--split", "test", "--workers", 0, "--update-card")
     assert done.code == 1
-    assert f"error: the card of '{REPO}' stays as it was: " in done.err
+    assert f"error: the card of '{REPO}' is unchanged: " in done.err
     assert hub.repositories[REPO].at("main") is before
 
 
@@ -328,7 +328,7 @@ def test_leaves_a_card_that_is_changed_meanwhile(
     monkeypatch.setattr("ts2net.hub.add_evaluation", add_late)
     done = run("evaluate", REPO, "folder", videos, "--split", "test", "--workers", 0, "--update-card")
     assert done.code == 1
-    assert f"error: the card of '{REPO}' stays as it was: " in done.err
+    assert f"error: the card of '{REPO}' is unchanged: " in done.err
     assert "412 Precondition Failed" in done.err
     assert hub.repositories[REPO].at("main").files["README.md"].content == b"Written by hand.\n"
 

@@ -361,7 +361,7 @@ def test_no_room_for_the_vector_index_leaves_all_videos_in_and_the_same_call_mak
     arguments = (tmp_path / "videos", tmp_path / "model", tmp_path / "index", tmp_path / "answer")
     run_process(index_with_a_vector_index, *arguments, True)
     message = (tmp_path / "answer").read_text()
-    assert "the index can't be written: File too large. The videos are all in; the same command" in message
+    assert "the index can't be written: File too large. All videos are in the index; the same command" in message
     assert len(Store.open(tmp_path / "index").snapshot().video_ids()) == 21
     run_process(index_with_a_vector_index, *arguments, False)
     assert (tmp_path / "answer").read_text() == "[] indexed, 1 unchanged, vector index: True"

@@ -1,1 +1,1 @@
-"""What several tests need: tiny models, videos, a loopback Hub, processes."""
+"""Helpers that several tests share: tiny models, videos, a loopback Hub, processes."""

@@ -9,7 +9,7 @@ from ts2net.cli import main
 
 
 class Result(NamedTuple):
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -27,14 +27,14 @@ def command_runner(
     before: Sequence[str] = (),
     after: Sequence[str] = (),
 ) -> Run:
-    """A function that runs a command line and gives what it left behind.
+    """Create a function that runs a command line and returns its result.
 
     Args:
-        capfd: Captures what is printed.
+        capfd: Captures the output.
         monkeypatch: Sets the width of the terminal for the test.
-        columns: That width.
-        before: Arguments in front of those of each call, such as the command's name.
-        after: Arguments behind them.
+        columns: Width of the terminal.
+        before: Arguments before those of each call, such as the command's name.
+        after: Arguments after those of each call.
     """
     monkeypatch.setenv("COLUMNS", str(columns))
 

@@ -1,7 +1,7 @@
 """One training step of a tiny model in several ways that must agree, for the tests of the loss and of the cache.
 
-`reference_step` is plain autograd in one process over the whole batch; `step_in_process` is the same step as one of
-several processes takes it, in one piece or in chunks.
+`reference_step` is plain autograd in one process over the whole batch. `step_in_process` is the part of the same step
+in one of several processes, in one piece or in chunks.
 """
 
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ class Case:
         if self.adapters:
             add_adapters(model, lora_config(2, ["q_proj", "fc1"]), "base")
             for name, parameter in model.named_parameters():
-                if ".lora_B." in name:  # which starts at 0, so that A would have no gradient
+                if ".lora_B." in name:  # B starts at 0, so A would have no gradient
                     nn.init.normal_(parameter, std=0.1, generator=torch.Generator().manual_seed(len(name)))
         model = model.to(self.dtype).train()
         if self.own_noise:
@@ -62,12 +62,12 @@ class Case:
         return batch
 
     def video_keys(self) -> torch.Tensor | None:
-        """Videos 0, 3 and 6 are the same, and so are 4 and 5: in other processes and in other chunks, or not."""
+        """Return equal keys for videos 0, 3 and 6, and for 4 and 5, within and across processes and chunks."""
         return torch.tensor([11, 22, 33, 11, 44, 44, 11, 55]) if self.same_videos else None
 
 
 def reference_step(case: Case, num_processes: int = 1, chunk_size: int = BATCH) -> Step:
-    """The whole batch, one process, one backward pass; own noise is drawn as the chunks of the processes draw it."""
+    """Run the whole batch in one process with one backward pass. Own noise is drawn as in the processes' chunks."""
     model, batch, keys = case.model(), case.batch(), case.video_keys()
     selection_loss = torch.tensor(0.0)
     if not case.own_noise and keys is None and not case.selection_weight:
@@ -106,7 +106,7 @@ def symmetric_cross_entropy(logits: torch.Tensor) -> torch.Tensor:
 
 
 def logits_of_selected(texts: torch.Tensor, selected: torch.Tensor, frame_mask: torch.Tensor) -> torch.Tensor:
-    """The selection loss's logits, one text and one video at a time."""
+    """Compute the logits of the selection loss, one text and one video at a time."""
     return torch.stack(
         [
             torch.stack(
@@ -121,7 +121,7 @@ def logits_of_selected(texts: torch.Tensor, selected: torch.Tensor, frame_mask: 
 
 
 def step_in_process(case: Case, chunk_size: int | None = None) -> Step:
-    """This process's part of the batch, in one piece or in chunks; gradients as DDP leaves them."""
+    """Run this process's part of the batch, in one piece or in chunks. Gradients are averaged by DDP."""
     rank, num_processes = dist.get_rank(), dist.get_world_size()
     model = case.model()
     wrapped = DistributedDataParallel(model)
@@ -149,7 +149,7 @@ def take_step(
     chunk_size: int | None = None,
     selection_weight: float = 0.0,
 ) -> ContrastiveLoss:
-    """A step of a model in any wrapping."""
+    """Run a step of a model with any wrapper."""
     if chunk_size is not None:
         return GradientCache(model, chunk_size).step(inputs, keys, selection_weight)
     result = contrastive_loss_over_processes(
@@ -180,7 +180,7 @@ def gradients(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def assert_same_step(actual: Step, expected: Step, tolerance: float) -> None:
-    """Figures agree, and each parameter's gradient to `tolerance` of its norm."""
+    """Check that figures agree, and that each parameter's gradient agrees within `tolerance` of its norm."""
     for name in FIGURES:
         torch.testing.assert_close(actual[name].double(), expected[name].double(), rtol=tolerance, atol=0)
     assert_same_gradients(actual["gradients"], expected["gradients"], tolerance)
@@ -192,7 +192,7 @@ def assert_same_gradients(
     assert actual.keys() == expected.keys()
     whole = sum(gradient.square().sum() for gradient in expected.values()).sqrt()
     for name, gradient in expected.items():
-        # Attention does not feel a bias of all its keys: that gradient is 0, and what is left of it is rounding.
+        # A bias of all keys does not change attention: its gradient is 0, except for rounding.
         scale = whole if name.endswith("k_proj.bias") else gradient.norm()
         assert scale > 0, name
         assert (actual[name] - gradient).norm() <= tolerance * scale, name

@@ -1,4 +1,4 @@
-"""A read of an index that crashes its process, in a module that imports little."""
+"""A read of an index that crashes its process, in a module with few imports."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ _THIRD_WINDOW_OF_SECOND_VIDEO = (1 << 32) + 2
 
 
 def crash_at_one_row(job: Any) -> Iterator[Any]:
-    """Read some rows, but end the process if a certain one is among them."""
+    """Read some rows, but end the process if they include a certain row."""
     if _THIRD_WINDOW_OF_SECOND_VIDEO in job[2]:
         os._exit(1)
     return read_part(job)

@@ -1,4 +1,4 @@
-"""What decoding a whole file must give."""
+"""Check of the result of decoding a whole file."""
 
 import warnings
 from pathlib import Path
@@ -14,7 +14,7 @@ EVERY_FRAME = FrameSampling(num_frames=None, fps=None)
 
 
 def assert_every_frame(path: Path, count: int) -> None:
-    """All frames are those of a plain loop, and re-encoding takes them too; nothing is called damaged."""
+    """Check that all frames equal those of a plain loop, and that re-encoding works, both without reporting damage."""
     reference = decode_from_start(str(path))
     assert len(reference) == count
     with warnings.catch_warnings():

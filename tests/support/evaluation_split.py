@@ -1,7 +1,7 @@
-"""A small split with everything that evaluation has to get right.
+"""A small split with all cases of evaluation.
 
-Seven videos, which two processes can't share evenly, of one to three captions and of three lengths; in groups of
-three, of two and of one, and in none.
+It has seven videos, which two processes can't share evenly, with one to three captions and of three lengths. There are
+groups of three videos, of two and of one, and a video without a group.
 """
 
 from datasets import Dataset
@@ -15,7 +15,7 @@ NUM_VIDEOS, NUM_TEXTS = len(CAPTIONS), sum(map(len, CAPTIONS))
 
 
 def split(broken: tuple[int, ...] = (), captions: list[list[str]] = CAPTIONS) -> Dataset:
-    """The split, with the chosen videos cut off after a few bytes."""
+    """Create the split, with the files of the `broken` videos truncated after 100 bytes."""
     rows = [
         {
             "id": f"video{index}",
@@ -31,5 +31,5 @@ def split(broken: tuple[int, ...] = (), captions: list[list[str]] = CAPTIONS) ->
 
 
 def clip(index: int) -> bytes:
-    """A video of its own shape, of three to five seconds."""
+    """Encode a video of three to five seconds, with a different shape for each index."""
     return encoded(frames=8 * (3 + index % 3), fps=8, size=(64, 48 + 16 * index), container="mp4")

@@ -1,4 +1,4 @@
-"""`python ...` in a fork of a process that has imported what takes most of its start."""
+"""`python ...` in a fork of a process that has already imported the slow modules."""
 
 import os
 import runpy
@@ -13,13 +13,13 @@ from support.fork_server import fork_context
 
 
 class ForkedPython:
-    """A process as of `subprocess.Popen([sys.executable, *arguments])`, but that it starts at once.
+    """A process like `subprocess.Popen([sys.executable, *arguments])`, but with a fast start.
 
-    It counts as running for as long as a process does that it has forked.
+    It counts as running until all processes that it has forked have ended.
 
     Args:
-        arguments: `-m` and a module, `-c` and code, or a file; then the arguments of that.
-        environment: Its environment, for what it reads from there and does not remember.
+        arguments: `-m` and a module, `-c` and code, or a file; then its arguments.
+        environment: Environment of the process. Variables that modules have read at import keep their old values.
     """
 
     def __init__(self, arguments: Sequence[str | Path], *, environment: Mapping[str, str] = os.environ) -> None:
@@ -33,28 +33,28 @@ class ForkedPython:
         self._process.start()
 
     def poll(self) -> int | None:
-        """Its exit code, negative if a signal ended it; `None` while it runs."""
+        """Return the exit code, negative if a signal ended the process, or `None` while it runs."""
         return self._process.exitcode
 
     def send_signal(self, number: int) -> None:
-        """As Ctrl-C or a power cut would."""
+        """Send a signal to the process if it runs, to simulate Ctrl-C or a power cut."""
         if self.poll() is None:
             assert self._process.pid is not None
             os.kill(self._process.pid, number)
 
     def wait(self, timeout: float = 60) -> int | None:
-        """Its exit code, once it has ended; `None` if it runs for longer than `timeout` seconds."""
+        """Wait for the exit code. Returns `None` if the process runs for longer than `timeout` seconds."""
         self._process.join(timeout)
         return self.poll()
 
     def result(self, timeout: float = 300) -> Result:
-        """What it left behind, once it has ended."""
+        """Wait for the exit code and the output."""
         code = self.wait(timeout)
         assert code is not None, f"still running after {timeout} s: {self.printed()}"
         return Result(code, *self.printed())
 
     def printed(self) -> tuple[str, str]:
-        """What it has written to standard output and standard error."""
+        """Return the content of standard output and standard error."""
         return self._out.read_text(), self._err.read_text()
 
 

@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python -m support.fuzz_videos --seconds 600 --seed 1
 
-Prints each drawing that the package disagrees about, with its seed: `--seed N --count 1` repeats it.
+Prints each drawn file with which the package disagrees, and its seed: `--seed N --count 1` repeats it.
 """
 
 import argparse
@@ -16,14 +16,14 @@ import av
 from .corpus.checks import disagreements
 from .corpus.fuzzing import Drawn, draw, make
 
-MAX_SECONDS = 60  # that all checks of a file may take, on a busy machine; it is small, so they take a second
+MAX_SECONDS = 60  # limit for all checks of a file on a busy machine; normally they take about a second
 
 
 def run(first: int, seconds: float, count: int | None = None) -> Iterator[tuple[Drawn, list[str] | None]]:
-    """Check the drawings of one seed after the other until the time is over or so many were checked.
+    """Check the drawings of consecutive seeds until the time is over or `count` seeds were tried.
 
     Yields:
-        Each with what the package says untrue of it; None for what FFmpeg doesn't write.
+        Each drawing with its disagreements, or with None if FFmpeg can't write the file.
     """
     av.logging.set_level(None)
     end, seed = time.monotonic() + seconds, first

@@ -1,4 +1,4 @@
-"""Pages read back as a browser would see them, and text that tries to break out of them."""
+"""Parser of HTML pages, and text that tries to break out of them."""
 
 import base64
 from html.parser import HTMLParser
@@ -13,13 +13,13 @@ class Element(NamedTuple):
 
 
 class Page(HTMLParser):
-    """A page's elements in order, and all that is to be read in it."""
+    """A page's elements in order, and its text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
         self.elements: list[Element] = []
         self.text = ""
-        self._contents: dict[int, str] = {}  # what follows an element, by its number from 1
+        self._contents: dict[int, str] = {}  # text after a start tag, by the element's number from 1
         self.feed(html)
         self.close()
 
@@ -35,7 +35,7 @@ class Page(HTMLParser):
         return [element.attributes for element in self.elements if element.tag == tag]
 
     def content(self, tag: str, element_id: str) -> str:
-        """The text right in an element."""
+        """Return the text directly in an element."""
         number = next(
             index for index, each in enumerate(self.elements, 1) if each == (tag, each.attributes | {"id": element_id})
         )

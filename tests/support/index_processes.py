@@ -1,4 +1,4 @@
-"""Processes that read and write an index beside the test, to be limited, refused or killed."""
+"""Processes that read and write an index alongside a test, and are limited, refused or killed."""
 
 import os
 import signal
@@ -41,7 +41,7 @@ def read_and_write(path: str, answer: Path) -> None:
 
 
 def have_little_room() -> None:
-    """Lets no file of this process be larger than 20 kB. What it prints goes nowhere, for that may be such a file."""
+    """Limit files of this process to 20 kB. Its output is discarded, because it may go to a larger file."""
     import resource
 
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -52,7 +52,7 @@ def have_little_room() -> None:
 
 
 def add_with_little_room(path: str, video: IndexedVideo, answer: Path) -> None:
-    """Adds a video where there is little room."""
+    """Add a video with little room on the disk."""
     store = Store.open(path)
     have_little_room()
     try:
@@ -62,7 +62,7 @@ def add_with_little_room(path: str, video: IndexedVideo, answer: Path) -> None:
 
 
 def count_windows(path: Path, settings: WindowSettings, processor: TS2NetVideoProcessor, answer: Path) -> None:
-    """How many windows a video has, and the most memory that this process had while it decoded them."""
+    """Count the windows of a video, and measure the peak memory of this process while it decodes them."""
     import resource
 
     (file,) = find_videos([path]).videos
@@ -72,13 +72,13 @@ def count_windows(path: Path, settings: WindowSettings, processor: TS2NetVideoPr
 
 
 def index_with_many_commits(videos: Path, model: Path, out: Path) -> None:
-    index_writing._COMMIT_SECONDS = 0.0  # after each video: more moments at which a kill may do harm
+    index_writing._COMMIT_SECONDS = 0.0  # commit after each video, so that a kill can hit more states
     settings = WindowSettings(length=2.0, step=1.0, fps=2.0)
     index_videos(videos, model, out, workers=0, batch_size=2, settings=settings)
 
 
 def index_with_a_vector_index(videos: Path, model: Path, out: Path, answer: Path, has_little_room: bool) -> None:
-    """Indexes where 300 windows are enough for a vector index, with little room or as much as there is."""
+    """Index with a vector index from 300 windows on, with or without little room on the disk."""
     Store.update_vector_index = partialmethod(Store.update_vector_index, 300)
     if has_little_room:
         have_little_room()

@@ -1,12 +1,12 @@
 """A small Hugging Face Hub on 127.0.0.1, kept in memory, for tests that push and pull with the real client.
 
-It speaks the part of the Hub's HTTP interface that `huggingface_hub` uses for model and dataset repositories, which
-share their names here: create and inspect a repository, list its tree, branch, upload (preupload, LFS in one piece or
-in parts, verify), commit, and download with ETag, commit hash and range. Files are content-addressed and a commit is
-immutable, as on the real Hub, so old revisions stay readable. Xet storage is not offered: clients must run with
+It implements the part of the Hub's HTTP API that `huggingface_hub` uses for model and dataset repositories, which
+share one namespace here: create and inspect a repository, list its tree, branch, upload (preupload, LFS in one piece
+or in parts, verify), commit, and download with ETag, commit hash and range. Files are content-addressed and commits
+are immutable, as on the real Hub, so old revisions stay readable. Xet storage is not supported: clients must run with
 `HF_HUB_DISABLE_XET=1` (see `env`).
 
-`break_request` makes chosen requests fail, with a status or by cutting the connection.
+`break_request` makes requests fail, with a status or by closing the connection.
 """
 
 import base64
@@ -45,7 +45,7 @@ class StoredFile:
 
     @property
     def oid(self) -> str:
-        """Git's id of the blob; of the pointer file for a large one."""
+        """Git's id of the blob, or of the pointer file for a large file."""
         blob = self.content
         if self.is_lfs:
             blob = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {len(blob)}\n".encode()
@@ -103,7 +103,7 @@ class Repository:
 
 @dataclass
 class Fault:
-    """Requests whose "METHOD path" matches `pattern` fail: `skip` of them pass first, then `times` fail."""
+    """A fault for requests whose "METHOD path" matches `pattern`: the first `skip` pass, the next `times` fail."""
 
     pattern: str
     status: int | None
@@ -112,7 +112,7 @@ class Fault:
 
 
 class HubError(Exception):
-    """An answer the Hub gives on purpose; `code` is what the client turns into its exception classes."""
+    """An error response of the Hub. The client maps `code` to its exception classes."""
 
     def __init__(self, status: int, message: str, code: str | None = None) -> None:
         super().__init__(message)
@@ -120,7 +120,7 @@ class HubError(Exception):
 
 
 class LoopbackHub:
-    """The server. Use `with LoopbackHub() as hub:`; `endpoint` and `token` are then what a client needs."""
+    """The server, used as `with LoopbackHub() as hub:`. A client needs `endpoint` and `token`."""
 
     token = "hf_loopback_token_for_tests"
 
@@ -137,7 +137,7 @@ class LoopbackHub:
         self._server.hub = self  # type: ignore[attr-defined]
         port = self._server.server_address[1]
         self.endpoint = f"http://127.0.0.1:{port}"
-        # Large files lie on another host, as on the real Hub: clients treat its links, and their token, differently.
+        # Large files are on another host, as on the real Hub: clients follow its links without sending their token.
         self.storage = f"http://localhost:{port}/storage"
 
     def __enter__(self) -> "LoopbackHub":
@@ -149,25 +149,25 @@ class LoopbackHub:
         self._server.server_close()
 
     def env(self, home: Path, token: str | None = None) -> dict[str, str]:
-        """Environment variables that send a fresh process here, its caches in `home`; signed in only with a token."""
+        """Return environment variables for a new process: this server, caches in `home`, and a token if given."""
         variables = {"HF_ENDPOINT": self.endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
         variables |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         return variables if token is None else variables | {"HF_TOKEN": token}
 
     def use_here(self, patch: pytest.MonkeyPatch) -> None:
-        """Do in this process what `env` does in a fresh one: the client reads those variables when it is imported."""
+        """Configure this process as `env` configures a new one: the client only reads variables at its import."""
         links = self.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
         patch.setattr(huggingface_hub.constants, "ENDPOINT", self.endpoint)
         patch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", links)
         patch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
-        # A client that transformers keeps remembers where the Hub was when it was first needed.
+        # transformers caches a client, which keeps the endpoint of its first use.
         patch.setattr(transformers.utils.hub, "_hf_api", None)
 
     @contextmanager
     def break_request(
         self, pattern: str, *, status: int | None = None, skip: int = 0, times: int = 1
     ) -> Iterator[Fault]:
-        """While the block runs, requests matching the pattern fail with `status`, or are cut off without one."""
+        """In this block, let requests that match the pattern fail with `status`, or be cut off if it is `None`."""
         fault = Fault(pattern, status, skip, times)
         self._faults.append(fault)
         try:
@@ -201,7 +201,7 @@ class LoopbackHub:
         return commit
 
 
-# What the Hub answers to, tried from the top. A repository is named "owner/name".
+# The routes of the Hub, tried from the top. A repository is named "owner/name".
 _REPO = r"(?P<repo_id>[\w.-]+/[\w.-]+)"
 _REVISION = r"(?P<revision>[^/]+)"
 _KIND = r"(?:models|datasets)"
@@ -226,7 +226,7 @@ _ROUTES = [
     ("GET", rf"/(?:datasets/)?{_REPO}/resolve/{_REVISION}/(?P<path>.+)", "resolve"),
 ]
 _PUBLIC = {"validate_yaml", "model_info", "tree", "paths_info", "refs", "resolve"}
-_SIGNED_LINKS = {"store", "store_part", "complete_parts", "load"}  # the link is the right; a token must not come along
+_SIGNED_LINKS = {"store", "store_part", "complete_parts", "load"}  # the link grants access; no token may be sent
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -303,7 +303,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
 
     def _send_file(self, content: bytes, headers: dict[str, str]) -> None:
-        """The content, or the part of it that the request's Range header asks for."""
+        """Send the content, or the part that the request's Range header requests."""
         requested = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
         if requested is None:
             self._send(200, content, headers)
@@ -318,7 +318,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json({"type": "user", "name": USER, "orgs": [], "auth": {"type": "access_token"}})
 
     def validate_yaml(self) -> None:
-        """The part of the Hub's check that a broken card fails: its metadata must be a mapping in valid YAML."""
+        """Check that the metadata of a card is a mapping in valid YAML, which is part of the Hub's check."""
         block = REGEX_YAML_BLOCK.search(json.loads(self.body)["content"])
         try:
             metadata = yaml.safe_load(block[2]) if block else {}
@@ -372,7 +372,7 @@ class _Handler(BaseHTTPRequestHandler):
         repository.branches[revision] = self.hub.commit_at(repo_id, start, authorized=True).oid
         self._send_json({})
 
-    # Uploads: preupload says how each file travels, LFS takes the large ones, a commit makes all of it visible
+    # Uploads: preupload returns how to upload each file, LFS stores the large files, a commit publishes all of them
 
     def preupload(self, repo_id: str, revision: str) -> None:
         stored = self.hub.commit_at(repo_id, revision, authorized=True).files

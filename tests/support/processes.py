@@ -1,4 +1,4 @@
-"""Work in real processes that talk to each other over gloo."""
+"""Work in real processes that communicate over gloo."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,7 +12,7 @@ from support.fork_server import fork_context
 
 
 def run_in_processes(work: Callable[..., Any], num_processes: int, folder: Path, *arguments: Any) -> list[Any]:
-    """Call `work(*arguments)` in each of them; what it returns (tensors and plain values), in order of rank."""
+    """Call `work(*arguments)` in each process. Returns the results (tensors and plain values) in order of rank."""
     fork_context()
     torch.multiprocessing.start_processes(
         _process, (work, num_processes, folder, arguments), nprocs=num_processes, start_method="forkserver"

@@ -1,4 +1,4 @@
-"""Small indexes of videos whose embeddings are random, made without decoding or encoding anything."""
+"""Small indexes of videos with random embeddings, created without decoding or encoding."""
 
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def unit(values: np.ndarray) -> np.ndarray:
 def random_video(
     name: str, seed: int, windows: int = 5, metadata: dict[str, str] | None = None, spread: float = 1.0
 ) -> IndexedVideo:
-    """A video whose frames are alike, whose last window is shorter, and whose windows overlap."""
+    """Create a video with similar frames and overlapping windows, of which the last is shorter."""
     random = np.random.default_rng(seed)
     centre = random.normal(size=WIDTH)
     rows = []
@@ -62,12 +62,12 @@ def make_index(folder: Path, model: TS2NetModel, videos: list[IndexedVideo], kep
 
 
 def windows_table(index: str | Path) -> Any:
-    """The table itself, to be looked at without the package."""
+    """Open the table of windows directly, without the package."""
     return lancedb.connect(str(index)).open_table("windows")
 
 
 def rows_of(index: str | Path) -> list[dict[str, Any]]:
-    """All windows in order, with the ids and the metadata of their videos as they were given."""
+    """Return all windows in order, with the ids and the metadata of their videos as they were given."""
     table = windows_table(index).to_arrow().sort_by("window")
     rows = table.to_pylist()
     return [
@@ -83,6 +83,6 @@ def clustered_videos(count: int, first: int = 0) -> list[IndexedVideo]:
 
 
 def leave_nothing_out(index: str | Path) -> None:
-    """Have every score count as better than chance, which those of a random model are seldom."""
+    """Make every score count as better than chance. The scores of a random model seldom are."""
     with Store.write(index) as store:
         store.set_unrelated_scores(["a text"], [-1e9], len(store.snapshot()))

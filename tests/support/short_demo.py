@@ -1,4 +1,4 @@
-"""The demo in short form."""
+"""A short version of the demo."""
 
 import io
 from pathlib import Path
@@ -7,7 +7,7 @@ from rich.console import Console
 
 from ts2net.demo.run import run_demo
 
-# Few clips and few steps, all else as in `make demo`.
+# Few clips and few steps, otherwise as in `make demo`.
 SHORT = {
     "training_clips": 16,
     "test_clips": 6,
@@ -22,7 +22,7 @@ SHORT = {
 
 
 def run_short(out: Path, texts: list[str] | None = None) -> str:
-    """Run the short demo; returns what it prints."""
+    """Run the short demo, and return its output."""
     printed = io.StringIO()
     page = run_demo(Console(file=printed, width=100), out, texts, **SHORT)
     assert page == out / "index.html"

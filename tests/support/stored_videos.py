@@ -1,4 +1,4 @@
-"""Videos for the store, of a few windows that nobody looks at."""
+"""Videos for tests of the store, with a few windows of random content."""
 
 import numpy as np
 

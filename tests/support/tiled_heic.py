@@ -1,4 +1,4 @@
-"""A HEIC picture in tiles, as telephones write them: FFmpeg reads each tile as a video stream of one frame."""
+"""A tiled HEIC picture, as phones write them. FFmpeg reads each tile as a video stream of one frame."""
 
 import io
 import struct
@@ -9,8 +9,8 @@ from .video_files import encoded
 
 
 def tiled_heic(side: int = 64, rows: int = 2, columns: int = 3) -> bytes:
-    """The bytes of a picture of `rows` by `columns` square tiles of `side` pixels."""
-    # With B-frames, x265 gives a picture that is alone a time to decode it that it never set.
+    """Create a picture of `rows` by `columns` square tiles of `side` pixels."""
+    # With B-frames, x265 returns an uninitialised decoding time for a single picture.
     x265 = {"x265-params": "log-level=none:bframes=0"}
     with av.open(
         io.BytesIO(encoded(frames=1, codec="libx265", size=(side, side), container="mp4", options=x265))
@@ -29,7 +29,7 @@ def tiled_heic(side: int = 64, rows: int = 2, columns: int = 3) -> bytes:
     kind = _box(b"ftyp", b"heic" + bytes(4) + b"mif1heic")
 
     def meta(position: int) -> bytes:
-        """All but the tiles, which lie from a position on."""
+        """Create the metadata of tiles that are stored from a position on."""
         located = [struct.pack(">HHHHII", grid, 1, 0, 1, 0, len(description))]  # within idat
         for number, item in enumerate(tiles):
             located.append(struct.pack(">HHHHII", item, 0, 0, 1, position + number * len(tile), len(tile)))

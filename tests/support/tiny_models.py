@@ -1,4 +1,4 @@
-"""Models and processors small enough to make in a test, with everything that the large ones have."""
+"""Models and processors that are small enough for tests, with all parts of the large ones."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ WORDS = 16
 
 
 def tiny_tokenizer() -> CLIPTokenizer:
-    """CLIP's tokenizer with single characters for its vocabulary."""
+    """Create CLIP's tokenizer with a vocabulary of single characters."""
     vocab = {"<|startoftext|>": 0, "<|endoftext|>": 1}
     for letter in LETTERS:
         vocab[letter] = len(vocab)
@@ -21,7 +21,7 @@ def tiny_tokenizer() -> CLIPTokenizer:
 
 
 def tiny_clip_config() -> CLIPConfig:
-    """A CLIP of 16 patches a frame, whose text and projection are equally wide, as in the real ones."""
+    """Create the configuration of a CLIP with 16 patches per frame. Text and projection have one width, as usual."""
     size = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
     text = {"num_hidden_layers": 4, "vocab_size": 80, "max_position_embeddings": WORDS}
     vision = {"num_hidden_layers": 3, "image_size": 32, "patch_size": 8}
@@ -40,7 +40,7 @@ def tiny_clip(seed: int = 0) -> CLIPModel:
 
 
 def tiny_config(**overrides: Any) -> TS2NetConfig:
-    """A whole TS2-Net over the tiny CLIP: shifting in its last two layers, choosing 3 of 16 patches."""
+    """Create the configuration of a complete TS2-Net on the tiny CLIP, with 3 of 16 patches selected."""
     settings = {"num_frames": 6, "selection_num_samples": 20, "shift_stride": 5, "shift_offset": 2}
     return TS2NetConfig.from_clip_config(tiny_clip_config(), **(settings | overrides))
 
@@ -57,7 +57,7 @@ def tiny_processor(config: TS2NetConfig | None = None) -> TS2NetProcessor:
 
 
 def spread_weights(model: torch.nn.Module) -> None:
-    """Make the weights large enough that every part of a model shows in its outputs."""
+    """Make the weights large enough that every part of a model affects its outputs."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim:
@@ -67,7 +67,7 @@ def spread_weights(model: torch.nn.Module) -> None:
 def random_inputs(
     videos: int = 3, frames: int = 6, texts: int | None = None, seed: int = 0
 ) -> dict[str, torch.Tensor]:
-    """Inputs of a tiny model; all frames are real."""
+    """Create inputs of a tiny model, without padding frames."""
     generator = torch.Generator().manual_seed(seed)
     texts = videos if texts is None else texts
     input_ids = torch.randint(2, 70, (texts, 9), generator=generator)

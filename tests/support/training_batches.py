@@ -1,4 +1,4 @@
-"""Global training steps, read by any number of processes and fit to be compared."""
+"""Global training steps, read by any number of processes, in a form for comparisons."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from ts2net.videos.broken import BrokenVideo
 
 SETTINGS = {"batch_size": 8, "num_frames": 3, "max_words": 12, "seed": 5, "shuffle_buffer": 12}
 NO_VIDEO = {"bytes": b"no video", "path": None}
-# One global step: what each sample of it is, whatever process it came on.
+# One global step: the contents of its samples, from all processes.
 Step = set[tuple]
 
 
 def eight_shards(broken: tuple[int, ...] = ()) -> Any:
-    """24 videos of 1 to 3 captions, 2 to 4 in a shard."""
+    """Create 24 videos with 1 to 3 captions each, in shards of 2 to 4 videos."""
     sizes = [2, 3, 4, 3, 2, 4, 3, 3]
     rows = iter([row(n, 1 + n % 3, **({"video": NO_VIDEO} if n in broken else {})) for n in range(sum(sizes))])
     return stream([[next(rows) for _ in range(size)] for size in sizes])
@@ -23,7 +23,7 @@ def eight_shards(broken: tuple[int, ...] = ()) -> Any:
 def read(
     num_steps: int, *, num_processes: int = 1, dataset: Any = None, **settings: Any
 ) -> tuple[list[Step], dict[str, list[int]], list[BrokenVideo]]:
-    """The next global steps, the merged positions after them and the broken videos, read by so many processes."""
+    """Read the next global steps. Returns them, the merged positions after them, and the broken videos."""
     steps: list[Step] = [set() for _ in range(num_steps)]
     positions: dict[str, list[int]] = {}
     broken = []
@@ -40,7 +40,7 @@ def read(
 
 
 def samples(batch: dict[str, Any]) -> list[tuple]:
-    """Every sample of a batch with all that belongs to it, fit to be compared."""
+    """Return every sample of a batch with all its data, in a form for comparisons."""
     tensors = (
         "input_ids",
         "attention_mask",

@@ -1,4 +1,4 @@
-"""A small training run in processes of their own, which kill themselves where they are told to."""
+"""Small training runs in separate processes, which kill themselves at a given point."""
 
 import json
 import multiprocessing
@@ -26,12 +26,12 @@ NUM_SHARDS = 4
 
 
 def training_rows() -> list[list[dict[str, Any]]]:
-    """Sixteen videos in four shards, two captions each."""
+    """Create sixteen videos in four shards, with two captions each."""
     return [[row(4 * shard + index, num_captions=2) for index in range(4)] for shard in range(NUM_SHARDS)]
 
 
 def tiny_arguments(output_dir: Path, **settings: Any) -> TS2NetTrainingArguments:
-    """Three epochs of four steps on the CPU, logged at every step."""
+    """Create arguments for three epochs of four steps on the CPU, logged at every step."""
     defaults = {
         "global_batch_size": 8,
         "num_train_epochs": 3,
@@ -50,7 +50,7 @@ def tiny_arguments(output_dir: Path, **settings: Any) -> TS2NetTrainingArguments
 
 
 def model_with_dropout() -> torch.nn.Module:
-    """A tiny model that needs the right state of torch's random numbers to be trained in the same way twice."""
+    """Create a tiny model whose training is only reproducible with the same state of torch's random numbers."""
     model = tiny_model()
     for layer in model.text_model.encoder.layers:
         layer.self_attn.dropout = 0.2
@@ -58,7 +58,7 @@ def model_with_dropout() -> torch.nn.Module:
 
 
 class LossLog(TrainerCallback):
-    """Writes down the loss and the gradient's norm of every step, to the last bit."""
+    """Logs the loss and the gradient norm of every step to a file, in full precision."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -71,7 +71,7 @@ class LossLog(TrainerCallback):
 
 
 class KilledTrainer(TS2NetTrainer):
-    """Is killed, as by a power cut, at `where`: a word and a step."""
+    """A trainer that is killed, as by a power cut, at `where`: a word and a step."""
 
     where: tuple[str, int] = ("nowhere", 0)
 
@@ -81,16 +81,16 @@ class KilledTrainer(TS2NetTrainer):
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)
-        self.die("step", self.state.global_step + 1)  # its gradients are there, its weights are not
+        self.die("step", self.state.global_step + 1)  # gradients are computed, weights are not updated yet
         return loss
 
     def _save_rng_state(self, output_dir: str) -> None:
-        self.die("save", self.state.global_step)  # its weights and optimiser are written, the rest is not
+        self.die("save", self.state.global_step)  # weights and optimiser are written, the rest is not
         super()._save_rng_state(output_dir)
 
 
 def run(folder: Path, where: tuple[str, int] = ("nowhere", 0), **settings: Any) -> None:
-    """Train in `folder/run`, going on from its last checkpoint if there is one, and save the model there."""
+    """Train in `folder/run`, resuming from its last checkpoint if there is one, and save the model there."""
     torch.set_num_threads(1)
     shards = training_rows()
     shards[1][2]["video"] = {"bytes": b"not a video", "path": None}
@@ -131,7 +131,7 @@ def _die_between_renames(trainer: KilledTrainer) -> None:
     flush, rotate = checkpoints._flush, saving.rotate
 
     def die_or_flush(path: Path) -> None:
-        # The last flush before the checkpoint gets its name is of its own folder.
+        # The last flush before the checkpoint is renamed is the flush of its folder.
         if path.name == f"checkpoint-{trainer.state.global_step}":
             trainer.die("rename", trainer.state.global_step)
         flush(path)
@@ -144,12 +144,12 @@ def _die_between_renames(trainer: KilledTrainer) -> None:
 
 
 def run_in_processes(folder: Path, *wheres: str) -> list[dict[str, Any]]:
-    """[`run`] once for each of `"word:step"`, each in a process of its own, one after the other.
+    """Call [`run`] once for each `"word:step"`, each in a separate process, one after the other.
 
     Returns:
-        For each its `exit_code`, negative if a signal ended it, and the last `checkpoint` that it left.
+        For each run its `exit_code`, negative if a signal ended it, and the last `checkpoint` that it left.
     """
-    # All are forks of one process, which learns of their end at once, whatever holds the pipes that they left.
+    # All are forks of one process, which notices their end at once, even if other processes hold their pipes open.
     context = fork_context()
     receiver, sender = context.Pipe(duplex=False)
     context.Process(target=_run_in_forks, args=(folder, wheres, sender)).start()
@@ -170,11 +170,11 @@ def _run_in_forks(folder: Path, wheres: tuple[str, ...], sender: Connection) -> 
 
 
 def losses(folder: Path) -> dict[int, dict[str, float]]:
-    """What [`LossLog`] wrote, by step; of a step that was done twice, the last."""
+    """Read the log of [`LossLog`] by step. If a step was run twice, the last entry is returned."""
     entries = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
     return {entry.pop("step"): entry for entry in entries}
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    """Those that the run saved at its end."""
+    """Load the weights that a run saved at its end."""
     return load_file(folder / "run" / "model.safetensors")

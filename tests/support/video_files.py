@@ -1,7 +1,7 @@
-"""Small video files for tests, ordinary and odd, written with PyAV.
+"""Small video files for tests, ordinary and unusual, written with PyAV.
 
-Every frame is a texture that moves, so that no two frames are alike, and a file is the same whenever and wherever it
-is written.
+The frames show a moving texture, so that no two frames are equal. Files are the same on every machine and in every
+run.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from av.subtitles.subtitle import SubtitleSet
 
 
 def texture(index: int, width: int, height: int) -> np.ndarray:
-    """Frame `index`, `(height, width, 3)` uint8: a blurred noise that drifts under a bright bar that crosses it."""
+    """Draw frame `index`, `(height, width, 3)` uint8: drifting blurred noise under a moving bright bar."""
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     image = np.roll(noise // 2 + np.roll(noise, 1, axis=1) // 2, (index, 2 * index), axis=(0, 1))
     image[:, (3 * index) % width] = (255, (index * 29) % 256, 40)
@@ -41,23 +41,23 @@ def write_video(
     hflip: bool = False,
     frame_attributes: dict[str, Any] | None = None,
 ) -> Path | io.BytesIO:
-    """Writes one video stream.
+    """Write one video stream.
 
     Args:
-        path: where to.
-        frames: how many.
+        path: output file.
+        frames: number of frames.
         size: width and height.
         fps: nominal rate.
-        codec: an encoder of PyAV's.
+        codec: a PyAV encoder.
         pix_fmt: pixel format of the stream.
-        options: of the encoder.
-        container: format; by the file's extension if None.
-        container_options: of the muxer.
+        options: options of the encoder.
+        container: container format; from the file's extension if None.
+        container_options: options of the muxer.
         pts: presentation times in `time_base`, instead of an even rate.
-        time_base: of `pts`.
+        time_base: time base of `pts`.
         rotation: degrees, written as a display matrix.
-        hflip: mirrors the display matrix.
-        frame_attributes: set on every frame that is encoded, such as `colorspace`.
+        hflip: mirror the display matrix.
+        frame_attributes: attributes to set on every frame before encoding, such as `colorspace`.
     """
     width, height = size
     target = path if isinstance(path, io.BytesIO) else str(path)
@@ -80,7 +80,7 @@ def write_video(
 
 
 def write_streams(path: Path, *, cover_art: bool = False, videos: Iterable[tuple[int, int]] = ((64, 48),)) -> Path:
-    """Writes an MP4 with a second of sound, a cover picture if asked, and a second of video for each size."""
+    """Write an MP4 with a second of sound, an optional cover picture, and a second of video for each size."""
     with av.open(str(path), "w") as output:
         cover = None
         if cover_art:
@@ -109,7 +109,7 @@ def write_streams(path: Path, *, cover_art: bool = False, videos: Iterable[tuple
 
 
 def write_subtitled(path: Path, cues: Sequence[tuple[float, str]], *, frames: int = 48, fps: int = 4) -> Path:
-    """Writes a video with a stream of text, each cue a second long; mov_text in MP4 and SubRip in Matroska."""
+    """Write a video with subtitles, each cue one second long: mov_text in MP4, SubRip in Matroska."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=fps, options={"threads": "1", "x264-params": "cpu-independent=1"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -130,14 +130,14 @@ def write_subtitled(path: Path, cues: Sequence[tuple[float, str]], *, frames: in
 
 
 def encoded(**settings: Any) -> bytes:
-    """The bytes of the file that `write_video` writes with these settings."""
+    """Return the bytes of the file that `write_video` writes with these settings."""
     buffer = io.BytesIO()
     write_video(buffer, **settings)
     return buffer.getvalue()
 
 
 def decode_from_start(source: Any) -> list[av.VideoFrame]:
-    """The reference: every frame of a file by a plain PyAV loop that passes over what can't be decoded."""
+    """Decode every frame of a file with a plain PyAV loop that skips what can't be decoded, as a reference."""
     frames: list[av.VideoFrame] = []
     with av.open(source) as container:
         stream = container.streams.best("video")

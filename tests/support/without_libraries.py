@@ -41,9 +41,9 @@ def run_commands_without(
     """Run commands, one after the other, in a process that can't import some libraries.
 
     Args:
-        libraries: Their names.
-        commands: For each the module whose `main` it is, and its arguments.
-        folder: Where they are run.
+        libraries: Names of the missing libraries.
+        commands: The module whose `main` is called, and its arguments, for each command.
+        folder: Working directory of the commands.
     """
     done = run_without(libraries, COMMANDS, folder, json.dumps(commands))
     assert done.code == 0, done.err

@@ -1,10 +1,10 @@
-"""Jobs for worker processes, in a module that imports nothing: each worker reads it anew."""
+"""Jobs for worker processes, in a module with few imports, because each worker imports it again."""
 
 import os
 
 
 def square(number: int) -> int:
-    """The square of a number; 5 ends the process, as a crash in a decoder would."""
+    """Return the square of a number. 5 ends the process, like a crash in a decoder."""
     if number == 5:
         os._exit(1)
     return number * number

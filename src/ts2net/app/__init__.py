@@ -1,6 +1,6 @@
-"""A web page over an index: search, play from the moment, see why, add a video. As a server, or as a Hub Space.
+"""Web page of an index to search, play and explain moments and to add videos, as a server or as a Hub Space.
 
-Public names are imported at their first use: the libraries behind them come with `pip install 'ts2net[app]'`.
+Public names are imported at their first use, because their libraries need `pip install 'ts2net[app]'`.
 """
 
 from typing import TYPE_CHECKING, Any

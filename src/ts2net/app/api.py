@@ -1,7 +1,7 @@
-"""The JSON interface: the same searches as on the page, with the same limits, for programs.
+"""JSON interface for programs, with the same searches and limits as the page.
 
-Every answer is a JSON object. An error is `{"error": "a sentence"}` with a status: 400 for what was asked, 503 where
-the index can't be read.
+Every response is a JSON object. An error is `{"error": "a sentence"}` with a status: 400 for an invalid request, 404
+for an unknown route, 503 if the index can't be read, and 500 for any other failure.
 """
 
 import logging
@@ -20,7 +20,7 @@ from .catalogue import Catalogue, ListedVideo
 from .library import Library
 from .query import Query
 
-FAILED = "That did not work, and the server's log says why."
+FAILED = "The request failed; the server's log has the reason."
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""The videos of an index as visitors see them: names without the folders of the server, and filters by words."""
+"""The videos of an index as visitors see them: names without the server's folders, and filters by words."""
 
 import os
 import re
@@ -17,8 +17,8 @@ class ListedVideo:
 
     Args:
         video_id: Its id in the index, which visitors do not see.
-        name: Its path from the folder that holds all videos; the file's name for an added one.
-        seconds: Its duration.
+        name: Path relative to the folder that contains all videos; for an added video the name of its file.
+        seconds: Duration in seconds.
         metadata: Names and values.
         added: Whether a visitor added it.
     """
@@ -33,8 +33,8 @@ class ListedVideo:
 class Catalogue:
     """All videos of an index, by name.
 
-    Visitors see the folders below the innermost folder that holds all videos, and neither that one nor those above. If
-    the videos have no folder in common but the root of the file system, they see the folder that each file is in.
+    Visitors see the folders below the innermost folder that contains all videos, but neither this folder nor its
+    parents. If the videos have only the root of the file system in common, visitors see the folder of each file.
 
     Args:
         videos: All videos of an index.
@@ -62,15 +62,15 @@ class Catalogue:
         self._searched: list[tuple[str, dict[str, str]]] | None = None
 
     def name(self, video_id: str) -> str:
-        """The name of a video for visitors."""
+        """Return the name of a video for visitors."""
         return self._names.get(video_id) or _name(video_id)
 
     def matching(self, filter: str) -> list[ListedVideo]:
-        """The videos that fit a filter.
+        """Return the videos that match a filter.
 
         Args:
-            filter: Words, or phrases in quotes. Each has to be somewhere in the name, with its folders, or in a value
-                of the metadata; `league=women` looks in that one only. Capitals and stars count for nothing.
+            filter: Words, or phrases in quotes. Each has to occur in the name, with its folders, or in a value of the
+                metadata; `league=women` searches only the metadata `league`. Case and stars are ignored.
         """
         terms = [(name.strip(), value) for name, value in map(_term, _words(filter))]
         if not terms:
@@ -96,7 +96,7 @@ def _fits(term: tuple[str, str], path: str, metadata: Mapping[str, str]) -> bool
 
 
 def _words(filter: str) -> list[str]:
-    """The words of a filter. A star only separates, so that a pattern works too."""
+    """Split a filter into words. A star only separates words, so that a path pattern works too."""
     pairs = re.findall(r'"([^"]*)"|([^\s*"]+)', _folded(filter))
     return [phrase or word for phrase, word in pairs if phrase or word]
 
@@ -111,7 +111,7 @@ def _folded(text: str) -> str:
 
 
 def _split(video_id: str) -> tuple[str, str]:
-    """The file of a video, and its member in an archive or nothing."""
+    """Split a video id into the file and the member of an archive, which is empty for other files."""
     archive, *member = re.split(r"(?<=\.tar)#", video_id, maxsplit=1, flags=re.IGNORECASE)
     return archive.replace(os.sep, "/"), member[0] if member else ""
 
@@ -128,7 +128,7 @@ def _name(video_id: str) -> str:
 def _shown(video_id: str, root: str) -> str:
     folder = _folder(video_id)
     parts = [part for part in folder.removeprefix(root).split("/") if part]
-    if root.strip("/") == "":  # nothing in common: no more than the innermost folder
+    if root.strip("/") == "":  # no common folder: only the innermost folder is shown
         parts = parts[-1:]
     return "/".join([*map(printable, parts), _name(video_id)])
 
@@ -136,5 +136,5 @@ def _shown(video_id: str, root: str) -> str:
 def _common_folder(folders: Sequence[str]) -> str:
     try:
         return os.path.commonpath(set(folders)).replace(os.sep, "/")
-    except ValueError:  # none, or on several drives
+    except ValueError:  # no videos, or videos on several drives
         return ""

@@ -1,4 +1,4 @@
-"""Videos decoded by processes of their own, one for each video: a hostile one can harm nothing else."""
+"""Decoding of videos in separate processes, one per video, so that a malicious video can't harm anything else."""
 
 import os
 from collections.abc import Callable
@@ -23,8 +23,8 @@ from ..videos.broken import BrokenVideo
 from .uploads import UploadError, UploadLimits, without_folders
 
 _PATIENCE = 300.0  # seconds that a video may take
-_MAX_PIXELS = 4096 * 2304  # of an upload's frame: whatever is called 4K
-_MAX_MEMORY = 4 * 2**30  # bytes, beside the libraries: twice 64 frames in 4K, and what their decoder holds
+_MAX_PIXELS = 4096 * 2304  # of a frame of an upload: any 4K format
+_MAX_MEMORY = 4 * 2**30  # bytes, beside the libraries: 64 frames in 4K twice, and the memory of their decoder
 _ISOLATION = replace(ISOLATION, memory=_MAX_MEMORY)
 
 
@@ -33,8 +33,8 @@ class SeenWindow:
     """A window of the index, decoded again.
 
     Args:
-        frames: As the model takes them, uint8 of shape `(T, 3, H, W)`.
-        seconds: When each comes on screen.
+        frames: Frames for the model, uint8 of shape `(T, 3, H, W)`.
+        seconds: Second at which each frame comes on screen.
     """
 
     frames: np.ndarray
@@ -42,57 +42,57 @@ class SeenWindow:
 
 
 def clip_inputs(path: str, processor: TS2NetVideoProcessor, limits: UploadLimits) -> dict[str, torch.Tensor]:
-    """Make an upload ready for the model.
+    """Decode and preprocess an upload for the model.
 
     Args:
-        path: Where it lies.
-        processor: Makes frames as the model takes them.
-        limits: What may be taken.
+        path: Path of the upload.
+        processor: Preprocesses frames for the model.
+        limits: Limits of uploads.
 
     Returns:
         `pixel_values_videos` of shape `(1, T, 3, H, W)` and `padding_mask_videos` of shape `(1, T)`.
 
     Raises:
-        UploadError: If it is no video, has frames that are too large, is too long, takes too long or too much memory,
-            or ends the process that decodes it.
+        UploadError: If the upload is no video, has too large frames, is too long, takes too much time or memory, or
+            crashes the process that decodes it.
     """
     arrays = _isolated(path, path, _inputs, processor, limits)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def check_video(path: str, processor: TS2NetVideoProcessor, settings: WindowSettings, limits: UploadLimits) -> None:
-    """Find out whether an upload can be indexed, by decoding it as it would be.
+    """Check that an upload can be indexed, by decoding it in the same way.
 
     Args:
-        path: Where it lies.
-        processor: Makes frames as the model takes them.
-        settings: How the index cuts videos.
-        limits: What may be taken.
+        path: Path of the upload.
+        processor: Preprocesses frames for the model.
+        settings: Window settings of the index.
+        limits: Limits of uploads.
 
     Raises:
-        UploadError: As in [`clip_inputs`]. One that takes too long is slower than it plays.
+        UploadError: Same as in [`clip_inputs`]. The time limit is at least the maximum duration of an upload.
     """
     seconds = max(_PATIENCE, limits.seconds)
     _isolated(path, path, _check_windows, processor, settings, limits, seconds=seconds)
 
 
 def window_frames(file: VideoFile, settings: WindowSettings, processor: TS2NetVideoProcessor) -> SeenWindow:
-    """Decode a window of the index once more, to the very frames that were indexed.
+    """Decode a window of the index again, to exactly the frames that were indexed.
 
     Args:
-        file: The video, whose `start` and `end` are the window's.
-        settings: How the index cuts videos.
-        processor: Makes frames as the model takes them.
+        file: The video, with the `start` and `end` of the window.
+        settings: Window settings of the index.
+        processor: Preprocesses frames for the model.
 
     Raises:
-        UploadError: If it can't be decoded, takes too long or too much memory, or ends the process that decodes it.
+        UploadError: If the video can't be decoded, takes too much time or memory, or crashes the decoding process.
     """
     return _isolated(file.video_id, file.path, _window_frames, file, settings, processor)
 
 
 def _inputs(path: str, processor: TS2NetVideoProcessor, limits: UploadLimits) -> dict[str, Any]:
     _check_frame(path, limits)
-    inputs = processor([path], clock="seconds")  # as the windows of an index have it
+    inputs = processor([path], clock="seconds")  # as for indexed windows
     return {name: inputs[name].numpy() for name in ("pixel_values_videos", "padding_mask_videos")}
 
 
@@ -107,7 +107,7 @@ def _check_windows(path: str, processor: TS2NetVideoProcessor, settings: WindowS
 
 
 def _check_frame(path: str, limits: UploadLimits) -> None:
-    """Check the size of the frames, before any memory is taken for one, and how long a video is."""
+    """Check the size of the frames, before memory is allocated for one, and the duration of a video."""
     _check_duration(decode_video(path, FrameSampling(num_frames=1), max_pixels=_MAX_PIXELS).info.duration, limits)
 
 
@@ -117,24 +117,24 @@ def _check_duration(duration: float, limits: UploadLimits) -> None:
 
 
 def _window_frames(_: str, file: VideoFile, settings: WindowSettings, processor: TS2NetVideoProcessor) -> SeenWindow:
-    first = next(decode_windows(file, settings, processor))  # what it is cut from is no longer than one window
+    first = next(decode_windows(file, settings, processor))  # `file` is no longer than one window
     if isinstance(first, DecodedWindow):
         return SeenWindow(first.pixels, first.frame_times)
     raise UploadError(f"can't be decoded: {first.reason if isinstance(first, BrokenVideo) else 'it has no frames'}.")
 
 
 def _isolated(name: str, path: str, read: Callable[..., Any], *args: Any, seconds: float = _PATIENCE) -> Any:
-    """Return `read(path, *args)`, called in a process of its own.
+    """Call `read(path, *args)` in a separate process, and return the result.
 
     Args:
-        name: Name of the video. Visitors are shown its last part.
+        name: Name of the video. Visitors see its last part.
         path: Path of its file.
-        read: Reads the file.
-        args: Its other arguments.
-        seconds: How long it may take.
+        read: Function that reads the file.
+        args: Other arguments of `read`.
+        seconds: Time limit in seconds.
 
     Raises:
-        UploadError: If it fails, with a sentence for visitors.
+        UploadError: If the call fails, with a message for visitors.
     """
     name = name.replace("\\", "/").rpartition("/")[2]
     try:
@@ -147,7 +147,7 @@ def _isolated(name: str, path: str, read: Callable[..., Any], *args: Any, second
         reason = "can't be read as a video: the process that decoded it crashed."
     except MemoryError:
         reason = f"takes too much memory to decode: more than {_MAX_MEMORY / 2**30:g} GiB."
-    except Exception as error:  # of whatever library reads it
+    except Exception as error:  # of any library that reads the file
         message = one_line(error).removeprefix(f"{path}: ")
         reason = f"can't be read as a video: {without_folders(message, path)}."
     raise UploadError(f"{name} {reason}")

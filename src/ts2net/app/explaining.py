@@ -1,4 +1,4 @@
-"""Explaining a moment of an index from the very frames that were indexed, for the page and `ts2net explain`."""
+"""Explanation of a moment of an index from exactly the indexed frames, for the page and `ts2net explain`."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,20 +26,20 @@ def explain_window(
 
     Args:
         index: The index.
-        window: Name of the window, as `Hit.window` has it.
+        window: Name of the window, see `Hit.window`.
         texts: At least one text.
         model: The model of the index.
         processor: Its processor.
-        computing: Entered while the model computes, but not while the video is decoded.
-        query_embeds: What to score instead of the texts; see [`explain_frames`].
+        computing: Context that is entered while the model computes, but not while the video is decoded.
+        query_embeds: Query embeddings to score instead of the texts; see [`explain_frames`].
 
     Returns:
         The id of the video, and the explanation.
 
     Raises:
         LookupError: If the index has no such window.
-        ValueError: If the video has changed since it was indexed, or can't be decoded.
-        OSError: If its file can't be read.
+        ValueError: If the video can't be decoded.
+        OSError: If its file is missing or has changed since it was indexed, or the index can't be read.
     """
     moment = index.window(window)
     file = replace(index.open_video(moment.video_id), start=moment.start, end=moment.end)

@@ -2,8 +2,8 @@
 
 Gradio's server can serve files by their paths, download addresses for a client and convert videos on request. The
 page uses none of this, so only the routes that it uses are open. Gradio limits the size of each uploaded file, but not
-their number; here all uploads count together. And Gradio answers an upload with the path of its file, which the page
-sends back; here both get the part of it that says nothing of the server.
+the number of files, so the total size is limited here. Gradio answers an upload with the path of its file, which the
+page sends back; here the path is replaced by its last two parts, which reveal nothing about the server.
 """
 
 import contextlib
@@ -125,7 +125,7 @@ class Guard:
             self._incoming -= size
 
     def _without_folders(self, send: Send) -> Send:
-        """Send the answer to an upload with the names of its files, `<digest>/<name>`, in place of their paths."""
+        """Send the response to an upload with the names of its files, `<digest>/<name>`, instead of their paths."""
         start: Message = {}
         body = b""
 
@@ -167,7 +167,7 @@ def _is_cross_site(headers: Headers) -> bool:
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")
-    origin = headers.get("origin")  # all that old browsers send, and browsers without TLS
+    origin = headers.get("origin")  # the only such header of old browsers, and of browsers without TLS
     return origin is not None and origin.partition("://")[2] not in (
         headers.get("host"),
         headers.get("x-forwarded-host"),

@@ -34,7 +34,7 @@ from .query import Query
 from .uploads import UploadError, UploadLimits, check_room, check_upload, copy_whole, kept_path, without_folders
 
 _EXAMPLES = 3
-_MOMENTS_OF_A_VIDEO = 3  # in a result, unless one video only is searched
+_MOMENTS_OF_A_VIDEO = 3  # in a result, unless only one video is searched
 _REMEMBERED_CLIPS = 1024
 _LONGEST_WINDOW = 64  # characters of a window's name
 
@@ -55,7 +55,7 @@ class OpenVideo:
     Args:
         name: Name of the video in the index.
         file: The open file; the caller closes it.
-        size: Its bytes.
+        size: Size in bytes.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Clip:
 
     Args:
         name: Name of its file.
-        embeds: The query that it is, `(1, D)`.
+        embeds: Query embedding, `(1, D)`.
     """
 
     name: str
@@ -81,11 +81,11 @@ class Library:
 
     Args:
         path: The index.
-        model: Folder or repository of its model; `None` takes the one that the index names.
+        model: Folder or repository of its model; `None` uses the one that the index names.
         device: Device of the model. `None` is a GPU if there is one.
         uploads: Folder for added videos; `None` accepts none.
         limits: Limits of uploads.
-        runtime: What computes, as in [`index_videos`]. The precision is the index's.
+        runtime: Runtime of the model, as in [`index_videos`]. The precision is the index's.
 
     Raises:
         ValueError: If the index was made with another model.
@@ -120,18 +120,18 @@ class Library:
         self._listed: tuple[object, Catalogue] | None = None
 
     def facts(self) -> Facts:
-        """The size of the index, and its model."""
+        """Return the size of the index, and its model."""
         model = self._index.about.model
         shown = os.path.basename(model) if os.path.isabs(model) else model  # without the folders of the server
         return Facts(len(self.catalogue().videos), len(self._index), shown)
 
     def examples(self) -> list[str]:
-        """Three texts that are likely to find something."""
+        """Return three texts that are likely to find something."""
         with self._without_folders():
             return example_texts(self._store, _EXAMPLES)
 
     def catalogue(self) -> Catalogue:
-        """The videos as visitors see them. It is made anew when the index has changed."""
+        """Return the videos as visitors see them. The catalogue is created again after the index has changed."""
         with self._without_folders():
             snapshot = self._store.snapshot()
             listed = self._listed
@@ -140,7 +140,7 @@ class Library:
             return listed[1]
 
     def covers(self, videos: Sequence[ListedVideo]) -> list[tuple[ListedVideo, WindowDetails]]:
-        """Videos with their first windows, for a list with pictures."""
+        """Return videos with their first windows, for a list with pictures."""
         with self._without_folders():
             windows = self._store.snapshot().covers([video.video_id for video in videos])
         return [(video, windows[video.video_id]) for video in videos if video.video_id in windows]
@@ -149,7 +149,7 @@ class Library:
         """Find moments for a text, or for a clip that was searched with before, best first.
 
         Raises:
-            ValueError: If the query has neither, or its clip is forgotten.
+            ValueError: If the query has neither a text nor a clip, or its clip is no longer remembered.
             OSError: If the index can't be read.
         """
         embeds: np.ndarray | torch.Tensor | None = None
@@ -182,10 +182,10 @@ class Library:
         """Encode an uploaded clip, to search with it.
 
         Returns:
-            The name by which a [`Query`] has it. The server remembers the last 1,024 clips until it ends.
+            The name of the clip for a [`Query`]. The server remembers the last 1,024 clips until it stops.
 
         Raises:
-            UploadError: If it is no video, or exceeds a limit.
+            UploadError: If the upload is no video, or exceeds a limit.
         """
         with self._without_folders(upload):
             file = check_upload(upload, self.limits)
@@ -199,10 +199,10 @@ class Library:
         return name
 
     def clip(self, name: str) -> Clip:
-        """A clip that was searched with.
+        """Return a clip that was searched with.
 
         Raises:
-            ValueError: If it is forgotten.
+            ValueError: If it is no longer remembered.
         """
         clip = self._clips.get(name)
         if clip is None:
@@ -213,8 +213,8 @@ class Library:
         """Explain the score of a window for a text or a clip. Returns the video's name and the explanation.
 
         Raises:
-            ValueError: If the window is no longer in the index.
-            OSError: If its video is missing, has changed or can't be read.
+            ValueError: If the window is no longer in the index, or its video can't be decoded.
+            OSError: If its video is missing or has changed, or the index can't be read.
         """
         if not (query.text or query.clip):
             raise ValueError("Type what to look for.")
@@ -238,7 +238,7 @@ class Library:
             A message for the visitor.
 
         Raises:
-            UploadError: If it is no video, or exceeds a limit.
+            UploadError: If the upload is no video, or exceeds a limit.
             OSError: If the index can't be written.
         """
         assert self.uploads is not None
@@ -270,14 +270,14 @@ class Library:
         return message + "".join(unread)
 
     def added(self) -> list[tuple[ListedVideo, WindowDetails]]:
-        """The videos that visitors added."""
+        """Return the videos that visitors added."""
         return self.covers([video for video in self.catalogue().videos if video.added])
 
     def remove(self, window: str) -> str:
         """Remove a video that a visitor added, and its file.
 
         Args:
-            window: Name of a window of it.
+            window: Name of a window of the video.
 
         Returns:
             A message for the visitor.
@@ -314,7 +314,7 @@ class Library:
         return os.path.abspath(video) in self._index.videos()
 
     def _delete(self, kept: Path) -> None:
-        """Delete an added video with its subtitles, and the folder that holds nothing else."""
+        """Delete an added video with its subtitles, and its folder if that is empty then."""
         kept.unlink(missing_ok=True)
         for file in list(kept.parent.iterdir()) if kept.parent.is_dir() else []:
             if subtitle_ending(file.name, kept.stem) is not None:

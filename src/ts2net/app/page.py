@@ -1,9 +1,9 @@
 """The search page in Gradio.
 
-What is searched for is in the page's address, as [`Query`] has it: `templates/app/hits.js` writes it there, and asks
-for what is there when the page is opened or the visitor goes back. Names and texts are shown through templates, which
-escape them. An expected error is shown as a sentence in place of the result; an unexpected one goes to the server's
-log.
+The page's address contains the query, in the form of [`Query`]: `templates/app/hits.js` writes it there. When the page
+is opened or the visitor goes back, the query of the address is searched for. Names and texts are shown through
+templates, which escape them. An expected error is shown as a sentence instead of the result; an unexpected error is
+written to the server's log.
 """
 
 import itertools
@@ -32,7 +32,7 @@ _LONGEST_WINDOW = 64  # characters of a window's name
 _SEARCH_IN = [("Picture and speech", ""), ("Picture only", "picture"), ("Speech only", "speech")]
 
 logger = logging.getLogger(__name__)
-_numbers = itertools.count()  # of explanations: the page only notices one that differs from the last
+_numbers = itertools.count()  # of explanations: the page only notices an explanation that differs from the last
 
 
 def make_page(library: Library, arrivals: Path) -> gr.Blocks:
@@ -40,13 +40,13 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
 
     Args:
         library: The index.
-        arrivals: The folder in which Gradio puts uploads.
+        arrivals: Folder in which Gradio stores uploads.
     """
     page = _Page(
         arrivals,
         title="Search your videos",
         analytics_enabled=False,
-        delete_cache=(600, 3600),  # seconds: every ten minutes, uploads that are an hour old
+        delete_cache=(600, 3600),  # seconds: every ten minutes, delete uploads older than an hour
     )
     limits = library.limits
     upload: dict[str, Any] = {"file_types": ["video", *sorted(VIDEO_SUFFIXES)], "height": 132}
@@ -62,7 +62,7 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
                     container=False,
                     autofocus=True,
                     scale=8,
-                    min_width=300,  # on a telephone, a line of its own
+                    min_width=300,  # a separate line on a phone
                     max_length=MAX_TEXT,
                     elem_id="text",
                 )
@@ -110,13 +110,13 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
             return _results(library, replace(query, clip=library.remember_clip(file)))
 
         def go(event: gr.EventData) -> tuple[Any, ...]:
-            """Show what an address asks for."""
+            """Show the result of an address."""
             return _show(library, str(event.address))
 
         def arrive(request: gr.Request) -> tuple[Any, ...]:
-            """Show what the address asks for with which the page was opened."""
+            """Show the result of the address with which the page was opened."""
             fields = _show(library, urlencode(dict(request.query_params)))
-            # Someone may type already.
+            # The visitor may be typing already, so empty fields are not updated.
             return tuple(gr.skip() if field == "" else field for field in fields)
 
         def why(event: gr.EventData) -> str:
@@ -124,7 +124,7 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
             window = str(event.window)[: _LONGEST_WINDOW + 1]
             return _explanation(query, *library.explain(window, query))
 
-        # What is asked last is answered, and no earlier answer replaces it.
+        # The last request is always answered, and no earlier answer replaces its result.
         shown: dict[str, Any] = {"show_progress_on": hits, "api_visibility": "private", "trigger_mode": "always_last"}
         navigation: dict[str, Any] = {
             "outputs": [text, filter, search_in, hits, tabs],
@@ -159,7 +159,7 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
                 return _message(library.remove, str(event.window))
 
             def refresh(words: str | None, words_of_videos: str | None, where: str | None) -> tuple[Any, ...]:
-                """What shows the videos of the index, after one came or went."""
+                """Update the parts of the page that show videos of the index, after one was added or removed."""
                 is_list = not (words or "").strip()
                 start = find(words, words_of_videos, where) if is_list else gr.skip()
                 return _facts(library), _added(library), start
@@ -176,7 +176,7 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
 
 
 def theme() -> gr.Theme:
-    """Colours and fonts of the page. The fonts come with Gradio, so the browser loads them from nowhere else."""
+    """Return the colours and fonts of the page. The fonts come with Gradio, so no other site is contacted for them."""
     font = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
     mono = gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700))
     return gr.themes.Default(
@@ -189,15 +189,15 @@ def theme() -> gr.Theme:
 
 
 def css() -> str:
-    """The page's own style."""
+    """Return the style sheet of the page."""
     return read_template("style.css") + read_template("app/app.css")
 
 
 class _Page(gr.Blocks):
-    """Accepts uploaded files only, by the names that the guard gave them.
+    """Page that accepts only uploaded files, by the names that the guard gave them.
 
-    A request names its files. Gradio checks these names only for pages that it serves itself, not for a mounted one,
-    and downloads addresses.
+    A request contains the names of its files. Gradio checks these names only for pages that it serves itself, not for
+    a mounted page, and downloads names that are addresses.
     """
 
     def __init__(self, arrivals: Path, **settings: Any) -> None:
@@ -206,12 +206,12 @@ class _Page(gr.Blocks):
         self.has_launched = True  # makes Gradio check file names
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *args: Any, **kwargs: Any) -> Any:
-        """Find the files of uploads, refuse all others, then call the base class."""
+        """Replace the names of uploads by paths, refuse all other files, then call the base class."""
         return await super().preprocess_data(block_fn, _with_files(inputs, self._arrivals), *args, **kwargs)
 
 
 def _with_files(data: Any, arrivals: Path) -> Any:
-    """The same data with the paths of its uploads."""
+    """Return the same data with the names of uploads replaced by their paths."""
     if isinstance(data, list):
         return [_with_files(item, arrivals) for item in data]
     if isinstance(data, dict):
@@ -224,7 +224,7 @@ def _with_files(data: Any, arrivals: Path) -> Any:
 
 
 def _with_error_message(answer: Callable[..., str]) -> Callable[..., str]:
-    """Return the message of an error in place of the result."""
+    """Return the message of an error instead of the result."""
 
     @wraps(answer)
     def answer_or_message(*args: Any) -> str:
@@ -242,7 +242,7 @@ def _with_error_message(answer: Callable[..., str]) -> Callable[..., str]:
 
 @_with_error_message
 def _message(act: Callable[[str | None], str], argument: str | None) -> str:
-    """Do something for a visitor, and return what there is to say about it."""
+    """Call a function for a visitor, and return its message as HTML."""
     return render("app/message.html", kind="done", text=act(argument))
 
 
@@ -252,7 +252,7 @@ def _left_out(subtitles: str) -> str:
 
 
 def _show(library: Library, address: str) -> tuple[Any, ...]:
-    """Show what an address asks for: the fields, the result and the tab."""
+    """Return the updates for an address: the fields, the result and the tab."""
     try:
         query = Query.of_address(address)
     except ValueError as error:
@@ -262,7 +262,7 @@ def _show(library: Library, address: str) -> tuple[Any, ...]:
 
 
 def _results(library: Library, query: Query) -> str:
-    """The moments of a query, or the videos of the index if it asks for none."""
+    """Return the moments of a query as HTML, or the videos of the index if the query has no text and no clip."""
     if not (query.text or query.clip):
         return _videos(library, query)
     hits = library.search(query)
@@ -283,7 +283,7 @@ def _results(library: Library, query: Query) -> str:
 
 
 def _videos(library: Library, query: Query) -> str:
-    """The start of the page: the videos of the index, and texts to try."""
+    """Return the start of the page as HTML: the videos of the index, and texts to try."""
     matching = library.catalogue().matching(query.filter)
     more = min(query.count + DEFAULT_COUNT, MAX_COUNT)
     return render(

@@ -1,6 +1,6 @@
-"""What a visitor searches for, as the fields of the page, the address of the page and the JSON interface have it.
+"""The query of a visitor, from the fields of the page, the address of the page or the JSON interface.
 
-The address has all of it, so that reloading, going back, bookmarks and links lead to the same result.
+The address contains the whole query, so that reloading, going back, bookmarks and links lead to the same result.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ MAX_FILTER = 200
 MAX_COUNT = 96
 DEFAULT_COUNT = 12
 _MAX_CLIP = 64
-_MAX_ADDRESS = 16_384  # characters of all that comes after the question mark
+_MAX_ADDRESS = 16_384  # characters after the question mark
 _FIELDS = ("text", "filter", "count", "clip", "all", "in")
 
 
@@ -23,15 +23,15 @@ class Query:
     """A search.
 
     Args:
-        text: What to look for; empty for a clip, or to list videos.
-        filter: Words that all have to be in the path or the metadata of a video, see [`catalogue.Filter`].
-        count: The most moments.
+        text: Text to search for; empty for a clip, or to list videos.
+        filter: Words that all have to be in the path or the metadata of a video, see [`catalogue.Catalogue.matching`].
+        count: Maximum number of moments.
         clip: Name that the server gave to a clip that was searched with.
-        everything: Also show what fits no better than chance.
-        search_in: Look at pictures alone or in speech alone; `None` is both. A clip is looked for in pictures.
+        everything: Whether to show moments that match no better than chance, too.
+        search_in: Search only pictures or only speech; `None` is both. A clip is searched for in pictures.
 
     Raises:
-        ValueError: If one is too long or out of range, with a sentence for the visitor.
+        ValueError: If a value is too long or out of range, with a message for the visitor.
     """
 
     text: str = ""
@@ -54,17 +54,17 @@ class Query:
 
     @classmethod
     def of_fields(cls, text: str | None, filter: str | None, search_in: str | None = None) -> "Query":
-        """A search by the fields of the page, which Gradio gives as `None` when they are empty."""
+        """Create a query from the fields of the page, which Gradio passes as `None` when they are empty."""
         return cls((text or "").strip(), (filter or "").strip(), search_in=cast(FoundIn | None, search_in or None))
 
     @classmethod
     def of_address(cls, address: str) -> "Query":
-        """A search by what comes after the path of an address, such as `?text=a+dog&filter=2024`.
+        """Create a query from the part of an address after the path, such as `?text=a+dog&filter=2024`.
 
-        Other fields are ignored, since sites add their own to a link.
+        Other fields are ignored, because sites add their own to a link.
 
         Raises:
-            ValueError: As the class, or if a number is none.
+            ValueError: Same as in the class, or if the count is no number.
         """
         if len(address) > _MAX_ADDRESS:
             raise ValueError(f"The address has {len(address):,} characters; at most {_MAX_ADDRESS:,} are taken.")
@@ -77,7 +77,7 @@ class Query:
 
     @property
     def address(self) -> str:
-        """What comes after the path of the address; empty for the start of the page."""
+        """The part of the address after the path; empty for the start of the page."""
         values = {
             "text": self.text,
             "clip": self.clip,

@@ -1,4 +1,4 @@
-"""A part of a file over HTTP: a browser that jumps to a moment of a video asks for the bytes from there on."""
+"""Range responses over HTTP: a browser that jumps to a moment of a video requests the bytes from that position on."""
 
 import re
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ def range_response(file: BinaryIO, size: int, range_header: str | None, headers:
     """Answer a request for a file or one range of it (RFC 9110, section 14).
 
     Args:
-        file: Can seek. It is closed at the end.
-        size: Its bytes.
-        range_header: The request's header `Range`. What isn't one range of bytes is ignored, as the standard has it.
-        headers: Of the answer.
+        file: Seekable file. It is closed at the end.
+        size: Size of the file in bytes.
+        range_header: The request's header `Range`. Anything but one range of bytes is ignored, as the standard allows.
+        headers: Headers of the response.
     """
     headers = {**headers, "Accept-Ranges": "bytes"}
     match = re.fullmatch(r"\s*bytes\s*=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", range_header or "")
@@ -25,7 +25,7 @@ def range_response(file: BinaryIO, size: int, range_header: str | None, headers:
     else:
         if match[1]:
             first, last = int(match[1]), min(int(match[2] or size), size - 1)
-        else:  # the last so many bytes
+        else:  # only a number of bytes, counted from the end
             first, last = max(size - int(match[2]), 0), size - 1
         if first > last:
             file.close()
@@ -39,7 +39,7 @@ def range_response(file: BinaryIO, size: int, range_header: str | None, headers:
 
 
 def head_response(file: BinaryIO, size: int, headers: dict[str, str]) -> Response:
-    """Answer a request for what would be said of a file, of which nothing is read. It is closed."""
+    """Answer a `HEAD` request for a file. The file is closed without being read."""
     file.close()
     return Response(headers={**headers, "Accept-Ranges": "bytes", "Content-Length": str(size)})
 

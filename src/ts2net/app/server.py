@@ -1,7 +1,7 @@
-"""The server of the page: Gradio's, behind a guard, beside a route that hands out indexed videos and nothing else.
+"""The server of the page: Gradio's server behind a guard, and a route that sends indexed videos only.
 
-Notable here: a video is asked for by a window of the index, never by a path, and what is sent is what the index says
-that it is. So there is no path to play tricks with, and the members of archives are sent like files.
+A video is requested by a window of the index, never by a path, and the index determines which bytes are sent. So no
+request can contain a malicious path, and members of archives are sent like files.
 """
 
 import mimetypes
@@ -43,24 +43,23 @@ def create_app(
     hosts: Sequence[str] = ("*",),
     frame_ancestors: Sequence[str] = (),
 ) -> FastAPI:
-    """Make the web application of an index: for uvicorn, or any other ASGI server, with one process.
+    """Create the web application of an index, for uvicorn or any other ASGI server with one process.
 
     Args:
-        index: A folder, or an address that LanceDB takes.
-        model: Where the index's model is now: a folder, or a repository on the Hub. By default where it was.
-        device: Where to compute, such as `"cuda:1"`. `None` is a GPU if there is one.
-        runtime: What computes, as in [`index_videos`]. The precision is the index's, and int8 is for `"onnx"`.
+        index: A folder, or an address that LanceDB accepts.
+        model: Present folder or Hub repository of the index's model. By default the one that the index names.
+        device: Device of the model, such as `"cuda:1"`. `None` is a GPU if there is one.
+        runtime: Runtime of the model, as in [`index_videos`]. The precision is the index's, and int8 is for `"onnx"`.
         uploads: Folder for the videos that visitors add; by default one beside the index, with `-uploads` at the end
             of its name.
-        read_only: Let nobody add a video.
-        limits: Of what a visitor uploads.
-        hosts: Names by which the server may be called; others are refused, so that no page on the internet can reach
-            a server on this computer under a name of its own.
+        read_only: Whether to accept no new videos.
+        limits: Limits of uploads.
+        hosts: Host names that requests may use. Others are refused, so that no page on the internet can reach a
+            server on this computer under its own name (DNS rebinding).
         frame_ancestors: Other sites that may show the page in a frame, such as `"https://huggingface.co"`.
 
     Raises:
-        ValueError: If the model is another one than the index was made with, or videos can't be added for want of a
-            folder.
+        ValueError: If the index was made with another model, or `uploads` is missing for an index at an address.
         OSError: If there is no index or no model.
     """
     limits = limits or UploadLimits()
@@ -125,9 +124,10 @@ class _Arrivals(NamedTuple):
 
 @cache
 def _arrivals_folder() -> _Arrivals:
-    """Where Gradio puts what is uploaded until it is used, which it takes from the environment whenever it needs it.
+    """Return the folder in which Gradio stores uploads until they are used. It reads the environment at each use.
 
-    By default all its pages on a computer share one. What waits is counted, so this process gets one of its own.
+    By default all Gradio pages on a computer share one folder. Because the stored uploads are counted, this process
+    gets its own folder.
     """
     if "GRADIO_TEMP_DIR" in os.environ:
         return _Arrivals(Path(os.environ["GRADIO_TEMP_DIR"]), False)
@@ -146,6 +146,6 @@ def _uploads_folder(index: str, uploads: str | os.PathLike[str] | None) -> Path:
 
 
 def _media_type(name: str) -> str:
-    """What a browser is told that a file is: a video in any case, whatever its name would have it be."""
+    """Return the media type of a file for browsers. It is always a video type, whatever the name suggests."""
     guessed = mimetypes.guess_type(name)[0] or ""
     return guessed if guessed.startswith("video/") else "video/mp4"

@@ -1,7 +1,7 @@
 """The page as a Hugging Face Space: a folder with the videos, the model, this package and a script that runs it.
 
-The folder is self-contained, and is written whole or not at all. It holds the videos and not the index, which has
-paths of this machine: the Space builds its own index when it starts.
+The folder is self-contained, and is written completely or not at all. It contains the videos, but not the index,
+because that has paths of this machine. The Space builds its own index when it starts.
 """
 
 import csv
@@ -34,7 +34,7 @@ class WrittenSpace:
 
     Args:
         videos: Number of videos in it.
-        left_out: Names of indexed videos that are not in it, since they are missing or have changed.
+        left_out: Ids of indexed videos that are not in it, because they are missing or have changed.
     """
 
     videos: int
@@ -133,7 +133,7 @@ def _requirements() -> list[str]:
     for line in requires("ts2net") or []:
         requirement = Requirement(line)
         marker = requirement.marker
-        if requirement.name == "ts2net":  # one of its extras that brings another
+        if requirement.name == "ts2net":  # an extra that includes another one
             continue
         if marker is None or any(marker.evaluate({"extra": extra}) for extra in _EXTRAS):
             requirement.marker = None

@@ -80,7 +80,7 @@ def with_subtitles(uploads: Sequence[str]) -> tuple[dict[str, list[str]], list[s
         uploads: Paths of videos and subtitle files.
 
     Returns:
-        The subtitle files of each video, which have its stem; and those that are of none.
+        The subtitle files of each video, which have its stem, and the subtitle files of no video.
     """
     subtitles = [upload for upload in uploads if upload.lower().endswith(SUBTITLE_SUFFIXES)]
     videos = {
@@ -93,10 +93,10 @@ def with_subtitles(uploads: Sequence[str]) -> tuple[dict[str, list[str]], list[s
 
 
 def check_room(uploads: Sequence[str], folder: Path, limits: UploadLimits) -> None:
-    """Check that there is room for uploads beside the added videos.
+    """Check that uploads fit into the space for added videos.
 
     Raises:
-        UploadError: If there is not.
+        UploadError: If they don't fit.
     """
     kept = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     if uploads and kept + sum(map(os.path.getsize, uploads)) > limits.total_megabytes * _MEGABYTE:
@@ -111,16 +111,16 @@ def without_folders(message: str, *paths: str | os.PathLike[str]) -> str:
 
     Args:
         message: The message.
-        paths: Paths that it may contain, as given, absolute or resolved. They may have spaces in them; of other
-            absolute paths only folders without spaces are found.
+        paths: Paths that the message may contain, as given, absolute or resolved. They may contain spaces. In other
+            absolute paths, only folders without spaces are found.
     """
     forms = {
         form
         for path in paths
         for form in (os.fspath(path), os.path.abspath(path), os.path.realpath(path))
-        if os.path.dirname(form)  # a bare name hides nothing
+        if os.path.dirname(form)  # a bare name reveals no folder
     }
-    for form in sorted(forms, key=len, reverse=True):  # one may be the beginning of another
+    for form in sorted(forms, key=len, reverse=True):  # a path may be the beginning of another
         message = message.replace(form, Path(form).name)
     return _OTHER_FOLDERS.sub("", message)
 
@@ -134,7 +134,7 @@ def kept_path(upload: str, folder: Path) -> Path:
 
     Returns:
         A path with the upload's own name, in a folder that is named after its content. So another file never replaces
-        it, and a file that comes again under another name keeps the first one.
+        it, and a file that is uploaded again under another name keeps the first name.
     """
     digest = hashlib.sha256()
     with open(upload, "rb") as file:
@@ -148,12 +148,12 @@ def kept_path(upload: str, folder: Path) -> Path:
 
 
 def _is_beside(file: Path) -> bool:
-    """Whether a file of a folder is not its video: subtitles, or a part of a file that is being written."""
+    """Whether a file of a folder is not its video, but subtitles or a partially written file."""
     return file.name.startswith(".") or file.suffix.lower() in SUBTITLE_SUFFIXES
 
 
 def copy_whole(upload: str, kept: Path) -> None:
-    """Copy an upload, whole or not at all."""
+    """Copy an upload completely or not at all."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(kept) as partial:
         shutil.copyfile(upload, partial)

@@ -1,6 +1,6 @@
-"""The benchmarks of the TS2-Net paper, MSVD and a synthetic one: rows of videos and captions, and their protocols.
+"""Benchmarks: those of the TS2-Net paper, MSVD and a synthetic one, as rows of videos and captions with a protocol.
 
-Importing this needs nothing but the standard library, so that annotation files can be read anywhere.
+The import needs only the standard library, so that annotation files can be read anywhere.
 """
 
 from .activitynet import ACTIVITYNET

@@ -1,9 +1,9 @@
 """ActivityNet Captions: web videos of two minutes on average, described event by event (Krishna et al., ICCV 2017).
 
-The protocol is paragraph to video: all sentences of a video, joined, are one query for the whole of it, and the times
-of the events are not used. The paper reports the first of the two sets of validation captions, `val_1`, with 4,917
-videos. `val_ids.json` lists a few more, which are left out; their number is logged. Ids keep their `v_`, as the
-dataset's own video files do.
+The protocol is paragraph-to-video: all sentences of a video are joined to one query for the whole video, and the times
+of the events are not used. The paper reports results on the first of the two sets of validation captions, `val_1`,
+with 4,917 videos. `val_ids.json` lists a few more videos, which are left out; their number is logged. Ids keep their
+prefix `v_`, as the dataset's own video files do.
 """
 
 import logging
@@ -44,7 +44,7 @@ def read(ids_file: Path, captions_file: Path, captions: CaptionReader) -> Iterat
 
 
 def file_names(video_id: str) -> Sequence[str]:
-    """The dataset's own files begin with `v_`; downloads of the web videos don't."""
+    """Return the id with and without the prefix `v_`, which the dataset's own files have and downloads don't."""
     bare = video_id.removeprefix("v_")
     return (video_id, bare if bare != video_id else f"v_{video_id}")
 

@@ -1,6 +1,6 @@
 """The two kinds of benchmark: read from annotation files, or rendered.
 
-Nothing here looks at a video. What a benchmark knows of them is by which names their files go.
+A benchmark of annotation files does not open videos; it only defines the possible file names of a video id.
 """
 
 import importlib
@@ -16,15 +16,15 @@ from .rows import Row
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmark(ABC):
-    """A dataset with its protocol and the lengths that the paper's recipe reads.
+    """A dataset with its protocol, and the lengths of videos and texts in the paper's recipe.
 
     Attributes:
-        name: Its name on a command line.
-        title: Its name in a table.
+        name: Name on the command line.
+        title: Name in tables.
         evaluation_split: The split whose recalls are reported.
-        num_frames: The most frames of a video.
-        max_words: The most tokens of a text, the start and the end token included.
-        clock: What a second is, as in [`FrameSampling`]: `"seconds"`, or `"released"`, which published figures use.
+        num_frames: Maximum number of frames of a video.
+        max_words: Maximum number of tokens of a text, including the start and the end token.
+        clock: Definition of a second, see [`FrameSampling`]: `"seconds"`, or `"released"`, as in published figures.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Benchmark(ABC):
     @property
     @abstractmethod
     def split_names(self) -> tuple[str, ...]:
-        """All splits."""
+        """Names of all splits."""
 
     @property
     @abstractmethod
     def default_splits(self) -> tuple[str, ...]:
-        """The splits that are prepared if none is named."""
+        """Names of the splits that are prepared by default."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Split:
 
     Attributes:
         files: Names of the files in the annotations folder, as they are distributed.
-        read: Turns their paths, in that order, and a [`CaptionReader`] into rows. A row has no captions if all of them
-            were left out.
-        num_videos: How many videos the published split has; None if that is not known.
-        num_captions: How many captions it has; None if that is not known.
-        alternatives: Other names by which a file is distributed, and which `read` can tell apart.
+        read: Function of the paths, in the order of `files`, and a [`CaptionReader`] that yields rows. A row has no
+            captions if all of them were left out.
+        num_videos: Number of videos of the published split; `None` if unknown.
+        num_captions: Number of captions of the published split; `None` if unknown.
+        alternatives: Other names under which a file is distributed. `read` distinguishes their formats.
     """
 
     files: tuple[str, ...]
@@ -65,7 +65,7 @@ class Split:
     alternatives: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def paths(self, folder: Path, title: str) -> list[Path]:
-        """The paths of the files.
+        """Return the paths of the files.
 
         Raises:
             FileNotFoundError: If a file is missing under all of its names.
@@ -87,12 +87,12 @@ def _id_alone(video_id: str) -> Sequence[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotatedBenchmark(Benchmark):
-    """A benchmark that is read from annotation files, whose videos have to be had from elsewhere.
+    """A benchmark that is read from annotation files. Its videos must be obtained separately.
 
     Attributes:
-        splits: By name.
-        file_names: The names by which the file of a video id goes, with or without a further extension, the most
-            usual one first.
+        splits: Splits by name.
+        file_names: Function that returns the possible names of the file of a video id, the most usual one first. A
+            file may have a further extension.
     """
 
     clock: Literal["seconds", "released"] = "released"
@@ -101,23 +101,23 @@ class AnnotatedBenchmark(Benchmark):
 
     @property
     def split_names(self) -> tuple[str, ...]:
-        """All splits."""
+        """Names of all splits."""
         return tuple(self.splits)
 
     @property
     def default_splits(self) -> tuple[str, ...]:
-        """Those of train, val and test that there are. Others, such as MSR-VTT's train_7k, are made on request."""
+        """The splits train, val and test if they exist. Others, such as MSR-VTT's train_7k, are made on request."""
         return tuple(split for split in ("train", "val", "test") if split in self.splits)
 
     def rows(self, annotations: str | Path, split: str, captions: CaptionReader | None = None) -> Iterator[Row]:
         """Read a split, in the order of its files.
 
-        Whether the split and its files exist is checked at once, their content as the rows are drawn.
+        The existence of the split and its files is checked immediately, their content while the rows are read.
 
         Args:
             annotations: The folder with the annotation files.
             split: One of `splits`.
-            captions: Checks the captions, and says what becomes of empty ones. None: they are an error.
+            captions: Checks the captions, and skips or rejects empty ones. `None` rejects them.
 
         Raises:
             FileNotFoundError: If a file of the split is missing.
@@ -133,7 +133,7 @@ class AnnotatedBenchmark(Benchmark):
 
 
 def _with_captions(rows: Iterator[Row], captions: CaptionReader, path: Path) -> Iterator[Row]:
-    """Leave out rows that have no caption left; there has to be one row at least."""
+    """Leave out rows without captions, and check that there is at least one row."""
     is_empty = True
     for row in rows:
         is_empty = False
@@ -147,11 +147,11 @@ def _with_captions(rows: Iterator[Row], captions: CaptionReader, path: Path) -> 
 
 @dataclass(frozen=True)
 class RenderedClip:
-    """A row of a rendered benchmark, and what makes its video.
+    """A row of a rendered benchmark, and the function that renders its video.
 
     Attributes:
         row: The row.
-        render: Makes the bytes of the video file, the same each time. It can be sent to another process.
+        render: Function that returns the bytes of the video file, the same on each call. It can be pickled.
     """
 
     row: Row
@@ -160,51 +160,51 @@ class RenderedClip:
 
 @dataclass(frozen=True, kw_only=True)
 class RenderedBenchmark(Benchmark):
-    """A benchmark that makes its own videos, from a seed.
+    """A benchmark that renders its own videos, from a seed.
 
     Attributes:
-        module: The module of this package that makes it, imported when clips are asked for. It has `SPLITS`, the names
-            of the splits; `DEFAULT_COUNTS`, how many clips each has; `DRAWING`, a number that is raised when the
-            videos change; and `clips(split, count, seed)`, which gives [`RenderedClip`]s.
+        module: The module of this package that implements the benchmark, imported on first use. It has `SPLITS`, the
+            names of the splits; `DEFAULT_COUNTS`, the number of clips of each split; `DRAWING`, a version that is
+            raised when the videos change; and `clips(split, count, seed)`, which returns [`RenderedClip`]s.
     """
 
     module: str
 
     @property
     def split_names(self) -> tuple[str, ...]:
-        """All splits."""
+        """Names of all splits."""
         return tuple(self._module().SPLITS)
 
     @property
     def default_splits(self) -> tuple[str, ...]:
-        """All splits."""
+        """Names of all splits."""
         return self.split_names
 
     @property
     def default_counts(self) -> Mapping[str, int]:
-        """How many clips each split has."""
+        """Default number of clips of each split."""
         counts: Mapping[str, int] = self._module().DEFAULT_COUNTS
         return counts
 
     @property
     def drawing(self) -> int:
-        """Which version of the videos is made; others were made before."""
+        """Version of the rendered videos. Videos with another version are outdated."""
         return int(self._module().DRAWING)
 
     def clips(self, split: str, count: int | None = None, seed: int = 0) -> Sequence[RenderedClip]:
-        """The clips of a split.
+        """Return the clips of a split.
 
         Args:
-            split: One of the splits.
-            count: How many; None is the split's default.
-            seed: Another seed gives other clips.
+            split: Name of the split.
+            count: Number of clips; `None` uses the default of the split.
+            seed: Seed of the clips.
 
         Raises:
-            ValueError: If there is no such split, or not as many clips in it.
+            ValueError: If there is no such split, or `count` is not possible for it.
         """
         clips: Sequence[RenderedClip] = self._module().clips(split, count, seed)
         return clips
 
-    # Not imported with the package: drawing needs NumPy and PyAV, and reading annotation files needs neither.
+    # Imported lazily, because drawing needs NumPy and PyAV, and reading annotation files needs neither.
     def _module(self) -> Any:
         return importlib.import_module(f".{self.module}", __package__)

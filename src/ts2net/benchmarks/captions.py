@@ -1,4 +1,4 @@
-"""Captions are checked in one place: an empty one is an error, or is left out and counted."""
+"""Validation of captions: an empty caption is an error, or is left out and recorded."""
 
 from dataclasses import dataclass, field
 from reprlib import repr as short_repr
@@ -6,10 +6,10 @@ from reprlib import repr as short_repr
 
 @dataclass
 class CaptionReader:
-    """Reads captions from annotation files.
+    """Validate captions of annotation files.
 
     Attributes:
-        skip_empty: Leave out empty captions, and videos that have no other, instead of raising an error.
+        skip_empty: Leave out empty captions, and videos that have only empty captions, instead of raising an error.
         skipped: Location of each empty caption that was left out.
         videos_without: Ids of the videos that have only empty captions.
     """
@@ -19,17 +19,17 @@ class CaptionReader:
     videos_without: list[str] = field(default_factory=list)
 
     def read(self, value: object, location: str) -> list[str]:
-        """Return a caption with single spaces, as CLIP's tokenizer would make them, in a list.
+        """Check a caption and collapse its white space to single spaces, as CLIP's tokenizer does.
 
         Args:
             value: The caption.
             location: File and line, or entry of a JSON file, for messages.
 
         Returns:
-            The caption; no caption if it is empty and `skip_empty` is set.
+            A list with the caption, or an empty list if the caption is empty and `skip_empty` is set.
 
         Raises:
-            ValueError: If the value is no string, or is empty and `skip_empty` is not set.
+            ValueError: If the value is not a string, or is empty and `skip_empty` is not set.
         """
         if not isinstance(value, str):
             raise ValueError(f"{location}: expected a string, found {short_repr(value)}")

@@ -1,9 +1,9 @@
 """DiDeMo: 10,464 personal videos with descriptions of single moments (Hendricks et al., ICCV 2017).
 
-The protocol is paragraph to video: all descriptions of a video, joined in the order of the file, are one query, and
-their times are not used. Whoever described a video saw its first 30 seconds. The published figures were reached with
-frames from second 0 to second 31, so that is what is read. An id is the name of the file that was once uploaded,
-with its extension; some end with the dot alone.
+The protocol is paragraph-to-video: all descriptions of a video are joined in the order of the file to one query, and
+their times are not used. The annotators saw the first 30 seconds of a video. The published figures use frames from
+second 0 to second 31, so the same range is read here. An id is the name of the originally uploaded file with its
+extension; some ids end with a dot and no extension.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from .id_lists import read_ids
 from .reading import distinct_ids, expect, field, read_json
 from .rows import Row
 
-SECONDS = 31.0  # the last second of a video that the released loader reads
+SECONDS = 31.0  # end of the range that the released loader reads of a video
 
 
 def read(videos_file: Path, descriptions_file: Path, captions: CaptionReader) -> Iterator[Row]:
@@ -36,7 +36,7 @@ def read(videos_file: Path, descriptions_file: Path, captions: CaptionReader) ->
 
 
 def file_names(video_id: str) -> Sequence[str]:
-    """A converted file may have lost the id's own extension, which is the dot alone of an id that ends with a dot."""
+    """Return the id with and without its extension, or final dot, because a converted file may have lost it."""
     stem = video_id.rpartition(".")[0]
     return (video_id, stem) if stem.strip(".") else (video_id,)
 

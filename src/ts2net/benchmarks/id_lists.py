@@ -1,4 +1,4 @@
-"""Lists of video ids: a text file with an id a line, or a NumPy array of strings."""
+"""Lists of video ids: a text file with one id per line, or a NumPy array of strings."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +10,10 @@ def read_ids(path: Path) -> Iterator[tuple[str, object]]:
     """Yield the location and the value of each id.
 
     Args:
-        path: The file; one that ends with `.npy` is a NumPy array. Nothing in it is run.
+        path: The file. A name that ends with `.npy` is read as a NumPy array, without unpickling.
 
     Raises:
-        ValueError: If the file is not UTF-8, or no array of strings.
+        ValueError: If the file is not UTF-8, or not an array of strings.
     """
     if path.suffix != ".npy":
         for location, line in read_lines(path):
@@ -27,7 +27,7 @@ def _strings(path: Path) -> list[str]:
     import numpy as np
 
     try:
-        # Mapped, so that the size that the file claims is held against the size that it has.
+        # Memory-mapped, because this fails if the header claims more data than the file has.
         array = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError, OSError) as error:
         if "Python objects" in str(error):

@@ -1,9 +1,9 @@
 """LSMDC 2016: 118,081 short clips of 202 films, described for the blind (Rohrbach et al., IJCV 2017).
 
-A file has no heading, and its fields are separated by tabs: the clip's id, four times in the film (where the
-description begins and ends, where the clip does), and the sentence. Quotation marks are part of a sentence. In
-training and validation a clip may have several lines; each of the 1,000 test clips has one. The clips come cut, so
-their times in the film are not needed.
+A file has no header, and its fields are separated by tabs: the clip's id, four times in the film (start and end of the
+description, start and end of the clip), and the sentence. Quotation marks are part of a sentence. A training or
+validation clip may have several lines; each of the 1,000 test clips has one. The clips are distributed as separate
+files, so their times in the film are not needed.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def read_clips(path: Path, captions: CaptionReader) -> Iterator[Row]:
 
 
 def read_pairs(path: Path, captions: CaptionReader) -> Iterator[Row]:
-    """Yield the pairs of clip and sentence, where no clip may stand twice."""
+    """Yield the pairs of clip and sentence. A repeated clip is an error."""
     lines = list(_read_table(path))
     ids = distinct_ids((location, clip_id) for location, clip_id, _ in lines)
     for clip_id, (location, _, sentence) in zip(ids, lines, strict=True):

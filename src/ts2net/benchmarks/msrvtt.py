@@ -1,8 +1,8 @@
 """MSR-VTT: 10,000 web clips of 10 to 30 seconds with 20 captions each (Xu et al., CVPR 2016).
 
-The protocol is "1k-A": 1,000 test videos with one chosen caption each; training on the other 9,000 (`train`), or on
-the 7,010 of the dataset's own split (`train_7k`), with all captions of a video. The times in `MSRVTT_data.json` are
-those of the web videos that the clips were cut from, so a clip is read whole.
+The protocol is "1k-A": 1,000 test videos with one chosen caption each. Training uses all captions of the other 9,000
+videos (`train`), or of the 7,010 videos of the dataset's own split (`train_7k`). The times in `MSRVTT_data.json` refer
+to the web videos that the clips were cut from, so a clip is read as a whole.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from .rows import Row
 
 
 def read_train(videos_file: Path, captions_file: Path, captions: CaptionReader) -> Iterator[Row]:
-    """Yield the videos that a CSV file lists, each with all its captions."""
+    """Yield the videos listed in a CSV file, each with all its captions."""
     listed = read_csv(videos_file, ("video_id",))
     locations = distinct_ids((location, fields["video_id"]) for location, fields in listed)
     texts: dict[str, list[str]] = {}

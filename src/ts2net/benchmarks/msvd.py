@@ -1,7 +1,7 @@
 """MSVD: 1,970 web clips with about 40 English captions each (Chen and Dolan, ACL 2011).
 
-All captions of a video are queries, in the test too. `raw-captions.pkl` is distributed as a pickle, of which only
-plain values are read; `raw-captions.json` is the same as JSON. A caption is a list of words, or a sentence.
+All captions of a video are queries, also in the test split. `raw-captions.pkl` is distributed as a pickle, of which
+only plain values are read; `raw-captions.json` has the same content. A caption is a list of words or a sentence.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def read(videos_file: Path, captions_file: Path, captions: CaptionReader) -> Ite
 
 
 def _sentence(value: object, location: str) -> str:
-    """A caption with a space between its words."""
+    """Join the words of a caption with spaces."""
     if isinstance(value, str):
         return value
     return " ".join(expect(word, str, location) for word in expect(value, list, location))

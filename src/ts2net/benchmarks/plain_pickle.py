@@ -1,7 +1,7 @@
-"""Pickles read without running them: dictionaries, lists and texts, and nothing else.
+"""Safe reader for pickles that hold only dictionaries, lists, tuples and strings.
 
-Python's own reader calls whatever functions a pickle names, and takes as much memory as it claims to need. Here the
-opcodes are read one by one, those that build plain values are followed, and any other is an error.
+Python's own reader calls any function that a pickle names, and allocates as much memory as the pickle requests. This
+reader interprets the opcodes that build plain values, and raises an error for any other opcode.
 """
 
 import pickletools
@@ -13,15 +13,15 @@ _MARK = object()
 _IGNORED = {"PROTO", "FRAME", "STOP"}
 _TEXTS = {
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING"),  # of Python 2
+    *("STRING", "BINSTRING", "SHORT_BINSTRING"),  # from Python 2
 }
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """Read a pickle that holds dictionaries, lists, tuples and texts only. Tuples become lists.
+    """Read a pickle that holds only dictionaries, lists, tuples and strings. Tuples become lists.
 
     Raises:
-        ValueError: If it is no pickle, or holds anything else.
+        ValueError: If the file is not a pickle, or holds any other value.
     """
     data = path.read_bytes()
     reader = _Reader()
@@ -41,11 +41,11 @@ def read_plain_pickle(path: Path) -> Any:
 
 
 class _UnknownOpcodeError(Exception):
-    """An opcode that builds something else."""
+    """Raised for an opcode that builds any other value."""
 
 
 class _Reader:
-    """The stack and the memo of a pickle."""
+    """Interpreter of opcodes, with the stack and the memo of a pickle."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -74,7 +74,7 @@ class _Reader:
         }
 
     def follow(self, name: str, argument: Any) -> None:
-        """Do what an opcode says."""
+        """Execute an opcode."""
         if name in _IGNORED:
             return
         if name not in self._builders:
@@ -86,8 +86,8 @@ class _Reader:
 
     def _get(self, index: Any) -> None:
         value = self._memo[int(index)]
-        if not isinstance(value, str):  # a list in itself, or a small file that stands for a huge value
-            raise TypeError("a list or a dictionary stands in several places")
+        if not isinstance(value, str):  # a list may contain itself, or a small file expand to a huge value
+            raise TypeError("a list or a dictionary is referenced more than once")
         self.stack.append(value)
 
     def _top(self, count: int) -> list[Any]:

@@ -1,7 +1,7 @@
 """Strict reading of annotation files: an error names the file and line, or the entry of a JSON file.
 
-An id becomes the name of files that are read and written later. It is checked here, where it comes in, so that an id
-that leads out of its folder never becomes a row.
+An id is used later as the name of files that are read and written. It is checked when it is read, so that no row has
+an id that leads out of a folder.
 """
 
 import csv
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 JSON_NAMES: dict[type, str] = {str: "a string", list: "a list", dict: "an object"}
-"""What JSON calls the values of Python's types."""
+"""JSON names of Python types, for messages."""
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
@@ -25,14 +25,14 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     Raises:
         ValueError: If the file is not UTF-8.
     """
-    # Lines end at line feeds only: str.splitlines would also split a sentence at rare Unicode separators.
+    # Split at line feeds only, because str.splitlines also splits a sentence at rare Unicode separators.
     for number, line in enumerate(_text(path).split("\n"), start=1):
         if line.strip():
             yield f"{path}:{number}", line
 
 
 def read_csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the location and the fields of each row, by the names in the first line, which may have other columns too.
+    """Yield the location and the fields of each row, by the column names in the first line. Other columns are allowed.
 
     Raises:
         ValueError: If the file is not UTF-8, a column is missing, or a row has more or fewer fields than the first.
@@ -56,7 +56,7 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        ValueError: If the file is not UTF-8 or not JSON, or an object in it has the same name twice.
+        ValueError: If the file is not UTF-8 or not JSON, or an object has a repeated key.
     """
     return parse_json(_text(path), str(path), lines=True)
 
@@ -66,18 +66,18 @@ def parse_json(text: str, location: str, *, lines: bool = False) -> Any:
 
     Args:
         text: The JSON.
-        location: The file, or the line of a file that holds this JSON.
-        lines: The JSON has lines of its own, which messages name.
+        location: The file, or the line of a file, that holds the JSON.
+        lines: Whether messages name the line within the JSON.
 
     Raises:
-        ValueError: If it is not JSON, or an object in it has the same name twice.
+        ValueError: If the text is not JSON, or an object has a repeated key.
     """
 
     def distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) < len(pairs):
             (repeated, _), *_ = Counter(name for name, _ in pairs).most_common(1)
-            raise ValueError(f"{location}: {short_repr(repeated)} stands twice in one object")
+            raise ValueError(f"{location}: {short_repr(repeated)} appears twice in one object")
         return value
 
     try:
@@ -90,10 +90,10 @@ def parse_json(text: str, location: str, *, lines: bool = False) -> Any:
 
 
 def expect(value: object, kind: type[T], location: str) -> T:
-    """Return a value of a JSON file if it is of this kind.
+    """Check the type of a value of a JSON file and return the value.
 
     Raises:
-        ValueError: If it is of another.
+        ValueError: If the value is of another type.
     """
     if not isinstance(value, kind):
         raise ValueError(f"{location}: expected {JSON_NAMES[kind]}, found {short_repr(value)}")
@@ -104,7 +104,7 @@ def field(entry: object, name: str, kind: type[T], location: str) -> T:
     """Return the field `name` of an object of a JSON file.
 
     Raises:
-        ValueError: If it is no object, has no such field, or the field is of another kind.
+        ValueError: If `entry` is not an object, the field is missing, or the field is of another type.
     """
     entry = expect(entry, dict, location)
     if name not in entry:
@@ -113,7 +113,7 @@ def field(entry: object, name: str, kind: type[T], location: str) -> T:
 
 
 def distinct_ids(located: Iterable[tuple[str, object]]) -> dict[str, str]:
-    """Check the ids that define a split.
+    """Check the ids of a split.
 
     Args:
         located: Location and value of each id.
@@ -122,7 +122,7 @@ def distinct_ids(located: Iterable[tuple[str, object]]) -> dict[str, str]:
         The location of each id, in the same order.
 
     Raises:
-        ValueError: If an id is not valid, or is repeated.
+        ValueError: If an id is invalid or repeated.
     """
     locations: dict[str, str] = {}
     for location, value in located:
@@ -134,10 +134,11 @@ def distinct_ids(located: Iterable[tuple[str, object]]) -> dict[str, str]:
 
 
 def check_id(value: object, location: str) -> str:
-    """Return an id, which has to be a plain file name on any system.
+    """Check that an id is a plain file name on any operating system, and return it.
 
     Raises:
-        ValueError: If it is no string, is empty, leads to another folder or drive, or has characters that don't print.
+        ValueError: If the id is not a string, is empty, begins or ends with a space, leads to another folder or drive,
+            or has unprintable characters.
     """
     video_id = expect(value, str, location)
     if (

@@ -1,4 +1,4 @@
-"""The row that every benchmark is made of, and its columns as they are stored."""
+"""Row of a benchmark, and the columns in which it is stored."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ COLUMN_TYPES: Mapping[str, str | list[str]] = {
     "end": "float64",
     "group": "string",
 }
-"""Name and type of each stored column, as Arrow and `datasets` call the types; a list is a list of that type."""
+"""Name and type of each stored column, as Arrow and `datasets` name the types. `["string"]` is a list of strings."""
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,11 @@ class Row:
 
     Attributes:
         video_id: The video's name in the annotations: a plain file name, without a folder or a drive.
-        captions: At least one. Each is a query of its own, not empty, with single spaces.
-        start: Seconds at which the moment begins; None is the start of the video.
-        end: Seconds at which it ends; None is the end of the video.
-        group: In a diagnostic split, the candidates that the row is ranked among; None is the whole split.
+        captions: At least one caption. Each is a separate query, not empty, with single spaces.
+        start: Start of the moment in seconds; `None` is the start of the video.
+        end: End of the moment in seconds; `None` is the end of the video.
+        group: Name of the group of candidates that the row is ranked among in a diagnostic split; `None` is the whole
+            split.
     """
 
     video_id: str
@@ -33,7 +34,7 @@ class Row:
     group: str | None = None
 
     def to_columns(self) -> dict[str, Any]:
-        """The stored columns: the JSON of a clip in a shard, and the columns of a dataset without its video."""
+        """Return the stored columns: the JSON of a clip in a shard, and the columns of a dataset except the video."""
         return {
             "id": self.video_id,
             "captions": list(self.captions),

@@ -1,11 +1,11 @@
 """VATEX: clips of 10 seconds with 10 English captions each (Wang et al., ICCV 2019).
 
-All captions of a video are queries, in the test too. The 1,500 test videos are half of the dataset's own validation
-split, as Chen et al. (CVPR 2020) drew it. An id ends with the seconds of the web video that the clip was cut from; the
-clip is read whole.
+All captions of a video are queries, also in the test split. The 1,500 test videos are half of the dataset's own
+validation split, as selected by Chen et al. (CVPR 2020). An id ends with the seconds of the web video that the clip
+was cut from; the clip is read as a whole.
 
-Captions are read from `ref_captions.json` of Chen et al. or from the official `vatex_*_v1.0.json`, ids from their text
-lists, their `.npy` lists, or, for training, the official file itself.
+Captions are read from `ref_captions.json` of Chen et al. or from the official `vatex_*_v1.0.json`. Ids are read from
+the text or `.npy` lists of Chen et al., or, for training, from the official file.
 """
 
 import itertools
@@ -36,13 +36,13 @@ def read(videos_file: Path, captions_file: Path, captions: CaptionReader) -> Ite
 
 
 def _official_ids(path: Path) -> Iterator[tuple[str, object]]:
-    """The location and the id of each video of an official file."""
+    """Yield the location and the id of each video of an official file."""
     for number, entry in enumerate(expect(read_json(path), list, str(path))):
         yield f"{path}: [{number}].videoID", field(entry, "videoID", str, f"{path}: [{number}]")
 
 
 def _captions_of_videos(path: Path) -> dict[str, object]:
-    """The English captions of each video, from an official file or from one that has them by id."""
+    """Return the English captions of each video, from an official file or from a file of captions by id."""
     content = read_json(path)
     if not isinstance(content, list):
         return expect(content, dict, str(path))

@@ -1,6 +1,6 @@
-"""The command `ts2net`, which parses, calls and prints.
+"""The command `ts2net`, which parses arguments, calls the library and prints results.
 
-Commands import torch and transformers when they run, so that `--help` answers at once. Results go to standard output,
+Commands import torch and transformers when they run, so that `--help` responds at once. Results go to standard output,
 everything else to standard error. Exit codes: 0 success, 1 failure, 2 wrong command line, 130 Ctrl-C.
 """
 
@@ -9,7 +9,7 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line.
 
     Args:
-        args: The arguments. `None` takes those of the process.
+        args: The arguments. `None` uses the arguments of the process.
 
     Raises:
         SystemExit: Always, with the exit code.
@@ -22,7 +22,7 @@ def main(args: list[str] | None = None) -> None:
             _run(args)
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except Exception as error:  # whatever fails, and in whatever library, is reported in one line
+    except Exception as error:  # any failure, in any library, is reported in one line
         from ..errors import one_line
         from ..parallel.failing import fail
 

@@ -1,4 +1,4 @@
-"""Parts shared by all commands: the application, options with several values, and quiet libraries."""
+"""Parts shared by all commands: the application, options with several values, and the output of libraries."""
 
 import contextlib
 import io
@@ -55,7 +55,7 @@ app = typer.Typer(
 class ManyValuesCommand(TyperCommand):
     """A command whose repeatable options accept several values, as a shell expands `--video *.mp4` to.
 
-    Only an option of the command ends the values, as the name of a file may begin with a dash.
+    Only an option of the command ends the values, because the name of a file may begin with a dash.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -70,7 +70,7 @@ class ManyValuesCommand(TyperCommand):
         expanded: list[str] = []
         option = None
         for previous, arg in zip([None, *args], args, strict=False):
-            # Outside a run of values, the parser handles what begins with a dash.
+            # Outside a run of values, the parser handles arguments that begin with a dash.
             if arg.partition("=")[0] in options or (option is None and arg.startswith("-")):
                 if option is not None and previous == option:
                     raise typer.BadParameter(f"needs a value, but {arg} follows", ctx=ctx, param_hint=option)
@@ -82,18 +82,18 @@ class ManyValuesCommand(TyperCommand):
 
 
 def hush_loading() -> None:
-    """Hide progress bars of loading and saving weights. Those of downloads stay, as downloads take minutes."""
+    """Hide the progress bars of loading and saving weights, but not those of downloads, which take minutes."""
     from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # the Hub's too
+    logging.disable_progress_bar()  # also disables the Hub's
     if "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ:
         enable_progress_bars()
 
 
 @contextlib.contextmanager
 def stopping_keeps_what_is_done() -> Iterator[None]:
-    """Say at Ctrl-C that the same command goes on where it was stopped, and exit."""
+    """On Ctrl-C, report that the same command resumes the work, and exit."""
     try:
         with ctrl_c_noticed():
             yield

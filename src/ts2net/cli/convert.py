@@ -1,4 +1,4 @@
-"""`ts2net convert`: other people's weights into a TS2-Net folder."""
+"""`ts2net convert`: convert a released checkpoint or a CLIP to a TS2-Net folder."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,8 +116,8 @@ def check_destination(folder: Path, overwrite: bool) -> None:
     """Check that a model can be saved in a folder.
 
     Raises:
-        NotADirectoryError: If it is a file.
-        FileExistsError: If it is not empty, and `overwrite` is false.
+        NotADirectoryError: If `folder` is a file.
+        FileExistsError: If the folder is not empty, and `overwrite` is false.
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; expected a folder to save the model in")
@@ -135,7 +135,7 @@ def _save(model: Any, tokenizer: str, folder: Path, base_model: str | None = Non
         raise ValueError(f"cannot load the tokenizer {tokenizer!r}: {one_line(error)}") from error
     processor.video_processor.clock = clock
     end_of_text = model.config.text_config.eos_token_id
-    # Old configurations of CLIP have 2 here; the end of a text is then the token with the highest id.
+    # Old configurations of CLIP have 2 here. The token with the highest id then ends a text.
     if end_of_text not in (2, processor.tokenizer.eos_token_id):
         raise ValueError(
             f"the tokenizer {tokenizer!r} ends a text with token {processor.tokenizer.eos_token_id}, but the model "

@@ -1,4 +1,4 @@
-"""`ts2net demo`: everything once, with no network."""
+"""`ts2net demo`: run every step once, without a network."""
 
 from pathlib import Path
 from typing import Annotated
@@ -55,7 +55,7 @@ def demo(
     console = Console(highlight=False)
     hush_loading()
     if model is None and videos is None:
-        if serve:  # what is missing for it is missing now, not after minutes
+        if serve:  # fail now if a library is missing, not after minutes
             import uvicorn  # noqa: F401
 
             from ..app import create_app  # noqa: F401

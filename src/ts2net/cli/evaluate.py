@@ -1,4 +1,4 @@
-"""`ts2net evaluate`: what a model reaches on a benchmark."""
+"""`ts2net evaluate`: evaluate a model on a benchmark."""
 
 import contextlib
 import json
@@ -82,12 +82,14 @@ def evaluate(
     batch_size: BatchSize = 16,
     workers: Annotated[int, typer.Option(min=0, help="Processes that decode, for each process that encodes.")] = 2,
     num_frames: Annotated[
-        int | None, typer.Option(min=1, help="The most frames of a video.", show_default="the model's own")
+        int | None, typer.Option(min=1, help="Maximum number of frames of a video.", show_default="the model's own")
     ] = None,
     max_words: Annotated[
         int | None,
         typer.Option(
-            min=2, help="The most tokens of a text.", show_default="those of its training, or else the benchmark's"
+            min=2,
+            help="Maximum number of tokens of a text.",
+            show_default="those of its training, or else the benchmark's",
         ),
     ] = None,
     long_texts: Annotated[
@@ -97,7 +99,7 @@ def evaluate(
     clock: Annotated[
         Literal["seconds", "released"] | None,
         typer.Option(
-            help="What a second of a video is: as players have it, or as in the released code.",
+            help="How seconds of a video are counted: as players do, or as the released code does.",
             show_default="that of its training, or else the benchmark's",
         ),
     ] = None,
@@ -167,8 +169,8 @@ def evaluate(
     if json_file is not None:
         check_output("--json", json_file, "a file for the results")
     spec = BENCHMARKS.get(benchmark)
-    with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
-        import accelerate  # noqa: F401  it would be missed only after the model is loaded
+    with contextlib.redirect_stdout(sys.stderr):  # output of libraries must not mix with the results
+        import accelerate  # noqa: F401  else a missing library is noticed only after the model is loaded
 
         from ..data.loading import NAMES, load_benchmark, read_manifest
         from ..encoding.runtimes import load_on_runtime
@@ -181,7 +183,7 @@ def evaluate(
         split = split or (spec.evaluation_split if spec else "test")
         hush_loading()
         manifest = None if benchmark == "dataset" else read_manifest(path, split)
-        # Rows of an unprepared folder hold paths, so that nothing is copied when they are not streamed.
+        # An unprepared folder is not streamed: its rows are paths, so nothing is copied.
         streaming = manifest is not None or benchmark != "folder"
         dataset = load_benchmark(benchmark, path, split, streaming, with_missing=True, **user_data)
         with _processes(device) as state:
@@ -209,7 +211,7 @@ def evaluate(
                     leave_out_missing=leave_out_missing,
                     progress=True,
                 )
-            except MainProcessError:  # which says why itself
+            except MainProcessError:  # the main process reports the reason
                 raise typer.Exit(fail_in_silence()) from None
     if not state.is_main_process:
         return
@@ -229,7 +231,7 @@ def evaluate(
 
         dataset_type = path if benchmark == "dataset" and not Path(path).exists() else benchmark
         dual_softmax = {f"{name} with dual softmax": value for name, value in result.dual_softmax.items()}
-        suffix = " with split texts" if long_texts == "split" else ""  # so that they replace no others
+        suffix = " with split texts" if long_texts == "split" else ""  # so that they don't replace other figures
         evaluation = Evaluation(
             title,
             dataset_type,
@@ -245,11 +247,11 @@ def evaluate(
         try:
             _update_card(model, revision, loaded.config, evaluation)
         except Exception as error:
-            raise RuntimeError(f"the card of {model!r} stays as it was: {one_line(error)}") from error
+            raise RuntimeError(f"the card of {model!r} is unchanged: {one_line(error)}") from error
 
 
 def _max_words(processor: "TS2NetProcessor", benchmark: Benchmark | None) -> int:
-    """The tokens of the model's own training, or else of the benchmark's recipe as far as the tokenizer allows."""
+    """Return the tokens per text of the model's training, or else of the benchmark, limited by the tokenizer."""
     longest: int = processor.tokenizer.model_max_length
     if processor.max_words is not None:
         return processor.max_words
@@ -257,7 +259,7 @@ def _max_words(processor: "TS2NetProcessor", benchmark: Benchmark | None) -> int
 
 
 def _with_manifest(result: "RetrievalResult", manifest: "Manifest") -> "RetrievalResult":
-    """Add what only the manifest knows: why videos are missing, and those whose captions it doesn't have."""
+    """Add facts of the manifest: why videos are missing, and the number of videos whose captions were not kept."""
     reasons = {remark.video_id: remark.reason for remark in manifest.left_out}
     broken = [replace(video, reason=reasons.get(video.video_id, video.reason)) for video in result.broken]
     if manifest.num_uncounted:
@@ -271,7 +273,7 @@ def _with_manifest(result: "RetrievalResult", manifest: "Manifest") -> "Retrieva
 
 
 def _parse_data(benchmark: str, data: list[str] | None) -> dict[str, Any]:
-    """Read the values of `--data`, which have the names that this kind of data takes."""
+    """Read the values of `--data`. Their names depend on the kind of data."""
     names = _DATA_SETTINGS.get(benchmark, ())
     form = f"NAME=VALUE with one of {', '.join(names)}" if names else f"none for {benchmark}"
     values: dict[str, Any] = dict(named_values("--data", data, form))
@@ -287,11 +289,11 @@ def _parse_data(benchmark: str, data: list[str] | None) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _processes(device: str | None) -> Iterator["PartialState"]:
-    """The processes that a launcher started, or this one."""
+    """Join the processes that a launcher started, or use this one alone."""
     import torch
     from accelerate import PartialState
 
-    # Accelerate joins processes without a GPU only if it is told that they have none.
+    # Accelerate joins processes without a GPU only with `cpu=True`.
     has_gpu = torch.accelerator.current_accelerator(check_available=True) is not None
     state = PartialState(cpu=not has_gpu or device == "cpu")
     if state.num_processes > 1 and device not in (None, state.device.type):
@@ -316,7 +318,7 @@ def _report_broken(result: "RetrievalResult") -> None:
 
 
 def _table(title: str, result: "RetrievalResult", num_frames: int, max_words: int) -> Table:
-    """One line for each direction and way of ranking."""
+    """Return a table with a row for each direction and way of ranking."""
     counts = f"{result.num_texts} texts, {result.num_videos} videos"
     if result.num_missing:
         counts += f", of which {result.num_missing} missing"
@@ -339,7 +341,7 @@ def _table(title: str, result: "RetrievalResult", num_frames: int, max_words: in
 
 
 def _update_card(model: str, revision: str | None, config: "TS2NetConfig", evaluation: "Evaluation") -> None:
-    """Add the figures to the model's card, which is made if there is none, in its folder or by a commit on the Hub."""
+    """Add the figures to the model's card, in its folder or by a commit on the Hub. A missing card is created."""
     from huggingface_hub import HfApi, ModelCard
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
@@ -351,11 +353,11 @@ def _update_card(model: str, revision: str | None, config: "TS2NetConfig", evalu
         write_whole(file, str(add_evaluation(card, evaluation)))
         return
     api = HfApi(library_name="ts2net", library_version=__version__)
-    # The card as of the newest commit, whatever the cache holds. If another commit comes first, the Hub refuses ours.
+    # Read the card of the newest commit, not of the cache. If another commit comes first, the Hub refuses this one.
     commit = api.model_info(model, revision=revision).sha
     try:
         card = ModelCard.load(Path(api.hf_hub_download(model, "README.md", revision=commit)))
-    except RemoteEntryNotFoundError:  # there is none; when the Hub can't be asked, that is another error
+    except RemoteEntryNotFoundError:  # there is no card; an unreachable Hub raises another error
         card = make_model_card(config, model)
     api.upload_file(
         path_or_fileobj=str(add_evaluation(card, evaluation)).encode(),

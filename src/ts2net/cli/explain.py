@@ -1,4 +1,4 @@
-"""`ts2net explain`: a picture of where the model looked."""
+"""`ts2net explain`: draw where the model looked."""
 
 import contextlib
 import sys
@@ -63,8 +63,8 @@ def explain(
     """
     _check_source(model, video, index, window, start is not None or end is not None)
     _check_out(out)
-    with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints
-        if index is not None:  # a missing one is told before torch is imported
+    with contextlib.redirect_stdout(sys.stderr):  # for output of libraries
+        if index is not None:  # report a missing index before torch is imported
             from ..search.store import Store
 
             Store.open(index)
@@ -109,7 +109,7 @@ def _check_source(model: str | None, video: str | None, index: str | None, windo
 
 
 def _file_name(video: str) -> str:
-    """The end of a path or address. Pictures are shown around, and the rest may have names and secrets in it."""
+    """Return the last part of a path or address. Pictures are shared, and the rest may contain names and secrets."""
     path = urlsplit(video).path if "://" in video else video
     return PurePath(path).name or video.partition("://")[0]
 

@@ -1,4 +1,4 @@
-"""`ts2net export`: a model as ONNX files."""
+"""`ts2net export`: export a model as ONNX files."""
 
 import contextlib
 import sys
@@ -41,7 +41,7 @@ def export(
 
         ts2net export me/my-ts2net exported
     """
-    with contextlib.redirect_stdout(sys.stderr):  # the exporter talks
+    with contextlib.redirect_stdout(sys.stderr):  # the exporter prints messages
         try:
             from ..encoding.onnx_export import export_onnx
             from ..hub.loading import load_model

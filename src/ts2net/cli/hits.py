@@ -1,4 +1,4 @@
-"""Hits for a reader: a line each, which is never cut or wrapped, and two in a narrow terminal."""
+"""Printing of hits for people: one line per hit, never cut or wrapped, or two in a narrow terminal."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from ..search.hits import Hit
 
 _NARROW = 72  # columns
-_MOST_COPIES = 3  # that are named
+_MOST_COPIES = 3  # listed per hit
 
 
 def print_hits(console: Console, text: str, hits: Sequence["Hit"], first_rank: int = 1) -> None:
     """Print the moments of a text, best first.
 
     Args:
-        console: Where to.
-        text: What was searched for.
+        console: Console to print to.
+        text: Text that was searched for.
         hits: The moments.
-        first_rank: The rank of the first one.
+        first_rank: Rank of the first moment.
     """
     console.print(Text(printable(text), style="bold"), soft_wrap=True)
     if not hits:
@@ -56,5 +56,5 @@ def print_hits(console: Console, text: str, hits: Sequence["Hit"], first_rank: i
 
 
 def printable(text: str) -> str:
-    """A text in one line, and without anything that a terminal would obey."""
+    """Escape line breaks, control codes of terminals and other characters that are not printable."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -1,4 +1,4 @@
-"""`ts2net index`: from videos to an index that is searched."""
+"""`ts2net index`: create or update an index of videos."""
 
 import contextlib
 import shlex
@@ -100,7 +100,9 @@ def index(
     ] = "local",
     ray_address: Annotated[
         str | None,
-        typer.Option(help="Of the cluster, such as 10.0.0.1:6379.", show_default="a Ray of this machine alone"),
+        typer.Option(
+            help="Address of the cluster, such as 10.0.0.1:6379.", show_default="a Ray of this machine alone"
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -148,7 +150,7 @@ def index(
 
     The lists have the paths of videos, where the table has their numbers; "hours" were decoded, and "seconds" taken.
     """
-    with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
+    with contextlib.redirect_stdout(sys.stderr):  # output of libraries must not mix with the results
         from ..search.indexing import index_videos
         from ..search.windows import WindowChoice
 
@@ -203,7 +205,7 @@ def index(
 
 
 def _warn(messages: Sequence[str], more: Callable[[int], str]) -> None:
-    """Print the first of some warnings, and what `more` says of the number of the others."""
+    """Print the first warnings, and the text that `more` returns for the number of the others."""
     shown = [*messages[:_MOST_LISTED]]
     if len(messages) > _MOST_LISTED:
         shown.append(more(len(messages) - _MOST_LISTED))
@@ -238,7 +240,7 @@ def _print_report(report: "IndexReport") -> None:
 
 
 def _print_index(out: str) -> None:
-    """Say what the index now holds, and what can be done with it."""
+    """Print a summary of the index, and a command to try next."""
     from ..search.summary import summarize
 
     summary = summarize(out)

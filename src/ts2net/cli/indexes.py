@@ -1,4 +1,4 @@
-"""`ts2net info`, `list`, `remove` and `relocate`: what an index holds and where, without its model."""
+"""`ts2net info`, `list`, `remove` and `relocate`: show or change the content of an index without its model."""
 
 import os
 from dataclasses import asdict
@@ -210,10 +210,10 @@ def relocate_videos(
 
 
 def _named(snapshot: "Snapshot", name: str) -> "list[StoredVideo]":
-    """The indexed videos that go by a path or a pattern.
+    """Return the indexed videos that match a path or a pattern.
 
     Raises:
-        FileNotFoundError: If there are none.
+        FileNotFoundError: If no video matches.
     """
     for video_id in (name, os.path.abspath(os.path.expanduser(name))):
         video = snapshot.video(video_id)

@@ -1,4 +1,4 @@
-"""`ts2net merge`: adapters and the model that they are for into one model."""
+"""`ts2net merge`: merge adapters into their base model."""
 
 from pathlib import Path
 from typing import Annotated

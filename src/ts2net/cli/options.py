@@ -1,6 +1,6 @@
-"""Options that several commands have, and checks of their values.
+"""Options shared by several commands, and checks of their values.
 
-A command that deviates in one point writes its own option.
+A command whose option differs in any detail defines its own.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ IndexModel = Annotated[
 Texts = Annotated[list[str], typer.Option("--text", "-t", metavar="TEXT...", help="Sentences to score.")]
 Device = Annotated[
     str | None,
-    typer.Option(help="Where to compute, such as cpu or cuda:1.", show_default="a GPU if there is one"),
+    typer.Option(help="Device, such as cpu or cuda:1.", show_default="a GPU if there is one"),
 ]
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 WeightType = Annotated[DType, typer.Option("--dtype", help="Type of the weights; auto is the checkpoint's own.")]
@@ -34,12 +34,12 @@ OptionalWeightType = Annotated[
 ]
 Runtime = Annotated[
     Literal["torch", "onnx"],
-    typer.Option(help="What computes; onnx is faster on a CPU, and exports the model the first time."),
+    typer.Option(help="Runtime; onnx is faster on a CPU, and exports the model the first time."),
 ]
 OptionalRuntime = Annotated[
     Literal["torch", "onnx"] | None,
     typer.Option(
-        help="What computes; onnx is faster on a CPU, and exports the model the first time.",
+        help="Runtime; onnx is faster on a CPU, and exports the model the first time.",
         show_default="onnx for a large model on a CPU if it is installed",
     ),
 ]
@@ -93,7 +93,7 @@ def named_values(option: str, arguments: list[str] | None, form: str = "NAME=VAL
     """Read the values of a repeatable `NAME=VALUE` option.
 
     Raises:
-        typer.BadParameter: If one has another form, or two give a name different values.
+        typer.BadParameter: If an argument has another form, or two arguments give a name different values.
     """
     try:
         return parse_named_values(arguments or [], form)
@@ -105,12 +105,12 @@ def check_output(option: str, file: Path, content: str) -> None:
     """Check that a file named by an option can be written, before any work is done for it.
 
     Args:
-        option: Such as `--out`.
-        file: Its value.
-        content: What the file will be, such as "a PNG file".
+        option: Name of the option, such as `--out`.
+        file: Value of the option.
+        content: Description of the file, such as "a PNG file".
 
     Raises:
-        OSError: As in [`check_writable`]. It names the option.
+        OSError: Same as in [`check_writable`], with the option in the message.
     """
     try:
         check_writable(file, content)

@@ -1,4 +1,4 @@
-"""What commands print for programs."""
+"""Output of commands for programs."""
 
 import codecs
 import json
@@ -7,6 +7,6 @@ from typing import Any
 
 
 def print_json(value: Any) -> None:
-    """Print JSON to standard output, with JSON's own escapes where that takes no UTF-8."""
+    """Print JSON to standard output, with escapes for non-ASCII characters if the output is not UTF-8."""
     is_utf8 = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
     print(json.dumps(value, ensure_ascii=not is_utf8, indent=2))

@@ -1,4 +1,4 @@
-"""`ts2net prepare`: from annotations and videos to shards that are streamed in training."""
+"""`ts2net prepare`: write annotations and videos to shards that are streamed in training."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,15 +78,15 @@ def prepare(
     ] = None,
     num_clips: Annotated[
         int | None,
-        typer.Option("--clips", min=1, help="Clips a split of a rendered benchmark.", show_default="its own number"),
+        typer.Option("--clips", min=1, help="Clips per split of a rendered benchmark.", show_default="its own number"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the order of the clips, and of what is rendered.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the order of the clips, and of rendered clips.")] = 0,
     workers: Workers = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Prepare again what was prepared with other settings.")
+        bool, typer.Option("--overwrite", help="Replace a split that was prepared with other settings.")
     ] = False,
     push_to_hub: Annotated[
-        str | None, typer.Option(metavar="REPO", help="Dataset repository to push it all to.", show_default=False)
+        str | None, typer.Option(metavar="REPO", help="Dataset repository to push the result to.", show_default=False)
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make that repository private, if it is new.")] = False,
 ) -> None:
@@ -116,7 +116,7 @@ def prepare(
     if push_to_hub is not None:
         check_repo_id(push_to_hub, "--push-to-hub")
     elif private:
-        raise typer.BadParameter("says how to make a repository, so it needs --push-to-hub", param_hint="--private")
+        raise typer.BadParameter("sets how a repository is created, so it needs --push-to-hub", param_hint="--private")
     with stopping_keeps_what_is_done():
         manifests = make(
             benchmark,
@@ -140,7 +140,7 @@ def prepare(
         return
     try:
         print(f"pushed to {push_prepared(out, push_to_hub, private=private or None).commit_url}")
-    except Exception as error:  # each HTTP client has its own
+    except Exception as error:  # each HTTP client has its own errors
         reason = one_line(error).removesuffix(".")
         raise RuntimeError(
             f"pushing to {push_to_hub} failed: {reason}. All is prepared in {out}; the same command pushes it"
@@ -175,7 +175,7 @@ def _report(console: Console, manifests: "list[Manifest]", out: Path) -> None:
 
 
 def _difference_from_published(manifest: "Manifest") -> str | None:
-    """Tell annotation files that were cut off, or are of another protocol than the published figures."""
+    """Describe how annotation files differ from the published ones, which shows truncation or another protocol."""
     benchmark = BENCHMARKS.get(manifest.benchmark)
     if not isinstance(benchmark, AnnotatedBenchmark):
         return None

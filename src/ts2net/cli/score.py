@@ -1,4 +1,4 @@
-"""`ts2net score`: texts against videos."""
+"""`ts2net score`: score texts against videos."""
 
 import contextlib
 import sys
@@ -63,7 +63,7 @@ def score(
 
     There is one result per text, in their order, with its videos best first. "second" is there with --best-second.
     """
-    with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
+    with contextlib.redirect_stdout(sys.stderr):  # output of libraries must not mix with the results
         from ..scoring import TextVideoScorer
 
         hush_loading()

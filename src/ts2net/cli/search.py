@@ -1,4 +1,4 @@
-"""`ts2net search`: sentences in, moments of videos out."""
+"""`ts2net search`: find moments of videos with sentences."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..search.hits import Hit
     from ..search.options import SearchOptions
 
-_LOCATIONS = ("/", "./", "../", "~/", ".\\", "..\\")  # with which an argument begins that is an index and no text
+_LOCATIONS = ("/", "./", "../", "~/", ".\\", "..\\")  # an argument with such a beginning is an index, not a text
 _MORE = "more"
 
 
@@ -39,13 +39,12 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="Moments a text.")] = 10,
     per_video: Annotated[int, typer.Option(min=0, help="Moments of one video at most; 0 is any number.")] = 3,
     fold: Annotated[
-        bool, typer.Option("--fold/--no-fold", help="List copies of a moment as one result, with the place of each.")
+        bool,
+        typer.Option("--fold/--no-fold", help="List copies of a moment as one result, with the location of each."),
     ] = True,
     search_in: Annotated[
         Literal["picture", "speech"] | None,
-        typer.Option(
-            "--in", help="Look only at what is seen, or at what subtitles say is spoken.", show_default="both"
-        ),
+        typer.Option("--in", help="Search only pictures, or only speech that subtitles give.", show_default="both"),
     ] = None,
     min_score: Annotated[
         float | None,
@@ -131,7 +130,7 @@ def search(
     """
     metadata = named_values("--where", where)
     _check_outputs(html, export)
-    with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints, the answer stays readable
+    with contextlib.redirect_stdout(sys.stderr):  # output of libraries must not mix with the results
         paths, texts = _indexes_and_texts(arguments)
         if not texts and (html is not None or export is not None):
             raise typer.BadParameter("needs texts on the command line", param_hint="--html, --export")
@@ -173,14 +172,14 @@ def search(
 
 
 class _Searcher:
-    """Some indexes with their model, loaded once."""
+    """Indexes with their model, which is loaded once."""
 
     def __init__(self, paths: Sequence[str], model: str | None, device: str | None, options: "SearchOptions") -> None:
         from ..search.index import VideoIndex
 
         self.options = options
         self._indexes = [VideoIndex.open(path, model=model, device=device) for path in paths]
-        if options.search_in != "speech" and self._indexes[0].needs_model:  # it encodes the texts
+        if options.search_in != "speech" and self._indexes[0].needs_model:  # the first index encodes the texts
             hush_loading()
 
     def find(self, texts: Sequence[str], options: "SearchOptions") -> "list[list[Hit]]":
@@ -189,7 +188,7 @@ class _Searcher:
         return search_several(self._indexes, texts, options)
 
     def warn_of_nothing(self, text: str) -> None:
-        """Say why nothing was found for a text."""
+        """Print the reason why nothing was found for a text."""
         (best,) = self.find([text], replace(self.options, k=1, min_score=-math.inf))
         if best and best[0].score is not None:
             reason = f"the best score is {best[0].score:.2f}"
@@ -207,7 +206,7 @@ class _Searcher:
 
 
 def _indexes_and_texts(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The indexes with which the arguments begin, and the texts that follow."""
+    """Split the arguments into the indexes at the beginning and the texts that follow."""
     from ..search.store import Store
 
     count = 1
@@ -221,7 +220,7 @@ def _indexes_and_texts(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _check_outputs(html: Path | None, export: Path | None) -> None:
-    """Check, before any work, that what is asked for can be written."""
+    """Check, before any work, that the requested files can be written."""
     if html is not None:
         check_output("--html", html, "a file for the page")
     if export is not None and export.suffix.lower() in (".csv", ".edl"):
@@ -246,7 +245,7 @@ def _check_indexes(paths: Sequence[str], metadata: dict[str, str]) -> None:
 
 
 def _answer_lines(searcher: _Searcher, as_json: bool) -> None:
-    """Answer the texts of standard input as they come."""
+    """Search for each text of standard input as it arrives."""
     console = Console(highlight=False)
     text, shown = "", 0
     for line in _lines():
@@ -268,7 +267,7 @@ def _answer_lines(searcher: _Searcher, as_json: bool) -> None:
 
 
 def _lines() -> Iterator[str]:
-    """The lines of standard input that have words in them, after a prompt in a terminal."""
+    """Yield the non-empty lines of standard input, with a prompt in a terminal."""
     is_terminal = sys.stdin.isatty()
     while True:
         if is_terminal:
@@ -283,7 +282,7 @@ def _lines() -> Iterator[str]:
 
 
 def _export(path: Path, results: "Sequence[tuple[str, Sequence[Hit]]]", title: str) -> bool:
-    """Write moments as files. Returns whether all could be."""
+    """Write moments to files. Returns whether all could be written."""
     from ..search.exporting import export_clips, export_edit_list, export_table
 
     if path.suffix.lower() == ".csv":

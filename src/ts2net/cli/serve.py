@@ -1,4 +1,4 @@
-"""`ts2net app`: a web page over an index, served here or written as a Space."""
+"""`ts2net app`: serve the web page of an index, or write it as a Space."""
 
 import ipaddress
 import socket
@@ -25,10 +25,14 @@ def serve(
         Path | None,
         typer.Option(help="Folder for added videos.", show_default="INDEX-uploads"),
     ] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="Let nobody add a video.")] = False,
-    max_upload_mb: Annotated[int, typer.Option(min=1, help="Most megabytes of an uploaded file.")] = 200,
-    max_upload_seconds: Annotated[int, typer.Option(min=1, help="Most seconds of an uploaded video.")] = 600,
-    max_added_mb: Annotated[int, typer.Option(min=1, help="Most megabytes of all added videos together.")] = 10_000,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Forbid adding videos.")] = False,
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="Maximum size of an uploaded file, in megabytes.")] = 200,
+    max_upload_seconds: Annotated[
+        int, typer.Option(min=1, help="Maximum length of an uploaded video, in seconds.")
+    ] = 600,
+    max_added_mb: Annotated[
+        int, typer.Option(min=1, help="Maximum size of all added videos together, in megabytes.")
+    ] = 10_000,
     space: Annotated[
         Path | None,
         typer.Option(
@@ -84,14 +88,14 @@ def serve(
 
 
 def _check_index(index: str) -> None:
-    """Find out that there is no index before torch is imported."""
+    """Check that there is an index, before torch is imported."""
     from ..search.store import Store
 
     Store.open(index)
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Take the port before anything is loaded, for it may be taken."""
+    """Open the port before anything is loaded, because it may be in use."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
@@ -100,7 +104,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _names(host: str) -> tuple[str, ...]:
-    """The names by which the page may be called, which are not to be any where only this computer can."""
+    """Return the host names that requests may use: any name, or local names if only this computer has access."""
     return ("localhost", "127.0.0.1", "[::1]", _in_address(host)) if _is_loopback(host) else ("*",)
 
 

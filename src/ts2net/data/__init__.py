@@ -1,6 +1,6 @@
-"""From rows of a benchmark to streamed batches: shards are prepared once, and read by any number of processes.
+"""Datasets: prepare shards once, and stream batches from them in any number of processes.
 
-Public names are imported at their first use: the libraries that they need come with `pip install 'ts2net[train]'`.
+Public names are imported on first use, because they need the libraries of `pip install 'ts2net[train]'`.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,7 +1,7 @@
-"""Any dataset that `datasets` loads and that has a column of videos and one of captions.
+"""Load any dataset that `datasets` can read and that has a column of videos and a column of captions.
 
-A dataset may be a stranger's: its videos have to lie in the dataset itself. An address elsewhere is never opened, nor
-a file of this machine.
+A dataset may be untrusted, so its videos must be part of the dataset itself. Other addresses and other local files
+are never opened.
 """
 
 import hashlib
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import datasets
 
 DATASET = "dataset"
-"""The name of such data on a command line."""
+"""Name of this kind of data on the command line."""
 
-_IN_ARCHIVE = re.compile(r"(zip|tar|gzip|bz2|xz|zstd|lz4)://.*", re.DOTALL)  # a file in what the next hop names
+_IN_ARCHIVE = re.compile(r"(zip|tar|gzip|bz2|xz|zstd|lz4)://.*", re.DOTALL)  # a file in an archive, the next hop
 
 
 def load_any_dataset(
@@ -38,25 +38,25 @@ def load_any_dataset(
     revision: str | None = None,
     token: str | None = None,
 ) -> "datasets.IterableDataset | datasets.Dataset":
-    """Load a dataset that has a column of videos and one of captions, with the standard columns.
+    """Load a dataset that has a column of videos and a column of captions, and convert it to the standard columns.
 
     Args:
-        path_or_repo: Whatever `datasets.load_dataset` takes.
+        path_or_repo: The first argument of `datasets.load_dataset`.
         split: Name of the split.
-        streaming: Whether to read the videos as they are needed. Otherwise they are copied into the cache on disk.
+        streaming: Whether to read the videos on demand. Otherwise they are copied into the cache on disk.
         config: The dataset's configuration, if it has several.
-        video_column: `Video`s or bytes.
-        caption_column: Strings, or lists of strings.
-        id_column: What tells videos apart. Without it this is their path in the dataset, or a hash of their bytes.
-        start_column: Seconds.
-        end_column: Seconds.
-        skip_empty_captions: Leave out empty captions instead of raising an error. A video without any other is
-            counted as broken in training.
+        video_column: Column of videos: `Video`s or bytes.
+        caption_column: Column of captions: strings, or lists of strings.
+        id_column: Column of ids. A video without an id gets its path in the dataset as id, or a hash of its bytes.
+        start_column: Column of the start of the moment, in seconds.
+        end_column: Column of the end of the moment, in seconds.
+        skip_empty_captions: Leave out empty captions instead of raising an error. A video that has only empty captions
+            is counted as broken in training.
         revision: Branch, tag or commit.
-        token: For a private repository.
+        token: Token for a private repository.
 
     Raises:
-        ValueError: If a column isn't there, or holds something else.
+        ValueError: If a column is missing or holds values of another type.
     """
     import datasets
 
@@ -69,7 +69,7 @@ def load_any_dataset(
         dataset = datasets.load_dataset(source, config, split=split, revision=revision, token=token)
     columns = _Columns(video_column, caption_column, id_column, start_column, end_column)
     if streaming and dataset.features:
-        dataset = dataset.decode(False)  # casting wouldn't do: what comes from the Hub is decoded before, in threads
+        dataset = dataset.decode(False)  # not a cast: videos from the Hub are decoded in threads before it
     names = dataset.column_names or list(next(iter(dataset), {}))
     columns.check(names, f"{path_or_repo} ({split})")
     if not streaming and isinstance(dataset.features[video_column], datasets.Video):
@@ -80,11 +80,11 @@ def load_any_dataset(
 
 
 def _stream(builder: "datasets.DatasetBuilder", split: str) -> "datasets.IterableDataset":
-    """A split as `load_dataset(..., streaming=True)` gives it, without five seconds of sleep whenever it is left."""
+    """Stream a split as `load_dataset(..., streaming=True)` does, without its sleep of 5 s after each iteration."""
     import pyarrow
 
-    # `datasets` waits for threads of PyArrow's that the versions up to 24 could not end (apache/arrow#45214). Shuffled
-    # Parquet files are read by several threads, so each lane of a run would wait at the end of each pass.
+    # `datasets` waits for threads that PyArrow up to version 24 could not stop (apache/arrow#45214). Shuffled Parquet
+    # files are read by several threads, so each lane of a run would wait at the end of each pass.
     if int(pyarrow.__version__.partition(".")[0]) > 24:
         builder.SLEEP_ON_THREADS_SHUTDOWNS = False
     return builder.as_streaming_dataset(split=split)
@@ -101,7 +101,7 @@ class _Columns:
     end: str | None
 
     def check(self, names: list[str], location: str) -> None:
-        """Check that the dataset has them."""
+        """Check that the dataset has these columns."""
         for role, name in vars(self).items():
             if name is not None and name not in names:
                 raise ValueError(
@@ -112,7 +112,7 @@ class _Columns:
 
 @dataclass(frozen=True)
 class _ToStandard:
-    """Makes a row of the standard columns out of a dataset's own."""
+    """Convert a row of a dataset to the standard columns."""
 
     columns: _Columns
     source: str
@@ -145,7 +145,7 @@ class _ToStandard:
         return standard.to_columns() | {"video": video}
 
     def _video(self, value: Any) -> dict[str, Any]:
-        """The bytes of a video, with the path that it has in the dataset; only the path for a local file."""
+        """Return the bytes of a video and its path in the dataset, or only the path of a local file."""
         if isinstance(value, bytes):
             return {"bytes": value, "path": None}
         if not isinstance(value, dict) or not ({"bytes", "path"} & value.keys()):
@@ -170,19 +170,19 @@ class _ToStandard:
         raise ValueError(f"{self.source}: {short_repr(path)} lies outside of the dataset, so it isn't opened")
 
     def _is_own_file(self, address: str) -> bool:
-        """Whether an address is that of a file in the dataset's repository."""
+        """Whether an address belongs to a file in the dataset's repository."""
         prefixes = (f"hf://datasets/{self.source}@", f"hf://datasets/{self.source}/")
-        # A ".." would lead to other repositories.
+        # ".." could lead to other repositories.
         return address.startswith(prefixes) and ".." not in address.split("/")
 
 
 def _is_inside(path: str, source: str) -> bool:
-    """Whether a local file belongs to a dataset: in its folder, or where what was downloaded of it is kept."""
+    """Whether a local file belongs to a dataset: it is in the dataset's folder or in the cache of its downloads."""
     import datasets
     from huggingface_hub.constants import HF_HUB_CACHE
 
     resolved = Path(path).resolve()
-    # Of the Hub's cache only the folder of this repository, for others in it may be private.
+    # Only this repository's folder of the Hub cache, because other repositories in the cache may be private.
     cached = Path(HF_HUB_CACHE, "--".join(["datasets", *source.split("/")]))
     homes = [Path(source), cached, Path(datasets.config.DOWNLOADED_DATASETS_PATH)]
     return any(resolved.is_relative_to(home.resolve()) for home in homes)

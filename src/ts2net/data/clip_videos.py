@@ -1,4 +1,4 @@
-"""The video of one clip, made in a worker process: taken as it is, re-encoded or rendered."""
+"""Make the video of one clip in a worker process: keep the file as it is, re-encode it, or render it."""
 
 import warnings
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from ..videos.reencoding import reencode_video
 
 @dataclass(frozen=True)
 class ClipVideo:
-    """The outcome for a clip's video.
+    """Result of making a clip's video.
 
     Attributes:
-        video: Its bytes, or the file that has them.
-        is_whole: The video is more than the clip's moment.
-        damage: What can't be read of it.
-        broken: Why it can't be used.
-        may_pass: It may be readable another time.
+        video: The bytes of the video, or its file.
+        is_whole: Whether the video was not cut to the clip's moment.
+        damage: Description of the part that can't be read, or `None`.
+        broken: Reason why the video can't be used, or `None`.
+        may_pass: Whether another attempt may succeed.
     """
 
     video: bytes | Path = b""
@@ -38,8 +38,9 @@ def make_video(row: Row, source: Path | Callable[[], bytes], reencode: bool) -> 
 
     Args:
         row: The clip.
-        source: The video's file, or what renders it.
-        reencode: Make a file small and keep only the clip's moment. Otherwise it is only tried whether it can be read.
+        source: The video's file, or a function that renders the video.
+        reencode: Whether to re-encode a file to a small one that holds only the clip's moment. Otherwise the file is
+            only tested: one frame is decoded.
     """
     if not isinstance(source, Path):
         return ClipVideo(source())
@@ -56,5 +57,5 @@ def make_video(row: Row, source: Path | Callable[[], bytes], reencode: bool) -> 
 
 
 def _without_folder(message: str, source: Path) -> str:
-    """Remove this machine's folders: a manifest may be published."""
+    """Remove the local folder from an error message, because a manifest may be published."""
     return message.removeprefix(f"{source}: ").replace(str(source), source.name)

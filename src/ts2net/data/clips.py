@@ -1,4 +1,4 @@
-"""The clips of a split for `prepare`: rows with the source of each video, for each kind of benchmark."""
+"""Clips of a split for `prepare`: rows with the source of each video, for each kind of benchmark."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from .split_preparation import Clip, SplitClips
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """The arguments of `prepare` that decide which clips a split has, and from where."""
+    """The arguments of `prepare` that determine the clips of a split and the sources of their videos."""
 
     annotations: str | Path | None
     videos: str | Path | None
@@ -27,10 +27,10 @@ class ClipOptions:
 
 
 def rendered_clips(benchmark: RenderedBenchmark, options: ClipOptions) -> Callable[[str], SplitClips]:
-    """What gives the clips of a split of a rendered benchmark.
+    """Return a function that lists the clips of a split of a rendered benchmark.
 
     Raises:
-        ValueError: If an option is for videos that exist already.
+        ValueError: If an option is set that applies to video files only.
     """
     for_files = (options.reencode, options.follow_links, options.prefer, options.skip_empty_captions)
     if options.annotations is not None or options.videos is not None or any(for_files):
@@ -44,10 +44,10 @@ def rendered_clips(benchmark: RenderedBenchmark, options: ClipOptions) -> Callab
 
 
 def folder_clips(options: ClipOptions, splits: Sequence[str]) -> Callable[[str], SplitClips]:
-    """What reads the clips of a split of one's own folder of videos.
+    """Return a function that reads the clips of a split of a user's folder of videos.
 
     Raises:
-        ValueError: If an option doesn't fit.
+        ValueError: If an option is missing or does not apply to a folder.
     """
     videos = _videos_folder(FOLDER, options)
     if options.annotations is not None and len(splits) > 1:
@@ -65,11 +65,10 @@ def folder_clips(options: ClipOptions, splits: Sequence[str]) -> Callable[[str],
 
 
 def annotated_clips(benchmark: AnnotatedBenchmark, options: ClipOptions) -> Callable[[str], SplitClips]:
-    """What reads the clips of a split of a benchmark with annotation files.
+    """Return a function that reads the clips of a split of a benchmark with annotation files.
 
     Raises:
-        ValueError: If an option doesn't fit.
-        NotADirectoryError: If there is no folder of videos.
+        ValueError: If an option is missing or does not apply to the benchmark.
     """
     videos = _videos_folder(benchmark.name, options)
     annotations = options.annotations
@@ -83,7 +82,7 @@ def annotated_clips(benchmark: AnnotatedBenchmark, options: ClipOptions) -> Call
     def read(split: str) -> SplitClips:
         captions = CaptionReader(options.skip_empty_captions)
         rows = list(benchmark.rows(annotations, split, captions))
-        files = video_files()  # for the first split only, and after its annotations were found to be right
+        files = video_files()  # cached for later splits; after the annotations, so that their errors come first
         matched = match_files([row.video_id for row in rows], files, benchmark.file_names, options.prefer)
         clips = [
             Clip(row, matched.files[row.video_id] or files.why_missing(benchmark.file_names(row.video_id)))
@@ -112,7 +111,7 @@ def _split_clips(
 ) -> SplitClips:
     if not clips:
         raise ValueError(f"{folder}: all captions of the split are empty")
-    # A manifest may be published, so it doesn't name this machine's folders.
+    # A manifest may be published, so it must not contain local folders.
     skipped = [location.removeprefix(f"{folder}/") for location in captions.skipped]
     return SplitClips(clips, preferred, skipped, captions.videos_without)
 

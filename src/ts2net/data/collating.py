@@ -1,7 +1,7 @@
-"""Rows of a dataset in, tensors of fixed shape out.
+"""Convert rows of a dataset to tensors of fixed shape.
 
 Every video is padded to the same number of frames and every text to the same number of words, so that all batches of a
-run, on every process, have one shape. A video that can't be used is a value, never an exception.
+run have the same shape on every process. A video that can't be used is returned as a value, never raised.
 """
 
 import av
@@ -17,7 +17,7 @@ def check_sizes(processor: TS2NetProcessor, num_frames: int, max_words: int | No
     """Check the lengths that videos and texts are padded to, before any worker starts.
 
     Raises:
-        ValueError: If a number is too small, or more words are asked for than the tokenizer allows.
+        ValueError: If a number is too small, or `max_words` is larger than the tokenizer's maximum.
     """
     if num_frames < 1:
         raise ValueError(f"num_frames must be at least 1, got {num_frames}")
@@ -30,17 +30,17 @@ def check_sizes(processor: TS2NetProcessor, num_frames: int, max_words: int | No
 
 
 def video_tensors(row: VideoRow, processor: TS2NetProcessor, num_frames: int) -> dict[str, torch.Tensor] | BrokenVideo:
-    """Decode the video of a row, between `start` and `end` where the row has them.
+    """Decode the video of a row, from `start` to `end` if the row has them.
 
     Args:
         row: The row.
         processor: The model's processor.
-        num_frames: The most frames taken, and what shorter videos are padded to.
+        num_frames: Maximum number of frames to sample. Shorter videos are padded to it.
 
     Returns:
-        `pixel_values_videos` of shape `(num_frames, 3, H, W)` and `padding_mask_videos` of shape `(num_frames,)`; or,
-        if the video can't be decoded, takes more memory than there is, is missing or ends before the moment begins, a
-        [`BrokenVideo`].
+        `pixel_values_videos` of shape `(num_frames, 3, H, W)` and `padding_mask_videos` of shape `(num_frames,)`. A
+        [`BrokenVideo`] if the video is missing, can't be decoded, needs more memory than is available, or ends before
+        the moment begins.
     """
     video = row.video
     if video is None or (isinstance(video, dict) and video.get("bytes") is None and video.get("path") is None):
@@ -67,7 +67,7 @@ def text_tensors(text: str, processor: TS2NetProcessor, max_words: int) -> dict[
     Args:
         text: The text.
         processor: The model's processor.
-        max_words: Tokens it is cut or padded to; the start and the end token count.
+        max_words: Number of tokens to truncate or pad to, including the start and the end token.
 
     Returns:
         `input_ids` and `attention_mask`, each of shape `(max_words,)`.

@@ -1,6 +1,6 @@
-"""The columns of every dataset that this package makes or reads, as `datasets` declares them.
+"""Standard columns of all datasets in this package, as `datasets` features.
 
-| column | type | holds |
+| column | type | content |
 | --- | --- | --- |
 | `id` | string | the clip's id, unique in the split |
 | `captions` | list of strings | at least one |
@@ -18,12 +18,12 @@ from ..benchmarks import COLUMN_TYPES, Row
 
 
 def standard_features() -> datasets.Features:
-    """The columns, as `datasets` declares them."""
+    """Return the standard columns as `datasets.Features`."""
     return datasets.Features(annotation_features() | {"video": datasets.Video(decode=False)})
 
 
 def annotation_features() -> dict[str, Any]:
-    """The columns without the video, which are also the fields of a clip's JSON in a shard."""
+    """Return the columns other than the video, which are also the fields of a clip's JSON in a shard."""
     return {
         name: datasets.List(datasets.Value(kind[0])) if isinstance(kind, list) else datasets.Value(kind)
         for name, kind in COLUMN_TYPES.items()
@@ -31,11 +31,11 @@ def annotation_features() -> dict[str, Any]:
 
 
 def standard_row(row: Row, *, video: bytes | None = None, path: str | None = None) -> dict[str, Any]:
-    """The columns of a row, with the bytes of its video or the path to it."""
+    """Return the standard columns of a row, with the bytes or the path of its video."""
     return row.to_columns() | {"video": {"bytes": video, "path": path}}
 
 
 def rows_without_videos(rows: Iterable[Row]) -> datasets.Dataset:
-    """A dataset of rows whose videos can't be had."""
+    """Create a dataset of rows whose videos are not available."""
     columns = [row.to_columns() | {"video": None} for row in rows]
     return datasets.Dataset.from_list(columns, features=standard_features())

@@ -1,8 +1,7 @@
-"""The card of a prepared folder, and the folder on the Hub.
+"""Dataset card of a prepared folder, and its upload to the Hub.
 
-The card names the shards of each split and their columns, so that a plain
-`datasets.load_dataset(repo, streaming=True)` needs nothing of this package. A push is one commit: nobody ever reads a
-manifest beside shards of another.
+The card declares the shards of each split and their columns, so that `datasets.load_dataset(repo, streaming=True)`
+works without this package. A push is one commit, so a reader never gets a manifest that does not match the shards.
 """
 
 from collections.abc import Sequence
@@ -31,37 +30,37 @@ def write_card(folder: str | Path) -> Path:
     """Write the card of a prepared folder, for all its splits.
 
     Args:
-        folder: With at least one manifest.
+        folder: The folder, with at least one manifest.
 
     Returns:
         The card's path.
 
     Raises:
-        ValueError: If the manifests are of several benchmarks.
+        ValueError: If the manifests belong to several benchmarks.
     """
     folder = Path(folder)
     path = folder / "README.md"
-    # Not the folder's own path: it may be moved, and its shards are the same wherever they were made.
+    # Not the folder's own path, because the folder may be moved and its bytes must not depend on its location.
     write_whole(path, str(make_card(read_manifests(folder), "path/to/this/folder")) + "\n")
     return path
 
 
 def read_manifests(folder: str | Path) -> list[Manifest]:
-    """The manifests of all splits of a folder, by name."""
+    """Read the manifests of all splits of a folder, sorted by name."""
     folder = Path(folder)
     paths = [folder / manifest_name(split) for split in split_names([path.name for path in folder.iterdir()])]
     return [Manifest.from_json(path.read_text(encoding="utf-8"), str(path)) for path in paths]
 
 
 def make_card(manifests: Sequence[Manifest], source: str) -> DatasetCard:
-    """The card of prepared splits.
+    """Create the card of prepared splits.
 
     Args:
-        manifests: One for each split.
+        manifests: One manifest for each split.
         source: The folder or repository that the card's snippets load.
 
     Raises:
-        ValueError: If they are of several benchmarks.
+        ValueError: If the manifests belong to several benchmarks.
     """
     benchmarks = sorted({manifest.benchmark for manifest in manifests})
     if len(benchmarks) > 1:
@@ -98,21 +97,21 @@ def push_prepared(
 ) -> CommitInfo:
     """Push a prepared folder to a dataset repository, in one commit.
 
-    A push that fails leaves the repository as it was. Repeat it: what was uploaded is not uploaded again.
+    A push that fails leaves the repository unchanged. Repeat the push: files already uploaded are not sent again.
 
     Args:
-        folder: As `prepare` leaves it. Other files in it are not pushed.
-        repo_id: `"name"` or `"owner/name"`. Made if it doesn't exist.
-        private: Whether a repository that is made is private; None leaves it to the owner's settings.
-        token: Token with the right to write. None takes the one of `hf auth login` or `HF_TOKEN`.
+        folder: A folder made by `prepare`. Other files in it are not pushed.
+        repo_id: `"name"` or `"owner/name"`. Created if it doesn't exist.
+        private: Whether a newly created repository is private. `None` uses the owner's default.
+        token: Token with write access. `None` uses the token of `hf auth login` or `HF_TOKEN`.
 
     Returns:
-        The commit, with its address and hash.
+        The commit, with its URL and hash.
 
     Raises:
-        ValueError: If `repo_id` can't be one, or the folder wasn't prepared.
+        ValueError: If `repo_id` is not a valid id, or the folder wasn't prepared.
         FileNotFoundError: If a shard is missing.
-        huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
+        huggingface_hub.errors.HfHubHTTPError: If the Hub rejects the request.
     """
     folder = Path(folder)
     check_repo_id(repo_id)
@@ -139,10 +138,10 @@ def push_prepared(
 
 
 def _features() -> list[dict[str, Any]]:
-    """The columns of the shards, as `datasets` reads them in a card.
+    """Return the columns of the shards in the format of a dataset card.
 
-    Without them `datasets` would guess the columns from the first clips, of which none may have a moment or a group,
-    and would decode the videos, which needs another library.
+    Without them `datasets` would infer the columns from the first clips, which may all lack a moment and a group. It
+    would also decode the videos, which needs another library.
     """
     annotation = [
         {"name": name, "list": kind[0]} if isinstance(kind, list) else {"name": name, "dtype": kind}

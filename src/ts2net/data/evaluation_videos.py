@@ -1,11 +1,10 @@
-"""A split for evaluation: each video decoded once over all processes, and every text with the index of its video.
+"""Videos and texts of a split for evaluation: each video is decoded by one process, each text has its video's index.
 
-Notable here:
-- Each process reads the rows of the whole split, and decodes only its own videos, every P-th. So all of them know all
-  texts and agree on the places without a word between them, however few shards there are and whether or not the videos
-  divide by the processes. Rows are read in the process itself and handed to the next free worker for decoding.
-- Many data sets have a row a caption. Rows of one video are one video with all their captions: taken for several, its
-  copies would be tied with it, and every query would count as missed.
+- Each of `P` processes reads the rows of the whole split and decodes every `P`-th video. So all processes have all
+  texts and the same indices without communication, for any number of shards and any remainder of videos divided by
+  processes. The process itself reads the rows and hands each to the next free worker for decoding.
+- Many datasets have one row per caption. Rows of the same video are merged into one video with all captions.
+  Otherwise the copies of a video would tie with it, and every query would count as missed.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """A video of the split, without the video.
+    """A video of the split, without its frames.
 
     Attributes:
         video_id: The video's id.
-        captions: Its texts. A video without any is only a candidate.
-        group: Name of the group in which it is ranked; None is the whole split.
+        captions: The texts of the video. A video without captions is a candidate for other videos' texts only.
+        group: Name of the group in which the video is ranked; `None` is the whole split.
     """
 
     video_id: str
@@ -51,15 +50,15 @@ class EvaluationVideos:
     Args:
         dataset: The split, with the standard columns.
         processor: The model's processor.
-        batch_size: Videos a batch, of this process.
-        num_frames: The most frames taken of a video, and what shorter ones are padded to.
+        batch_size: Videos per batch of this process.
+        num_frames: Maximum number of frames per video. Shorter videos are padded to it.
         process_index: Index of this process.
         num_processes: Number of processes.
-        num_workers: Worker processes that decode for this one; 0 decodes in this one.
+        num_workers: Worker processes that decode for this process; with 0 it decodes itself.
 
     Raises:
-        TypeError: If `dataset` is no data set.
-        ValueError: If the data set is empty, lacks a column, or a number is out of range.
+        TypeError: If `dataset` is not a dataset.
+        ValueError: If the dataset is empty, lacks a column, or a number is out of range.
     """
 
     def __init__(
@@ -87,11 +86,11 @@ class EvaluationVideos:
         self._num_workers = num_workers
         self._rows: list[EvaluationRow] | None = None
         self.broken: dict[int, BrokenVideo] = {}
-        """This process's videos that can't be used, by index; complete once all batches have been read."""
+        """Videos of this process that can't be used, by index; complete after all batches have been read."""
 
     @property
     def rows(self) -> list[EvaluationRow]:
-        """All videos of the split in order. Reads them unless all batches have been read."""
+        """All videos of the split, in order. The split is read for them unless all batches have been read before."""
         if self._rows is None:
             for _ in self._read():
                 pass
@@ -105,16 +104,16 @@ class EvaluationVideos:
 
     @property
     def video_of_text(self) -> torch.Tensor:
-        """The index of each text's video, `(texts,)`, int64."""
+        """The index of each text's video, int64 of shape `(texts,)`."""
         return torch.tensor([index for index, row in enumerate(self.rows) for _ in row.captions], dtype=torch.int64)
 
     def batches(self) -> Iterator[dict[str, Any]]:
-        """Decode this process's videos, in order. Workers end with the last batch, or when the iterator is closed.
+        """Decode the videos of this process, in order. Workers stop after the last batch, or with the iterator.
 
         Yields:
             `indices`, int64 of shape `(n,)`; `video_ids`, a list of strings; `pixel_values_videos` of shape
             `(n, num_frames, 3, H, W)`; and `padding_mask_videos` of shape `(n, num_frames)`. A batch has at
-            least one video. Videos that can't be used are left out and listed in [`~EvaluationVideos.broken`].
+            least one video. Videos that can't be used are left out and recorded in [`~EvaluationVideos.broken`].
 
         Raises:
             ValueError: If the split has no rows.
@@ -133,7 +132,7 @@ class EvaluationVideos:
                 yield batch
 
     def _read(self) -> Iterator[tuple[int, VideoRow]]:
-        """Each video's first row with the video's index. Sets `rows` after the last one."""
+        """Yield the index and the first row of each video, and set `rows` after the last video."""
         rows: dict[Hashable, EvaluationRow] = {}
         for row in read_rows(self._stream):
             video = _video_identity(row)
@@ -149,7 +148,7 @@ class EvaluationVideos:
 
 
 def _video_identity(row: VideoRow) -> Hashable:
-    """Equal for rows of one video in one group."""
+    """Return a key that is equal for rows of the same video in the same group."""
     video = row.video
     data, path = (video.get("bytes"), video.get("path")) if isinstance(video, dict) else (video, None)
     # The id is not enough: files in two folders may have the same name.
@@ -158,7 +157,7 @@ def _video_identity(row: VideoRow) -> Hashable:
 
 
 class _LocalRows:
-    """The sampler of the loader. It gives the rows themselves to the workers."""
+    """Sampler of the data loader. Its items are the rows themselves, not indices."""
 
     def __init__(self, videos: EvaluationVideos) -> None:
         self._videos = videos
@@ -172,7 +171,7 @@ class _LocalRows:
 def _collate(
     decoded: list[tuple[int, str, dict[str, torch.Tensor] | BrokenVideo]],
 ) -> tuple[dict[str, Any] | None, dict[int, BrokenVideo]]:
-    """A batch of the videos that can be used, or None, and the broken ones by index."""
+    """Return a batch of the usable videos, or `None` without any, and the broken videos by index."""
     broken = {index: video for index, _, video in decoded if isinstance(video, BrokenVideo)}
     good = [
         {"indices": index, "video_ids": video_id, **video}

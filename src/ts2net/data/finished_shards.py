@@ -1,8 +1,8 @@
-"""What is already done of a split when it is prepared once more.
+"""Finished shards of a split that is prepared again.
 
-While a split is being made, a note beside it records the outcome of each finished shard; once it is made, its manifest
-has the same. A shard is made again if one of its videos has turned up, has gone, or is newer than the shard, as `make`
-does; and if one could not be read for a reason that need not lie in the video.
+While a split is being prepared, a note beside it records the result of each finished shard. Afterwards the manifest
+has the same information. A shard is made again if one of its videos was added, was removed or is newer than the shard,
+as in `make`, or could not be read for a reason that may be temporary.
 """
 
 import json
@@ -19,13 +19,13 @@ _REMARKS = ("missing", "broken", "damaged")
 
 @dataclass
 class FinishedShard:
-    """The outcome of a shard.
+    """Result of making a shard.
 
     Attributes:
-        shard: The file; None if there is none, because none of its clips can be used.
-        missing: Clips, as in [`Manifest`]; so are the next two.
-        broken: Clips.
-        damaged: Clips.
+        shard: The shard; `None` if no file was written because none of its clips can be used.
+        missing: Missing clips of the shard; see [`Manifest`].
+        broken: Broken clips; see [`Manifest`].
+        damaged: Damaged clips; see [`Manifest`].
     """
 
     shard: Shard | None = None
@@ -34,7 +34,7 @@ class FinishedShard:
     damaged: list[Remark] = field(default_factory=list)
 
     def is_current(self, path: Path, missing: Sequence[str], sources: Sequence[Path]) -> bool:
-        """Whether the shard would come out the same.
+        """Whether the shard is up to date.
 
         Args:
             path: The shard's file.
@@ -54,28 +54,28 @@ class FinishedShard:
 
 
 class Notes:
-    """The notes on an unfinished split, in a folder of their own."""
+    """Notes on an unfinished split, in a separate folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._settings = folder / "settings.json"
 
     def settings(self) -> dict[str, Any] | None:
-        """The settings that the shards were made with; None before the first."""
+        """Return the settings of the finished shards; `None` if no shard was started."""
         return _read_object(self._settings) if self._settings.exists() else None
 
     def write_settings(self, settings: dict[str, Any]) -> None:
-        """Note the settings, before the first shard is made."""
+        """Record the settings, before the first shard is made."""
         write_whole(self._settings, to_json(settings), locked=True)
 
     def write_shard(self, number: int, finished: FinishedShard) -> None:
-        """Note a shard, after it is made."""
+        """Record a finished shard."""
         note: dict[str, Any] = {"shard": asdict(finished.shard) if finished.shard else None}
         note |= {kind: [remark.to_dict() for remark in getattr(finished, kind)] for kind in _REMARKS}
         write_whole(self._shard(number), to_json(note), locked=True)
 
     def shards(self, num_shards: int) -> dict[int, FinishedShard]:
-        """The shards that were made, by number."""
+        """Return the finished shards, by number."""
         finished = {}
         for number in range(num_shards):
             if self._shard(number).exists():
@@ -97,12 +97,12 @@ class Notes:
 def shards_of_manifest(
     manifest: Manifest, file_names: Sequence[str], shard_of_clip: dict[str, int]
 ) -> list[FinishedShard]:
-    """The outcome of each shard, from the manifest.
+    """Return the result of each shard, from the manifest.
 
     Args:
-        manifest: Of the finished split.
-        file_names: The shards' names, in order.
-        shard_of_clip: Number of the shard that a clip belongs in.
+        manifest: Manifest of the finished split.
+        file_names: Names of the shards, in order.
+        shard_of_clip: Number of the shard of each clip, by the clip's id.
     """
     by_name = {shard.file: shard for shard in manifest.shards}
     finished = [FinishedShard(by_name.get(name)) for name in file_names]
@@ -113,6 +113,6 @@ def shards_of_manifest(
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    # Nobody else writes these files, and none of them is ever half-written.
+    # Only this class writes these files, and always as a whole, so their content needs no check.
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return value

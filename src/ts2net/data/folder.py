@@ -1,6 +1,6 @@
-"""One's own folder of videos with captions.
+"""Read a user's folder of videos with captions.
 
-Captions name files, and either may be a stranger's: a name that leads out of the folder is an error.
+Captions and files may be untrusted, so the path of a video that leads out of the folder is an error.
 """
 
 import logging
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FOLDER = "folder"
-"""The name of such data on a command line."""
+"""Name of this kind of data on the command line."""
 
 WHOLE_FOLDER = "train"
-"""The split that a folder without splits is, as `datasets` calls it."""
+"""Name of the only split of a folder without splits, as in `datasets`."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +46,18 @@ def load_folder(
     follow_links: bool = False,
     skip_empty_captions: bool = False,
 ) -> "datasets.IterableDataset | datasets.Dataset":
-    """A folder of videos as a dataset of the standard columns. A row holds the path of its video.
+    """Load a folder of videos as a dataset with the standard columns. A row holds the path of its video.
 
     Args:
-        folder: See [`read_folder`], as for `split`, `captions` and `follow_links`.
-        split: Name of the split.
-        streaming: Whether to read the rows as they are needed.
-        captions: The captions' file.
-        follow_links: Follow links that lead out of the folder.
-        skip_empty_captions: Leave out empty captions, and videos without any other; their number is logged.
+        folder: The folder; see [`read_folder`].
+        split: Name of the split; see [`read_folder`].
+        streaming: Whether to return an `IterableDataset`.
+        captions: The file of captions; `captions_file` of [`read_folder`].
+        follow_links: Whether to follow links that lead out of the folder.
+        skip_empty_captions: Leave out empty captions, and videos that have only empty captions, and log their number.
 
     Raises:
-        ValueError: As [`read_folder`], or if no video is there.
+        ValueError: As in [`read_folder`], or if all videos are missing.
     """
     import datasets
 
@@ -92,28 +92,28 @@ def read_folder(
 ) -> list[FolderVideo]:
     """Read the captions of a folder of videos.
 
-    They are in the file `captions_file`, if it is given; in `<split>.csv` or `<split>.jsonl` in the folder; or in what
-    the subfolder `<split>` holds. The split `"train"` may also be the whole folder, with `captions.csv`,
-    `captions.jsonl` or, without such a file, a text file beside each video.
+    They are read from `captions_file` if given, else from `<split>.csv` or `<split>.jsonl` in the folder, else from
+    the subfolder `<split>`. The split `"train"` may also be the whole folder, with `captions.csv`, `captions.jsonl`
+    or, without such a file, a text file beside each video.
 
-    - CSV: a first line that names the columns, among them `file` and `caption`; `start` and `end` (seconds) if wanted.
-    - JSON lines: objects with `file`, and `caption` or a list `captions`; `start` and `end` if wanted.
-    - Text beside `a.mp4`: `a.txt`, with one caption a line.
+    - CSV: a header line with the columns `file` and `caption`, and optionally `start` and `end` (seconds).
+    - JSON lines: objects with `file`, `caption` or a list `captions`, and optionally `start` and `end`.
+    - Text beside `a.mp4`: `a.txt`, with one caption per line.
 
-    A `file` is a path in the folder. Lines of the same file and moment are captions of one row. Its id is that path;
-    for a moment, with its seconds behind it.
+    A `file` is a path relative to the folder. Lines of the same file and moment are captions of one row. The id of a
+    row is that path, followed by the seconds of the moment if there is one.
 
     Args:
-        folder: With the videos, in subfolders or not.
+        folder: The folder of the videos, which may be in subfolders.
         split: Name of the split.
-        captions_file: The file with its captions, `.csv` or `.jsonl`.
-        captions: Checks the captions, and says what becomes of empty ones. None: they are an error.
-        follow_links: Also take files that are links out of the folder, and enter links to folders.
+        captions_file: The file of the captions of the split, `.csv` or `.jsonl`.
+        captions: Checks the captions, and skips or rejects empty ones. `None` rejects them.
+        follow_links: Also accept files that are links out of the folder, and enter links to folders.
 
     Raises:
-        NotADirectoryError: If there is no such folder.
-        FileNotFoundError: If there is no such captions file.
-        ValueError: If the split isn't there, or a line is not what it should be or names a file outside of the folder.
+        NotADirectoryError: If the folder doesn't exist.
+        FileNotFoundError: If `captions_file` doesn't exist.
+        ValueError: If the split doesn't exist, or a line is invalid or names a file outside of the folder.
     """
     folder = Path(folder)
     check_split(split)
@@ -165,7 +165,7 @@ class _FolderReader:
             if start is not None and end is not None and end < start:
                 raise ValueError(f"{location}: end={end} s lies before start={start} s")
             if end is not None:
-                start = start or 0.0  # without one it is the same moment
+                start = start or 0.0  # a missing start and 0 are the same moment
             moments.setdefault((self._path_inside(file, location), start, end), []).extend(texts)
         if not moments:
             raise ValueError(f"{path}: no captions in it")
@@ -222,7 +222,7 @@ class _FolderReader:
         return videos
 
     def _path_inside(self, file: str, location: str) -> str:
-        """Return the path of a file in the folder, in its plainest form."""
+        """Check that a path lies in the folder, and return it normalised."""
         root, path = self.folder.resolve(), PurePosixPath(file)
         plain = (
             file.isprintable()
@@ -237,10 +237,10 @@ class _FolderReader:
 
 
 def read_seconds(value: Any, location: str) -> float | None:
-    """Return a number of seconds, of any type that a file or a dataset may have; None stays None.
+    """Convert a value of a file or a dataset to seconds; `None` stays `None`.
 
     Raises:
-        ValueError: If it is no number, negative or not finite.
+        ValueError: If the value is not a number, negative or not finite.
     """
     if value is None:
         return None
@@ -254,5 +254,5 @@ def read_seconds(value: Any, location: str) -> float | None:
 
 
 def _digits(seconds: float) -> str:
-    """All digits, for two moments may differ in the last; whole seconds without the point."""
+    """Format seconds with all digits, because moments may differ in the last one; whole seconds without ".0"."""
     return repr(seconds).removesuffix(".0")

@@ -1,9 +1,9 @@
-"""Which sample a training run sees when: the same on any hardware.
+"""Lanes: the order of the training samples, which is the same on any hardware.
 
-A run is cut into lanes, and how many depends on the data and the global batch alone. A lane reads its own shards, pass
-after pass without end, and every global batch takes the same number of samples from each lane. Processes and their
-workers only divide the lanes among themselves. No random state is carried along: an order, a caption and a seed each
-depend on the run's seed and the position in the run, so a lane can be entered anywhere.
+A run is divided into lanes. Their number depends on the data and the global batch size only. A lane reads its own
+shards, pass after pass without end, and every global batch takes the same number of samples from each lane. Processes
+and their workers only share out the lanes. There is no random state to save: the order, a caption and a seed each
+depend on the run's seed and the position in the run, so a lane can start at any position.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ MAX_LANES = 64
 
 
 class DataLoadingError(RuntimeError):
-    """The training data can't be read on. The message says what is wrong with it."""
+    """Raised when the training data can't be read any further. The message names the problem."""
 
 
 class Position(NamedTuple):
-    """How far a lane has been read: its pass, and the rows read in that pass, those of broken videos included."""
+    """Reading position of a lane: the pass, and the number of rows read in it, including rows of broken videos."""
 
     pass_index: int = 0
     rows_read: int = 0
@@ -43,8 +43,8 @@ class LaneSample:
 
     Attributes:
         tensors: The sample.
-        broken: The videos before it that were skipped because they can't be used.
-        position: The lane's position after it.
+        broken: The videos skipped since the previous sample because they can't be used.
+        position: The lane's position after the sample.
     """
 
     tensors: dict[str, Any]
@@ -53,20 +53,20 @@ class LaneSample:
 
 
 def stable_hash(*parts: Any) -> int:
-    """A number from 0 to 2**63 - 1 that depends on some strings and numbers alone, on any machine at any time."""
+    """Hash strings and numbers to an integer from 0 to 2**63 - 1, the same on any machine at any time."""
     digest = hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def caption_of_pass(captions: Sequence[str], *, seed: int, video_id: str, pass_index: int) -> str:
-    """The caption of a video in a pass: each is used once, in random order, before any is used again."""
+    """Return the caption of a video in a pass: each is used once, in random order, before any is used again."""
     cycle, turn = divmod(pass_index, len(captions))
     order = sorted(range(len(captions)), key=lambda index: stable_hash("caption", seed, video_id, cycle, index))
     return captions[order[turn]]
 
 
 def count_lanes(batch_size: int, num_shards: int, group_size: int = 1) -> int:
-    """The number of lanes of a run: as many as there are shards for, each giving whole groups to a global batch."""
+    """Return the number of lanes: the most, up to the number of shards, that divide a batch into whole groups."""
     most = min(batch_size // group_size, num_shards, MAX_LANES)
     return next(lanes for lanes in range(most, 0, -1) if (batch_size // group_size) % lanes == 0)
 
@@ -75,7 +75,7 @@ def check_processes(batch_size: int, num_shards: int, num_processes: int, group_
     """Check that the processes can divide the lanes evenly.
 
     Raises:
-        ValueError: If they can't. The message names what to change.
+        ValueError: If they can't. The message suggests a change.
     """
     lanes = count_lanes(batch_size, num_shards, group_size)
     if lanes % num_processes == 0:
@@ -100,8 +100,8 @@ class Lane:
         index: Index of this lane.
         num_lanes: Number of lanes.
         seed: The run's seed.
-        shuffle_buffer: Rows held back for shuffling, over all lanes.
-        group_size: Most rows of one group that stay together in the shuffling.
+        shuffle_buffer: Size of the shuffle buffer in rows, over all lanes.
+        group_size: Maximum number of rows of one group that stay together when shuffled.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Lane:
         self._seed = stable_hash("order", seed, index)
         self._buffer_size = -(-shuffle_buffer // num_lanes)
         self._group_size = group_size
-        # Where groups stay together, the library shuffles the shards alone, and reads one after the other.
+        # To keep groups together, `datasets` only shuffles the shards here and reads them one after another.
         whole_shards = {"buffer_size": 1, "max_buffer_input_shards": 1}
         self._stream = stream.shard(num_shards=num_lanes, index=index).shuffle(
             seed=self._seed, **({"buffer_size": self._buffer_size} if group_size == 1 else whole_shards)
@@ -127,15 +127,15 @@ class Lane:
     def samples(
         self, prepare: Callable[[VideoRow, int], dict[str, Any] | BrokenVideo], position: Position
     ) -> Iterator[LaneSample]:
-        """Yield samples without end, from a position on. Earlier rows of its pass are read but not decoded.
+        """Yield samples without end, starting at a position. Earlier rows of its pass are read but not decoded.
 
         Args:
-            prepare: Makes a sample of a row and the number of the pass.
-            position: Where to begin.
+            prepare: Function that makes a sample from a row and the index of the pass.
+            position: Where to start.
 
         Raises:
-            DataLoadingError: If the rows can't be read, a whole pass gives no sample, or the position lies past the
-                end.
+            DataLoadingError: If the rows can't be read, a whole pass gives no sample, or the position is past the end
+                of the data.
         """
         broken: list[BrokenVideo] = []
         for pass_index in itertools.count(position.pass_index):
@@ -164,7 +164,7 @@ class Lane:
                 )
 
     def _rows(self, pass_index: int) -> Iterator[VideoRow]:
-        """The rows of a pass."""
+        """Yield the rows of a pass."""
         self._stream.set_epoch(pass_index)
         rows = read_rows(self._stream)
         if self._group_size > 1:
@@ -175,7 +175,7 @@ class Lane:
             for row in rows:
                 yield row
                 rows_read += 1
-        except Exception as error:  # of the file system, the archive, the network, or a user's own code
+        except Exception as error:  # from the file system, the archive, the network, or the user's code
             raise DataLoadingError(
                 f"{self._name} can't be read on after {rows_read} videos: {one_line(error)}"
             ) from error
@@ -184,13 +184,13 @@ class Lane:
 def shuffle_groups(
     rows: Iterable[VideoRow], group_size: int, capacity: int, random: random.Random
 ) -> Iterator[VideoRow]:
-    """Shuffle rows, of which successive ones of one group stay together.
+    """Shuffle rows, but keep successive rows of one group together.
 
     Args:
-        rows: The rows. One without a group stays alone.
-        group_size: Most rows of a group that stay together.
-        capacity: Groups held back, of which the next one is drawn.
-        random: Draws.
+        rows: The rows. A row without a group is shuffled alone.
+        group_size: Maximum number of rows of a group that stay together.
+        capacity: Size of the shuffle buffer in groups.
+        random: Random number generator.
     """
     buffer: list[list[VideoRow]] = []
     for rows_of_group in _groups(rows, group_size):
@@ -216,10 +216,10 @@ def _groups(rows: Iterable[VideoRow], group_size: int) -> Iterator[list[VideoRow
 
 
 def as_positions(saved: dict[str, list[int]] | None, num_lanes: int) -> dict[int, Position]:
-    """The positions of all lanes: the saved ones, or the start.
+    """Return the positions of all lanes: the saved positions, or the start of the data.
 
     Raises:
-        ValueError: If they belong to another number of lanes.
+        ValueError: If the saved positions belong to another number of lanes.
     """
     if saved is None:
         return dict.fromkeys(range(num_lanes), Position())

@@ -1,7 +1,7 @@
-"""A benchmark as a `datasets` dataset of the standard columns (see `columns`), from a folder or from the Hub.
+"""Load a benchmark as a dataset with the standard columns (see `columns`), from a folder or from the Hub.
 
-Shards are read by `datasets` itself, as WebDataset, so that sharding over processes and workers, shuffling with a
-buffer and a seed, and saving and restoring a position are its own.
+`datasets` reads the shards as WebDataset, so that sharding over processes and workers, shuffling with a buffer and a
+seed, and saving and restoring a position come from the library.
 """
 
 from pathlib import Path
@@ -17,14 +17,14 @@ from .manifest import Manifest, manifest_name
 from .prepared import find_prepared
 
 NAMES = (*BENCHMARKS, FOLDER, DATASET)
-"""The names that [`load_benchmark`] knows."""
+"""The names that [`load_benchmark`] accepts."""
 
-# Videos are taken as plain bytes: of a `Video`, `datasets` would prefer a file of that name in the current folder.
+# Videos are read as plain bytes, because for a `Video` `datasets` prefers a file of that name in the current folder.
 _RAW_FEATURES = {"__key__": datasets.Value("string"), "__url__": datasets.Value("string")} | {
     "json": annotation_features(),
     "mp4": datasets.Value("binary"),
 }
-_CLIPS_WRITTEN_AT_ONCE = 10  # to the cache: an Arrow array of videos has to stay under 2 GiB
+_CLIPS_WRITTEN_AT_ONCE = 10  # to the cache, because an Arrow array of videos must be smaller than 2 GiB
 
 
 def load_benchmark(
@@ -38,29 +38,30 @@ def load_benchmark(
     token: str | None = None,
     **user_data: Any,
 ) -> datasets.IterableDataset | datasets.Dataset:
-    """Load a split, with its videos not decoded.
+    """Load a split, without decoding its videos.
 
     Args:
-        name: A benchmark, which has to be the one that was prepared; `"folder"` for a folder of videos with captions,
-            prepared or not; `"dataset"` for any dataset that `datasets` loads.
+        name: Name of the benchmark that was prepared; `"folder"` for a folder of videos with captions, prepared or
+            not; `"dataset"` for any dataset that `datasets` loads.
         path_or_repo: A folder, or a dataset repository on the Hub.
         split: Name of the split.
-        streaming: Whether to read the videos as they are needed. Otherwise `datasets` first copies the shards into its
-            cache on disk; either way they never lie in memory all at once.
-        with_missing: Also give the clips that are in no shard, because their videos were missing or broken when the
-            split was prepared: as last rows, without a video. An evaluation needs them, because their queries count as
-            missed. In a folder that was not prepared they are always there.
+        streaming: Whether to read the videos on demand. Otherwise `datasets` first copies the shards into its cache on
+            disk. Memory never holds all videos in either case.
+        with_missing: Also return the clips that are in no shard because their videos were missing or broken when the
+            split was prepared, as last rows, without a video. An evaluation needs them, because their queries count as
+            missed. For a folder that was not prepared they are always included.
         revision: Branch, tag or commit of the repository.
-        token: For a private repository; None takes the one of `hf auth login` or `HF_TOKEN`.
-        **user_data: For `"folder"`, the options of [`load_folder`]; for `"dataset"`, those of [`load_any_dataset`].
+        token: Token for a private repository. `None` uses the token of `hf auth login` or `HF_TOKEN`.
+        **user_data: Options of [`load_folder`] for `"folder"`, or of [`load_any_dataset`] for `"dataset"`.
 
     Returns:
-        A dataset with the columns of `columns`. What is streamed has one shard for each file.
+        A dataset with the columns of `columns`. A streamed dataset has one shard per file.
 
     Raises:
-        ValueError: If the name is unknown, the folder is another benchmark's, or the split isn't there.
-        FileNotFoundError: If there is no such folder or repository, or a shard of it is missing.
-        NotADirectoryError: If it is a file.
+        ValueError: If the name is unknown, the folder holds another benchmark, or the split doesn't exist.
+        TypeError: If `user_data` is given for prepared data.
+        FileNotFoundError: If the folder or repository doesn't exist, or a shard is missing.
+        NotADirectoryError: If `path_or_repo` is a file.
         ConnectionError: If there is no such folder, and the Hub can't be reached.
     """
     if name not in NAMES:
@@ -91,15 +92,15 @@ def load_benchmark(
 def read_manifest(
     path_or_repo: str | Path, split: str, *, revision: str | None = None, token: str | None = None
 ) -> Manifest | None:
-    """Read the counts of videos and captions of a prepared split, and what is missing in it.
+    """Read the manifest of a prepared split: counts of videos and captions, and the clips left out of the shards.
 
     Returns:
-        The manifest; None if `ts2net prepare` made no such split there.
+        The manifest; `None` if the folder or repository has no such split made by `ts2net prepare`.
 
     Raises:
-        ValueError: If the file of that name is no manifest.
-        FileNotFoundError: If there is no such folder or repository.
-        NotADirectoryError: If it is a file.
+        ValueError: If the file of that name is not a manifest.
+        FileNotFoundError: If the folder or repository doesn't exist.
+        NotADirectoryError: If `path_or_repo` is a file.
         ConnectionError: If there is no such folder, and the Hub can't be reached.
     """
     return find_prepared(path_or_repo, revision, token).manifest(split)
@@ -119,7 +120,7 @@ def _load_shards(
     )
     if streaming:
         return dataset.map(_standard_row, features=standard_features(), remove_columns=list(_RAW_FEATURES))
-    # Columns are renamed in place: mapping rows would write the videos a second time.
+    # Rename columns instead of mapping rows, which would write the videos a second time.
     dataset = dataset.flatten().rename_columns({f"json.{name}": name for name in annotation_features()})
     dataset = dataset.rename_column("mp4", "video").select_columns(list(standard_features()))
     return dataset.cast_column("video", standard_features()["video"])

@@ -1,4 +1,4 @@
-"""The manifest of a prepared split: what its shards hold, and what is in none of them."""
+"""Manifest of a prepared split: the content of its shards, and the clips that are in no shard."""
 
 import json
 import re
@@ -13,13 +13,13 @@ _REMARKS = ("missing", "broken", "damaged", "preferred")
 
 @dataclass(frozen=True)
 class Remark:
-    """Something to report about one clip.
+    """Remark on one clip.
 
     Attributes:
         video_id: The clip's id.
-        reason: What there is to report, in one line.
-        may_pass: The reason may be gone another time, such as too little memory, and not lie in the video.
-        captions: The clip's captions, if it is in no shard: they stay queries of an evaluation.
+        reason: The remark, in one line.
+        may_pass: Whether the reason may be temporary, such as too little memory, and not a fault of the video.
+        captions: The clip's captions, if it is in no shard. They remain queries of an evaluation.
         group: The clip's group, if it is in no shard.
     """
 
@@ -30,7 +30,7 @@ class Remark:
     group: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields in the manifest."""
+        """Return the fields in the manifest."""
         fields: dict[str, Any] = {"id": self.video_id, "reason": self.reason, "may_pass": self.may_pass}
         if self.captions:
             fields["captions"] = list(self.captions)
@@ -40,7 +40,7 @@ class Remark:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "Remark":
-        """Read the fields in a manifest, which may be a stranger's.
+        """Read the fields in a manifest, which may be untrusted.
 
         Raises:
             TypeError: If a field is unknown or of another type.
@@ -56,7 +56,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar file of a split: its name, and how many videos, captions and bytes are in it."""
+    """One tar file of a split: its name, and its number of videos, captions and bytes."""
 
     file: str
     videos: int
@@ -66,7 +66,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a prepared split holds: the file `<split>.json` beside the shards.
+    """Content of a prepared split: the file `<split>.json` beside the shards.
 
     Attributes:
         benchmark: Name of the benchmark.
@@ -80,7 +80,7 @@ class Manifest:
         preferred: Clips for which one of several files was chosen by `--prefer`.
         skipped_captions: Locations of empty captions that `--skip-empty-captions` left out.
         without_captions: Ids of clips that were left out because all their captions are empty.
-        settings: What the shards were made with.
+        settings: The settings that the shards were made with.
     """
 
     benchmark: str
@@ -98,40 +98,40 @@ class Manifest:
 
     @property
     def left_out(self) -> tuple[Remark, ...]:
-        """The clips of the split that are in no shard: missing and broken ones."""
+        """The clips of the split that are in no shard: the missing and the broken clips."""
         return self.missing + self.broken
 
     @property
     def num_listed(self) -> tuple[int, int]:
-        """Videos and captions of the split in the annotations, whether or not they are in the shards."""
+        """Number of videos and of captions of the split in the annotations, whether or not they are in the shards."""
         captions = self.captions + sum(len(remark.captions) for remark in self.left_out) + len(self.skipped_captions)
         return self.videos + len(self.left_out) + len(self.without_captions), captions
 
     @property
     def num_uncounted(self) -> int:
-        """Clips in no shard whose captions the manifest doesn't have, as those of earlier versions don't."""
+        """Number of clips in no shard without captions in the manifest, which earlier versions did not record."""
         return sum(not remark.captions for remark in self.left_out)
 
     def to_json(self) -> str:
-        """The text of the file."""
+        """Return the text of the file."""
         fields = asdict(self)
         for kind in _REMARKS:
             fields[kind] = [remark.to_dict() for remark in getattr(self, kind)]
         for name in ("preferred", "skipped_captions", "without_captions"):
-            if not fields[name]:  # only those who ask for these have them
+            if not fields[name]:  # written only if an option has produced them
                 del fields[name]
         return to_json(fields)
 
     @classmethod
     def from_json(cls, text: str, location: str) -> "Manifest":
-        """Read the text of the file, which may be a stranger's.
+        """Parse the text of the file, which may be untrusted.
 
         Args:
             text: The text.
             location: The file, for messages.
 
         Raises:
-            ValueError: If it is not a manifest.
+            ValueError: If the text is not a manifest.
         """
         try:
             fields = json.loads(text)
@@ -154,19 +154,19 @@ class Manifest:
 
 
 def manifest_name(split: str) -> str:
-    """Name of a split's manifest.
+    """Return the file name of a split's manifest.
 
     Raises:
-        ValueError: If `split` isn't made of letters, digits and `_`.
+        ValueError: If `split` has characters other than letters, digits and `_`.
     """
     return f"{check_split(split)}.json"
 
 
 def check_split(split: str) -> str:
-    """Return the name of a split.
+    """Check the name of a split and return it.
 
     Raises:
-        ValueError: If it isn't made of letters, digits and `_`, as `datasets` wants it.
+        ValueError: If it has characters other than letters, digits and `_`, which `datasets` does not accept.
     """
     if not _SPLIT_NAME.fullmatch(split):
         raise ValueError(f"the name of a split has only letters, digits and _, got {split!r}")
@@ -174,12 +174,12 @@ def check_split(split: str) -> str:
 
 
 def split_names(files: Sequence[str]) -> list[str]:
-    """The prepared splits among the file names of a folder: each has a manifest and at least one shard."""
+    """Return the prepared splits among the file names of a folder: splits with a manifest and at least one shard."""
     manifests = [file.removesuffix(".json") for file in sorted(files) if file.endswith(".json")]
     shards = {file.rpartition("-")[0] for file in files if _SHARD_NAME.fullmatch(file)}
     return [split for split in manifests if split in shards]
 
 
 def to_json(value: Any) -> str:
-    """The JSON of the small files."""
+    """Format the JSON of a small file."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -1,9 +1,9 @@
-"""From annotations and a folder of videos to shards that are streamed in training: `ts2net prepare`.
+"""Convert annotations and a folder of videos to shards that are streamed in training: `ts2net prepare`.
 
-- A run that was stopped, in whatever way, is repeated, and ends with the bytes of one that was not.
-- A repeated run makes only those shards again whose videos have changed or turned up since, or could not be read for a
-  reason that may have passed. Changed settings are an error, not half a folder of each.
-- Nothing is dropped silently: the manifest names what is missing, broken, damaged or left out, with the reason.
+- A run that was stopped in any way can be repeated, and gives the same bytes as an uninterrupted run.
+- A repeated run makes only those shards again whose videos have changed, were added or removed, or could not be read
+  for a reason that may have been temporary. Changed settings are an error, so that a folder never mixes settings.
+- Nothing is dropped silently: the manifest lists missing, broken, damaged and skipped clips with the reason.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,40 +40,41 @@ def prepare(
     overwrite: bool = False,
     console: Console | None = None,
 ) -> list[Manifest]:
-    """Make the shards, manifests and card of a benchmark or of one's own folder of videos.
+    """Make the shards, manifests and card of a benchmark or of a user's folder of videos.
 
-    Repeat it after it was stopped, in whatever way, or when missing videos have been found: what is done stays.
+    Call it again after an interruption of any kind, or after adding missing videos: finished shards are kept.
 
     Args:
-        benchmark: A benchmark, or `"folder"`.
-        out: Folder to make.
-        annotations: The folder of the benchmark's annotation files; for `"folder"` the file with the captions of the
-            one split that is made, or None, see `folder.read_folder`. A rendered benchmark takes none.
-        videos: The folder with the videos, in subfolders or not. A rendered benchmark takes none.
-        splits: Which to make. None is the benchmark's train, val and test, all splits of a rendered one, and
-            `"train"` for `"folder"`.
-        reencode: Make the videos small (see `reencoding`) and keep of each only the moment that is used. Otherwise
-            their files are taken as they are.
+        benchmark: Name of a benchmark, or `"folder"`.
+        out: The output folder.
+        annotations: The folder of the benchmark's annotation files; for `"folder"` optionally the file with the
+            captions of the only split, see `folder.read_folder`. Not accepted for a rendered benchmark.
+        videos: The folder of the videos, which may be in subfolders. Not accepted for a rendered benchmark.
+        splits: The splits to make. `None` makes the benchmark's train, val and test, all splits of a rendered
+            benchmark, or `"train"` for `"folder"`.
+        reencode: Re-encode the videos to small ones (see `reencoding`) that hold only the moment of the clip.
+            Otherwise the files are copied unchanged.
         follow_links: Follow links that lead out of the folder of videos, and links to folders.
         prefer: Extensions, such as `"mp4"`, that decide between several files of one id, the most preferred one first.
-        skip_empty_captions: Leave out empty captions, and videos without any other, instead of raising an error. The
-            manifest counts them.
-        num_shards: Shards a split; None is a sensible number, see `shards.default_num_shards`.
-        num_clips: How many clips a split of a rendered benchmark has; None is its own default.
-        seed: Of the order of the clips, and of what is rendered.
-        workers: Processes that read videos; None is one for each core, 0 is only this one.
-        overwrite: Prepare again what was prepared with other settings.
-        console: Where to show the progress; None shows none.
+        skip_empty_captions: Leave out empty captions, and videos that have only empty captions, instead of raising an
+            error. The manifest lists them.
+        num_shards: Number of shards per split; `None` uses `shards.default_num_shards`.
+        num_clips: Number of clips per split of a rendered benchmark; `None` uses the default of the benchmark.
+        seed: Seed of the order of the clips, and of rendering.
+        workers: Processes that read videos; `None` starts one per core, 0 uses only this process.
+        overwrite: Replace splits that were prepared with other settings.
+        console: Console for the progress bar; `None` shows no progress.
 
     Returns:
         The manifest of each split.
 
     Raises:
-        ValueError: If an argument doesn't fit, an annotation file's content is wrong, no video of a split is there or
-            can be read, or several files may be the same video.
-        FileNotFoundError: If an annotation file isn't there.
-        FileExistsError: If `out` holds something that was prepared with other settings.
-        BlockingIOError: If another process is at work in `out`.
+        ValueError: If an argument is invalid, an annotation file's content is wrong, all videos of a split are missing
+            or unreadable, or several files match the same video.
+        FileNotFoundError: If an annotation file is missing.
+        NotADirectoryError: If `out` is a file, or the folder of videos doesn't exist.
+        FileExistsError: If `out` holds another benchmark, or a split that was prepared with other settings.
+        BlockingIOError: If another process is preparing the split in `out`.
     """
     if benchmark not in NAMES:
         raise ValueError(f"there is no benchmark {benchmark!r}, only {', '.join(NAMES)}")
@@ -88,7 +89,7 @@ def prepare(
         annotations, videos, reencode, follow_links, tuple(prefer), skip_empty_captions, num_clips, seed
     )
     splits, read, settings = _reader(benchmark, splits, options)
-    # All splits are read before anything is made, so that a mistake in the last one shows now.
+    # Read all splits before making any, so that an error in the last one is raised right away.
     contents = {split: read(split) for split in splits}
     tasks = [
         Task(benchmark, split, content, reencode, num_shards or default_num_shards(len(content.clips)), seed, settings)
@@ -108,7 +109,7 @@ def prepare(
 def _reader(
     name: str, splits: Sequence[str] | None, options: ClipOptions
 ) -> tuple[Sequence[str], Callable[[str], SplitClips], dict[str, object]]:
-    """Which splits are made, what reads the clips of one, and the settings that the manifest has beside the usual."""
+    """Return the splits to make, a function that reads the clips of a split, and additional manifest settings."""
     if name == FOLDER:
         splits = splits or (WHOLE_FOLDER,)
         return splits, folder_clips(options, splits), {}

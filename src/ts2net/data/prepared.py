@@ -1,4 +1,4 @@
-"""Where prepared splits are read from: a folder, or a dataset repository at one commit."""
+"""Sources of prepared splits: a folder, or a dataset repository at one commit."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from .manifest import Manifest, manifest_name, split_names
 
 
 class PreparedData(ABC):
-    """A folder made by `ts2net prepare`, on this machine or on the Hub.
+    """Data made by `ts2net prepare`, in a local folder or on the Hub.
 
     Args:
         name: Folder or repository, for messages.
-        files: Names of its files.
+        files: Names of the files.
     """
 
     def __init__(self, name: str, files: Sequence[str]) -> None:
@@ -30,10 +30,10 @@ class PreparedData(ABC):
         return split_names(sorted(self.files))
 
     def manifest(self, split: str) -> Manifest | None:
-        """The manifest of a split; None if there is none.
+        """Read the manifest of a split; `None` if there is none.
 
         Raises:
-            ValueError: If the file of that name is no manifest.
+            ValueError: If the file of that name is not a manifest.
         """
         name = manifest_name(split)
         if name not in self.files:
@@ -42,11 +42,11 @@ class PreparedData(ABC):
         return Manifest.from_json(text, f"{self.name}/{name}")
 
     def shards(self, manifest: Manifest) -> list[str]:
-        """The addresses of a split's shards, as `datasets` opens them.
+        """Return the addresses of a split's shards, for `datasets`.
 
         Raises:
-            FileNotFoundError: If one is missing.
-            ValueError: If one has another size than the manifest says.
+            FileNotFoundError: If a shard is missing.
+            ValueError: If the size of a local shard differs from the manifest.
         """
         missing = [shard.file for shard in manifest.shards if shard.file not in self.files]
         if missing:
@@ -55,22 +55,22 @@ class PreparedData(ABC):
 
     @abstractmethod
     def _local_copy(self, name: str) -> Path:
-        """A small file, on this machine."""
+        """Return the local path of a small file, which is downloaded if needed."""
 
     @abstractmethod
     def _address(self, name: str) -> str:
-        """A file as `datasets` opens it."""
+        """Return the address of a file, for `datasets`."""
 
 
 class PreparedFolder(PreparedData):
-    """A folder on this machine."""
+    """A local folder."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder), [path.name for path in folder.iterdir()])
         self._folder = folder
 
     def shards(self, manifest: Manifest) -> list[str]:
-        """As the base class; the sizes are checked too."""
+        """Same as in the base class, and check the sizes of the files."""
         addresses = super().shards(manifest)
         for shard, address in zip(manifest.shards, addresses, strict=True):
             size = Path(address).stat().st_size
@@ -107,12 +107,12 @@ def find_prepared(path_or_repo: str | Path, revision: str | None = None, token: 
     Args:
         path_or_repo: A folder, or a dataset repository on the Hub.
         revision: Branch, tag or commit of the repository.
-        token: For a private repository.
+        token: Token for a private repository.
 
     Raises:
         ValueError: If a folder is given with a revision.
-        FileNotFoundError: If there is no such folder or repository.
-        NotADirectoryError: If it is a file.
+        FileNotFoundError: If the folder or repository doesn't exist.
+        NotADirectoryError: If `path_or_repo` is a file.
         ConnectionError: If there is no such folder, and the Hub can't be reached.
     """
     folder = Path(path_or_repo)
@@ -126,9 +126,9 @@ def find_prepared(path_or_repo: str | Path, revision: str | None = None, token: 
         info = HfApi(token=token, library_name="ts2net").dataset_info(repo_id, revision=revision)
     except RepositoryNotFoundError as error:
         raise FileNotFoundError(f"{repo_id}: no such folder, and no such dataset repository on the Hub") from error
-    except HfHubHTTPError:  # the Hub's own answer, such as that a repository is gated
+    except HfHubHTTPError:  # an error response of the Hub, such as for a gated repository
         raise
-    except Exception as error:  # the Hub did not answer, for which each HTTP client has another error
+    except Exception as error:  # no response, for which each HTTP client has its own errors
         raise ConnectionError(
             f"{repo_id}: no such folder, and the Hub can't be asked for such a dataset: {one_line(error)}"
         ) from error

@@ -1,4 +1,4 @@
-"""The rows of a dataset with the standard columns, read one at a time and never decoded."""
+"""Read the rows of a dataset with the standard columns one at a time, without decoding videos."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class VideoRow(Row):
     """A row with its video.
 
     Attributes:
-        video: The video's file, not decoded: a path, bytes or `{"bytes", "path"}`; None if there is none.
+        video: The video's file, not decoded: a path, bytes or `{"bytes", "path"}`; `None` if there is none.
     """
 
     video: Any = None
@@ -38,15 +38,15 @@ class VideoRow(Row):
 
 
 def as_stream(dataset: datasets.Dataset | datasets.IterableDataset, max_shards: int = 1) -> datasets.IterableDataset:
-    """A dataset of either kind as a stream whose videos stay encoded.
+    """Convert a dataset to a stream whose videos stay encoded.
 
     Args:
-        dataset: With the standard columns.
-        max_shards: The most parts that a dataset in memory or on disk is cut into. A stream keeps its own.
+        dataset: A dataset with the standard columns.
+        max_shards: Maximum number of shards of a dataset in memory or on disk. A stream keeps its own shards.
 
     Raises:
-        TypeError: If it is no dataset.
-        ValueError: If it is empty or a column is missing.
+        TypeError: If `dataset` is not a dataset.
+        ValueError: If the dataset is empty or a column is missing.
     """
     if hasattr(dataset, "to_iterable_dataset"):
         if len(dataset) == 0:
@@ -62,13 +62,13 @@ def as_stream(dataset: datasets.Dataset | datasets.IterableDataset, max_shards: 
 
 
 def read_rows(stream: datasets.IterableDataset) -> Iterator[VideoRow]:
-    """The rows of a stream, all of them in whichever process.
+    """Yield all rows of a stream, also in a worker of a `DataLoader`.
 
     Raises:
         ValueError: If a column is missing.
     """
-    # Not `for row in stream`: in a worker of a DataLoader that takes only the worker's share of the rows and reseeds
-    # the shuffling.
+    # Not `for row in stream`, which in a worker of a `DataLoader` yields only the worker's share of the rows and
+    # reseeds the shuffling.
     for batch in stream.iter(batch_size=1):
         _check_columns(batch)
         yield VideoRow.from_columns({name: values[0] for name, values in batch.items()})

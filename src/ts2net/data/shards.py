@@ -1,11 +1,11 @@
 """Shards: WebDataset tar files of clips.
 
-- A clip is two members of a tar file, `<key>.mp4` and `<key>.json`. The key is the clip's id with everything escaped
-  that is not a letter, digit, `-`, `_` or `~`, for readers of WebDataset take a name only up to its first dot. The id
-  itself is in the JSON. A file that was not re-encoded is called `.mp4` too, whatever its container: every reader here
-  goes by the bytes.
-- Which clip goes into which shard depends on the clips' ids and the seed alone, and a tar member has no time and no
-  owner. So the same clips give the same bytes, whoever writes them and however often they were interrupted.
+- A clip is two members of a tar file, `<key>.mp4` and `<key>.json`. The key is the clip's id, in which all characters
+  except letters, digits, `-`, `_` and `~` are escaped, because WebDataset readers cut a name at its first dot. The id
+  itself is in the JSON. A file that was not re-encoded is named `.mp4` too, whatever its container, because all
+  readers in this package detect the format from the bytes.
+- The shard of a clip depends on the clips' ids and the seed only, and tar members have no time and no owner. So the
+  same clips give the same bytes on any machine, also after interruptions.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ MOST_CLIPS_PER_SHARD = 1000
 
 
 def shard_name(split: str, number: int) -> str:
-    """Name of a shard."""
+    """Return the file name of a shard."""
     return f"{split}-{number:05d}.tar"
 
 
 def default_num_shards(num_clips: int) -> int:
-    """A power of two, so that it divides the usual batches, with 8 to 1000 clips a shard where that can be.
+    """Return a power of two, which divides the usual batch sizes, with 8 to 1000 clips per shard where possible.
 
-    64 is preferred: so many lanes of a training batch can be read side by side, and more are of no use.
+    64 is preferred, because a training run reads at most 64 lanes in parallel.
     """
     shards = MAX_SHARDS_IN_PARALLEL
     while shards > 1 and num_clips < shards * FEWEST_CLIPS_PER_SHARD:
@@ -48,14 +48,14 @@ def default_num_shards(num_clips: int) -> int:
 
 
 def assign_to_shards(names: Sequence[str], num_shards: int, seed: int) -> list[list[int]]:
-    """Shuffle clips into shards of like sizes. Clips of one name stay together, in their order.
+    """Shuffle clips into shards of similar sizes. Clips with the same name stay together, in their order.
 
-    The order is that of hashes, so it depends neither on the order of the clips nor on the version of a library.
+    Clips are sorted by a hash, so the result depends neither on the order of the clips nor on a library's version.
 
     Args:
-        names: Of each clip its group's, or else its id.
-        num_shards: How many shards.
-        seed: Another seed gives another order.
+        names: For each clip the name of its group, or its id if it has no group.
+        num_shards: Number of shards.
+        seed: Seed of the hash.
 
     Returns:
         For each shard, the indices of its clips in `names`.
@@ -71,9 +71,10 @@ def assign_to_shards(names: Sequence[str], num_shards: int, seed: int) -> list[l
 
 
 class ShardWriter:
-    """Write a shard under another name, and give it its own when it is whole.
+    """Write a shard under a temporary name, and rename it when it is complete.
 
-    Use it as a context manager. If its block fails, a shard of an earlier run stays; without clips no file is made.
+    Use it as a context manager. If the block fails, a shard of an earlier run is kept. A shard without clips leaves
+    no file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -85,13 +86,13 @@ class ShardWriter:
     def __enter__(self) -> "ShardWriter":
         with contextlib.ExitStack() as context:  # the split's lock keeps other processes away
             partial = context.enter_context(whole_file(self.path, locked=True))
-            # Not PAX, whose extra headers would be all that such plain members add.
+            # Not PAX, because its extra headers have no use for these members.
             self._tar = context.enter_context(tarfile.open(partial, mode="w", format=tarfile.GNU_FORMAT))
             self._context = context.pop_all()
         return self
 
     def add(self, row: Row, video: bytes | Path) -> None:
-        """Add a clip; a path stands for the bytes of its file."""
+        """Add a clip, with the bytes of its video or the path of a file to copy."""
         key = quote(row.video_id, safe="").replace(".", "%2E")
         if isinstance(video, Path):
             with open(video, "rb") as file:
@@ -104,11 +105,11 @@ class ShardWriter:
         self.captions += len(row.captions)
 
     def _add(self, name: str, file: Any, size: int) -> None:
-        member = tarfile.TarInfo(name)  # the rest is constant: time 0, owner 0, mode 0644
+        member = tarfile.TarInfo(name)  # with constant defaults: time 0, owner 0, mode 0644
         member.size = size
         self._tar.addfile(member, file)
 
     def __exit__(self, *failure: Any) -> None:
         self._context.__exit__(*failure)
         if failure[0] is None and not self.videos:
-            self.path.unlink()  # an empty shard would be a lane of a training batch that never gives a clip
+            self.path.unlink()  # a lane of a training run with only an empty shard would never give a sample

@@ -1,7 +1,7 @@
-"""One split made: its videos read in several processes, its shards written one after the other.
+"""Prepare one split: read its videos in several processes, and write its shards one after another.
 
-Which clip goes into which shard is fixed before any work starts, and results are taken in the order of the clips. So
-neither the number of workers nor a kill, after which the run is repeated, changes a byte.
+The shard of each clip is fixed before any work starts, and results are written in the order of the clips. So the bytes
+depend neither on the number of workers nor on interruptions, after which the run is repeated.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class Clip:
 
     Attributes:
         row: The row.
-        source: A file, what renders the video, or the reason why there is neither.
+        source: The video's file, a function that renders the video, or the reason why the video is missing.
     """
 
     row: Row
@@ -44,17 +44,17 @@ class Clip:
 
     @property
     def is_missing(self) -> bool:
-        """There is no video to make."""
+        """Whether the clip has no video."""
         return isinstance(self.source, str)
 
 
 @dataclass(frozen=True)
 class SplitClips:
-    """The clips of a split, and what was decided on the way to them.
+    """The clips of a split, and remarks on their selection.
 
     Attributes:
         clips: The clips.
-        preferred: Those for which one of several files was chosen.
+        preferred: Remarks on the clips for which one of several files was chosen.
         skipped_captions: Locations of empty captions that were left out.
         without_captions: Ids of videos that were left out because all their captions are empty.
     """
@@ -72,11 +72,11 @@ class Task:
     Attributes:
         benchmark: Name of the benchmark.
         split: Name of the split.
-        content: Its clips.
-        reencode: Make the videos small.
-        num_shards: How many shards.
-        seed: Of the order of the clips.
-        options: Further settings that the manifest keeps.
+        content: The clips of the split.
+        reencode: Whether to re-encode the videos to small ones.
+        num_shards: Number of shards.
+        seed: Seed of the order of the clips.
+        options: Additional settings to record in the manifest.
     """
 
     benchmark: str
@@ -94,7 +94,7 @@ class Task:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings that the manifest keeps. A shard that was made with others is not current."""
+        """The settings recorded in the manifest. A shard that was made with other settings is outdated."""
         rows = json.dumps([clip.row.to_columns() for clip in self.clips]).encode()
         video = {"short_side": SHORT_SIDE, "fps": FPS, "quality": QUALITY}
         return {
@@ -108,26 +108,26 @@ class Task:
         }
 
     def shard_names(self) -> list[str]:
-        """Names of the shards, in order."""
+        """Return the file names of the shards, in order."""
         return [shard_name(self.split, number) for number in range(self.num_shards)]
 
 
 def prepare_split(
     task: Task, out: Path, *, workers: int | None = None, overwrite: bool = False, console: Console | None = None
 ) -> Manifest:
-    """Make the shards and the manifest of a split, or those of them that are not there yet.
+    """Make the missing and outdated shards of a split, and its manifest.
 
     Args:
-        task: What to make.
-        out: The folder, which exists.
-        workers: Processes that read videos; None is one for each core, 0 is only this one.
-        overwrite: Make anew what was made with other settings.
-        console: Where to show the progress; None shows none.
+        task: The split to make.
+        out: The output folder, which must exist.
+        workers: Processes that read videos; `None` starts one per core, 0 uses only this process.
+        overwrite: Replace a split that was made with other settings.
+        console: Console for the progress bar; `None` shows no progress.
 
     Raises:
-        FileExistsError: If the split is there with other settings.
-        BlockingIOError: If another process is making it.
-        ValueError: If none of its videos can be used.
+        FileExistsError: If the split was made with other settings.
+        BlockingIOError: If another process is making the split.
+        ValueError: If none of the videos can be used.
     """
     with _notes(task, out) as notes:
         _check_settings(task, out, notes, overwrite)
@@ -141,7 +141,7 @@ def prepare_split(
             notes.write_shard(number, shard)
         manifest_path = out / manifest_name(task.split)
         if len(finished) < task.num_shards:
-            manifest_path.unlink(missing_ok=True)  # from here on the notes record what is done
+            manifest_path.unlink(missing_ok=True)  # from here on the notes record the finished shards
             count = sum(len(contents[number]) for number in finished)
             todo = {number: clips for number, clips in enumerate(contents) if number not in finished}
             with _progress(console, task, count) as advance:
@@ -163,7 +163,7 @@ def prepare_split(
 
 @contextmanager
 def _notes(task: Task, out: Path) -> Iterator[Notes]:
-    """The folder for notes, locked for this process; it is removed when nothing is left to do."""
+    """Lock the folder for notes for this process, and remove it at the end if it has no notes."""
     folder = out / f".{check_split(task.split)}.preparing"
     folder.mkdir(exist_ok=True)
     try:
@@ -178,7 +178,7 @@ def _notes(task: Task, out: Path) -> Iterator[Notes]:
 
 
 def _check_settings(task: Task, out: Path, notes: Notes, overwrite: bool) -> None:
-    """Check that what is there was made with the same settings, or remove it."""
+    """Check that existing shards were made with the same settings, or remove them if `overwrite` is set."""
     manifest_path, expected = out / manifest_name(task.split), task.settings
     shards = list(out.glob(f"{task.split}-?????.tar"))
     existing: Mapping[str, Any] | None
@@ -205,7 +205,7 @@ def _check_settings(task: Task, out: Path, notes: Notes, overwrite: bool) -> Non
 def _current_shards(
     task: Task, out: Path, notes: Notes, contents: Sequence[Sequence[Clip]]
 ) -> dict[int, FinishedShard]:
-    """The shards that need not be made again, by number."""
+    """Return the shards that are up to date, by number."""
     manifest_path, names = out / manifest_name(task.split), task.shard_names()
     if manifest_path.exists():
         manifest = Manifest.from_json(manifest_path.read_text(encoding="utf-8"), str(manifest_path))
@@ -237,7 +237,7 @@ def _make_shards(
     )
     workers = available_cores() if workers is None else workers
     results = run_in_order(jobs, workers, preload=(make_video.__module__,))
-    with closing(results):  # ends the workers when the loop is left early
+    with closing(results):  # stops the workers if the loop is left early
         for number, clips in todo.items():
             finished = FinishedShard()
             path = out / shard_name(task.split, number)
@@ -253,21 +253,21 @@ def _make_shards(
 def _add(
     writer: ShardWriter, clip: Clip, results: "Iterator[ClipVideo | Died[ClipVideo]]", finished: FinishedShard
 ) -> None:
-    """Add a clip to its shard, or the reason why it isn't there to the shard's outcome."""
+    """Add a clip to its shard, or to the shard's result the reason why it was left out."""
     video_id = clip.row.video_id
     if isinstance(clip.source, str):
         finished.missing.append(Remark(video_id, clip.source))
         return
     result = next(results)
     if isinstance(result, Died):
-        # Perhaps not because of the video: a system that is short of memory ends processes.
+        # The video may not be the cause, because a system that is short of memory kills processes.
         finished.broken.append(Remark(video_id, "the process that read it crashed, twice", may_pass=True))
     elif result.broken is not None:
         finished.broken.append(Remark(video_id, result.broken, result.may_pass))
     else:
         if result.damage is not None:
             finished.damaged.append(Remark(video_id, result.damage))
-        # A re-encoded file holds the moment and nothing else.
+        # A re-encoded file holds only the moment.
         row = clip.row if result.is_whole else replace(clip.row, start=None, end=None)
         writer.add(row, result.video)
 

@@ -1,8 +1,8 @@
-"""Batches for training: streamed, shuffled, decoded in workers, and the same on any number of processes and workers.
+"""Training batches: streamed, shuffled, decoded in workers, and the same for any number of processes and workers.
 
-A worker reads and decodes whole lanes (see `lanes`) and sends its part of each batch; the parts are put in the order
-of the lanes, so the number of workers changes nothing. A failure in a worker is sent as a value, because an exception
-would arrive with a page of another process's stack trace for a message.
+A worker reads and decodes whole lanes (see `lanes`) and sends its part of each batch. The parts are joined in the
+order of the lanes, so the batches do not depend on the number of workers. A failure in a worker is sent as a value,
+because the message of a propagated exception would be the stack trace of another process.
 """
 
 from __future__ import annotations
@@ -42,34 +42,34 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingBatches:
-    """One process's share of the batches of a run, which never ends.
+    """Endless batches of a training run: the share of one process.
 
-    In a pass over the data each video is visited once, with one of its captions; in as many passes as it has captions,
-    with each of them.
+    Each pass over the data visits every video once, with one of its captions. A video with `n` captions is visited
+    with each of them in `n` passes.
 
     Args:
-        dataset: With the standard columns. Its number of shards bounds how many processes and workers can read it.
+        dataset: A dataset with the standard columns. Its number of shards limits the number of processes and workers.
         processor: The model's processor.
-        batch_size: Samples a step, over all processes.
-        num_frames: The most frames taken of a video, and what shorter ones are padded to.
-        max_words: Tokens that a text is cut or padded to; the start and the end token count.
-        seed: Of the order, the captions and the selection's noise.
+        batch_size: Samples per step, over all processes.
+        num_frames: Maximum number of frames per video. Shorter videos are padded to it.
+        max_words: Number of tokens to truncate or pad a text to, including the start and the end token.
+        seed: Seed of the order, the captions and the noise of the selection.
         process_index: Rank of this process.
-        num_processes: Number of processes. The batches of all of them together don't depend on it.
-        num_workers: Processes that read and decode for this one; with 0 it does so itself.
-        shuffle_buffer: Encoded videos held in memory for shuffling, over all processes, whatever their size: 4096
-            videos of 20 MB take 80 GB.
-        positions: Where to begin, to resume a run: the positions of all its processes, merged.
+        num_processes: Number of processes. The global batches don't depend on it.
+        num_workers: Worker processes that read and decode for this process; with 0 it reads and decodes itself.
+        shuffle_buffer: Number of encoded videos held in memory for shuffling, over all processes. Their size is not
+            limited: 4096 videos of 20 MB take 80 GB.
+        positions: Position to resume a run from: the positions of all its processes, merged.
         same_video_negatives: Give two samples of one video different keys, so that each is a negative of the other in
             the loss, as in the released code.
-        group_size: Successive rows of one group that a batch takes together, as hard negatives of each other.
-        states: What locked vision layers make of the videos. No video is decoded then.
+        group_size: Number of successive rows of one group that are kept in one batch, as hard negatives of each other.
+        states: Cached hidden states of the locked vision layers. Videos are not decoded if given.
 
     Attributes:
-        num_lanes: Number of parts that the data is read in, the same for all processes.
+        num_lanes: Number of lanes that the data is read in, the same for all processes.
 
     Raises:
-        TypeError: If `dataset` is no dataset.
+        TypeError: If `dataset` is not a dataset.
         ValueError: If the dataset is empty or lacks a column, a number is out of range, the processes can't share the
             batch evenly, or the positions belong to another run.
     """
@@ -137,17 +137,17 @@ class TrainingBatches:
 
     @property
     def positions(self) -> dict[str, list[int]]:
-        """How far this process has read each of its parts of the data: `{part: [pass, rows read in it]}`.
+        """Reading position of each lane of this process: `{lane: [pass, rows read in the pass]}`.
 
-        After the last batch that was taken; what workers have read ahead doesn't count. It can be written as JSON. To
-        resume a run, merge the positions of all its processes into one dictionary.
+        The positions are those after the last batch that was yielded, without the rows that workers have prefetched.
+        They can be written as JSON. To resume a run, merge the positions of all its processes into one dictionary.
         """
         return {str(lane): list(position) for lane, position in self._positions.items()}
 
     def batches(self, count: int) -> Generator[dict[str, Any], None, None]:
-        """Yield the next batches. Workers end with the last of them, or when the iterator is closed.
+        """Yield the next batches. Workers stop after the last batch, or when the iterator is closed.
 
-        Each call reads from the start of the pass up to its position, so few long calls are better than many short
+        Each call first reads from the start of the pass up to the position, so prefer few long calls to many short
         ones.
 
         Args:
@@ -157,13 +157,12 @@ class TrainingBatches:
             `input_ids` and `attention_mask`, int64 of shape `(n, max_words)`; `pixel_values_videos` of shape
             `(n, num_frames, 3, H, W)`, or with `states` `vision_hidden_states` of shape `(n, num_frames, L, C)`;
             `padding_mask_videos` of shape `(n, num_frames)`; `selection_seeds`, int64 of
-            shape `(n,)`, a seed for each sample's selection noise; `video_keys`, int64 of shape `(n,)`, the same for
-            samples of one video and different for others; `video_ids`, a list of strings; `broken`, a list of
-            [`BrokenVideo`] that were replaced by others; and `positions`, those after the batch. Here
-            `n = batch_size / num_processes`.
+            shape `(n,)`, a seed for each sample's selection noise; `video_keys`, int64 of shape `(n,)`, equal for
+            samples of the same video; `video_ids`, a list of strings; `broken`, a list of [`BrokenVideo`] that other
+            videos have replaced; and `positions` after the batch. Here `n = batch_size / num_processes`.
 
         Raises:
-            DataLoadingError: If the data can't be read, or no video of a whole part of it can be used.
+            DataLoadingError: If the data can't be read, or no video of a lane can be used.
         """
         parts = worker_batches(
             _Parts(self._reading, self._lanes, self._positions, count),
@@ -172,10 +171,10 @@ class TrainingBatches:
         )
         try:
             for _ in range(count):
-                # The loader takes from its workers in turn, and each gives one part a batch.
+                # The loader reads from its workers in turn, and each yields one part per batch.
                 yield self._batch(list(itertools.islice(parts, max(self._num_workers, 1))))
         finally:
-            # Ends the workers at once; after an exception, garbage collection would do so much later.
+            # Stop the workers now, because after an exception garbage collection would do so much later.
             del parts
 
     def _batch(self, parts: list[_Part | _Failure]) -> dict[str, Any]:
@@ -190,7 +189,7 @@ class TrainingBatches:
 
 @dataclass(frozen=True)
 class _Reading:
-    """The settings with which all lanes of a run are read."""
+    """The dataset and the settings that all lanes of a run share."""
 
     stream: datasets.IterableDataset
     processor: TS2NetProcessor
@@ -206,11 +205,11 @@ class _Reading:
 
     @property
     def samples_per_lane(self) -> int:
-        """Samples that a lane gives to a batch."""
+        """Number of samples of one lane in a batch."""
         return self.batch_size // self.num_lanes
 
     def lane(self, index: int) -> Lane:
-        """One of the lanes."""
+        """Create a lane."""
         return Lane(
             self.stream,
             index,
@@ -221,7 +220,7 @@ class _Reading:
         )
 
     def sample(self, row: VideoRow, pass_index: int) -> dict[str, Any] | BrokenVideo:
-        """Make a sample of a row."""
+        """Make a sample from a row."""
         video_id = row.video_id
         if not row.captions:
             return BrokenVideo(video_id, "it has no captions")
@@ -253,7 +252,7 @@ class _Reading:
 
 @dataclass(frozen=True)
 class _Part:
-    """The part of a batch that some lanes give: their samples, lane by lane, and the rest for each lane."""
+    """Part of a batch from the lanes of one worker: samples, lane by lane, and broken videos and position per lane."""
 
     samples: dict[str, Any]
     broken: list[list[BrokenVideo]]
@@ -269,7 +268,7 @@ class _Failure:
 
 
 class _Parts(IterableDataset):
-    """Runs in each worker: its part of one batch after another."""
+    """Dataset in each worker that yields the worker's part of each batch."""
 
     def __init__(self, reading: _Reading, lanes: list[int], positions: dict[int, Position], count: int) -> None:
         self._reading = reading
@@ -291,7 +290,7 @@ class _Parts(IterableDataset):
         for _ in range(self._count):
             samples_by_lane = [list(itertools.islice(source, self._reading.samples_per_lane)) for source in sources]
             yield _Part(
-                # In a worker this collates straight into memory that is shared with the process.
+                # In a worker this collates directly into memory that is shared with the main process.
                 samples=default_collate([sample.tensors for samples in samples_by_lane for sample in samples]),
                 broken=[[video for sample in samples for video in sample.broken] for samples in samples_by_lane],
                 positions={lane: samples[-1].position for lane, samples in zip(lanes, samples_by_lane, strict=True)},
@@ -299,9 +298,9 @@ class _Parts(IterableDataset):
 
 
 def _joined(parts: list[_Part], samples_per_lane: int) -> dict[str, Any]:
-    """Join the parts of a process's workers to its batch, in the order of its lanes.
+    """Join the parts of a process's workers to a batch, in the order of the lanes.
 
-    Worker `w` of `W` has the process's lanes `w`, `w + W`, ...
+    Worker `w` of `W` reads the process's lanes `w`, `w + W`, ...
     """
     num_lanes = sum(len(part.positions) for part in parts)
     joined: dict[str, Any] = {"broken": [[] for _ in range(num_lanes)]}
@@ -309,7 +308,7 @@ def _joined(parts: list[_Part], samples_per_lane: int) -> dict[str, Any]:
         joined["broken"][worker :: len(parts)] = part.broken
     joined["broken"] = [video for videos in joined["broken"] for video in videos]
     if len(parts) == 1:
-        return parts[0].samples | joined  # without a copy of the frames
+        return parts[0].samples | joined  # without copying the frames
 
     num_samples = num_lanes * samples_per_lane
     rows = torch.arange(num_samples).view(num_lanes, samples_per_lane)

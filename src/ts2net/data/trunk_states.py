@@ -1,7 +1,7 @@
-"""What the locked lower layers of a vision transformer make of videos, kept on disk and read in place of the videos.
+"""Cache on disk of the hidden states of videos after the locked lower layers, which are read instead of the videos.
 
-The files are safetensors of a few videos each. A video is found by its content, so a data set that has changed, or
-another one, finds what is its own.
+Each file is a safetensors file of a few videos. The key of a video depends on its content, so the cache stays valid
+when the dataset changes, and several datasets can share it.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from .rows import VideoRow
 
 
 def video_key(row: VideoRow) -> str:
-    """A name for the part of a video that a row shows: equal where file, start and end are.
+    """Return a key for the part of a video that a row shows. It is equal if file, start and end are equal.
 
-    A file that is given by its path is known by the path, its size and the time of its last change.
+    A file that is given by its path is identified by the path, its size and the time of its last change.
 
     Raises:
-        OSError: If there is no such file.
+        OSError: If the file doesn't exist.
     """
     video = row.video
     content, path = (video.get("bytes"), video.get("path")) if isinstance(video, dict) else (video, video)
@@ -39,18 +39,18 @@ def video_key(row: VideoRow) -> str:
 
 
 class TrunkStates:
-    """The hidden states of a data set's videos.
+    """Cached hidden states of videos.
 
     Args:
-        folder: That holds them, or will.
+        folder: Folder of the cache, which may not exist yet.
 
     Raises:
-        ValueError: If a file there is damaged.
+        ValueError: If a file in the folder is damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._locations: dict[str, tuple[Path, int]] = {}  # by video: its file, and its row there
+        self._locations: dict[str, tuple[Path, int]] = {}  # by key of the video: file, and row in it
         self._files: dict[Path, Any] = {}
         for file in sorted(folder.glob("part-*.safetensors")):
             try:
@@ -67,10 +67,10 @@ class TrunkStates:
         return key in self._locations
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_files": {}}  # each process opens its own
+        return vars(self) | {"_files": {}}  # each process opens the files itself
 
     def get(self, row: VideoRow) -> dict[str, torch.Tensor] | None:
-        """The states of a row's video; None if they are not here.
+        """Read the states of a row's video; `None` if they are not cached.
 
         Returns:
             `vision_hidden_states` of shape `(T, L, C)` and `padding_mask_videos` of shape `(T,)`.
@@ -89,15 +89,15 @@ class TrunkStates:
         return {name: part.get_slice(name)[index] for name in names}
 
     def write(self, keys: Sequence[str], hidden_states: torch.Tensor, frame_mask: torch.Tensor) -> None:
-        """Keep the states of some videos.
+        """Write the states of `n` videos to a new file.
 
         Args:
-            keys: Of the videos.
-            hidden_states: Of shape `(n, T, L, C)`.
-            frame_mask: True for real frames, `(n, T)`.
+            keys: Keys of the videos; see [`video_key`].
+            hidden_states: Hidden states of shape `(n, T, L, C)`.
+            frame_mask: True for real frames, of shape `(n, T)`.
 
         Raises:
-            OSError: If they can't be written.
+            OSError: If the file can't be written.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha256("".join(keys).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What workers decode, without PyTorch's advice on their number and without a random number of the run's."""
+"""Data loading in workers that decode videos."""
 
 import warnings
 from collections.abc import Iterator
@@ -17,22 +17,22 @@ def worker_batches(dataset: Dataset | IterableDataset, **options: Any) -> Iterat
     """Iterate over a `DataLoader` whose workers decode videos.
 
     Args:
-        dataset: What the workers read.
-        options: Of the `DataLoader`.
+        dataset: The dataset that the workers read.
+        options: Options of the `DataLoader`.
     """
     with warnings.catch_warnings():
-        # The number of workers is the recipe's, written for many cores, or the user's. On fewer cores it costs little.
+        # The number of workers comes from a recipe for many cores or from the user, and costs little on fewer cores.
         warnings.filterwarnings("ignore", message="This DataLoader will create", category=UserWarning)
-        # A generator of its own: without one, a loader draws from the global one, on which the training depends.
+        # Without its own generator a loader would draw from the global one, on which the training depends.
         return iter(DataLoader(dataset, generator=torch.Generator().manual_seed(0), **options))
 
 
 class RowDecoder(Dataset):
-    """Decodes rows, in a worker. Its sampler gives the rows themselves, each with a key that comes back with it.
+    """Dataset that decodes rows in a worker. Its sampler yields pairs of a key, which is returned, and a row.
 
     Args:
         processor: The model's processor.
-        num_frames: The most frames taken of a video, and what shorter ones are padded to.
+        num_frames: Maximum number of frames per video. Shorter videos are padded to it.
     """
 
     def __init__(self, processor: TS2NetProcessor, num_frames: int) -> None:

@@ -1,1 +1,1 @@
-"""`ts2net demo`: the whole way once on clips of its own (`run`), or its last step on anybody's (`own_videos`)."""
+"""`ts2net demo`: all steps on generated clips (`run`), or only the last step on the user's videos (`own_videos`)."""

@@ -1,4 +1,4 @@
-"""What the demo's model finds, and where it looked."""
+"""Search results of the demo's model, and the patches that it selected."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from ..hub.loading import load_model
 from ..tables import best_first
 from .clips import Clip
 
-_SEED = 2022  # of the captions that the page shows
-_ON_A_THING = 0.2  # of a patch: from here on it shows a thing
+_SEED = 2022  # seed of the choice of captions on the page
+_ON_A_THING = 0.2  # minimum share of a patch's pixels that show things, for the patch to count as showing one
 _CLIPS_A_BATCH = 50
 
 
@@ -25,9 +25,9 @@ class Answer:
 
     Attributes:
         caption: The caption.
-        clip: The hit.
-        is_right: Whether the caption is the clip's own.
-        rank: Rank of the clip that the caption is of, from 1.
+        clip: The first hit.
+        is_right: Whether the caption belongs to the first hit.
+        rank: Rank of the clip that the caption belongs to, from 1.
     """
 
     caption: str
@@ -38,11 +38,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class LookedAt:
-    """A clip with a small thing, and what was selected in its frames.
+    """A clip with a small thing, and the patches selected in its frames.
 
     Attributes:
-        answer: The first hit for the clip's caption among the clips that differ in the small thing alone.
-        frames: The frames that the model saw of the clip, with the selected patches outlined.
+        answer: The first hit for the clip's caption among the clips that differ only in the small thing.
+        frames: The sampled frames of the clip, with the selected patches outlined.
     """
 
     answer: Answer
@@ -51,35 +51,35 @@ class LookedAt:
 
 @dataclass(frozen=True)
 class Share:
-    """How many of the selected patches show a thing, and how many of all patches do, in percent."""
+    """Percentages of the selected patches and of all patches that show a thing."""
 
     selected: float
     all: float
 
 
 Scores = Mapping[str, Mapping[str, float]]
-"""By text, and then by the id of a clip."""
+"""Scores by text, and then by the id of a clip."""
 
 
 def draw_captions(clips: Sequence[Clip], scores: Scores, count: int) -> list[Answer]:
-    """The answers for some captions, which a fixed seed draws before anything is known of the model."""
+    """Return the answers for some captions, which are drawn with a fixed seed, independently of the scores."""
     drawn = random.Random(_SEED).sample(clips, min(count, len(clips)))
     return [answer(clip.scene, clips, scores) for clip in drawn]
 
 
 def found_first(clips: Sequence[Clip], scores: Scores) -> list[str]:
-    """The captions whose own clip is the first hit, in the order of the clips."""
+    """Return the captions whose own clip is the first hit, in the order of the clips."""
     captions = [clip.scene.caption for clip in clips if answer(clip.scene, clips, scores).is_right]
     return list(dict.fromkeys(captions))
 
 
 def groups(clips: Sequence[Clip], count: int) -> list[Sequence[Clip]]:
-    """The first groups of a diagnostic split, whose clips follow each other."""
+    """Return the first `count` groups of a diagnostic split, in which the clips of a group are successive."""
     return [clips[first : first + GROUP_SIZE] for first in range(0, count * GROUP_SIZE, GROUP_SIZE)]
 
 
 def answer(scene: Scene, clips: Sequence[Clip], scores: Scores) -> Answer:
-    """The answer for the caption of a scene among some clips."""
+    """Return the answer for the caption of a scene among some clips."""
     row = [scores[scene.caption][clip.scene.video_id] for clip in clips]
     first = clips[best_first(row)[0]]
     target_score = scores[scene.caption][scene.video_id]
@@ -90,12 +90,12 @@ def answer(scene: Scene, clips: Sequence[Clip], scores: Scores) -> Answer:
 
 
 def look_at(model: Path, chosen: Sequence[Sequence[Clip]], scores: Scores) -> list[LookedAt]:
-    """The first clip of each group, with what was selected in it.
+    """Return the first clip of each group, with its selected patches.
 
     Args:
         model: Folder of the model that computed the scores.
         chosen: Groups of clips.
-        scores: Of their captions.
+        scores: Scores of the captions of these clips.
     """
     network, processor = load_model(model)
     looked_at = []
@@ -108,7 +108,7 @@ def look_at(model: Path, chosen: Sequence[Sequence[Clip]], scores: Scores) -> li
 
 @torch.inference_mode()
 def share_on_things(model: Path, clips: Sequence[Clip]) -> Share:
-    """Compare the patches that a model selects with what the clips show."""
+    """Compute how many of a model's selected patches, and of all patches of the clips, show a thing."""
     network, processor = load_model(model)
     selected, shown = [], []
     for first in range(0, len(clips), _CLIPS_A_BATCH):

@@ -1,4 +1,4 @@
-"""A progress bar for `transformers.Trainer` that is one line, where its own also prints every log entry."""
+"""One-line progress bar for `transformers.Trainer`, whose own bar also prints every log entry."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class TrainingBar(TrainerCallback):
-    """The steps of a training, what it has come to, and the time left. Use it as a context manager too.
+    """Progress bar with the steps, the loss and the remaining time. It is also a context manager.
 
     Args:
-        console: Where to show it, if that is a terminal.
-        what: Is trained.
+        console: Console of the bar. If it is not a terminal, no bar is shown.
+        what: Name of the model in training.
     """
 
     def __init__(self, console: Console, what: str) -> None:
@@ -38,7 +38,7 @@ class TrainingBar(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Move on."""
+        """Update the number of steps."""
         self._bar.update(self._task, completed=state.global_step, total=state.max_steps)
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

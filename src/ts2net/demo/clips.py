@@ -1,4 +1,4 @@
-"""The clips of the demo as files, and as the page shows them."""
+"""Clips of the demo: their files, and their pictures for the page."""
 
 import io
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ _POSTER_QUALITY = 80
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip that can be found.
+    """A clip to search.
 
     Attributes:
-        scene: What it shows.
-        path: Its file, an mp4.
-        poster: A picture of it, a JPEG.
+        scene: The content of the clip.
+        path: The mp4 file of the clip.
+        poster: A still picture of the clip, a JPEG.
     """
 
     scene: Scene
@@ -34,13 +34,13 @@ class Clip:
 
 
 def unpack(data: Path, split: str, folder: Path, count: int) -> list[Clip]:
-    """Write the clips of a prepared split to files of their own, to be looked at and named on a command line.
+    """Write the clips of a prepared split to separate files, for players and for command lines.
 
     Args:
         data: Folder of the prepared splits.
         split: The split.
-        folder: Where to.
-        count: How many clips it has.
+        folder: The output folder.
+        count: Number of clips of the split.
     """
     folder.mkdir(exist_ok=True)
     scene_by_id = {scene.video_id: scene for scene in scenes(split, count)}
@@ -54,7 +54,7 @@ def unpack(data: Path, split: str, folder: Path, count: int) -> list[Clip]:
 
 
 def _poster(scene: Scene) -> bytes:
-    """The frame in which the small thing is seen, or the second one."""
+    """Return the sampled frame that shows most of the small thing, or the second one without a small thing."""
     frame = SEEN_FRAMES[int(covered_pixels(scene)["small"].sum(axis=(1, 2)).argmax()) if scene.small else 1]
     file = io.BytesIO()
     Image.fromarray(render(scene)[frame]).save(file, format="JPEG", quality=_POSTER_QUALITY)

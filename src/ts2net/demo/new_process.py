@@ -1,4 +1,4 @@
-"""Scores from a process of its own, which loads a model as a stranger would: with the code beside its weights."""
+"""Scores from a separate process, which loads a model as any user would: with the code beside its weights."""
 
 import json
 import os
@@ -10,18 +10,18 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Scores:
-    """What the process answers.
+    """Result of the process.
 
     Args:
-        model_class: The full name of the class that it found beside the weights.
-        rows: For each video its scores, one a text, or in their place the error that kept it from being read.
+        model_class: Full name of the model class, which comes from the code beside the weights.
+        rows: For each video its scores, one per text, or the error message if the video could not be read.
     """
 
     model_class: str
     rows: list[list[float] | str]
 
     def one_row_a_text(self) -> list[list[float]]:
-        """The scores with one row a text and one column a video.
+        """Return the scores with one row per text and one column per video.
 
         Raises:
             ValueError: If a video could not be read.
@@ -41,15 +41,15 @@ def score_in_new_process(
         model: A folder or repository of a TS2-Net with its code.
         texts: Sentences.
         videos: Paths or addresses.
-        modules: Where the process keeps its copy of the code: in the user's cache such copies would pile up.
-        offline: Whether all is on this machine, so that nothing has to be looked for on the Hub.
+        modules: Folder for the process's copy of the code. In the user's cache such copies would accumulate.
+        offline: Whether the process must not access the Hub, because all files are local.
 
     Raises:
         ValueError: If the model can't be loaded with its own code.
         RuntimeError: If the process dies.
     """
     modules.mkdir(parents=True, exist_ok=True)
-    # Downloads stay in the user's cache, where they are of use again, and where the token is.
+    # Only the modules are redirected. Downloads stay in the user's cache, for reuse and because the token is there.
     environment = os.environ | {"HF_MODULES_CACHE": str(modules.absolute())}
     environment |= {"HF_HUB_OFFLINE": "1"} if offline else {}
     script = Path(__file__).with_name("score_folder.py")

@@ -1,4 +1,4 @@
-"""The last step of the demo alone, for a model and videos that are there already."""
+"""The last step of the demo, for an existing model and existing videos."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from .new_process import score_in_new_process
 
 
 def score_own_videos(console: Console, out: Path, model: str, videos: list[str], texts: list[str]) -> bool:
-    """Score texts against videos in a process that knows nothing of ts2net, and print the table.
+    """Score texts against videos in a process that does not import ts2net, and print the table.
 
     Args:
-        console: Where to print.
-        out: A folder, for the process's copy of the model's code.
+        console: Console for the output.
+        out: Folder for the process's copy of the model's code.
         model: A folder or repository of a TS2-Net with its code.
         videos: Paths or addresses.
         texts: Sentences.
@@ -26,7 +26,7 @@ def score_own_videos(console: Console, out: Path, model: str, videos: list[str],
     Raises:
         NotADirectoryError: If `out` is a file.
         ValueError: If the model cannot be loaded with its own code.
-        RuntimeError: If the process that scores dies.
+        RuntimeError: If the scoring process dies.
     """
     check_model_source(model)
     answer = score_in_new_process(model, texts, videos, modules=out / "cache")

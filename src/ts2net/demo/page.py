@@ -1,4 +1,4 @@
-"""The demo's page: a search box over the clips, captions with their first hits, and where the model looked."""
+"""Page of the demo: a search box over the clips, captions with their first hits, and selected patches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ _HITS_A_PHRASE = 6
 
 @dataclass(frozen=True)
 class Findings:
-    """All that the page shows.
+    """Content of the page.
 
     Attributes:
         clips: The clips that are searched.
-        phrases: What the search box can answer.
-        suggestions: Those that it begins with; the first one is answered at once.
-        found_first: How many captions have their own clip as the first hit.
-        scores: Of the phrases and captions.
-        captions: Answers for drawn captions.
-        motions: For each group of clips that differ in their motion alone, the answers for its captions.
-        small_things: Clips with small things, and what was selected in them.
-        share: Of the selected patches that show a thing.
-        facts: Names and values.
-        search_command: The command that answers any sentence, without the sentence.
-        next_commands: What to try next, each with what it does.
+        phrases: Queries that the search box can answer.
+        suggestions: Suggested queries; the page opens with the results of the first one.
+        found_first: Number of captions whose own clip is the first hit.
+        scores: Scores of the phrases and captions.
+        captions: Answers for randomly drawn captions.
+        motions: For each group of clips that differ only in their motion, the answers for its captions.
+        small_things: Clips with small things, and the patches selected in them.
+        share: Share of the selected patches, and of all patches, that show a thing.
+        facts: Names and values of the table of facts.
+        search_command: The command that searches for any sentence, without the sentence.
+        next_commands: Descriptions and commands of suggested next steps.
     """
 
     clips: Sequence[Clip]
@@ -45,7 +45,7 @@ class Findings:
 
 
 def render_demo_page(findings: Findings) -> str:
-    """Make the page, in one file."""
+    """Render the page as a single HTML file."""
     return render_page(
         "demo.html",
         media="data:",
@@ -58,6 +58,6 @@ def render_demo_page(findings: Findings) -> str:
 
 
 def _hits(findings: Findings, phrase: str) -> list[tuple[int, float]]:
-    """The best clips for a phrase: their indices and scores."""
+    """Return the indices and scores of the best clips for a phrase."""
     row = [findings.scores[phrase][clip.scene.video_id] for clip in findings.clips]
     return [(index, round(row[index], 2)) for index in best_first(row)[:_HITS_A_PHRASE]]

@@ -1,4 +1,4 @@
-"""What the page's search box can be asked: phrases for which scores are computed beforehand."""
+"""Queries of the page's search box: phrases for which scores are computed in advance."""
 
 from collections.abc import Sequence
 
@@ -6,10 +6,10 @@ from ..benchmarks.moving_things import Scene, phrase
 
 
 def phrases(scenes: Sequence[Scene], texts: Sequence[str] = ()) -> list[str]:
-    """A few hundred phrases about clips, without repetition.
+    """Return a few hundred phrases about clips, without duplicates.
 
     Args:
-        scenes: What the clips show.
+        scenes: Scenes of the clips.
         texts: Phrases to put first.
 
     Returns:

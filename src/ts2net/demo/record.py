@@ -1,4 +1,4 @@
-"""What a demo's folder remembers: the settings it was made with, how long its steps took, and the figures."""
+"""Record in a demo's folder: its settings, the duration of its steps, and its results."""
 
 import json
 import time
@@ -12,22 +12,22 @@ from ..files import write_whole
 
 
 class Record:
-    """The file `demo.json`, kept up to date.
+    """The file `demo.json`, which is written after each change.
 
     Args:
-        folder: The demo's.
-        settings: What all that is in the folder depends on.
+        folder: The demo's folder.
+        settings: The settings that the content of the folder depends on.
 
     Raises:
-        ValueError: If the folder was made with other settings, or the file is something else.
+        ValueError: If the folder was made with other settings, or the file is not a record.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self._path = folder / "demo.json"
         self.seconds: dict[str, float] = {}
-        """How long each step took so far, over all runs."""
+        """Total duration of each step in seconds, over all runs."""
         self.figures: dict[str, float] = {}
-        """What the model reached."""
+        """Metrics of the trained model."""
         self._settings = json.loads(json.dumps(settings))
         if not self._path.exists():
             self._save()
@@ -44,7 +44,7 @@ class Record:
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Add the time of the block to that of a step, also if it is broken off."""
+        """Add the duration of the block to the total of a step, also if the block raises."""
         start = time.perf_counter()
         try:
             yield
@@ -53,7 +53,7 @@ class Record:
             self._save()
 
     def keep_figures(self, figures: Mapping[str, float]) -> None:
-        """Write down what the model reached."""
+        """Record the metrics of the model."""
         self.figures = dict(figures)
         self._save()
 

@@ -1,9 +1,9 @@
-"""The whole way once, with no network: clips, shards, training, recalls, a Hub folder, an index, answers, a page.
+"""All steps of the demo, offline: clips, shards, training, evaluation, model folder, index, scores and a page.
 
-It starts from the small CLIP that comes with the package. The answers come from a second process that loads the
-folder as a stranger would, with the code beside the weights (`score_folder.py`). If the folder lacked anything, the
-demo would fail. Every step leaves its result in the demo's folder and is not done again, so a demo that was stopped
-goes on where it was.
+The training starts from the small CLIP that comes with the package. The scores come from a second process that loads
+the model folder as any user would, with the code beside the weights (`score_folder.py`), so an incomplete folder makes
+the demo fail. Every step stores its result in the demo's folder and is not repeated, so an interrupted demo continues
+where it was stopped.
 """
 
 import os
@@ -50,26 +50,27 @@ def run_demo(
     workers: int | None = None,
     **training: Any,
 ) -> Path:
-    """Train a small model on moving things, and search clips with it that it has never seen.
+    """Train a small model on moving things, and search unseen clips with it.
 
     Args:
-        console: Where to print.
-        out: Folder for what is made: `data` (shards), `clips`, `motion` and `small_object` (clips to search),
-            `training` and `model` (a TS2-Net in and after its training), `index`, and the page, `index.html`.
-        texts: Queries to print answers for; the first captions if not given.
-        training_clips: How many clips to train on.
-        test_clips: How many clips to search.
-        group_clips: How many clips, in groups of four, differ in their motion alone, and as many in a small thing.
-        workers: Processes that render; one a core if not given, 0 is only this one.
+        console: Console for the output.
+        out: Output folder for `data` (shards), `clips`, `motion` and `small_object` (clips to search), `training`
+            (checkpoints), `model` (the trained TS2-Net), `index`, and the page, `index.html`.
+        texts: Queries to print results for; by default the captions of the first clips.
+        training_clips: Number of clips to train on.
+        test_clips: Number of clips to search.
+        group_clips: Number of clips in groups of four that differ only in their motion, and the same number of clips
+            in groups that differ only in a small thing.
+        workers: Processes that render; `None` starts one per core, 0 uses only this process.
         training: Options of `python -m ts2net.training` that differ from the recipe's.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
         NotADirectoryError: If `out` is a file.
         ValueError: If `out` holds a demo that was made with other settings.
-        RuntimeError: If the process that scores dies.
+        RuntimeError: If the scoring process dies.
     """
     if out.exists() and not out.is_dir():
         raise NotADirectoryError(f"{out} is a file; expected a folder for what the demo makes")
@@ -106,7 +107,7 @@ def run_demo(
     answers = score_in_new_process(
         str(model), every_text, [str(clip.path) for clip in scored], modules=out / "cache", offline=True
     )
-    _say(console, f"a process that knows nothing of ts2net loaded it as {answers.model_class}")
+    _say(console, f"a process without ts2net loaded it as {answers.model_class}")
     ids = [clip.scene.video_id for clip in scored]
     rows = answers.one_row_a_text()
     scores = {text: dict(zip(ids, row, strict=True)) for text, row in zip(every_text, rows, strict=True)}
@@ -141,7 +142,7 @@ def run_demo(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute with one thread: operations this small cost more to share than to do, and the others decode."""
+    """Compute with one thread, because such small operations are slower on several, and the other cores decode."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -155,7 +156,7 @@ def _say(console: Console, what: str) -> None:
 
 
 def _train(console: Console, out: Path, record: Record, changes: dict[str, Any]) -> None:
-    """Make `out/model`, or go on from the last checkpoint of a run that was to make it."""
+    """Train and evaluate `out/model`, starting from the last checkpoint of an interrupted run if there is one."""
     data, cache = out / "data", out / "trunk-cache"
     trainer = make_trainer(data, out / "training", {"trunk_cache": cache} | changes)
     with record.timed("training"), TrainingBar(console, "a TS2-Net") as bar:
@@ -163,12 +164,12 @@ def _train(console: Console, out: Path, record: Record, changes: dict[str, Any])
         trainer.train(resume_from_checkpoint="auto")
     with record.timed("evaluation"):
         figures: dict[str, float] = {}
-        for split in ("motion", "small_object", "test"):  # the card tells the last one
+        for split in ("motion", "small_object", "test"):  # the model card reports the last one
             prefix = "eval" if split == "test" else split
             figures |= trainer.evaluate(load_benchmark("moving_things", data, split), metric_key_prefix=prefix)
     trainer.save_model(str(out / "model"))
     record.keep_figures(figures)
-    shutil.rmtree(cache, ignore_errors=True)  # hundreds of megabytes that nothing needs any more
+    shutil.rmtree(cache, ignore_errors=True)  # hundreds of megabytes that are not needed any more
 
 
 def _figures(record: Record, test_clips: int) -> list[tuple[str, str]]:
@@ -193,12 +194,12 @@ def _facts(record: Record, training_clips: int, test_clips: int, model_class: st
         *_figures(record, test_clips),
         ("trained on", f"{training_clips:,} clips of moving things, from the small CLIP that comes with ts2net"),
         ("it took", f"{took}; on {cores} core{'s' * (cores > 1)}"),
-        ("loaded as", f"{model_class}, in a process that knows nothing of ts2net"),
+        ("loaded as", f"{model_class}, in a process without ts2net"),
     ]
 
 
 def _program() -> str:
-    # `make demo` runs in an environment of its own, whose programs a shell does not find by name.
+    # `make demo` runs in its own environment, whose programs are not on the shell's path.
     return "ts2net" if shutil.which("ts2net") else os.path.relpath(Path(sys.executable).with_name("ts2net"))
 
 

@@ -1,6 +1,6 @@
 """Score texts against videos with a model's own code, as on a computer without ts2net.
 
-This script runs in a process of its own, which never imports ts2net. It reads `{"model", "texts", "videos"}` as JSON
+This script runs in a separate process, which never imports ts2net. It reads `{"model", "texts", "videos"}` as JSON
 from standard input and writes `{"model_class", "videos"}` to standard output: for each video its `scores`, one per
 text, or the `error` that made it unreadable. If the model itself cannot be loaded, it writes `{"error"}`.
 """
@@ -12,9 +12,9 @@ from typing import Any
 
 
 def main() -> None:
-    """Read the task, load the model with the code beside its weights, score, write the answer."""
+    """Read the task, load the model with the code beside its weights, score, and write the result."""
     task = json.load(sys.stdin)
-    with contextlib.redirect_stdout(sys.stderr):  # standard output has the answer and nothing else
+    with contextlib.redirect_stdout(sys.stderr):  # standard output must contain only the result
         try:
             answer = score(**task)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""The demo's training: that of `python -m ts2net.training --recipe moving_things`, with another progress bar."""
+"""Training of the demo: same as `python -m ts2net.training --recipe moving_things`, with another progress bar."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,12 +17,12 @@ def make_trainer(data: Path, output_dir: Path, changes: Mapping[str, Any]) -> TS
 
     Args:
         data: Folder of the prepared splits.
-        output_dir: Where the checkpoints go.
+        output_dir: Folder for the checkpoints.
         changes: Options of the training that differ from the recipe's.
     """
     options: dict[str, Any] = {"recipe": "moving_things", "model": small_clip_folder(), "train_data": data}
     options |= {"output_dir": output_dir, "resume_from_checkpoint": "auto"}
     options |= {"report_to": "none", "use_cpu": True, "disable_tqdm": False, **changes}
     trainer = prepare_run(parse([f"--{name}={value}" for name, value in options.items()]))
-    trainer.remove_callback(ProgressCallback)  # [`TrainingBar`] stands in for it
+    trainer.remove_callback(ProgressCallback)  # [`TrainingBar`] replaces it
     return trainer

@@ -1,1 +1,1 @@
-"""Texts and videos to embeddings."""
+"""Encoding of texts and videos to embeddings."""

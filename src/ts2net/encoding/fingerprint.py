@@ -1,9 +1,9 @@
-"""A model as one line, to tell whether a query is of the model that an index was made with.
+"""Fingerprint of a model, to check that a query comes from the model that an index was made with.
 
-Notable here: weights alone don't tell. What is shifted, how many patches are selected, how pixels are normalised and
-how a text is cut into tokens stands in the configuration and in the processor, and the same weights make other
-embeddings with it. What only names a model, or only serves its training, is left out, and so are defaults of the
-library, to which another version of it may add.
+The weights alone do not determine the embeddings. The configuration and the processor define the shift, the number of
+selected patches, the normalisation of pixels and the tokenisation. Settings that only name a model or only serve its
+training are left out. So are values equal to the library's defaults, because another version of the library may have
+more settings.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 from .onnx_model import OnnxBackedModel
 
-# Types show in the weights.
+# "dtype" is among them, because the types of the weights are hashed.
 _NOT_OF_EMBEDDINGS = {
     "architectures",
     "auto_map",
@@ -31,7 +31,7 @@ _NOT_OF_EMBEDDINGS = {
     "selection_sigma",
     "transformers_version",
 }
-# How frames are chosen and padded is for the index to say.
+# Without the settings that sample and pad frames, because the index defines them.
 _OF_PIXELS = (
     "crop_size",
     "do_center_crop",
@@ -48,11 +48,11 @@ _OF_PIXELS = (
 
 
 def fingerprint(model: TS2NetModel, processor: TS2NetProcessor) -> str:
-    """SHA-256 over all that decides a model's embeddings of windows and texts.
+    """Compute a SHA-256 hash of everything that determines a model's embeddings of windows and texts.
 
-    These are the names, shapes, types and bytes of its state, its configuration, what its processor does to pixels,
-    and the vocabulary and the merges of its tokenizer. The same checkpoint loaded in another dtype has another one:
-    its embeddings differ too. On ONNX Runtime a model keeps the fingerprint that it had.
+    These are the names, shapes, types and bytes of its state, its configuration, the pixel settings of its processor,
+    and the vocabulary and the merges of its tokenizer. The same checkpoint loaded in another dtype has another
+    fingerprint, because its embeddings differ. A model on ONNX Runtime keeps the fingerprint of the original model.
     """
     if isinstance(model, OnnxBackedModel):
         return model.fingerprint

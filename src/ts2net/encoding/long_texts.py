@@ -1,7 +1,7 @@
-"""Texts that are longer than the text transformer reads: cut off, or split into pieces that are scored one by one.
+"""Texts that exceed the length of the text transformer: truncated, or split into pieces that are scored one by one.
 
-The score of a text in pieces is the mean of their scores. Where each sentence tells of another moment, each can then
-find its own frames; the mean of their embeddings could not.
+The score of a split text is the mean of the scores of its pieces. So sentences about different moments can each match
+different frames, which a mean of their embeddings could not.
 """
 
 import re
@@ -11,22 +11,22 @@ from typing import Literal
 from ..processing_ts2net import TS2NetProcessor, clean_text
 
 LongTexts = Literal["truncate", "split"]
-"""`"truncate"` reads the beginning, as training does; `"split"` reads all, sentence by sentence."""
+"""`"truncate"` encodes the beginning, as in training; `"split"` encodes the whole text, sentence by sentence."""
 
 _BETWEEN_SENTENCES = re.compile(r"(?<=[.!?;。！？])\s+")
 
 
 def split_texts(texts: Sequence[str], processor: TS2NetProcessor, max_words: int) -> tuple[list[str], list[int]]:
-    """Split the texts that are too long into their sentences, and a sentence that is too long between its words.
+    """Split texts that are too long into sentences, and sentences that are too long between words.
 
     Args:
         texts: The texts.
         processor: The model's processor.
-        max_words: The most tokens of a piece, the start and the end token included. A single word that has more stays
-            whole.
+        max_words: Maximum number of tokens of a piece, including the start and the end token. A single word with more
+            tokens is not split.
 
     Returns:
-        The pieces of all texts in order, and for each the index of its text. A text that fits is its own piece,
+        The pieces of all texts in order, and for each piece the index of its text. A text that fits is a single piece,
         unchanged.
     """
     pieces, text_of_piece = [], []

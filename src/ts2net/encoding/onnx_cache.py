@@ -1,7 +1,7 @@
-"""Where the ONNX files that a model runs from are kept: in the user's cache, each model's in a folder of its own.
+"""Location of the ONNX files of models: in the user's cache, with a separate folder for each model.
 
-The folder is named by all that decides its files: the model's fingerprint, which covers weights, settings and
-processor, and the versions of what wrote them. So a file is never of another model, and never needs to be refreshed.
+The folder name depends on everything that determines the files: the model's fingerprint, which covers weights,
+settings and processor, and the versions of the libraries that wrote the files. So the files never become outdated.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ _WRITERS = ("onnx", "onnxruntime", "onnxscript", "torch", "transformers")
 
 
 def onnx_folder(fingerprint: str) -> Path:
-    """The folder of a model's files, which need not exist: `HF_ASSETS_CACHE/ts2net/onnx/KEY`.
+    """Return the folder of a model's files, which may not exist yet: `HF_ASSETS_CACHE/ts2net/onnx/KEY`.
 
     Args:
-        fingerprint: Of the model and its processor, see `encoding.fingerprint`.
+        fingerprint: Fingerprint of the model and its processor, see `encoding.fingerprint`.
 
     Raises:
         PackageNotFoundError: If a library that writes or runs the files is missing.

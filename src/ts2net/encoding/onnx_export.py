@@ -1,4 +1,4 @@
-"""A model to ONNX: a video and a text tower, each one graph for any number of videos, frames, texts and words."""
+"""Export of a model to ONNX: a video and a text tower, as graphs for any number of videos, frames, texts and words."""
 
 import logging
 import tempfile
@@ -19,7 +19,7 @@ from ..processing_ts2net import TS2NetProcessor
 from .onnx_model import num_trunk_layers
 from .onnx_runtime import FOLDER, LOGIT_SCALE, SUFFIXES, TOWERS, max_frames
 
-# Fields that say nothing of what a model computes.
+# Fields of a configuration that do not affect the computation.
 _OTHER = {"_name_or_path", "architectures", "auto_map", "custom_pipelines", "dtype", "transformers_version"}
 
 
@@ -36,7 +36,7 @@ class _VideoTower(nn.Module):
         return features.pooler_output, features.frame_embeds
 
     def example(self) -> tuple[tuple[torch.Tensor, ...], dict[int, Dim]]:
-        """Inputs to trace with, and the names and bounds of their first two axes."""
+        """Return inputs to trace with, and the names and bounds of their first two axes."""
         config = self.model.config
         size = config.vision_config.image_size
         frames = Dim("frames", min=1, max=max_frames(config))
@@ -56,7 +56,7 @@ class _TextTower(nn.Module):
         return (self.model.get_text_features(input_ids, attention_mask).pooler_output,)
 
     def example(self) -> tuple[tuple[torch.Tensor, ...], dict[int, Dim]]:
-        """Inputs to trace with, and the names and bounds of their first two axes."""
+        """Return inputs to trace with, and the names and bounds of their first two axes."""
         config = self.model.config.text_config
         ids = torch.full((2, 3), config.eos_token_id)
         words = Dim("words", min=1, max=config.max_position_embeddings)
@@ -64,7 +64,7 @@ class _TextTower(nn.Module):
 
 
 class _Trunk(nn.Module):
-    """The layers before the first that shifts, over single frames."""
+    """The embeddings of single frames, and the layers before the first shift layer."""
 
     inputs = ("pixel_values",)
     outputs = ("tokens",)
@@ -81,18 +81,18 @@ class _Trunk(nn.Module):
         return (tokens,)
 
     def example(self) -> tuple[tuple[torch.Tensor, ...], dict[int, Dim]]:
-        """Inputs to trace with, and the name and bounds of their first axis."""
+        """Return inputs to trace with, and the name and bounds of their first axis."""
         size = self.model.config.vision_config.image_size
         return (torch.zeros(2, 3, size, size),), {0: Dim("frames", min=1)}
 
 
 def export_trunk(model: TS2NetModel, path: Path, *, int8: bool) -> None:
-    """Write the layers before the first that shifts: `pixel_values (frames, 3, H, W)` to `tokens (frames, L, C)`.
+    """Export the layers before the first shift layer: `pixel_values (frames, 3, H, W)` to `tokens (frames, L, C)`.
 
     Args:
         model: The model, with float32 weights on the CPU.
         path: The file.
-        int8: Whether matrices are of int8, and activations quantised as they come.
+        int8: Whether to quantise weight matrices to int8, and activations dynamically.
 
     Raises:
         ValueError: If PyTorch can't export this model.
@@ -105,7 +105,7 @@ def export_trunk(model: TS2NetModel, path: Path, *, int8: bool) -> None:
 
 
 def export_text(model: TS2NetModel, path: Path) -> None:
-    """Write the text tower: `input_ids` and `attention_mask (texts, words)` to `pooler_output (texts, D)`.
+    """Export the text tower: `input_ids` and `attention_mask (texts, words)` to `pooler_output (texts, D)`.
 
     Args:
         model: The model, with float32 weights on the CPU.
@@ -120,17 +120,17 @@ def export_text(model: TS2NetModel, path: Path) -> None:
 def export_onnx(
     model: TS2NetModel, processor: TS2NetProcessor, folder: str | Path, *, int8: bool = False
 ) -> list[Path]:
-    """Write a model's two towers as ONNX files, which [`TS2NetOnnx`] and any other ONNX runtime can run.
+    """Export a model's two towers as ONNX files, which [`TS2NetOnnx`] and any other ONNX runtime can run.
 
     Args:
         model: The model, with float32 weights on the CPU.
-        processor: Its processor.
-        folder: Where to. `folder/onnx/video_model.onnx` takes `pixel_values_videos (videos, frames, 3, H, W)` and
-            `padding_mask_videos (videos, frames)` and gives `pooler_output (videos, D)` and `frame_embeds (videos,
-            frames, D)`; `folder/onnx/text_model.onnx` takes `input_ids` and `attention_mask`, both `(texts, words)`,
-            and gives `pooler_output (texts, D)`. The configuration and the processor are written beside them. In the
-            model's own folder the files go beside its weights.
-        int8: Also write `*_quantized.onnx`: int8 weights, and activations quantised as they come.
+        processor: The model's processor.
+        folder: The output folder, which may be the model's own folder. `folder/onnx/video_model.onnx` maps
+            `pixel_values_videos (videos, frames, 3, H, W)` and `padding_mask_videos (videos, frames)` to
+            `pooler_output (videos, D)` and `frame_embeds (videos, frames, D)`. `folder/onnx/text_model.onnx` maps
+            `input_ids` and `attention_mask`, both `(texts, words)`, to `pooler_output (texts, D)`. The configuration
+            and the processor are written to `folder` if it has no configuration.
+        int8: Also write `*_quantized.onnx`, with int8 weights and dynamically quantised activations.
 
     Returns:
         The files.
@@ -139,7 +139,7 @@ def export_onnx(
         ImportError: If onnx, onnxscript or onnxruntime is missing.
         OSError: If the folder can't be written.
         ValueError: If the weights are not float32 on the CPU, the model has word-token interaction, the folder holds
-            another model, or PyTorch can't export this model.
+            another model, or PyTorch can't export the model.
     """
     import onnxscript  # noqa: F401
 
@@ -177,7 +177,7 @@ def _quantize(path: Path, quantized: Path) -> None:
     from onnxruntime.quantization import quantize_dynamic
 
     with _hushed():
-        # Convolution is left alone: the patch embedding is a small share, and int8 kernels for it are rare.
+        # Not convolution, because the patch embedding is a small share and int8 kernels for it are rare.
         quantize_dynamic(path, quantized, op_types_to_quantize=["MatMul", "Gemm"], per_channel=True)
 
 
@@ -185,12 +185,12 @@ def _export(tower: _VideoTower | _TextTower | _Trunk, path: Path) -> None:
     inputs, axes = tower.example()
     with _hushed(), torch.no_grad():
         try:
-            # First on its own, because `torch.onnx.export` would silently fix an axis that cannot be kept free.
+            # A separate first step, because `torch.onnx.export` silently fixes an axis that cannot be dynamic.
             traced = torch.export.export(tower, inputs, dynamic_shapes=(axes,) * len(inputs))
             program = torch.onnx.export(
                 traced, dynamo=True, verbose=False, input_names=tower.inputs, output_names=tower.outputs
             )
-        except Exception as error:  # of many kinds, and with pages of advice for whoever wrote the model
+        except Exception as error:  # of many types, with pages of advice for the model's author
             reason = error.__cause__ if error.__cause__ is not None else error
             raise ValueError(f"PyTorch cannot export this model to ONNX: {one_line(reason)}") from error
     assert program is not None
@@ -202,8 +202,8 @@ def _export(tower: _VideoTower | _TextTower | _Trunk, path: Path) -> None:
 def _hushed() -> Iterator[None]:
     """Silence the exporter and the quantiser.
 
-    They tell of deprecations within PyTorch, of libraries that are of no use here, of axes that share a name as ours
-    are meant to, and, in traces of megabytes, of each step.
+    They report deprecations within PyTorch, missing libraries that are not needed, axes that share a name on purpose,
+    and each step in traces of megabytes.
     """
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -216,14 +216,14 @@ def _hushed() -> Iterator[None]:
 
 
 def _is_model_of(folder: Path, model: TS2NetModel) -> bool:
-    """Whether a folder's configuration is the model's."""
+    """Whether a folder's configuration equals the model's."""
     with suppress(Exception):
         return _facts(type(model.config).from_pretrained(folder).to_dict()) == _facts(model.config.to_dict())
     return False
 
 
 def _facts(fields: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without what says nothing of the computation, in the configurations within it too."""
+    """Remove the fields that do not affect the computation from a configuration, including nested ones."""
     return {
         name: _facts(value) if isinstance(value, dict) else value
         for name, value in fields.items()

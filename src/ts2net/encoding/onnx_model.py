@@ -1,7 +1,7 @@
-"""A model of which ONNX Runtime computes the layers that see single frames, and the texts; PyTorch does the rest.
+"""Model on ONNX Runtime, which computes the text tower and the layers on single frames; PyTorch computes the rest.
 
-The layers before the first that shifts, the trunk, are a plain transformer over single frames and nearly all of the
-work. What follows depends on the kinds of shift, selection and padding, and stays what PyTorch computes.
+The layers before the first shift layer, the trunk, are a plain transformer on single frames and nearly all of the
+computation. The later layers depend on the kinds of shift, selection and padding, and remain in PyTorch.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ from ..modeling_ts2net import TS2NetModel, TS2NetTextOutput, TS2NetVideoOutput
 class OnnxGraph:
     """An ONNX file, ready to run on the CPU with as many threads as PyTorch uses.
 
-    A copy that goes to another process takes the file along.
+    A pickle contains the content of the file, so that it can be loaded on another machine.
 
     Args:
         path: The file.
@@ -36,24 +36,24 @@ class OnnxGraph:
             import onnxruntime
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # Threads that wait in a loop would take the cores from processes that decode.
+        # Spinning threads would take the cores from processes that decode videos.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # each kind of damage has a class of its own
+        except Exception as error:  # each kind of damage has its own class
             raise ValueError(f"cannot open {path}: {one_line(error)}") from error
         self._path = path
 
     def __call__(self, **inputs: torch.Tensor) -> torch.Tensor:
-        """Run the graph; its first output, on the CPU."""
+        """Run the graph, and return its first output, on the CPU."""
         arrays = {name: np.ascontiguousarray(tensor.cpu().numpy()) for name, tensor in inputs.items()}
         return torch.from_numpy(self._session.run(None, arrays)[0])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "OnnxGraph":
-        return self  # it holds no state
+        return self  # a graph has no state
 
     def __reduce__(self) -> tuple[Callable[..., "OnnxGraph"], tuple[Path, Mapping[str, bytes]]]:
-        # Large graphs have their weights in a second file.
+        # Large graphs store their weights in a second file.
         files = [self._path, self._path.with_name(f"{self._path.name}.data")]
         return _restored, (self._path, {file.name: file.read_bytes() for file in files if file.exists()})
 
@@ -61,16 +61,16 @@ class OnnxGraph:
 def _restored(path: Path, files: Mapping[str, bytes]) -> OnnxGraph:
     if not path.exists():  # on another machine
         path.parent.mkdir(parents=True, exist_ok=True)
-        for name, content in sorted(files.items(), reverse=True):  # the graph last, since it is what is looked for
+        for name, content in sorted(files.items(), reverse=True):  # the graph last, as it is checked for
             write_whole(path.with_name(name), content)
     return OnnxGraph(path)
 
 
 class OnnxTrunk(nn.Module):
-    """Stands for the embeddings of frames, and all layers up to the first that shifts.
+    """Replacement for the embeddings of frames and all layers before the first shift layer.
 
     Args:
-        graph: Takes `pixel_values (frames, 3, H, W)` and gives tokens `(frames, L, C)`, both float32.
+        graph: Graph that maps `pixel_values (frames, 3, H, W)` to tokens `(frames, L, C)`, both float32.
         image_size: Height and width of a frame.
     """
 
@@ -96,12 +96,12 @@ class OnnxTrunk(nn.Module):
 class OnnxBackedModel(TS2NetModel):
     """A TS2-Net with its trunk and its text tower on ONNX Runtime, for inference on the CPU.
 
-    Make it with `runtimes.load_on_runtime`. It has no weights of what ONNX Runtime computes, so it can't be trained
-    or saved.
+    Create it with `runtimes.load_on_runtime`. It has no weights of the parts that ONNX Runtime computes, so it can't
+    be trained or saved.
 
     Attributes:
-        fingerprint: Of the model as it was.
-        precision: `"float32"` or `"int8"`, of the trunk.
+        fingerprint: Fingerprint of the original model.
+        precision: Precision of the trunk, `"float32"` or `"int8"`.
     """
 
     fingerprint: str
@@ -112,14 +112,14 @@ class OnnxBackedModel(TS2NetModel):
     def take_over(
         cls, model: TS2NetModel, trunk: OnnxGraph, text: OnnxGraph, *, fingerprint: str, precision: str
     ) -> "OnnxBackedModel":
-        """Make a model one of this class, in place.
+        """Convert a model to this class, in place.
 
         Args:
             model: The model, in float32 on the CPU.
-            trunk: Its trunk.
-            text: Takes `input_ids` and `attention_mask (Q, words)`, gives text embeddings `(Q, D)`.
-            fingerprint: Of the model.
-            precision: Of the trunk.
+            trunk: Graph of the trunk.
+            text: Graph that maps `input_ids` and `attention_mask (Q, words)` to text embeddings `(Q, D)`.
+            fingerprint: Fingerprint of the model.
+            precision: Precision of the trunk.
         """
         model.__class__ = cls
         assert isinstance(model, cls)
@@ -138,10 +138,10 @@ class OnnxBackedModel(TS2NetModel):
         position_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> TS2NetTextOutput:
-        """Encode texts; see [`TS2NetModel.get_text_features`]. There is a `pooler_output` and nothing else.
+        """Encode texts; see [`TS2NetModel.get_text_features`]. The output has a `pooler_output` only.
 
         Raises:
-            ValueError: If more than the texts and their masks is given.
+            ValueError: If other arguments than the texts and their masks are given.
         """
         if position_ids is not None or any(kwargs[name] for name in kwargs if name != "return_dict"):
             raise ValueError("on ONNX Runtime texts are encoded from input_ids and attention_mask alone")
@@ -153,7 +153,7 @@ class OnnxBackedModel(TS2NetModel):
         """Encode videos; see [`TS2NetModel.get_video_features`].
 
         Raises:
-            ValueError: Also if hidden states or attentions are asked for or given.
+            ValueError: As in the base class, or if hidden states or attentions are requested, or hidden states given.
         """
         if any(kwargs.get(name) for name in ("output_hidden_states", "output_attentions", "first_vision_layer")):
             raise ValueError("on ONNX Runtime there are no hidden states and no attentions")
@@ -163,12 +163,12 @@ class OnnxBackedModel(TS2NetModel):
         """Refuse to save.
 
         Raises:
-            ValueError: In any case.
+            ValueError: Always.
         """
         raise ValueError("on ONNX Runtime a model has not all of its weights, so it can't be saved")
 
 
 def num_trunk_layers(model: TS2NetModel) -> int:
-    """The number of layers before the first that shifts."""
+    """Return the number of layers before the first shift layer."""
     layers = list(model.vision_model.encoder.layers)
     return next((number for number, layer in enumerate(layers) if layer.shift is not None), len(layers))

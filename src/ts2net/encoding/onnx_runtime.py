@@ -1,4 +1,4 @@
-"""A model on ONNX Runtime, from the files that [`export_onnx`] writes. It computes in NumPy and needs no PyTorch."""
+"""Model on ONNX Runtime, from the files that [`export_onnx`] writes. It uses NumPy and does not need PyTorch."""
 
 import os
 from collections.abc import Sequence
@@ -14,19 +14,19 @@ from ..errors import one_line
 if TYPE_CHECKING:
     import onnxruntime
 
-# As transformers.js and optimum name them: a subfolder beside the weights, and a suffix for int8.
+# Named as in transformers.js and optimum: a subfolder beside the weights, and a suffix for int8.
 FOLDER = "onnx"
 TOWERS = ("video_model", "text_model")
 SUFFIXES = {"float32": "", "int8": "_quantized"}
-LOGIT_SCALE = "logit_scale"  # in the metadata of both towers: what cosines are multiplied by
-_CHUNK_ELEMENTS = 2**24  # of the cosines that are in memory at a time
+LOGIT_SCALE = "logit_scale"  # in the metadata of both towers: the factor of cosines
+_CHUNK_ELEMENTS = 2**24  # number of cosines in memory at a time
 
 
 class OnnxVideoFeatures(NamedTuple):
-    """What [`TS2NetOnnx.get_video_features`] returns.
+    """Output of [`TS2NetOnnx.get_video_features`].
 
     Args:
-        pooler_output: One vector a video, `(B, D)`: the mean over real frames of the unit frame embeddings.
+        pooler_output: One vector per video, `(B, D)`: the mean over real frames of the normalised frame embeddings.
         frame_embeds: Frame embeddings `(B, T, D)`, not normalised.
     """
 
@@ -35,7 +35,7 @@ class OnnxVideoFeatures(NamedTuple):
 
 
 class OnnxTextFeatures(NamedTuple):
-    """What [`TS2NetOnnx.get_text_features`] returns.
+    """Output of [`TS2NetOnnx.get_text_features`].
 
     Args:
         pooler_output: Text embeddings `(Q, D)`, not normalised.
@@ -45,7 +45,7 @@ class OnnxTextFeatures(NamedTuple):
 
 
 class TS2NetOnnx:
-    """A TS2-Net on ONNX Runtime. Inputs and outputs are NumPy arrays; PyTorch tensors on the CPU are taken too."""
+    """A TS2-Net on ONNX Runtime. Inputs are NumPy arrays or PyTorch tensors on the CPU, outputs are NumPy arrays."""
 
     def __init__(
         self, config: TS2NetConfig, video: "onnxruntime.InferenceSession", text: "onnxruntime.InferenceSession"
@@ -67,13 +67,13 @@ class TS2NetOnnx:
         """Open an exported model.
 
         Args:
-            name_or_path: The folder, or a repository on the Hub with `onnx/` in it.
+            name_or_path: A folder, or a repository on the Hub, that contains `onnx/`.
             precision: `"int8"` opens the quantised files.
             revision: Branch, tag or commit of the repository. `None` is `main`.
-            providers: Of ONNX Runtime, the preferred first.
+            providers: Execution providers of ONNX Runtime, in order of preference.
 
         Raises:
-            FileNotFoundError: If it has no ONNX files of this precision.
+            FileNotFoundError: If there are no ONNX files of this precision.
             ImportError: If onnxruntime is missing.
             ValueError: If `precision` is unknown, or a file can't be opened.
         """
@@ -96,7 +96,7 @@ class TS2NetOnnx:
         for name in names:
             try:
                 sessions.append(onnxruntime.InferenceSession(folder / name, providers=list(providers)))
-            except Exception as error:  # each kind of damage has a class of its own
+            except Exception as error:  # each kind of damage has its own class
                 raise ValueError(f"cannot open {folder / name}: {one_line(error)}") from error
         return cls(TS2NetConfig.from_pretrained(folder), *sessions)
 
@@ -107,10 +107,10 @@ class TS2NetOnnx:
 
         Args:
             pixel_values_videos: Normalised frames of shape `(B, T, 3, H, W)`.
-            padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None`: all are real.
+            padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None` means that all are real.
 
         Raises:
-            ValueError: If a shape is wrong or there are more frames than the temporal encoder has positions for.
+            ValueError: If a shape is wrong or there are more frames than positions of the temporal encoder.
         """
         pixels = np.asarray(pixel_values_videos, dtype=np.float32)
         size = self.config.vision_config.image_size
@@ -129,10 +129,10 @@ class TS2NetOnnx:
 
         Args:
             input_ids: Token ids of shape `(Q, words)`.
-            attention_mask: 1 for real tokens, of shape `(Q, words)`. `None`: all are real.
+            attention_mask: 1 for real tokens, of shape `(Q, words)`. `None` means that all are real.
 
         Raises:
-            ValueError: If a shape is wrong or there are more words than the text encoder has positions for.
+            ValueError: If a shape is wrong or there are more words than positions of the text encoder.
         """
         ids = np.asarray(input_ids, dtype=np.int64)
         mask = np.ones_like(ids) if attention_mask is None else np.asarray(attention_mask, dtype=np.int64)
@@ -145,12 +145,12 @@ class TS2NetOnnx:
         return OnnxTextFeatures(*self._text.run(OnnxTextFeatures._fields, {"input_ids": ids, "attention_mask": mask}))
 
     def similarity(self, text_embeds: Any, frame_embeds: Any, padding_mask_videos: Any | None = None) -> np.ndarray:
-        """Match embeddings (paper, section 3.5).
+        """Compute the similarity of texts and videos (paper, section 3.5).
 
         Args:
             text_embeds: Text embeddings of shape `(Q, D)`, normalised or not.
             frame_embeds: Frame embeddings of shape `(B, T, D)`, normalised or not.
-            padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None`: all are real.
+            padding_mask_videos: True (or 1) for real frames, of shape `(B, T)`. `None` means that all are real.
 
         Returns:
             Similarities of shape `(Q, B)`, times the model's `exp(logit_scale)`, in float32.
@@ -177,7 +177,7 @@ class TS2NetOnnx:
 
 
 def max_frames(config: TS2NetConfig) -> int | None:
-    """The most frames of a video that the temporal encoder has positions for; `None` without one."""
+    """Return the maximum number of frames of a video, which the temporal encoder limits; `None` if unlimited."""
     positions = config.temporal_num_positions
     return None if positions is None or not config.temporal_num_layers else positions // config.tokens_per_frame
 

@@ -1,7 +1,7 @@
-"""What computes a model: PyTorch, or ONNX Runtime for the layers that see single frames and for texts.
+"""Runtime of a model: PyTorch, or ONNX Runtime for the text tower and the layers on single frames.
 
-ONNX Runtime is the one that is offered because it runs on every CPU that PyTorch runs on, its int8 is the fastest
-measured, and the export needs no library but PyTorch's own; see docs/speed.md.
+ONNX Runtime was chosen because it runs on every CPU that PyTorch supports, its int8 was the fastest measured, and the
+export needs only PyTorch's own libraries; see docs/speed.md.
 """
 
 import logging
@@ -29,15 +29,15 @@ RuntimeName = Literal["torch", "onnx"]
 Precision = Literal["float32", "int8"]
 
 _LIBRARIES = ("onnx", "onnxruntime", "onnxscript")
-_SMALL = 20_000_000  # weights of a trunk, below which the export takes longer than what it saves
+_SMALL = 20_000_000  # number of weights of a trunk below which the export takes more time than it saves
 
 
 def check_runtime(runtime: str | None, precision: str | None) -> None:
-    """Check what is asked for, before a model is loaded.
+    """Check the requested runtime and precision, before a model is loaded.
 
     Raises:
-        ImportError: If ONNX Runtime is asked for and not installed. The message names the extra.
-        ValueError: If a name is unknown, or PyTorch is asked for int8.
+        ImportError: If ONNX Runtime is requested and not installed. The message names the extra.
+        ValueError: If a name is unknown, or int8 is requested for PyTorch.
     """
     for name, value, literal in (("runtime", runtime, RuntimeName), ("precision", precision, Precision)):
         names = literal.__args__  # type: ignore[attr-defined]
@@ -63,24 +63,24 @@ def load_on_runtime(
 ) -> tuple[TS2NetModel, TS2NetProcessor]:
     """Load a model and its processor, ready to encode.
 
-    The ONNX files are exported once, which takes ten seconds or so for a ViT-B/32, and kept; see `onnx_cache`.
+    The ONNX files are exported once, which takes about ten seconds for a ViT-B/32, and cached; see `onnx_cache`.
 
     Args:
-        name_or_path: As in [`load_model`], as are the last three.
-        runtime: `"torch"`, or `"onnx"`, which needs a CPU and weights in float32. `None` is `"onnx"` where that is
-            so, its libraries are installed, and the model is not small; otherwise `"torch"`.
-        precision: `"int8"` runs the layers that see single frames, on ONNX Runtime, with matrices of int8. `None` is
-            `"float32"`: nothing is less precise than the weights.
-        revision: Of the repository.
-        dtype: Type of the weights.
-        device: Where to compute.
+        name_or_path: Folder or repository of the model; see [`load_model`].
+        runtime: `"torch"`, or `"onnx"`, which needs a CPU and weights in float32. `None` uses `"onnx"` for int8, or if
+            these conditions hold, its libraries are installed and the model is not small; otherwise `"torch"`.
+        precision: `"int8"` runs the layers on single frames with int8 matrices, on ONNX Runtime. `None` is
+            `"float32"`, which is as precise as the weights.
+        revision: Revision of the repository; see [`load_model`].
+        dtype: Type of the weights; see [`load_model`].
+        device: Device of the model; see [`load_model`].
 
     Raises:
-        ImportError: If ONNX Runtime is asked for and not installed.
+        ImportError: If ONNX Runtime is requested and not installed.
         ModelLoadingError: If the model can't be loaded.
         OSError: If the ONNX files can't be written.
-        ValueError: If a name is unknown, the model can't be exported, or it is not in float32 on the CPU and ONNX
-            Runtime is asked for.
+        ValueError: If a name is unknown, the model can't be exported, or ONNX Runtime is requested for a model that is
+            not in float32 on the CPU.
     """
     check_runtime(runtime, precision)
     model, processor = load_model(name_or_path, revision=revision, dtype=dtype, device=device)
@@ -90,19 +90,19 @@ def load_on_runtime(
 
 
 def runtime_of(model: TS2NetModel) -> RuntimeName:
-    """What computes a loaded model."""
+    """Return the runtime of a loaded model."""
     return "onnx" if isinstance(model, OnnxBackedModel) else "torch"
 
 
 def precision_of(model: TS2NetModel) -> str:
-    """What a loaded model computes in: `"int8"`, or the type of its weights, such as `"float32"`."""
+    """Return the precision of a loaded model: `"int8"`, or the type of its weights, such as `"float32"`."""
     if isinstance(model, OnnxBackedModel):
         return model.precision
     return str(model.dtype).removeprefix("torch.")
 
 
 def _is_faster_on_onnx(model: TS2NetModel) -> bool:
-    """Whether ONNX Runtime can compute a model, and saves more time than the export takes."""
+    """Whether ONNX Runtime supports a model, and saves more time than the export takes."""
     if model.device.type != "cpu" or model.dtype != torch.float32 or not all(map(find_spec, _LIBRARIES)):
         return False
     layers = list(model.vision_model.encoder.layers)[: num_trunk_layers(model)]
@@ -124,7 +124,7 @@ def _on_onnx(model: TS2NetModel, processor: TS2NetProcessor, precision: Precisio
 
 
 def _export_missing(model: TS2NetModel, processor: TS2NetProcessor, folder: Path, precision: Precision) -> None:
-    """Export what a model's folder lacks."""
+    """Export the files that are missing in a model's folder."""
     if all((folder / name).exists() for name in (TRUNK[precision], TEXT)):
         return
     from .onnx_export import export_text, export_trunk
@@ -140,5 +140,5 @@ def _export_missing(model: TS2NetModel, processor: TS2NetProcessor, folder: Path
                 (staged / TOKENIZER).write_text(settings, encoding="utf-8")
         if not (folder / TRUNK[precision]).exists():
             export_trunk(model, staged / TRUNK[precision], int8=precision == "int8")
-        for path in sorted(staged.iterdir(), reverse=True):  # a graph after its weights, for it is looked for
+        for path in sorted(staged.iterdir(), reverse=True):  # a graph after its weights, as it is checked for
             path.replace(folder / path.name)

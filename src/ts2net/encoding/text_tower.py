@@ -1,6 +1,6 @@
-"""The text tower of a model from the files that a run on ONNX Runtime left, without PyTorch and without transformers.
+"""Text tower of a model without PyTorch and transformers, from the cached files of an earlier run on ONNX Runtime.
 
-Importing those two takes longer than a search of a small index.
+The import of these two libraries takes longer than a search of a small index.
 """
 
 import json
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TextTower:
-    """A tokenizer and a text tower. Use [`TextTower.of`].
+    """A tokenizer and a text tower. Create it with [`TextTower.of`].
 
     Args:
         folder: The model's folder of ONNX files.
@@ -40,15 +40,15 @@ class TextTower:
             self._tokenizer.no_padding()
             self._tokenizer.enable_truncation(settings["max_words"])
             self._session = onnxruntime.InferenceSession(folder / TEXT, providers=["CPUExecutionProvider"])
-        except Exception as error:  # each kind of damage has a class of its own
+        except Exception as error:  # each kind of damage has its own class
             raise ValueError(f"cannot open the text tower in {folder}: {one_line(error)}") from error
 
     @classmethod
     def of(cls, fingerprint: str) -> "TextTower | None":
-        """The text tower of a model, or `None` if its files or the libraries for them are not here.
+        """Open the text tower of a model, or return `None` if its files or the required libraries are missing.
 
         Args:
-            fingerprint: Of the model and its processor, see `encoding.fingerprint`.
+            fingerprint: Fingerprint of the model and its processor, see `encoding.fingerprint`.
 
         Raises:
             ValueError: If a file can't be opened.
@@ -60,7 +60,7 @@ class TextTower:
         return cls(folder) if all((folder / name).exists() for name in (TEXT, TOKENIZER)) else None
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Encode texts, each alone, as `encoding.texts.encode_texts` does; returns `(Q, D)` in float32."""
+        """Encode each text separately, as `encoding.texts.encode_texts` does; returns `(Q, D)` in float32."""
         return np.concatenate([self._encode(clean_text(text) if self._cleans else text) for text in texts])
 
     def _encode(self, text: str) -> np.ndarray:
@@ -70,7 +70,7 @@ class TextTower:
 
 
 def tokenizer_settings(processor: "TS2NetProcessor") -> str | None:
-    """What a [`TextTower`] reads to tokenise like a processor; `None` for a tokenizer that only transformers runs."""
+    """Return the tokenizer settings for a [`TextTower`]; `None` for a tokenizer that only transformers can run."""
     from transformers import CLIPTokenizer
 
     backend = getattr(processor.tokenizer, "backend_tokenizer", None)

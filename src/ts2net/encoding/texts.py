@@ -1,4 +1,4 @@
-"""Texts to embeddings."""
+"""Encoding of texts to embeddings."""
 
 from collections.abc import Sequence
 
@@ -17,14 +17,14 @@ def encode_texts(
     """Encode texts.
 
     Args:
-        model: The model, in evaluation mode. Autocast is left to the caller.
-        processor: Its processor.
+        model: The model, in evaluation mode. The caller may use autocast.
+        processor: The model's processor.
         texts: The texts.
-        max_words: Tokens that texts are cut or padded to, to be encoded many at a time. `None` encodes each text alone
-            and unpadded, so that the last bits of its embedding do not depend on the other texts.
+        max_words: Number of tokens to truncate or pad texts to, in order to encode them in batches. `None` encodes
+            each text separately and unpadded, so that the last bits of its embedding do not depend on other texts.
 
     Returns:
-        What [`TS2NetModel.similarity`] takes, float32 on the CPU, not normalised: text embeddings `(Q, D)`, or with
+        Input of [`TS2NetModel.similarity`], float32 on the CPU, not normalised: text embeddings `(Q, D)`, or with
         word-token interaction word embeddings `(Q, words, D)`; `(0, 0)` without texts.
     """
     if not texts:

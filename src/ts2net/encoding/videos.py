@@ -1,10 +1,10 @@
-"""Windows of videos to frame embeddings, each frame once however many windows it is in.
+"""Encoding of overlapping windows of videos to frame embeddings, without computing the same value twice.
 
-Layers before the first that shifts see single frames. What a shift layer makes of a frame depends on that frame and
-its two neighbours alone. So what stands in a window at a layer is a value that other windows share where a frame and
-its surroundings are the same. Each value is computed once: it is looked up by what it is made of. With windows of 12
-frames every 6 and two shift layers at the top of 12, that is 78 layer-frames a window instead of 144. Selection and
-the temporal encoder see whole windows and run for each.
+Layers before the first shift layer see single frames. The output of a shift layer for a frame depends only on that
+frame and its two neighbours. So windows share the value of a frame at a layer if the frame and its neighbourhood are
+the same. Each value is computed once and looked up by its inputs. With windows of 12 frames every 6 frames and two
+shift layers at the top of 12 layers, a window costs 78 layer-frames instead of 144. Selection and the temporal encoder
+see whole windows and run for each window.
 """
 
 import itertools
@@ -19,11 +19,11 @@ import torch
 from ..modeling_ts2net import TS2NetModel, TS2NetVisionLayer
 from ..processing_ts2net import TS2NetProcessor
 
-_FRAMES_A_CHUNK = 192  # that go through a layer at a time
-_VIDEOS_KEPT = 16  # of which the last window's values are kept for the next one
+_FRAMES_A_CHUNK = 192  # frames that go through a layer at a time
+_VIDEOS_KEPT = 16  # videos whose values of the last window are kept for the next window
 
 Neighbours = tuple[int | None, int, int | None]
-"""The values that a shift layer reads for a frame: of the frame before, of its own, of the frame after."""
+"""Numbers of the values that a shift layer reads for a frame: of the frame before, the frame, and the frame after."""
 
 
 class FrameWindow(Protocol):
@@ -31,26 +31,26 @@ class FrameWindow(Protocol):
 
     @property
     def video_id(self) -> str:
-        """The video."""
+        """Id of the video."""
 
     @property
     def frame_numbers(self) -> Sequence[int]:
-        """Number of each of the `T` frames in the video. Equal numbers have equal pixels."""
+        """Number of each of the `T` frames in the video. Frames of equal numbers have equal pixels."""
 
     @property
     def pixels(self) -> np.ndarray:
-        """The frames, uint8 of shape `(T, 3, H, W)`, at the size that the model takes."""
+        """The frames, uint8 of shape `(T, 3, H, W)`, at the model's input size."""
 
 
 class VideoEncoder:
-    """Encodes windows of videos.
+    """Encode windows of videos.
 
-    It remembers values of the last window of each video, so windows of a video should come in order. Their number is
-    bounded, whatever the length and number of videos.
+    The encoder caches the values of the last window of each video, so pass the windows of a video in order. The cache
+    is limited to the 16 most recent videos.
 
     Args:
         model: The model, in evaluation mode, on its device.
-        processor: Its processor.
+        processor: The model's processor.
     """
 
     def __init__(self, model: TS2NetModel, processor: TS2NetProcessor) -> None:
@@ -61,15 +61,15 @@ class VideoEncoder:
         self._trunk = layers[: shifts[0]] if shifts else layers
         self._blocks = [layers[first:end] for first, end in itertools.pairwise([*shifts, len(layers)])]
         self._values = [_Values() for _ in range(1 + len(self._blocks))]  # after the trunk and after each block
-        self._last_windows: OrderedDict[str, list[list[Hashable]]] = OrderedDict()  # keys of its values, by video
+        self._last_windows: OrderedDict[str, list[list[Hashable]]] = OrderedDict()  # keys of the values, by video
 
     @torch.inference_mode()
     def encode(self, windows: Sequence[FrameWindow]) -> list[torch.Tensor]:
         """Encode windows, of any videos and any lengths.
 
         Returns:
-            For each window its frame embeddings `(T, D)`, not normalised. They are those of
-            [`TS2NetModel.get_video_features`] for the window alone, up to rounding.
+            Frame embeddings `(T, D)` of each window, not normalised. Up to rounding they equal the output of
+            [`TS2NetModel.get_video_features`] for the window.
         """
         pixels = {
             (window.video_id, number): frame
@@ -90,7 +90,7 @@ class VideoEncoder:
         return embeds
 
     def _run_trunk(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
-        """Run the layers before the first that shifts on frames `(3, H, W)`; returns tokens `(frames, L, C)`."""
+        """Run the layers before the first shift layer on frames `(3, H, W)`; returns tokens `(frames, L, C)`."""
         vision = self.model.vision_model
         inputs = self.processor.video_processor(
             [torch.from_numpy(np.stack(frames))],
@@ -108,11 +108,11 @@ class VideoEncoder:
         return tokens if self._blocks else self._project(tokens)
 
     def _run_block(self, index: int, frames: Sequence[Neighbours]) -> torch.Tensor:
-        """Run a shift layer and those up to the next one; returns tokens `(frames, L, C)`."""
+        """Run a shift layer and the layers up to the next shift layer; returns tokens `(frames, L, C)`."""
         inputs = sorted({number for triple in frames for number in triple if number is not None})
         tokens = self._values[index].stacked(inputs)  # (inputs, L, C)
         row = {number: row for row, number in enumerate(inputs)}
-        # Where there is no neighbour the frame itself stands in, and is masked.
+        # A missing neighbour is replaced by the frame itself, and masked.
         rows = [
             [row[current if number is None else number] for number in (before, current, after)]
             for before, current, after in frames
@@ -127,11 +127,11 @@ class VideoEncoder:
         return tokens if index + 1 < len(self._blocks) else self._project(tokens)
 
     def _project(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Bring tokens `(frames, L, C)` of the last layer to where texts are: `(frames, L, D)`."""
+        """Project tokens `(frames, L, C)` of the last layer to the space of text embeddings, `(frames, L, D)`."""
         return self.model.visual_projection(self.model.vision_model.post_layernorm(tokens))
 
     def _finish(self, windows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
-        """Run what follows the vision transformer on windows of the numbers of projected tokens."""
+        """Run selection and temporal encoder on windows, which are given as the numbers of their projected tokens."""
         model = self.model
         embeds: dict[int, torch.Tensor] = {}
         indices_by_length: defaultdict[int, list[int]] = defaultdict(list)
@@ -148,11 +148,11 @@ class VideoEncoder:
         return [embeds[index] for index in range(len(windows))]
 
     def _forget_all_but_last_windows(self, windows: Sequence[FrameWindow], keys: Sequence[Sequence[list]]) -> None:
-        """Keep the values of the last window of each of the videos that came last.
+        """Drop all values except those of the last window of each of the most recent videos.
 
         Args:
             windows: The windows of a batch.
-            keys: For each stage the keys of each window's values.
+            keys: For each stage the keys of the values of each window.
         """
         for index, window in enumerate(windows):
             self._last_windows[window.video_id] = [stage[index] for stage in keys]
@@ -164,7 +164,7 @@ class VideoEncoder:
 
 
 class _Values:
-    """Values of one stage. Each has a number, and is found by its key: what it is made of."""
+    """Cached values of one stage. Each has a number, and a key that identifies its inputs."""
 
     def __init__(self) -> None:
         self._num_computed = 0
@@ -172,7 +172,7 @@ class _Values:
         self._tokens: dict[int, torch.Tensor] = {}
 
     def compute(self, keys: Iterable[Hashable], run: Callable[[list[Any]], torch.Tensor]) -> None:
-        """Compute the values of these keys that are missing: `run` makes them of a list of keys."""
+        """Compute the missing values among these keys. `run` maps a list of keys to their values."""
         missing = [key for key in dict.fromkeys(keys) if key not in self._numbers]
         for first in range(0, len(missing), _FRAMES_A_CHUNK):
             chunk = missing[first : first + _FRAMES_A_CHUNK]
@@ -182,22 +182,22 @@ class _Values:
                 self._num_computed += 1
 
     def numbers(self, keys: Iterable[Hashable]) -> list[int]:
-        """The numbers of the values of these keys."""
+        """Return the numbers of the values of these keys."""
         return [self._numbers[key] for key in keys]
 
     def stacked(self, numbers: Iterable[int]) -> torch.Tensor:
-        """The values of these numbers, of shape `(values, L, C)`."""
+        """Return the values of these numbers, of shape `(values, L, C)`."""
         return torch.stack([self._tokens[number] for number in numbers])
 
     def keep_only(self, keys: Iterable[Hashable]) -> None:
-        """Forget all other values."""
+        """Drop the values of all other keys."""
         self._numbers = {key: self._numbers[key] for key in keys}
-        # A row of a chunk would keep the whole chunk.
+        # Clone, because a view of one row would keep the memory of the whole chunk.
         self._tokens = {number: self._tokens[number].clone() for number in self._numbers.values()}
 
 
 def _neighbours(numbers: Sequence[int]) -> list[Hashable]:
-    """For each value of a window what a shift layer reads: the value before it, its own, the one after it."""
+    """Return the [`Neighbours`] of each value of a window."""
     padded = [None, *numbers, None]
     return list(zip(padded, numbers, padded[2:], strict=False))
 
@@ -205,13 +205,13 @@ def _neighbours(numbers: Sequence[int]) -> list[Hashable]:
 def _run_shift_layer(
     layer: TS2NetVisionLayer, tokens: torch.Tensor, rows: torch.Tensor, is_real: torch.Tensor
 ) -> torch.Tensor:
-    """Apply a layer that shifts to frames with their neighbours, as the layer itself does to whole videos.
+    """Apply a shift layer to frames with their neighbours, as the layer itself does to whole videos.
 
     Args:
         layer: The layer.
-        tokens: Its inputs, of shape `(inputs, L, C)`.
-        rows: int64 of shape `(frames, 3)`: which input is before each frame, the frame, and after it.
-        is_real: Boolean, of the same shape: False where there is no such neighbour.
+        tokens: Inputs of the layer, of shape `(inputs, L, C)`.
+        rows: int64 of shape `(frames, 3)`: index of the input before each frame, of the frame, and after the frame.
+        is_real: Boolean of shape `(frames, 3)`: False for a missing neighbour.
 
     Returns:
         Tokens of shape `(frames, L, C)`.

@@ -1,7 +1,6 @@
-"""How well a model retrieves: encode a split, match it, rank it, and the figures of published tables.
+"""Retrieval evaluation: encoding, matching and ranking of a split, and the metrics of published tables.
 
-Public names are imported at their first use. `evaluate.load(METRIC_PATH)` gives the metrics as one of the library
-`evaluate`.
+Public names are imported at first use. `evaluate.load(METRIC_PATH)` loads the metrics with the `evaluate` library.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""The embeddings of a whole split: every video and every text is encoded once, by any number of processes.
+"""Encode a whole split: every video and every text once, with any number of processes.
 
-The processes share the work. The main one (rank 0) gathers the result in the order of the split, on the CPU in
-float32, over a gloo group: it takes no memory of a GPU, and a process may wait for a slower one without a timeout.
+The processes share the work. The main process (rank 0) gathers the result in the order of the split, on the CPU in
+float32. It uses a gloo group, which needs no GPU memory and lets a process wait for a slower one without a timeout.
 """
 
 import contextlib
@@ -29,8 +29,8 @@ class EncodedSplit:
 
     Attributes:
         rows: Id, captions and group of each video, in the order of the split.
-        text_embeds: Of the `P` pieces of the texts, in order; a text is in one piece unless it was split. `(P, D)`, or
-            with word-token interaction `(P, words, D)`, float32, not normalised.
+        text_embeds: Embeddings of the `P` pieces of the texts, in order; a text is one piece unless it was split.
+            `(P, D)`, or with word-token interaction `(P, words, D)`, float32, not normalised.
         text_of_piece: `(P,)`: the index of each piece's text.
         video_of_text: `(Q,)`: the index of each text's video.
         video_embeds: `(V, T, D)`, float32, not normalised; zeros for a broken video.
@@ -50,7 +50,7 @@ class EncodedSplit:
         """Check that the split can be ranked.
 
         Raises:
-            ValueError: If no video can be used, one has no caption, or an embedding is not finite.
+            ValueError: If no video can be used, a video has no caption, or an embedding is not finite.
         """
         if len(self.broken) == len(self.rows):
             first = next(iter(self.broken.values()))
@@ -80,20 +80,20 @@ def encode_split(
 ) -> EncodedSplit | None:
     """Encode the videos and texts of a split.
 
-    Puts the model in evaluation mode while it runs. Does not set autocast.
+    The model is in evaluation mode during the call. Autocast is left to the caller.
 
     Args:
-        model: The model, whole on each process.
-        processor: Its processor.
+        model: The model, unsharded on each process.
+        processor: The model's processor.
         videos: This process's videos of the split.
-        max_words: Tokens to which texts are truncated or padded.
-        long_texts: Whether longer ones are truncated or split.
+        max_words: Number of tokens to which texts are truncated or padded.
+        long_texts: Whether longer texts are truncated or split.
         group: From [`~ts2net.parallel.distributed.cpu_group`].
         num_videos: Number of videos of the split, for the progress bar; `None` if unknown.
         progress: Show a progress bar for this process's videos on standard error.
 
     Returns:
-        The split on the main process, `None` on the others.
+        The split on the main process, `None` on the other processes.
 
     Raises:
         ValueError: If the split has no rows.
@@ -138,7 +138,7 @@ def encode_split(
 
 @contextlib.contextmanager
 def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode; restores the mode of each module afterwards, as some may be frozen in training."""
+    """Set evaluation mode and restore each module's own mode afterwards, because they may differ in training."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -152,12 +152,12 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
 def _progress_bar(
     shown: bool, num_videos: int | None, group: dist.ProcessGroup | None
 ) -> Iterator[Callable[[int], None]]:
-    """A progress bar for the videos of the main process. Yields the function that advances it."""
+    """Show a progress bar for the videos of the main process. Yields the function that advances the bar."""
     console = Console(stderr=True)
     rank, num_processes = (0, 1) if group is None else (group.rank(), group.size())
     columns = [TextColumn("encoding videos"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
     disable = not shown or rank > 0 or not console.is_terminal
-    # Without a refresh thread: forked workers would inherit a lock that the thread holds.
+    # No refresh thread, because forked workers would inherit a lock that the thread holds.
     with Progress(*columns, console=console, transient=True, disable=disable, auto_refresh=False) as bar:
         num_local_videos = None if num_videos is None else math.ceil(num_videos / num_processes)
         task = bar.add_task("", total=num_local_videos)

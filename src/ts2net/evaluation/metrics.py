@@ -1,10 +1,10 @@
 """Ranks and recalls of text-video retrieval, from a matrix of similarities.
 
-- Nothing is sorted. The rank of the true candidate is the number of candidates that do not score below it, itself
-  included. So ties count against the model: a constant matrix has R@1 0.
-- The matrix is read in blocks of rows, on the CPU, and never copied as a whole. It may be a memory map.
-- The figures do not depend on the size of the blocks or the order of rows and columns: every column is summed row by
-  row, in float64. Otherwise two copies of a video could differ in the last bit instead of being tied.
+- Ties count against the model: a constant matrix has R@1 0. The rank of the true candidate is the number of candidates
+  that do not score below it, including the true candidate.
+- The matrix is read on the CPU in blocks of rows and never copied as a whole. It may be a memory map.
+- The metrics do not depend on the block size or the order of rows and columns, because every column is summed row by
+  row in float64. Otherwise two copies of a video could differ in the last bit instead of being tied.
 """
 
 import math
@@ -29,26 +29,26 @@ def retrieval_metrics(
     dual_softmax: bool = False,
     querybank: "Querybank | None" = None,
 ) -> dict[str, float]:
-    """Recalls and ranks, as in the tables of the paper.
+    """Compute recalls and rank statistics, as in the tables of the paper.
 
     Args:
         logits_per_text: Similarities of shape `(texts, videos)`, in any unit. A NumPy array may be a memory map.
-        video_of_text: For each text the column of its video, of shape `(texts,)`. Every video needs a text. `None`:
-            text `i` belongs to video `i`.
+        video_of_text: Column of each text's video, of shape `(texts,)`. Every video needs a text. `None`: text `i`
+            belongs to video `i`.
         dual_softmax: Multiply each entry by its softmax over all texts, for the same video, before ranking (Cheng et
-            al. 2021). It uses all test texts at once, so report it as such.
-        querybank: Normalise with a bank of other texts before ranking. Only the text-to-video figures are
-            returned then.
+            al. 2021). It uses all test texts at once, so mention it when reporting the results.
+        querybank: Normalise with a bank of other texts before ranking. Only the text-to-video metrics are then
+            returned.
 
     Returns:
         `"text-to-video R@1"`, `R@5`, `R@10`, `R@50` in percent, `MdR` and `MnR` (median and mean rank, 1 is best),
-        and the same with `video-to-text`, where the rank of a video is that of its best text among the best texts
-        of all videos.
+        and the same with `video-to-text`. The video-to-text rank of a video is the rank of its best text among the
+        best texts of all videos.
 
     Raises:
         TypeError: If an input is not made of real numbers, or `video_of_text` not of integers.
-        ValueError: If shapes do not fit, a similarity is NaN or infinite, `video_of_text` names no column or leaves a
-            video without a text, or both `dual_softmax` and `querybank` are asked for.
+        ValueError: If shapes do not fit, a similarity is NaN or infinite, an entry of `video_of_text` is not a column,
+            a video has no text, or both `dual_softmax` and `querybank` are given.
     """
     ranks = retrieval_ranks(logits_per_text, video_of_text, dual_softmax=dual_softmax, querybank=querybank)
     return {
@@ -65,7 +65,7 @@ def retrieval_ranks(
     dual_softmax: bool = False,
     querybank: "Querybank | None" = None,
 ) -> dict[str, torch.Tensor]:
-    """The ranks behind [`retrieval_metrics`], with the same arguments and errors.
+    """Compute the ranks behind [`retrieval_metrics`], with the same arguments and errors.
 
     Returns:
         `"text-to-video"`, of shape `(texts,)`, and without a querybank `"video-to-text"`, of shape `(videos,)`; int64.
@@ -87,9 +87,9 @@ def text_to_video_ranks(
     dual_softmax: bool = False,
     querybank: "Querybank | None" = None,
 ) -> torch.Tensor:
-    """Rank of each text's video among all videos; 1 is best.
+    """Compute the rank of each text's video among all videos; 1 is best.
 
-    Arguments and errors are those of [`retrieval_metrics`], but a video may have no text.
+    Arguments and errors are the same as in [`retrieval_metrics`], except that a video may have no text.
 
     Returns:
         Ranks of shape `(texts,)`, int64.
@@ -104,9 +104,9 @@ def video_to_text_ranks(
     *,
     dual_softmax: bool = False,
 ) -> torch.Tensor:
-    """Rank of each video's best text among the best texts of all videos; 1 is best.
+    """Compute the rank of each video's best text among the best texts of all videos; 1 is best.
 
-    Arguments and errors are those of [`retrieval_metrics`].
+    Arguments and errors are the same as in [`retrieval_metrics`].
 
     Returns:
         Ranks of shape `(videos,)`, int64.
@@ -118,11 +118,11 @@ def video_to_text_ranks(
 
 
 def rank_statistics(ranks: Sequence[int] | npt.ArrayLike | torch.Tensor) -> dict[str, float]:
-    """`R@1`, `R@5`, `R@10` and `R@50` in percent, `MdR` and `MnR`, of ranks that count from 1.
+    """Compute `R@1`, `R@5`, `R@10` and `R@50` in percent, `MdR` and `MnR` from ranks that start at 1.
 
     Raises:
         TypeError: If the ranks are not integers.
-        ValueError: If there are none, they are not one-dimensional, or one is below 1.
+        ValueError: If the ranks are empty or not one-dimensional, or a rank is below 1.
     """
     values = _integers(ranks, "ranks")
     if not len(values):
@@ -136,21 +136,21 @@ def rank_statistics(ranks: Sequence[int] | npt.ArrayLike | torch.Tensor) -> dict
 
 
 class Querybank:
-    """Other queries than the test's, which identify videos that match too many queries (Bogolin et al. 2022).
+    """Bank of non-test queries that identify videos which match too many queries (Bogolin et al. 2022).
 
-    This is QB-Norm with the dynamic inverted softmax: a test text whose best video is also the best of a query in the
-    bank is ranked by `exp(beta * s) / sum_bank exp(beta * s_bank)`, any other by its similarities. Of several tied
-    best videos, each counts. Two numbers and one flag a video are kept.
+    This is QB-Norm with the dynamic inverted softmax. If the best video of a test text is also the best video of a
+    query in the bank, the text is ranked by `exp(beta * s) / sum_bank exp(beta * s_bank)`, otherwise by its
+    similarities. If several videos tie for the best, each of them counts. Two numbers and one flag a video are kept.
 
     Args:
         logits_per_text: Similarities of the bank's queries, usually training captions, to the *test* videos, of
             shape `(queries, videos)` and in the unit of the test similarities.
-        beta: Inverse temperature. The paper's 20 is for cosines; the default is the same for 100 times the cosine,
-            the similarity with a trained CLIP's `logit_scale`.
+        beta: Inverse temperature. The paper's value of 20 is for cosines. The default is the same temperature for 100
+            times the cosine, which is the similarity with a trained CLIP's `logit_scale`.
 
     Raises:
         TypeError: If the matrix is not made of real numbers.
-        ValueError: If it is empty, not a matrix or not finite, or `beta` is not a positive number.
+        ValueError: If the matrix is empty, not two-dimensional or not finite, or `beta` is not a positive number.
     """
 
     def __init__(self, logits_per_text: Matrix, beta: float = 0.2) -> None:
@@ -166,13 +166,13 @@ class Querybank:
 
     @property
     def num_videos(self) -> int:
-        """Number of videos, the columns of the bank."""
+        """Number of videos, which are the columns of the bank."""
         return len(self._is_best_of_a_query)
 
     def apply(self, block: torch.Tensor) -> torch.Tensor:
-        """Normalise rows of the test matrix, `(rows, videos)`. The order within a row stays comparable.
+        """Normalise rows of the test matrix, `(rows, videos)`. Entries remain comparable within a row only.
 
-        Returns the logarithm of the inverted softmax, which has the same ranks and cannot overflow.
+        Returns the logarithm of the inverted softmax, which gives the same ranks and cannot overflow.
         """
         normalised = self.beta * (block.double() - self._highest) - self._log_totals
         is_normalised = (_best_of_row(block) & self._is_best_of_a_query).any(dim=1, keepdim=True)
@@ -181,7 +181,7 @@ class Querybank:
 
 @dataclass(frozen=True)
 class _DualSoftmax:
-    """Each entry times its softmax over the texts, for the same video."""
+    """Multiplication of each entry by its softmax over the texts, for the same video."""
 
     highest: torch.Tensor  # (videos,)
     totals: torch.Tensor  # (videos,)
@@ -196,7 +196,7 @@ class _DualSoftmax:
 
 
 class _RowReader:
-    """A matrix of similarities that is checked and brought to the CPU a block of rows at a time."""
+    """Reader of a similarity matrix that checks it and copies it to the CPU a block of rows at a time."""
 
     def __init__(self, matrix: Matrix, name: str) -> None:
         self._name = name
@@ -209,7 +209,7 @@ class _RowReader:
         self.num_texts, self.num_videos = shape
 
     def blocks(self, order: torch.Tensor | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield indices of rows with these rows, `(rows, videos)`, for all rows."""
+        """Yield blocks of all rows: their row indices and the rows, `(rows, videos)`."""
         order = torch.arange(self.num_texts) if order is None else order
         for rows in order.split(max(1, _BLOCK_ENTRIES // self.num_videos)):
             block = self._read(rows)
@@ -217,7 +217,7 @@ class _RowReader:
             yield rows, block
 
     def entries(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """One entry for each pair of a row and a column."""
+        """Return one entry for each pair of a row and a column."""
         return self._read(rows, columns)
 
     def _read(self, *index: torch.Tensor) -> torch.Tensor:
@@ -230,7 +230,7 @@ class _RowReader:
         return read if read.is_floating_point() else read.double()
 
     def _check_finite(self, block: torch.Tensor, rows: torch.Tensor) -> None:
-        if all(bool(torch.isfinite(end)) for end in block.aminmax()):  # both ends are NaN if an entry is
+        if all(bool(torch.isfinite(end)) for end in block.aminmax()):  # both are NaN if any entry is NaN
             return
         wrong = (~torch.isfinite(block)).nonzero()
         row, column = wrong[0].tolist()
@@ -254,8 +254,8 @@ def _video_to_text(matrix: _RowReader, videos: torch.Tensor, rescale: _DualSoftm
     true = true if rescale is None else rescale.apply(true, videos)
     best_true = true.new_full((num_videos,), -torch.inf).scatter_reduce(0, videos, true, "amax")
 
-    # Rows are read video by video. The last video of a block may go on in the next one: its best so far is carried
-    # over as one more row.
+    # Rows are read video by video. The last video of a block may continue in the next block, so its best scores so
+    # far are carried over as an additional row.
     ranks = torch.full((num_videos,), num_videos)
     carried_video, carried = videos.new_empty(0), true.new_empty(0, num_videos)
     for rows, block in matrix.blocks(videos.argsort(stable=True)):
@@ -269,20 +269,20 @@ def _video_to_text(matrix: _RowReader, videos: torch.Tensor, rescale: _DualSoftm
 
 
 def _below(best: torch.Tensor, best_true: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """For each video, how many of the videos `present` (their best texts in the rows) are below the true one."""
+    """Count, for each video, the videos of `present` whose best text (rows of `best`) scores below its own."""
     below = best < best_true
-    below[torch.arange(len(present)), present] = False  # a video is not below itself, whatever the rounding
+    below[torch.arange(len(present)), present] = False  # rounding must not put a video below itself
     return below.sum(dim=0)
 
 
 def _column_exponentials(matrix: _RowReader, beta: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """The two parts of a softmax over rows: each column's highest entry `m`, and its sum of `exp(beta * (s - m))`."""
+    """Compute the parts of a softmax over rows: each column's maximum `m` and its sum of `exp(beta * (s - m))`."""
     highest = torch.full((matrix.num_videos,), -torch.inf, dtype=torch.float64)
     for _, block in matrix.blocks():
         highest = torch.maximum(highest, block.amax(dim=0).double())
     totals = torch.zeros_like(highest)
     for _, block in matrix.blocks():
-        # One row after the other: the order in which `sum` adds depends on where the column stands.
+        # Row by row, because the order in which `sum` adds depends on the position of the column.
         for row in torch.exp(beta * (block.double() - highest)):
             totals += row
     return highest, totals
@@ -340,7 +340,7 @@ def _check_every_video_has_a_text(matrix: _RowReader, videos: torch.Tensor) -> N
 
 def _as_array(values: object, name: str) -> np.ndarray:
     try:
-        return np.asarray(values)  # a memory map stays one
+        return np.asarray(values)  # a memory map is not read
     except ValueError as error:
         raise ValueError(f"{name} must have the shape (texts, videos): {error}") from None
 

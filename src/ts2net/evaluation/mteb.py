@@ -1,7 +1,7 @@
-"""A model for MTEB, the benchmark of embeddings: its text-video retrieval tasks with the model's own matching.
+"""Wrapper of a model for MTEB, the embedding benchmark: text-video retrieval tasks with the model's own matching.
 
-MTEB compares one vector a text with one a video. This model answers its searches itself, so each text is matched with
-every frame, as in `ts2net evaluate`.
+By default MTEB compares one vector per text with one vector per video. This wrapper implements the search itself, so
+that each text is matched with every frame, as in `ts2net evaluate`.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from ..processing_ts2net import TS2NetProcessor
 
 
 class MTEBModel:
-    """A model that `mteb.evaluate` takes for retrieval tasks of texts and videos, in both directions.
+    """Model for `mteb.evaluate` on text-video retrieval tasks, in both directions.
 
     ```python
     import mteb
@@ -29,11 +29,11 @@ class MTEBModel:
 
     Args:
         model: The model, on its device. It is set to evaluation mode.
-        processor: Its processor.
-        name: What MTEB's results call it, as `owner/name`.
-        num_frames: The most frames of a video. `None`: the processor's.
-        max_words: The most tokens of a text. `None`: those of the model's training if the processor knows them, or
-            else as many as the tokenizer allows.
+        processor: The model's processor.
+        name: Name of the model in MTEB's results, as `owner/name`.
+        num_frames: Maximum number of frames of a video. `None` uses the processor's.
+        max_words: Maximum number of tokens of a text. `None` uses the number of the model's training if the processor
+            has it, and otherwise the tokenizer's maximum.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class MTEBModel:
 
     @property
     def mteb_model_meta(self) -> ModelMeta:
-        """What MTEB writes down about the model."""
+        """MTEB's metadata of the model."""
         return self._meta
 
     def index(self, corpus: datasets.Dataset, *, encode_kwargs: dict[str, Any], **kwargs: Any) -> None:
-        """Encode what is searched: rows with `id` and `text` or `video`."""
+        """Encode the corpus: rows with `id` and `text` or `video`."""
         self._corpus = (corpus["id"], self._encode(corpus, encode_kwargs))
 
     def search(
@@ -70,10 +70,10 @@ class MTEBModel:
         top_ranked: dict[str, list[str]] | None = None,
         **kwargs: Any,
     ) -> dict[str, dict[str, float]]:
-        """Score the corpus for each query: the `top_k` best, or those of `top_ranked`.
+        """Return the scores of the `top_k` best candidates of each query, from `top_ranked` only if it is given.
 
         Raises:
-            ValueError: If nothing is indexed, or queries and corpus are not texts and videos.
+            ValueError: If no corpus is indexed, or queries and corpus are not one of texts and one of videos.
         """
         if self._corpus is None:
             raise ValueError("nothing is indexed: call index first")
@@ -92,7 +92,7 @@ class MTEBModel:
         if "video" not in rows.column_names:
             return encode_texts(self.model, self.processor, list(rows["text"]), max_words=self.max_words), None
         if isinstance(rows.features["video"], datasets.Video):
-            rows = rows.cast_column("video", datasets.Video(decode=False))  # decoded here, as in training
+            rows = rows.cast_column("video", datasets.Video(decode=False))  # the processor decodes, as in training
         embeds, masks = [], []
         for batch in rows.select_columns(["video"]).iter(encode_kwargs.get("batch_size", 16)):
             inputs = self.processor.video_processor(batch["video"], num_frames=self.num_frames, pad_to="num_frames")
@@ -104,7 +104,7 @@ class MTEBModel:
 
     @torch.inference_mode()
     def _scores(self, queries: "_Embeds", corpus: "_Embeds") -> torch.Tensor:
-        """Scores of shape `(queries, corpus)`, whichever of the two are the texts."""
+        """Compute scores of shape `(queries, corpus)`. Either of the two may be the texts."""
         (query_embeds, query_mask), (corpus_embeds, corpus_mask) = queries, corpus
         if (query_mask is None) == (corpus_mask is None):
             raise ValueError("expected texts and videos, one as queries and the other as corpus")
@@ -114,4 +114,4 @@ class MTEBModel:
 
 
 _Embeds = tuple[torch.Tensor, torch.Tensor | None]
-"""Of texts, as `encode_texts` gives them, and `None`, or of videos `(n, T, D)` and their padding mask `(n, T)`."""
+"""Text embeddings of `encode_texts` and `None`, or video embeddings `(n, T, D)` and their padding mask `(n, T)`."""

@@ -1,10 +1,10 @@
-"""How well a model retrieves on one split, from the videos to the figures of the paper's tables.
+"""Retrieval evaluation of a model on one split, from the videos to the metrics of the paper's tables.
 
-- A video that is missing or can't be decoded stays in the split: it scores below every other, so it hides none, and
-  its own queries are missed in both directions. Figures can't rise because videos are missing.
-- Scores are matched a block at a time. Where they are many they are kept in a temporary file rather than in memory, in
-  the folder that `TMPDIR` names; where /tmp is in memory, let it name another.
-- Processes share the encoding; the main one ranks, and all return its result. So the figures are those of one process.
+- A video that is missing or can't be decoded stays in the split, so missing videos can't raise the metrics. It scores
+  below all other videos, and its own queries count as missed in both directions.
+- Scores are computed in blocks. A large score matrix is kept in a temporary file instead of memory, in the folder of
+  `TMPDIR`. If /tmp is a file system in memory, set `TMPDIR` to another folder.
+- All processes share the encoding. The main process ranks, and all processes return its result.
 """
 
 import os
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
 _BLOCK_COSINES = 2**20  # texts x videos x frames that are matched at a time
 _TEXTS_A_BLOCK = 256
 _MOST_BYTES_IN_MEMORY = 2**30
-_BELOW_ALL = -1e30  # score of a missing video; finite, as metrics ask for, in float32
+_BELOW_ALL = -1e30  # score of a missing video; finite in float32, as the metrics require
 
 
 @dataclass(frozen=True)
 class RetrievalResult:
-    """The figures of a model on a split.
+    """Metrics of a model on a split.
 
     Attributes:
-        metrics: As [`retrieval_metrics`] names them. Where videos have groups, also `"text-to-video group R@1"` and
-            `"video-to-text group R@1"`: found first among the candidates of its own group, in percent.
-        dual_softmax: The same with the dual softmax, which looks at all test texts at once; without groups.
-        num_texts: Queries of text-to-video.
-        num_videos: Queries of video-to-text, missing videos included.
-        num_groups: Groups of at least two candidates.
+        metrics: The metrics of [`retrieval_metrics`]. If videos have groups, also `"text-to-video group R@1"` and
+            `"video-to-text group R@1"`: R@1 among the candidates of the query's own group, in percent.
+        dual_softmax: The metrics with the dual softmax, which uses all test texts at once; without groups.
+        num_texts: Number of text-to-video queries.
+        num_videos: Number of video-to-text queries, including missing videos.
+        num_groups: Number of groups of at least two candidates.
         broken: The videos that are missing or can't be used. Each of their queries, in both directions, counts as
-            missed, and in the median and mean rank as ranked last.
-        num_left_out: Videos of the split that are in none of these figures.
+            missed, and as ranked last in the median and mean rank.
+        num_left_out: Number of videos of the split that all metrics leave out.
     """
 
     metrics: dict[str, float]
@@ -61,11 +61,11 @@ class RetrievalResult:
 
     @property
     def num_missing(self) -> int:
-        """Videos that are missing or can't be used, and whose queries count as missed."""
+        """Number of videos that are missing or can't be used, and whose queries count as missed."""
         return len(self.broken)
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures, for JSON."""
+        """Return all fields in a form that JSON can store."""
         fields = asdict(self) | {"num_missing": self.num_missing}
         fields["broken"] = [{"video_id": video.video_id, "reason": video.reason} for video in self.broken]
         return fields
@@ -85,36 +85,36 @@ def evaluate_retrieval(
     leave_out_missing: bool = False,
     progress: bool = False,
 ) -> RetrievalResult:
-    """Search a split with its own captions, in both directions.
+    """Evaluate text-to-video and video-to-text retrieval on a split with its own captions.
 
-    In a distributed run every process has to call it, with the whole split and with the whole model (unwrapped); they
-    share the work. The batch size, the workers and the processes don't change the figures, except that the last bits
-    of an embedding may depend on them.
+    In a distributed run every process must call this function with the whole split and the whole, unwrapped model; the
+    processes share the work. The batch size and the numbers of workers and processes don't change the metrics, except
+    that the last bits of an embedding may depend on them.
 
     Args:
-        model: The model, on its device. It is put back into the mode that it was in.
-        dataset: The split with the standard columns, such as `load_benchmark(..., with_missing=True)` gives.
+        model: The model, on its device. Its training or evaluation mode is restored afterwards.
+        dataset: The split with the standard columns, as returned by `load_benchmark(..., with_missing=True)`.
         processor: The model's processor.
-        num_frames: The most frames of a video. `None`: the processor's, which are those of the model's training.
-        max_words: The most tokens of a text. `None`: those of the model's training if the processor knows them, or
-            else as many as the tokenizer allows.
-        long_texts: `"truncate"` reads the beginning of a longer text, as training does; `"split"` splits it into its
-            sentences, and takes the mean of their scores.
-        batch_size: Videos a batch, of each process.
-        num_workers: Processes that decode for each process.
-        num_videos: How many videos the split has, if it is known, for the time left in the progress bar.
+        num_frames: Maximum number of frames of a video. `None` uses the processor's, which is that of training.
+        max_words: Maximum number of tokens of a text. `None` uses the number of the model's training if the processor
+            has it, and otherwise the tokenizer's maximum.
+        long_texts: `"truncate"` uses the beginning of a longer text, as in training; `"split"` splits the text into
+            sentences and averages their scores.
+        batch_size: Number of videos in a batch of one process.
+        num_workers: Number of decoding processes for each process.
+        num_videos: Number of videos of the split, if known, for the remaining time in the progress bar.
         leave_out_missing: Leave out videos that are missing or can't be used, with their queries, as the released
-            loaders do. The figures rise, and are those of a smaller split.
-        progress: Show a progress bar where standard error is a terminal.
+            loaders do. The metrics are then those of a smaller split, and higher.
+        progress: Show a progress bar if standard error is a terminal.
 
     Returns:
         The result, the same on every process.
 
     Raises:
-        TypeError: If `dataset` is no dataset.
+        TypeError: If `dataset` is not a dataset.
         ValueError: If a column or a video's captions are missing, a number is out of range, no video can be used, or
             an embedding is not finite.
-        MainProcessError: On the other processes, if the main one had to stop after the encoding.
+        MainProcessError: On the other processes, if the main process fails after the encoding.
     """
     num_frames = processor.video_processor.num_frames if num_frames is None else num_frames
     max_words = max_words or processor.max_words or processor.tokenizer.model_max_length
@@ -148,7 +148,7 @@ def rank_split(model: TS2NetModel, encoded: EncodedSplit, *, leave_out_missing: 
     """Match the embeddings of a split and rank them.
 
     Raises:
-        ValueError: If no video can be used, one has no caption, or an embedding is not finite.
+        ValueError: If no video can be used, a video has no caption, or an embedding is not finite.
     """
     encoded.check()
     num_left_out = len(encoded.broken) if leave_out_missing else 0
@@ -181,7 +181,7 @@ def rank_split(model: TS2NetModel, encoded: EncodedSplit, *, leave_out_missing: 
 
 
 def _without_broken(encoded: EncodedSplit) -> EncodedSplit:
-    """The split of the other videos and their texts."""
+    """Return the split without the broken videos and their texts."""
     kept = torch.tensor([index for index in range(len(encoded.rows)) if index not in encoded.broken])
     new_index = torch.full((len(encoded.rows),), -1)
     new_index[kept] = torch.arange(len(kept))
@@ -201,7 +201,7 @@ def _without_broken(encoded: EncodedSplit) -> EncodedSplit:
 
 
 def _scores(model: TS2NetModel, encoded: EncodedSplit, is_broken: torch.Tensor) -> np.ndarray:
-    """Similarities of all texts and videos, `(Q, V)`, float32."""
+    """Compute the similarities of all texts and videos, `(Q, V)`, float32."""
     num_texts = len(encoded.video_of_text)
     num_videos, num_frames = encoded.padding_mask.shape
     scores = _room_for(num_texts, num_videos)
@@ -225,7 +225,7 @@ def _scores(model: TS2NetModel, encoded: EncodedSplit, is_broken: torch.Tensor) 
 
 
 def _mean_of_pieces(scores: torch.Tensor, text_of_piece: torch.Tensor) -> torch.Tensor:
-    """The scores of texts `(Q, V)`, of those of their pieces `(P, V)`. What is in one piece stays bit for bit."""
+    """Average the scores of pieces `(P, V)` to scores of texts `(Q, V)`. Scores of unsplit texts stay bit-identical."""
     counts = text_of_piece.bincount()
     if len(counts) == len(scores):
         return scores
@@ -234,26 +234,26 @@ def _mean_of_pieces(scores: torch.Tensor, text_of_piece: torch.Tensor) -> torch.
 
 
 def _room_for(num_texts: int, num_videos: int) -> np.ndarray:
-    """An array for the scores: in memory, or if they are many in a temporary file without a name."""
+    """Create an array for the scores: in memory, or in an unnamed temporary file if the matrix is large."""
     shape = (num_texts, num_videos)
     num_bytes = 4 * num_texts * num_videos
     if num_bytes <= _MOST_BYTES_IN_MEMORY:
         return np.empty(shape, dtype=np.float32)
-    with write_errors_named(tempfile.gettempdir()), tempfile.TemporaryFile() as file:  # the map keeps it
-        if hasattr(os, "posix_fallocate"):  # else a full disk would only show as a killed process
+    with write_errors_named(tempfile.gettempdir()), tempfile.TemporaryFile() as file:  # the map keeps it open
+        if hasattr(os, "posix_fallocate"):  # without it, a full disk would kill the process
             os.posix_fallocate(file.fileno(), 0, num_bytes)
         return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
 
 
 def _statistics(ranks: torch.Tensor, missed: torch.Tensor) -> dict[str, float]:
-    """Recalls and ranks, where a missed query counts in no recall, however few candidates there are."""
+    """Compute recalls and rank statistics. A missed query counts in no recall, even if there are few candidates."""
     ranked = rank_statistics(ranks)
     recalls = rank_statistics(ranks.masked_fill(missed, torch.iinfo(ranks.dtype).max))
     return {name: (recalls if name.startswith("R@") else ranked)[name] for name in ranked}
 
 
 def _groups(rows: list[EvaluationRow]) -> list[list[int]]:
-    """The indices of the videos of each group. In a group of one there is nothing to find."""
+    """Return the video indices of each group. A group of one video is left out, because it has only one candidate."""
     indices: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         if row.group is not None:
@@ -264,7 +264,7 @@ def _groups(rows: list[EvaluationRow]) -> list[list[int]]:
 def _group_figures(
     scores: np.ndarray, video_of_text: torch.Tensor, is_broken: torch.Tensor, groups: list[list[int]]
 ) -> dict[str, float]:
-    """R@1 of the queries that have a group, among its candidates."""
+    """Compute R@1 among the candidates of the query's group, for the queries that have a group."""
     if not groups:
         return {}
     texts_of: list[list[int]] = [[] for _ in is_broken]

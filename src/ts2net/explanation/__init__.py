@@ -1,4 +1,4 @@
-"""What the model looked at: selected patches, frame weights, token shift; as data and as a figure."""
+"""Explanation of a score: selected patches, frame weights and token shift, as data and as a figure."""
 
 from .drawing import DrawnFrame, draw_frame, drawn_frames, found_words, outline
 from .explaining import Box, Explanation, FoundWord, explain, explain_frames, patch_boxes

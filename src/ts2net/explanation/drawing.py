@@ -1,4 +1,4 @@
-"""The frames of an explanation as small pictures, for pages and figures."""
+"""Drawing of the frames of an explanation as small pictures, for pages and figures."""
 
 import io
 import math
@@ -10,20 +10,20 @@ from PIL import Image, ImageDraw
 from ..clock import clock
 from .explaining import Box, Explanation
 
-_OUTLINE, _SHADOW = (255, 214, 0), (0, 0, 0)  # one of them stands out from any picture
-_BAR, _TRACK = (240, 120, 30), (128, 128, 128)  # legible on dark and on light
+_OUTLINE, _SHADOW = (255, 214, 0), (0, 0, 0)  # one of the two is visible on any picture
+_BAR, _TRACK = (240, 120, 30), (128, 128, 128)  # visible on dark and on light pages
 _BAR_HEIGHT = 8  # pixels
 
 
 @dataclass(frozen=True)
 class DrawnFrame:
-    """A frame as a page shows it.
+    """A frame for a page.
 
     Args:
-        picture: An image file.
-        media_type: Of the file.
-        time: When the frame is shown, such as "1:15", or "1:15.2" where two frames share a second.
-        weight: Its part of the score, from 0 to 1.
+        picture: Bytes of the image file.
+        media_type: Media type of the file.
+        time: Time of the frame, such as "1:15", or "1:15.2" if two frames of the video share a second.
+        weight: Weight of the frame in the score, from 0 to 1.
     """
 
     picture: bytes
@@ -33,12 +33,12 @@ class DrawnFrame:
 
 
 def drawn_frames(explanation: Explanation, text: int = 0, format: Literal["JPEG", "PNG"] = "JPEG") -> list[DrawnFrame]:
-    """Draw all frames of an explanation, as [`draw_frame`] does.
+    """Draw all frames of an explanation; see [`draw_frame`].
 
     Args:
-        explanation: Of the video.
+        explanation: Explanation of the video.
         text: Index of the text whose weights are drawn.
-        format: Of the image files.
+        format: Format of the image files.
     """
     tenths = len({int(seconds) for seconds in explanation.seconds}) < len(explanation.seconds)
     frames = []
@@ -54,10 +54,10 @@ def draw_frame(explanation: Explanation, frame: int, text: int = 0, min_side: in
     """Draw a frame with its selected patches outlined, and a bar for its weight below it.
 
     Args:
-        explanation: Of the video.
+        explanation: Explanation of the video.
         frame: Index of the frame.
         text: Index of the text whose weights are drawn.
-        min_side: Smaller frames are magnified by a whole number until their shorter side has this many pixels.
+        min_side: Minimum length of the shorter side in pixels. Smaller frames are magnified by an integer factor.
 
     Returns:
         The picture. The bar's length is the weight, relative to the largest weight of a frame of the video.
@@ -77,7 +77,7 @@ def draw_frame(explanation: Explanation, frame: int, text: int = 0, min_side: in
 
 
 def found_words(explanation: Explanation, text: int = 0) -> str:
-    """The words of a text with the time of the frame that each has found, and their weights, as one line.
+    """Format the words of a text with the time of the best-matching frame and the weight of each, as one line.
 
     Raises:
         ValueError: If the model has no word-token interaction.

@@ -1,8 +1,8 @@
-"""Where a model looked: the frames it saw of a video, the weight of each for a text, and the patches that it selected
-or shifted.
+"""Explanation of a model's scores: the sampled frames of a video, their weights for each text, and the selected and
+shifted patches.
 
-The frames are the model's input, after resizing and cropping, so an outlined patch is the very patch that was
-selected. Every number comes from the model's own forward pass and matching; nothing is estimated afterwards.
+The frames are the model's input after resizing and cropping, so an outlined patch is exactly the patch that was
+selected. All values come from the model's own forward pass and matching; nothing is estimated afterwards.
 """
 
 import math
@@ -25,13 +25,13 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class FoundWord:
-    """A token of a text and the frame that it fits best.
+    """A token of a text and its best-matching frame.
 
     Args:
-        word: The token as text. The first and the last one of a text are its start and its end.
-        weight: Its weight among the tokens of the text. They sum to 1.
-        frame: Index of the frame. `None` if it is a padding frame, which `padding_mode="released"` may admit.
-        cosine: Their cosine.
+        word: The token as text. The first and the last token of a text are its start and its end token.
+        weight: Weight of the token. The weights of a text's tokens sum to 1.
+        frame: Index of the frame. `None` for a padding frame, which is possible with `padding_mode="released"`.
+        cosine: Cosine similarity of the token and the frame.
     """
 
     word: str
@@ -42,21 +42,21 @@ class FoundWord:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What a model saw of one video of `T` frames, for `Q` texts.
+    """Explanation of the scores of one video of `T` frames for `Q` texts.
 
     Args:
         texts: The texts.
         scores: The video's score for each text: the model's `logits_per_text`.
-        frames: The sampled frames as the model saw them, `(T, H, W, 3)`, uint8 RGB.
+        frames: The sampled frames after resizing and cropping, `(T, H, W, 3)`, uint8 RGB.
         seconds: Time of each frame from the start of the video.
-        weights: Weight of each frame in each score, `(Q, T)`. They sum to 1 over the frames. (With
-            `padding_mode="released"` and fewer frames than the model takes, padding frames may have a part of it.)
-        selected_tokens: The patches of each frame that the temporal encoder reads beside [CLS], `(T, K)`, counted
-            from 1 row by row. `K` is 0 for a model without selection.
+        weights: Weight of each frame in each score, `(Q, T)`. The weights sum to 1 over the frames. (With
+            `padding_mode="released"` and fewer frames than the model takes, padding frames may have some weight.)
+        selected_tokens: The patches of each frame that the temporal encoder reads in addition to [CLS], `(T, K)`,
+            counted from 1 row by row. `K` is 0 for a model without selection.
         patch_size: Side of a patch in pixels.
-        shifts: Source of the `N` patches of each frame in the layers that shift, `(T, N)`: -1 for the frame before, 1
-            for the frame after, 0 for the frame itself. `None` for a model that shifts no whole tokens.
-        words: For each text its tokens with the frames that they have found. `None` without word-token interaction.
+        shifts: Source of the `N` patches of each frame in the shift layers, `(T, N)`: -1 for the frame before, 1 for
+            the frame after, 0 for the frame itself. `None` for a model that does not shift whole tokens.
+        words: For each text its tokens with their best-matching frames. `None` without word-token interaction.
     """
 
     texts: tuple[str, ...]
@@ -70,14 +70,14 @@ class Explanation:
     words: tuple[tuple[FoundWord, ...], ...] | None = None
 
     def selected_boxes(self, frame: int) -> list[Box]:
-        """The boxes of the selected patches of a frame."""
+        """Return the boxes of the selected patches of a frame."""
         return patch_boxes(self.selected_tokens[frame].tolist(), self.frames.shape[2], self.patch_size)
 
     def shifted_boxes(self, frame: int, source: int) -> list[Box]:
-        """The boxes of the patches that a frame takes from the frame before it (`source=-1`) or after it (`source=1`).
+        """Return the boxes of a frame's patches that come from the frame before (`source=-1`) or after (`source=1`).
 
         Raises:
-            ValueError: If the model shifts no whole tokens.
+            ValueError: If the model does not shift whole tokens.
         """
         if self.shifts is None:
             raise ValueError("there are no shifted patches: no layer of this model shifts whole tokens")
@@ -94,25 +94,25 @@ def explain(
     start: float | None = None,
     end: float | None = None,
 ) -> Explanation:
-    """Score texts against one video, and keep what the scores consist of.
+    """Score texts against one video, and explain the scores.
 
     Args:
         model: The model. It is set to evaluation mode, in which nothing is random.
-        processor: Its processor.
-        video: A video of any kind that the processor takes.
+        processor: The model's processor.
+        video: A video of any type that the processor accepts.
         texts: At least one text.
-        start: Seconds at which a moment of the video begins, as a player shows them.
-        end: Seconds at which the moment ends.
+        start: Start of a moment of the video in seconds, as shown by a player.
+        end: End of the moment in seconds, as shown by a player.
 
     Raises:
         ValueError: If there is no text, the video can't be decoded, or the scores are not finite.
         OSError: If the video can't be opened.
     """
-    # A moment is one that a player or an index shows, whatever seconds the model was trained with.
+    # The seconds of a moment come from a player or an index, whatever clock the model was trained with.
     clock = processor.video_processor.clock if start is None and end is None else "seconds"
     inputs = processor.video_processor([video], start=start, end=end, clock=clock, return_metadata=True)
     seconds = inputs.pop("video_metadata")[0].timestamps
-    name = os.fspath(video) if isinstance(video, (str, os.PathLike)) else "the video"  # which may be megabytes
+    name = os.fspath(video) if isinstance(video, (str, os.PathLike)) else "the video"  # not the bytes of a video
     return _explain_inputs(model, processor, inputs, seconds, texts, name)
 
 
@@ -124,16 +124,16 @@ def explain_frames(
     texts: Sequence[str],
     query_embeds: torch.Tensor | None = None,
 ) -> Explanation:
-    """Explain frames that were sampled and resized before, such as those of an index. See [`explain`].
+    """Explain frames that are already sampled and resized, such as the frames of an index; see [`explain`].
 
     Args:
         model: The model. It is set to evaluation mode.
-        processor: Its processor, which only scales and normalises here.
-        frames: uint8 of shape `(T, 3, H, W)`, at the size that the model takes.
+        processor: The model's processor, which only rescales and normalises here.
+        frames: uint8 of shape `(T, 3, H, W)`, at the model's input size.
         seconds: Time of each frame.
         texts: At least one text.
-        query_embeds: What to score instead of the texts, such as the embedding of a clip, `(Q, D)`. The texts are its
-            names then.
+        query_embeds: Query embeddings `(Q, D)` to score instead of the texts, such as the embedding of a clip. The
+            texts are the names of the queries then.
 
     Raises:
         ValueError: If there is no text, there are no frames or not as many as seconds, or the scores are not finite.
@@ -198,7 +198,7 @@ def _found_words(
     model: TS2NetModel,
     matched: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
 ) -> tuple[tuple[FoundWord, ...], ...]:
-    """The words of each text for one video, of what [`TS2NetModel.similarity`] takes: words, frames and mask."""
+    """Return the words of each text for one video. `matched` are the first arguments of [`TS2NetModel.similarity`]."""
     word_embeds, _, mask = matched
     with torch.inference_mode():
         frames, cosines, weights = model.word_matches(*matched)
@@ -221,11 +221,11 @@ def _found_words(
 
 
 def patch_boxes(tokens: Sequence[int], frame_width: int, patch_size: int) -> list[Box]:
-    """The boxes of tokens on a frame.
+    """Return the boxes of tokens on a frame.
 
     Args:
         tokens: Indices of patches in a frame's tokens: [CLS] is 0, and patches follow row by row.
-        frame_width: Width of the frame that the model sees, in pixels.
+        frame_width: Width of the model's input frame in pixels.
         patch_size: Side of a patch in pixels.
     """
     columns = frame_width // patch_size
@@ -234,11 +234,11 @@ def patch_boxes(tokens: Sequence[int], frame_width: int, patch_size: int) -> lis
 
 
 def _shifts(model: TS2NetModel, mask: torch.Tensor) -> np.ndarray | None:
-    """`Explanation.shifts` of one video, whose padding mask is `(1, T with padding)`."""
+    """Compute `Explanation.shifts` of one video with a padding mask of shape `(1, T with padding)`."""
     config = model.config.vision_config
     if config.shift_kind != "token" or not config.shift_layers:
         return None
-    # Instead of tokens, let the model's own shift move the number of the frame that each token belongs to.
+    # Apply the model's own shift to frame numbers instead of tokens.
     numbers = torch.arange(mask.shape[1], device=mask.device)[None, :, None, None]
     numbers = numbers.expand(1, -1, config.num_patches + 1, 1)  # (1, T with padding, N + 1, 1)
     moved = TS2NetShift(config)(numbers, mask if model.config.padding_mode == "masked" else None)
@@ -246,7 +246,7 @@ def _shifts(model: TS2NetModel, mask: torch.Tensor) -> np.ndarray | None:
 
 
 def _as_seen(pixels: torch.Tensor, video_processor: TS2NetVideoProcessor) -> np.ndarray:
-    """Undo the scaling and normalisation of pixels `(T, 3, H, W)`: uint8 `(T, H, W, 3)`."""
+    """Undo the rescaling and normalisation of pixels `(T, 3, H, W)`; returns uint8 `(T, H, W, 3)`."""
     if video_processor.do_normalize:
         mean, std = (
             torch.tensor(values, device=pixels.device).view(-1, 1, 1)

@@ -1,8 +1,8 @@
-"""An explanation as one picture: the frames in rows, and below each its weight for every text.
+"""Figure of an explanation: the frames in rows, and below each frame its weight for every text.
 
-The picture is put together from smaller ones, side by side or one below the other, so each part is drawn without
-knowing its position. Nothing is told by colour alone: texts are numbered, and shifted patches have arrows. Texts are
-written in Pillow's own font, or in an installed font if that has more of their characters.
+The figure is composed of smaller pictures, side by side or one below the other, so a part is drawn independently of
+its position. No information is given by colour alone: texts are numbered, and shifted patches have arrows. Texts are
+written in Pillow's own font, or in an installed font if it has more of their characters.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ from .explaining import Box, Explanation
 Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont
 
-_FRAME_SIDE = 224  # pixels of the longer side of a drawn frame, at most
-_MIN_PATCH_SIDE = 8  # of a drawn patch, so that an outline leaves some of it visible
+_FRAME_SIDE = 224  # target length of the longer side of a drawn frame, in pixels
+_MIN_PATCH_SIDE = 8  # in pixels, so that some of a drawn patch is visible inside its outline
 _MIN_TILE_WIDTH = 150
-_MIN_COLUMNS, _MAX_COLUMNS = 6, 8  # of a picture with more than one row
-_MIN_CONTENT_WIDTH = 760  # room for the texts above only a few frames
+_MIN_COLUMNS, _MAX_COLUMNS = 6, 8  # limits of a figure with more than one row
+_MIN_CONTENT_WIDTH = 760  # space for the texts if there are only a few frames
 _MARGIN, _GAP, _NEAR = 28, 16, 8
-_LARGE, _MIDDLE, _SMALL = 20, 16, 14  # sizes of letters
+_LARGE, _MIDDLE, _SMALL = 20, 16, 14  # font sizes
 _CHIP = 26  # side of the square with a text's number
 _BAR_HEIGHT, _PERCENT_WIDTH = 10, 52
 
@@ -34,9 +34,9 @@ _PAPER, _INK, _FADED, _TRACK = (255, 255, 255), (27, 27, 32), (98, 98, 108), (23
 # The colours of Okabe and Ito, which colour-blind people can tell apart, without those too light for white digits.
 _TEXT_COLORS: tuple[Color, ...] = ((0, 114, 178), (213, 94, 0), (0, 140, 100), (170, 80, 140), (90, 90, 90))
 _BEFORE_COLOR, _AFTER_COLOR = (0, 200, 255), (255, 60, 220)
-_TINT = 0.35  # of its colour on a shifted patch
+_TINT = 0.35  # opacity of the colour on a shifted patch
 
-# Fonts with many characters, by the file names of common systems. A text is drawn with the one that has most of it.
+# Files of fonts with many characters on common systems. A text is drawn with the font that has most of its characters.
 _FONT_FILES = (
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
@@ -52,7 +52,7 @@ _FONT_FILES = (
     "Nirmala.ttc",
     "LeelawUI.ttf",
 )
-_NO_CHARACTER = "\U0010ffff"  # drawn as a font draws every character that it lacks
+_NO_CHARACTER = "\U0010ffff"  # a noncharacter, which shows how a font draws missing characters
 
 
 def draw_explanation(
@@ -62,24 +62,24 @@ def draw_explanation(
     shifted: bool = False,
     font: str | os.PathLike[str] | None = None,
 ) -> Image.Image:
-    """Draw what a model saw of a video, and the weight of each frame for each text.
+    """Draw the sampled frames of a video, and the weight of each frame for each text.
 
-    Each frame has its time below it, and its selected patches are outlined. Below a frame every text has a bar, whose
-    length is the frame's weight relative to the largest weight in the picture. The frame with the largest weight for a
-    text has a darker bar.
+    The time of a frame is written below it, and its selected patches are outlined. Below a frame every text has a bar,
+    whose length is the frame's weight relative to the largest weight in the figure. The bar of the frame with the
+    largest weight for a text is darker.
 
     Args:
-        explanation: Of the video and the texts.
+        explanation: Explanation of the video and the texts.
         title: A line above the texts, such as the video's name.
         shifted: Also mark the patches that layers with token shift take from the frame before or after.
-        font: A font file for the title and the texts, or the name of an installed font. By default an installed font
-            that has their characters; a character that no font has is drawn as a box.
+        font: A font file for the title and the texts, or the name of an installed font. The default is an installed
+            font that has their characters. A character that no font has is drawn as a box.
 
     Returns:
-        The picture, RGB: up to 8 frames or about 2000 pixels wide, and as high as needed.
+        The figure, RGB: up to 8 frames or about 2000 pixels wide, and as high as needed.
 
     Raises:
-        ValueError: If `shifted` is asked for and the model shifts no whole tokens, or `font` is no font.
+        ValueError: If `shifted` is set and the model does not shift whole tokens, or `font` is not a font.
     """
     if shifted and explanation.shifts is None:
         raise ValueError("shifted: no layer of this model shifts whole tokens, so there are none to mark")
@@ -96,8 +96,8 @@ def read_font(file: str | os.PathLike[str], size: int = _LARGE) -> Font:
     """Read a font file.
 
     Args:
-        file: Its path, or the file name of an installed font.
-        size: Of the characters, in pixels.
+        file: Path of the font file, or the file name of an installed font.
+        size: Font size in pixels.
 
     Raises:
         ValueError: If there is no such font.
@@ -114,7 +114,7 @@ def read_font(file: str | os.PathLike[str], size: int = _LARGE) -> Font:
 
 
 def _texts(explanation: Explanation, fonts: "_Fonts", width: int) -> Image.Image:
-    """The texts, one below the other, each with its number and its score."""
+    """Draw the texts, one below the other, each with its number and score."""
     scores = [_label(f"{score:.2f}", _LARGE, _INK, height=_CHIP) for score in explanation.scores]
     widest = max(score.width for score in scores)
     lines = []
@@ -137,9 +137,9 @@ def _texts(explanation: Explanation, fonts: "_Fonts", width: int) -> Image.Image
 
 
 def _frames(explanation: Explanation, shifted: bool) -> Image.Image:
-    """All frames, in rows of nearly equal length."""
+    """Draw all frames, in rows of nearly equal length."""
     tiles = [_tile(explanation, frame, shifted) for frame in range(len(explanation.frames))]
-    # A single row of many frames would be too small to see.
+    # More rows for many frames, which would be too small to see in a single row.
     most = min(max(math.ceil(math.sqrt(3 * len(tiles))), _MIN_COLUMNS), _MAX_COLUMNS)
     rows = math.ceil(len(tiles) / most)
     columns = math.ceil(len(tiles) / rows)
@@ -147,7 +147,7 @@ def _frames(explanation: Explanation, shifted: bool) -> Image.Image:
 
 
 def _tile(explanation: Explanation, frame: int, shifted: bool) -> Image.Image:
-    """A frame with its time and one bar for each text."""
+    """Draw a frame with its time and one bar for each text."""
     picture = _frame(explanation, frame, shifted)
     longest = float(explanation.weights.max())
     lines = [_label(clock(explanation.seconds[frame]), _SMALL, _INK)]
@@ -156,17 +156,17 @@ def _tile(explanation: Explanation, frame: int, shifted: bool) -> Image.Image:
         before = [_label(str(number + 1), _SMALL, _color(number))] if len(explanation.weights) > 1 else []
         after = _label(f"{100 * weight:.1f} %", _SMALL, _INK if is_heaviest else _FADED, width=_PERCENT_WIDTH)
         room = max(picture.width, _MIN_TILE_WIDTH) - sum(label.width + _NEAR for label in [*before, after])
-        share = weight / longest if longest > 0 else 0.0  # all weight may be on padding
+        share = weight / longest if longest > 0 else 0.0  # padding frames may have all the weight
         bar = _bar(room, after.height, share, _color(number) if is_heaviest else _light(_color(number)))
         lines.append(_beside([*before, bar, after], _NEAR))
     return _below([picture, _below(lines, 0)], 4)
 
 
 def _frame(explanation: Explanation, frame: int, shifted: bool) -> Image.Image:
-    """A frame at its size in the picture, with its patches marked."""
+    """Draw a frame at its size in the figure, with its patches marked."""
     picture = Image.fromarray(explanation.frames[frame])
     scale = max(_FRAME_SIDE / max(picture.size), _MIN_PATCH_SIDE / explanation.patch_size)
-    if scale > 1:  # by a whole number, so that a frame looks as coarse as the model sees it
+    if scale > 1:  # an integer factor, so that the pixels of the model's input are visible
         scale = int(scale)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     picture = picture.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
@@ -196,7 +196,7 @@ def _mark_shifted(picture: Image.Image, box: Box, source: int, color: Color) -> 
 
 
 def _legend(explanation: Explanation, shifted: bool, width: int) -> Image.Image:
-    """The meaning of the marks."""
+    """Draw the legend of the marks."""
     side = _CHIP
     entries = [(_bar(2 * side, side, 0.6, _FADED), "weight in the score, dark for the heaviest frame")]
     if explanation.selected_tokens.shape[1]:
@@ -218,7 +218,7 @@ def _legend(explanation: Explanation, shifted: bool, width: int) -> Image.Image:
 
 
 def _chip(number: int) -> Image.Image:
-    """The number of a text, from 1, on its colour."""
+    """Draw the number of a text, from 1, on the text's colour."""
     picture = Image.new("RGB", (_CHIP, _CHIP), _color(number))
     middle = (_CHIP / 2, _CHIP / 2)
     ImageDraw.Draw(picture).text(middle, str(number + 1), _PAPER, _default_font(_MIDDLE), anchor="mm")
@@ -226,7 +226,7 @@ def _chip(number: int) -> Image.Image:
 
 
 def _bar(width: int, height: int, share: float, color: Color) -> Image.Image:
-    """A horizontal bar, centred vertically, filled for its share."""
+    """Draw a horizontal bar, centred vertically and filled up to `share`."""
     picture = Image.new("RGB", (width, height), _PAPER)
     top, bottom = (height - _BAR_HEIGHT) // 2, (height + _BAR_HEIGHT) // 2
     picture.paste(_TRACK, (0, top, width, bottom))
@@ -235,7 +235,7 @@ def _bar(width: int, height: int, share: float, color: Color) -> Image.Image:
 
 
 def _label(words: str, size: int, color: Color, *, width: int | None = None, height: int | None = None) -> Image.Image:
-    """Words of the figure itself in one line, aligned to the right and centred vertically."""
+    """Draw words of the figure itself in one line, aligned to the right and centred vertically."""
     font = _default_font(size)
     text_width = math.ceil(font.getlength(words))
     picture = Image.new("RGB", (max(text_width, width or 0), height or round(1.4 * size)), _PAPER)
@@ -244,7 +244,7 @@ def _label(words: str, size: int, color: Color, *, width: int | None = None, hei
 
 
 def _paragraph(text: str, font: Font, width: int, color: Color) -> Image.Image:
-    """A user's text, in as many lines as needed."""
+    """Draw a user's text, in as many lines as needed."""
     lines = _wrapped(text, font, width)
     line_height = max(sum(font.getmetrics()), _CHIP)
     picture = Image.new("RGB", (width, line_height * len(lines)), _PAPER)
@@ -272,14 +272,14 @@ def _wrapped(text: str, font: Font, width: int) -> list[str]:
 
 
 class _Fonts:
-    """The fonts of a picture, searched for once."""
+    """Fonts of a figure, which are searched for once."""
 
     def __init__(self, file: str | os.PathLike[str] | None) -> None:
         self._file = file
         self._installed: dict[int, list[Font]] = {}
 
     def for_text(self, text: str, size: int) -> Font:
-        """The font that has most characters of a text."""
+        """Return the font that has most characters of a text."""
         if self._file is not None:
             return read_font(self._file, size)
         default = _default_font(size)
@@ -291,8 +291,8 @@ class _Fonts:
 
 
 def _default_font(size: int) -> Font:
-    """Pillow's own font, which needs no file and has the characters of English."""
-    return cast(Font, ImageFont.load_default(size))  # given a size, it is always of this kind
+    """Return Pillow's own font, which needs no file and has the characters of English."""
+    return cast(Font, ImageFont.load_default(size))  # with a size it always has this type
 
 
 def _installed_fonts(size: int) -> list[Font]:
@@ -304,7 +304,7 @@ def _installed_fonts(size: int) -> list[Font]:
 
 
 def _lacks(font: Font, text: str) -> int:
-    """How many characters of a text a font lacks."""
+    """Count the characters of a text that a font lacks."""
     box = bytes(font.getmask(_NO_CHARACTER))
     return sum(bytes(font.getmask(character)) == box for character in set(text) if not character.isspace())
 
@@ -319,12 +319,12 @@ def _light(color: Color) -> Color:
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# Pictures made of pictures
+# Composition of pictures
 # ----------------------------------------------------------------------------------------------------------------
 
 
 def _beside(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
-    """Pictures from left to right, their tops in line."""
+    """Join pictures from left to right, aligned at the top."""
     width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
     whole = Image.new("RGB", (width, max(picture.height for picture in pictures)), _PAPER)
     left = 0
@@ -335,7 +335,7 @@ def _beside(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
 
 
 def _below(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
-    """Pictures from top to bottom, their left sides in line."""
+    """Join pictures from top to bottom, aligned at the left."""
     height = sum(picture.height for picture in pictures) + gap * (len(pictures) - 1)
     whole = Image.new("RGB", (max(picture.width for picture in pictures), height), _PAPER)
     top = 0

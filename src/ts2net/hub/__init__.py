@@ -1,6 +1,6 @@
-"""Models in and out: loading from anywhere, cards, and folders that stand alone on the Hub.
+"""Loading models from folders and the Hub, saving self-contained Hub folders, and model cards.
 
-Public names are imported at their first use, so that a part that needs no model does not import torch.
+Public names are imported at first use, so that code that needs no model does not import torch.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,11 +1,10 @@
-"""Adapters (PEFT's LoRA) on a TS2-Net: adding, saving, loading and merging them.
+"""Adapters (PEFT's LoRA) of a TS2-Net: adding, saving, loading and merging.
 
-Notable here:
-- An adapter's folder has the adapters and the layers that CLIP does not have, and names the TS2-Net that they are for.
-  It has no `config.json`: with one, transformers would look for the whole model beside it.
-- Adapters are put into the model itself, which stays a [`TS2NetModel`] for everything that is done with it.
-- Every command merges them into the weights when it loads them. The result is a model like any other, at full speed,
-  and its scores differ from those with adapters by rounding alone.
+- The folder of an adapter holds the adapters, the layers that CLIP does not have, and the name of the base TS2-Net. It
+  has no `config.json`: with one, transformers would look for the whole model in the same folder.
+- Adapters are injected into the model itself, which remains a [`TS2NetModel`].
+- Every command merges adapters into the weights when it loads them. The merged model has the speed of a plain model,
+  and its scores differ from those with adapters by rounding only.
 """
 
 import json
@@ -32,18 +31,18 @@ NEW_LAYERS = ("token_selector", "temporal_encoder", "word_interaction")
 """The modules of a TS2-Net that CLIP does not have."""
 DEFAULT_TARGET = ("q_proj", "v_proj")
 _NAME = "default"
-# Settings of PEFT that don't change what is trained.
+# Settings of PEFT that don't affect training.
 _NO_SETTINGS = ("auto_mapping", "base_model_name_or_path", "inference_mode", "peft_version", "revision")
-_PREFIX = "base_model.model."  # PEFT's, before the names of the tensors in a file
+_PREFIX = "base_model.model."  # PEFT's prefix of the tensor names in a file
 
 
 @dataclass(frozen=True)
 class AdapterSource:
-    """What a folder or repository of adapters says of them.
+    """Base model of the adapters in a folder or repository.
 
     Args:
-        base: The TS2-Net that they are for: a folder or a repository.
-        revision: Its branch, tag or commit; `None` is `main`.
+        base: The base TS2-Net: a folder or a repository.
+        revision: Branch, tag or commit of the base model; `None` is `main`.
     """
 
     base: str
@@ -51,15 +50,15 @@ class AdapterSource:
 
 
 def lora_config(r: int, target: Sequence[str] = DEFAULT_TARGET) -> "LoraConfig":
-    """LoRA on CLIP's layers, beside which the layers that CLIP does not have are trained as usual.
+    """Create a LoRA configuration for CLIP's layers. The layers that CLIP does not have are trained in full.
 
     Args:
-        r: Rank of each adapter, whose product is multiplied by 2.
+        r: Rank of each adapter. `lora_alpha` is `2 * r`, so the product of the matrices is multiplied by 2.
         target: Last parts of the names of CLIP's linear layers, such as `q_proj`, `fc1` or `visual_projection`.
 
     Raises:
         ImportError: If peft is missing.
-        ValueError: If a number is out of range or no layer is named.
+        ValueError: If `r` is below 1, or `target` is empty or not a list of names.
     """
     with name_missing_extra():
         from peft import LoraConfig
@@ -68,18 +67,18 @@ def lora_config(r: int, target: Sequence[str] = DEFAULT_TARGET) -> "LoraConfig":
         raise ValueError(f"the rank of LoRA must be at least 1, got {r}")
     if not target or not all(name.isidentifier() for name in target):
         raise ValueError(f"expected names of layers such as q_proj, got {list(target)}")
-    # Not the new layers, which have some of the same names.
+    # Exclude the new layers, because some of their names are the same.
     pattern = rf"(?!(?:{'|'.join(NEW_LAYERS)})\.)(?:.*\.)?(?:{'|'.join(target)})"
     return LoraConfig(r=r, lora_alpha=2 * r, target_modules=pattern, modules_to_save=list(NEW_LAYERS))
 
 
 def read_lora_config(path: str | os.PathLike[str]) -> "LoraConfig":
-    """Read a configuration that PEFT has written, an `adapter_config.json` or a folder with one.
+    """Read a LoRA configuration written by PEFT: an `adapter_config.json` or a folder that contains one.
 
     Raises:
         ImportError: If peft is missing.
-        OSError: If it can't be read.
-        ValueError: If it is no configuration of LoRA.
+        OSError: If the file can't be read.
+        ValueError: If the file is not a LoRA configuration.
     """
     with name_missing_extra():
         from peft import LoraConfig
@@ -100,20 +99,20 @@ def read_lora_config(path: str | os.PathLike[str]) -> "LoraConfig":
 
 
 def add_adapters(model: TS2NetModel, config: "LoraConfig", base: str, revision: str | None = None) -> None:
-    """Put new adapters into a model, of which only they and `modules_to_save` are trained from then on.
+    """Add new adapters to a model. Afterwards only the adapters and `modules_to_save` are trained.
 
     Args:
-        model: The model, which is changed.
-        config: Of the adapters.
-        base: The folder or repository that the model was loaded from, which the adapters will name.
-        revision: Its branch, tag or commit.
+        model: The model, changed in place.
+        config: Configuration of the adapters, changed in place.
+        base: The folder or repository that the model was loaded from, recorded in the adapters' configuration.
+        revision: Branch, tag or commit of `base`.
 
     Raises:
-        ValueError: If the model has adapters already, or none of its layers is meant.
+        ValueError: If the model already has adapters, or `config` matches none of its layers.
     """
     if has_adapters(model):
         raise ValueError("the model has adapters already: merge them first with ts2net.hub.merge_adapters")
-    # Of several such names PEFT takes those that the model has.
+    # Keep only the modules that this model has.
     saved = [name for name in config.modules_to_save or () if getattr(model, name, model) is not None]
     config.modules_to_save = saved or None
     try:
@@ -130,13 +129,13 @@ def has_adapters(model: nn.Module) -> bool:
 
 
 def adapter_config(model: Any) -> "LoraConfig":
-    """The configuration of a model's adapters."""
+    """Return the configuration of a model's adapters."""
     config: LoraConfig = model.peft_config[_NAME]
     return config
 
 
 def adapter_settings(model: TS2NetModel) -> dict[str, Any] | None:
-    """What decides the training of a model's adapters, in values that JSON can hold; `None` without adapters."""
+    """Return the adapter settings that affect training, in values that JSON can store; `None` without adapters."""
     if not has_adapters(model):
         return None
     fields = adapter_config(model).to_dict()
@@ -148,12 +147,12 @@ def adapter_settings(model: TS2NetModel) -> dict[str, Any] | None:
 
 
 def adapter_base(model: nn.Module) -> str:
-    """The folder or repository of the model that a model's adapters are for."""
+    """Return the folder or repository of the base model of a model's adapters."""
     return str(adapter_config(model).base_model_name_or_path)
 
 
 def merge_adapters(model: TS2NetModel) -> None:
-    """Merge a model's adapters into its weights. It is changed, and has none then."""
+    """Merge a model's adapters into its weights, in place, and remove the adapters."""
     from peft.tuners.lora import LoraLayer
     from peft.utils import ModulesToSaveWrapper
 
@@ -169,7 +168,7 @@ def merge_adapters(model: TS2NetModel) -> None:
 
 
 def trained_share(model: nn.Module) -> tuple[int, int]:
-    """How many of a model's parameters are trained, and how many it has. A trained copy of a layer counts once."""
+    """Count the trained and all parameters of a model. A layer with a trained copy counts once."""
     parameters = {
         name: parameter for name, parameter in model.named_parameters() if ".original_module." not in f".{name}."
     }
@@ -178,17 +177,17 @@ def trained_share(model: nn.Module) -> tuple[int, int]:
 
 
 def load_adapter_weights(model: TS2NetModel, folder: Path) -> None:
-    """Load the adapters of a folder into those of a model, which must be as many and alike.
+    """Load the adapter weights of a folder into a model with adapters of the same names and shapes.
 
     Raises:
-        OSError: If there are none.
-        ValueError: If they are of another kind.
+        OSError: If the folder has no adapter weights.
+        ValueError: If a name or shape differs.
     """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     file = folder / ADAPTER_WEIGHTS
     weights = {name.removeprefix(_PREFIX): weight for name, weight in load_file(file).items()}
-    present = get_peft_model_state_dict(model, save_embedding_layers=False)  # else the Hub is asked for the base
+    present = get_peft_model_state_dict(model, save_embedding_layers=False)  # True would query the Hub
     expected = {name: tuple(weight.shape) for name, weight in present.items()}
     for name in sorted(expected.keys() | weights.keys()):
         shape = tuple(weights[name].shape) if name in weights else "none"
@@ -201,14 +200,14 @@ def load_adapter_weights(model: TS2NetModel, folder: Path) -> None:
 
 
 def find_adapters(name_or_path: str, revision: str | None = None) -> AdapterSource | None:
-    """What a folder or repository says of its adapters; `None` if it has none.
+    """Read the base model from a folder or repository of adapters; `None` if it has no adapters.
 
     Raises:
-        ValueError: If its `adapter_config.json` names no model.
+        ValueError: If the `adapter_config.json` names no model.
     """
     try:
         file = find_adapter_config_file(name_or_path, revision=revision)
-    except OSError:  # nor is there such a repository, which loading the model will tell better
+    except OSError:  # no such repository: loading the model raises a clearer error
         return None
     if file is None:
         return None
@@ -223,12 +222,12 @@ def find_adapters(name_or_path: str, revision: str | None = None) -> AdapterSour
 
 
 def load_adapters(model: TS2NetModel, name_or_path: str, revision: str | None = None) -> None:
-    """Put the adapters of a folder or repository into the TS2-Net that they are for.
+    """Load the adapters of a folder or repository into their base TS2-Net.
 
     Raises:
         ImportError: If peft is missing.
-        OSError: If they can't be read.
-        ValueError: If they are of another kind of model.
+        OSError: If the adapters can't be read.
+        ValueError: If the adapters don't fit the model.
     """
     files = [cached_file(name_or_path, name, revision=revision) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
     source = find_adapters(name_or_path, revision)
@@ -238,10 +237,10 @@ def load_adapters(model: TS2NetModel, name_or_path: str, revision: str | None = 
 
 
 def check_pushable(model: TS2NetModel) -> None:
-    """Check that adapters name a model that others can load.
+    """Check that the base model of adapters can be loaded on other machines.
 
     Raises:
-        ValueError: If it is a folder of this machine.
+        ValueError: If the base model is a local folder.
     """
     base = adapter_base(model)
     if Path(base).is_dir() or Path(base).is_absolute():

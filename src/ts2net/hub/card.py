@@ -1,4 +1,4 @@
-"""The model card: `model_card.md` filled in for one model, and figures added to a card."""
+"""Model cards: fill in `model_card.md` for one model, and add evaluation results to a card."""
 
 import html
 import json
@@ -24,31 +24,31 @@ _CONDITIONS = {
     "num_missing": "Missing",
     "num_left_out": "Left out",
 }
-"""Fields that a card shows beside each figure, with the headings of their columns."""
+"""Fields of an evaluation that a card shows next to each metric, with their column headings."""
 
 _PACKAGE = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of a model on one split of a dataset.
+    """Metrics of a model on one split of a dataset.
 
     Args:
-        dataset_name: Name for readers, such as `"MSR-VTT 1k-A"`.
+        dataset_name: Display name, such as `"MSR-VTT 1k-A"`.
         dataset_type: The dataset's Hub id, or a short name such as `"msrvtt"`.
-        dataset_split: Such as `"test"`.
+        dataset_split: Name of the split, such as `"test"`.
         metrics: Values by name, such as `{"text-to-video R@1": 47.0}`. Cards show two decimals.
         dataset_config: The dataset's configuration, if it has several.
         dataset_revision: The commit of the dataset.
-        num_frames: The most frames that were read of a video.
-        max_words: The most tokens that were read of a text.
-        num_videos: Number of candidate videos, missing ones included.
+        num_frames: Maximum number of frames of a video.
+        max_words: Maximum number of tokens of a text.
+        num_videos: Number of candidate videos, including missing videos.
         num_queries: Number of texts.
-        num_missing: Videos that were missing or could not be read, whose queries count as missed.
-        num_left_out: Videos of the split that were left out with their queries.
+        num_missing: Number of videos that were missing or could not be read. Their queries count as missed.
+        num_left_out: Number of videos of the split that were left out with their queries.
 
     Raises:
-        ValueError: If there is no metric, or one of them is not a finite number.
+        ValueError: If `metrics` is empty or a value is not a finite number.
     """
 
     dataset_name: str
@@ -72,7 +72,7 @@ class Evaluation:
                 raise ValueError(f"metric {name!r} of {self.dataset_name!r} must be a finite number, got {value!r}")
 
     def to_eval_results(self) -> list[EvalResult]:
-        """The metrics, to two decimals, for the `model-index` of a card: one result for each metric."""
+        """Return one result per metric, rounded to two decimals, for the `model-index` of a card."""
         values = {name: getattr(self, name) for name in _CONDITIONS} | {"num_left_out": self.num_left_out or None}
         conditions = {name: value for name, value in values.items() if value is not None}
         return [
@@ -105,25 +105,25 @@ def make_model_card(
     training: Mapping[str, Any] | None = None,
     adapters_for: str | None = None,
 ) -> ModelCard:
-    """Fill `model_card.md` for one model.
+    """Fill in `model_card.md` for one model.
 
     Args:
         config: The model's configuration.
-        repo_id: Repository of the model, from which the snippets of the card load it. `None` loads a folder.
-        base_model: Hub id of the model that this one was initialised from.
-        license: Licence of the weights, as the Hub writes it (`"mit"`). `None` states none.
+        repo_id: Repository from which the snippets of the card load the model. With `None` they load a folder.
+        base_model: Hub id of the model that this model was initialised from.
+        license: Licence of the weights, by its Hub identifier (`"mit"`). `None` omits the licence.
         datasets: Hub ids of the training data.
-        language: Language of its texts, as an ISO 639-1 code.
-        evaluations: Figures for the table and the `model-index`.
+        language: Language of the training texts, as an ISO 639-1 code.
+        evaluations: Results for the table and the `model-index`.
         training: Details of the training, by name: `{"batch size": 128, ...}`.
-        adapters_for: If the repository has adapters alone: the folder or repository of the model that they are for,
-            which is then the base model as well.
+        adapters_for: For a repository with adapters only: the folder or repository of their base model. It replaces
+            `base_model` if it is a Hub id.
 
     Returns:
         The card, for [`save_hub_folder`] and [`push_to_hub`].
 
     Raises:
-        ValueError: If `repo_id`, `base_model` or one of `datasets` is no valid Hub id.
+        ValueError: If `repo_id`, `base_model` or one of `datasets` is not a valid Hub id.
     """
     if isinstance(datasets, str):
         raise ValueError(f"datasets must be a list of Hub ids, got the string {datasets!r}")
@@ -161,10 +161,10 @@ def make_model_card(
 
 
 def add_evaluation(card: ModelCard, evaluation: Evaluation) -> ModelCard:
-    """Add figures to the `model-index` and the table of an existing card.
+    """Add evaluation results to the `model-index` and the table of an existing card.
 
-    A new figure replaces that of the same metric, dataset, configuration, split, revision, frames and words. All else
-    stays. In a card without the markers of `model_card.md` the table is not changed.
+    A new result replaces the result with the same metric, dataset, configuration, split, revision, frames and words.
+    Everything else is kept. If the card does not have the markers of `model_card.md`, the table is not changed.
 
     ```python
     card = add_evaluation(ModelCard.load("me/my-ts2net"), Evaluation("MSR-VTT 1k-A", "msrvtt", "test", metrics))
@@ -173,7 +173,7 @@ def add_evaluation(card: ModelCard, evaluation: Evaluation) -> ModelCard:
 
     Args:
         card: The card, from a folder or from the Hub; changed in place.
-        evaluation: The figures.
+        evaluation: The new results.
 
     Returns:
         The same card.
@@ -192,7 +192,7 @@ def add_evaluation(card: ModelCard, evaluation: Evaluation) -> ModelCard:
 
 
 def _template_path() -> Path:
-    """The card's template: in the package when it is installed, at the root of the repository in a checkout."""
+    """Return the path of the template: in an installed package, or at the root of the repository in a checkout."""
     installed = _PACKAGE / "model_card.md"
     return installed if installed.exists() else _PACKAGE.parents[1] / "model_card.md"
 
@@ -211,7 +211,7 @@ def _evaluation_table(eval_results: Sequence[EvalResult]) -> str:
 
 
 def _is_replaced(old: EvalResult, new: EvalResult) -> bool:
-    """Whether two results are of the same metric, frames and words. An old result may not state frames and words."""
+    """Whether `new` replaces `old`: same metric, frames and words. An old result may lack frames and words."""
     if (old.unique_identifier, old.metric_type) != (new.unique_identifier, new.metric_type):
         return False
     lengths = [[(result.metric_args or {}).get(name) for name in ("num_frames", "max_words")] for result in (old, new)]
@@ -219,6 +219,6 @@ def _is_replaced(old: EvalResult, new: EvalResult) -> bool:
 
 
 def _plain(value: object) -> str:
-    """Text that Markdown and HTML show as it is, on one line."""
+    """Escape a value for Markdown and HTML, as text on one line."""
     one_line = " ".join(str(value).split())
     return re.sub(r"([\\`*_\[\]|~$])", r"\\\1", html.escape(one_line, quote=False))

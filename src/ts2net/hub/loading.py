@@ -1,4 +1,4 @@
-"""Load a model and its processor from a folder or from the Hub: one function and one error for every command."""
+"""Load a model and its processor from a folder or from the Hub, with one function and one error for all commands."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class ModelLoadingError(ValueError):
-    """A model cannot be loaded. The message names it and says why in one sentence."""
+    """A model cannot be loaded. The message names the model and the reason in one sentence."""
 
     def __init__(self, model: str, reason: str) -> None:
         super().__init__(f"cannot load the model {model!r}: {reason}")
@@ -36,27 +36,27 @@ def load_model(
     attn_implementation: str | None = None,
     clip_settings: Mapping[str, Any] | None = None,
 ) -> tuple[TS2NetModel, TS2NetProcessor]:
-    """Load a model and its processor with the installed classes. Code beside the weights never runs.
+    """Load a model and its processor with the installed classes. Remote code is never run.
 
-    A CLIP is loaded as a TS2-Net without new layers, which scores single frames and takes their mean; a line of the
-    log says so. Adapters are merged into the TS2-Net that they are for.
+    A CLIP is loaded as a TS2-Net without new layers, which averages the scores of single frames; a warning is logged.
+    Adapters are merged into their base TS2-Net.
 
     Args:
-        name_or_path: A folder, or a repository on the Hub, of a TS2-Net, of adapters for one, or of a CLIP.
+        name_or_path: Folder or Hub repository of a TS2-Net, of adapters for a TS2-Net, or of a CLIP.
         revision: Branch, tag or commit of the repository. `None` is `main`.
-        dtype: Type of the weights. `"auto"` is the checkpoint's own.
-        device: Such as `"cpu"` or `"cuda:1"`. `None` is a GPU if there is one.
-        attn_implementation: As in transformers. `None` lets it choose.
-        clip_settings: If the model is a CLIP, start a TS2-Net from it with these fields of its configuration, to be
-            trained. `None` takes a CLIP as it is.
+        dtype: Data type of the weights. `"auto"` uses the type of the checkpoint.
+        device: Device, such as `"cpu"` or `"cuda:1"`. `None` selects a GPU if there is one.
+        attn_implementation: See transformers. `None` uses the default of transformers.
+        clip_settings: For a CLIP: configuration fields of a new TS2-Net that is initialised from the CLIP, for
+            training. `None` loads a CLIP as described above.
 
     Returns:
         The model, in evaluation mode on the device, and its processor.
 
     Raises:
         ModelLoadingError: If the model does not exist, is of another kind or incomplete, or cannot be downloaded.
-        TypeError: If one of `clip_settings` is no field of the configuration.
-        ValueError: If there is no such device.
+        TypeError: If one of `clip_settings` is not a field of the configuration.
+        ValueError: If the device does not exist.
     """
     name, revision = os.fspath(name_or_path), revision or "main"
     target = find_device(device)
@@ -88,10 +88,10 @@ def load_model(
 
 
 def processor_of_loaded(processor: TS2NetProcessor | None) -> TS2NetProcessor:
-    """The processor that is given with a loaded model.
+    """Return the processor that was passed together with a loaded model.
 
     Raises:
-        ValueError: If none is given.
+        ValueError: If `processor` is `None`.
     """
     if processor is None:
         raise ValueError("a loaded model needs its processor: give processor as well")
@@ -99,10 +99,10 @@ def processor_of_loaded(processor: TS2NetProcessor | None) -> TS2NetProcessor:
 
 
 def read_model_type(name_or_path: str, revision: str | None = None) -> str | None:
-    """Read which kind of model a folder or repository holds, such as `"ts2net"` or `"clip"`.
+    """Read the model type of a folder or repository, such as `"ts2net"` or `"clip"`. For adapters: of the base model.
 
     Raises:
-        ModelLoadingError: If its configuration cannot be read.
+        ModelLoadingError: If the configuration cannot be read.
     """
     adapters = _adapters_of(name_or_path, revision)
     if adapters is not None:
@@ -115,10 +115,10 @@ def read_model_type(name_or_path: str, revision: str | None = None) -> str | Non
 
 
 def check_model_source(name_or_path: str) -> None:
-    """Check that this is a model's folder or may be a repository, before the Hub is asked for it.
+    """Check that a string is a model folder or a possible repository id, before any request to the Hub.
 
     Raises:
-        ModelLoadingError: If it is neither.
+        ModelLoadingError: If the string is neither.
     """
     try:
         check_source(name_or_path, "a model's folder")
@@ -130,13 +130,13 @@ def check_model_source(name_or_path: str) -> None:
 
 
 def find_device(device: str | None) -> torch.device:
-    """Find where to compute.
+    """Return the device to compute on.
 
     Args:
-        device: Such as `"cpu"` or `"cuda:1"`. `None` is a GPU if there is one, and else the CPU.
+        device: Device, such as `"cpu"` or `"cuda:1"`. `None` selects a GPU if there is one, otherwise the CPU.
 
     Raises:
-        ValueError: If this machine or this build of PyTorch has no such device.
+        ValueError: If this machine or this build of PyTorch does not have the device.
     """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if device is None:
@@ -155,7 +155,7 @@ def find_device(device: str | None) -> torch.device:
 
 
 def _commit_of(name: str, revision: str) -> str | None:
-    """The commit of a repository that has just been loaded, by the Hub's cache; `None` for a folder."""
+    """Return the commit of a repository that has just been loaded, from the Hub cache; `None` for a folder."""
     if os.path.isdir(name):
         return None
     cached = (try_to_load_from_cache(name, file, revision=revision) for file in ("config.json", ADAPTER_CONFIG))
@@ -171,10 +171,10 @@ def _adapters_of(name: str, revision: str | None) -> AdapterSource | None:
 
 
 def _merged(name: str, revision: str, adapters: AdapterSource, **options: Any) -> tuple[TS2NetModel, TS2NetProcessor]:
-    """The model that adapters are for, with them merged into its weights, and the processor beside the adapters."""
+    """Load the base model with the adapters merged into its weights, and the processor saved with the adapters."""
     try:
         with name_missing_extra():
-            import peft  # noqa: F401  before anything is loaded
+            import peft  # noqa: F401  fail before anything is loaded
     except ImportError as error:
         raise ModelLoadingError(name, f"it has adapters, and {one_line(error)}") from error
     base = adapters.base
@@ -184,10 +184,10 @@ def _merged(name: str, revision: str, adapters: AdapterSource, **options: Any) -
     try:
         load_adapters(model, name, revision)
         processor = TS2NetProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
-    except Exception as error:  # as with a whole model
+    except Exception as error:  # any type of error, as in `load_model`
         raise ModelLoadingError(name, one_line(error)) from error
     merge_adapters(model)
-    model.name_or_path = ""  # it is in no folder
+    model.name_or_path = ""  # the merged model is not stored anywhere
     return model, processor
 
 
@@ -198,6 +198,6 @@ def _start_from_clip(
         model = TS2NetModel.from_clip(name, revision=revision, **options, **settings)
         return model, TS2NetProcessor.from_clip(name, model.config, revision=revision, trust_remote_code=False)
     except TypeError:
-        raise  # an unknown setting, which is not the model's fault
+        raise  # an unknown setting, not an error of the model
     except Exception as error:
         raise ModelLoadingError(name, one_line(error)) from error

@@ -1,4 +1,4 @@
-"""Sources of models and datasets: a folder, or a repository on the Hub."""
+"""Checks of the sources of models and datasets: a folder, or a repository on the Hub."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ from huggingface_hub.utils import validate_repo_id
 
 
 def check_repo_id(repo_id: str, argument: str = "repo_id") -> None:
-    """Check that a string may be the id of a repository on the Hub.
+    """Check that a string is a valid repository id of the Hub.
 
     Args:
         repo_id: The id.
         argument: Name of the argument, for the message.
 
     Raises:
-        ValueError: If it may not.
+        ValueError: If the id is not valid.
     """
     try:
         validate_repo_id(repo_id)
@@ -24,7 +24,7 @@ def check_repo_id(repo_id: str, argument: str = "repo_id") -> None:
 
 
 def as_repo_id(source: str) -> str | None:
-    """Return the source if it is a repository's id, and `None` if it is a path."""
+    """Return the source if it is a repository id, and `None` if it is a path."""
     if Path(source).exists():
         return None
     try:
@@ -35,21 +35,21 @@ def as_repo_id(source: str) -> str | None:
 
 
 def check_source(source: str, expected: str) -> None:
-    """Check that a source is a folder or may be a repository, before the Hub is asked for it.
+    """Check that a source is a folder or a possible repository id, before any request to the Hub.
 
     Args:
-        source: A path or a repository's id.
-        expected: What the source should be, for the message, such as `"a model's folder"`.
+        source: A path or a repository id.
+        expected: Description of the expected source, for the message, such as `"a model's folder"`.
 
     Raises:
-        FileNotFoundError: If it is no folder and cannot be a repository.
-        NotADirectoryError: If it is a file.
+        FileNotFoundError: If the source is neither a folder nor a possible repository id.
+        NotADirectoryError: If the source is a file.
     """
     path = Path(source)
     if path.is_dir():
         return
     if path.is_file():
         raise NotADirectoryError(f"{source} is a file; expected {expected} or a repository on the Hub")
-    # A mistyped path must not be looked up on the Hub: somebody may own a repository of that name.
+    # A mistyped path must not be looked up on the Hub, because a repository of that name may exist.
     if "/" not in source or path.parent.is_dir() or as_repo_id(source) is None:
         raise FileNotFoundError(f"there is no folder {source}; a repository on the Hub is 'owner/name'")

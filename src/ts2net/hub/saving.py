@@ -1,9 +1,10 @@
-"""A model out: a folder that stands alone on the Hub, with its code and its card.
+"""Save a model as a self-contained Hub folder, with its code and its card.
 
-Notable here: the folder holds the Hub files themselves, so whoever loads it needs transformers and no ts2net. It is
-made whole in a staging folder and only then moved, and a push is one commit, so neither a folder nor a branch is ever
-seen half-written. Weights of an earlier save that the new ones do not replace are removed: transformers would load a
-stale `model.safetensors` before new shards.
+- The folder contains the Hub files, so loading it needs transformers but not ts2net.
+- All files are written to a staging folder and then moved, and a push is one commit, so a new folder or a branch is
+  never seen half-written.
+- Weights of an earlier save that are not replaced are removed: transformers would load a stale `model.safetensors`
+  instead of new shards.
 """
 
 import filecmp
@@ -53,7 +54,7 @@ HUB_FILES = (
 )
 
 _PACKAGE = Path(__file__).parents[1]
-# Of any model or adapters that a folder may have had before. A configuration of the other kind would mislead.
+# Files of an earlier model or earlier adapters in the folder. Loaders would follow a configuration of the other kind.
 _WEIGHTS = re.compile(
     r"(adapter_)?model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|(adapter_)?config\.json|modules\.json"
 )
@@ -73,29 +74,30 @@ def save_hub_folder(
     card: ModelCard | None = None,
     max_shard_size: int | str = "5GB",
 ) -> Path:
-    """Save a model with its processor, code and card in one folder; of a model with adapters, these alone.
+    """Save a model with its processor, code and card in one folder. If it has adapters, save only the adapters.
 
     `AutoModel`, `AutoProcessor`, `pipeline` and `SentenceTransformer` load the folder with `trust_remote_code=True`,
-    with or without ts2net installed. Other files in the folder are kept. If anything fails, the folder stays as it
-    was. A folder of adapters holds them with the layers that CLIP does not have, and names the model that they are
-    for: `AutoModel` (with peft installed), `PeftModel` and [`load_model`] load both. `SentenceTransformer` and
-    `pipeline` take whole models: see `ts2net merge`.
+    with or without ts2net installed. Other files in the folder are kept. If writing fails, the folder stays unchanged.
+
+    A folder of adapters holds the adapters, the layers that CLIP does not have, and the name of the base model.
+    `AutoModel` (with peft installed), `PeftModel` and [`load_model`] load it together with the base model.
+    `SentenceTransformer` and `pipeline` need a whole model: see `ts2net merge`.
 
     Args:
         model: A [`TS2NetModel`].
-        processor: Its [`TS2NetProcessor`].
+        processor: The model's [`TS2NetProcessor`].
         folder: The folder; created if it does not exist.
-        card: The `README.md`. `None` is the card of [`make_model_card`].
-        max_shard_size: Weights larger than this are split into files of at most this size, such as `"5GB"`.
+        card: The `README.md`. `None` creates the card with [`make_model_card`].
+        max_shard_size: Maximum size of a weight file, such as `"5GB"`. Larger weights are split into several files.
 
     Returns:
         The folder.
 
     Raises:
         NotADirectoryError: If `folder` is a file.
-        OSError: If it can't be written. It names `folder`.
-        TypeError: If the model or the processor is of another kind.
-        ValueError: If the two don't match, or their code is not the code that would be saved.
+        OSError: If the folder can't be written. The error names `folder`.
+        TypeError: If the model, the processor or the card is of another class.
+        ValueError: If the model and the processor don't match, or their code is not the code that would be saved.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -135,30 +137,30 @@ def push_to_hub(
     token: str | None = None,
     max_shard_size: int | str = "5GB",
 ) -> CommitInfo:
-    """Push a model with its processor, code and card in one commit; of a model with adapters, these alone.
+    """Push a model with its processor, code and card in one commit. If it has adapters, push only the adapters.
 
-    A push that fails leaves the branch as it was. A repeated push does not upload the same files again.
+    A failed push leaves the branch unchanged. A repeated push does not upload the same files again.
 
     Args:
         model: A [`TS2NetModel`].
-        processor: Its [`TS2NetProcessor`].
+        processor: The model's [`TS2NetProcessor`].
         repo_id: `"name"` or `"owner/name"`; created if it does not exist.
-        card: The `README.md`. `None` is the card of [`make_model_card`]. To keep the card of the repository, pass
-            `ModelCard.load(repo_id)`.
-        private: Whether a new repository is private; `None` leaves it to the owner's settings.
+        card: The `README.md`. `None` creates the card with [`make_model_card`]. To keep the card of the repository,
+            pass `ModelCard.load(repo_id)`.
+        private: Whether a new repository is private; `None` uses the default of the owner.
         revision: Branch to push to, created from `main` if it does not exist. `None` is `main`.
         commit_message: Title of the commit.
-        token: Token with the right to write. `None` takes the one of `hf auth login` or `HF_TOKEN`.
-        max_shard_size: Weights larger than this are split into files of at most this size, such as `"5GB"`.
+        token: Token with write access. `None` uses the token of `hf auth login` or `HF_TOKEN`.
+        max_shard_size: Maximum size of a weight file, such as `"5GB"`. Larger weights are split into several files.
 
     Returns:
-        The commit, with its address and hash.
+        The commit, with its URL and hash.
 
     Raises:
-        TypeError: If the model or the processor is of another kind.
-        ValueError: If `repo_id` is no valid id, the model and the processor don't match, their code is not the
-            code that would be pushed, or adapters are for a model that is on this machine alone.
-        huggingface_hub.errors.HfHubHTTPError: If the Hub refuses.
+        TypeError: If the model, the processor or the card is of another class.
+        ValueError: If `repo_id` is not a valid id, the model and the processor don't match, their code is not the
+            code that would be pushed, or the base model of adapters is a local folder.
+        huggingface_hub.errors.HfHubHTTPError: If the Hub refuses the push.
     """
     check_repo_id(repo_id)
     _check_saveable(model, processor, card)
@@ -173,7 +175,7 @@ def push_to_hub(
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         (card or _card(model, repo_id)).save(staged / "README.md")
 
-        # `upload_folder` may split a slow upload into several commits, the first of which would break the branch.
+        # `upload_folder` may split a slow upload into several commits, and the first commit would break the branch.
         new_names = sorted(path.relative_to(staged).as_posix() for path in staged.rglob("*") if path.is_file())
         files = api.list_repo_files(repo_id, revision=revision)
         stale = [name for name in files if _WEIGHTS.fullmatch(name) and name not in new_names]
@@ -193,7 +195,7 @@ def _write_all_but_card(
     _update_json(folder / "tokenizer_config.json", {"auto_map": _PROCESSOR_AUTO_MAP})
     if has_adapters(model):
         return
-    # Overwrites what the objects have from the repository they were loaded from, such as its name before `--`.
+    # Overwrite references to the repository that the objects were loaded from, such as its name before `--`.
     _update_json(folder / "config.json", {"auto_map": _MODEL_AUTO_MAP})
     register_in_folder(folder)
     write_sentence_transformers_files(folder)
@@ -239,6 +241,6 @@ def _check_saveable(model: TS2NetModel, processor: TS2NetProcessor, card: ModelC
 
 
 def _is_shipped_code(source: Path) -> bool:
-    """Whether a module and the Hub files beside it equal this package's. Remote code may have been changed."""
+    """Whether a module and the Hub files in its folder equal this package's. Remote code may have been modified."""
     beside = [source.with_name(name) for name in HUB_FILES if source.with_name(name).exists()]
     return source in beside and all(filecmp.cmp(file, _PACKAGE / file.name, shallow=False) for file in beside)

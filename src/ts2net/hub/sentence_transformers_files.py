@@ -1,7 +1,7 @@
-"""What Sentence Transformers reads in a model's folder, so that it loads with `SentenceTransformer(folder)`.
+"""Sentence Transformers' configuration files in a model folder, for loading it with `SentenceTransformer(folder)`.
 
-The library's own modules do all of the work: they call the model's `get_text_features` and `get_video_features`, and
-bring the one vector of a text or video to length 1. The package itself is not needed to write the files.
+The modules of the library are sufficient: they call the model's `get_text_features` and `get_video_features`, and
+normalise the vector of a text or video to length 1. Writing the files does not need the library.
 """
 
 import json
@@ -28,7 +28,7 @@ _FILES: dict[str, Any] = {
 
 
 def write_sentence_transformers_files(folder: Path) -> None:
-    """Write the files into a model's folder."""
+    """Write the files into a model folder."""
     for name, content in _FILES.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)

@@ -1,1 +1,1 @@
-"""Every page that this package makes: one template environment, one style, and the page of a search."""
+"""HTML pages of this package: the template environment and style of all pages, and the page of a search."""

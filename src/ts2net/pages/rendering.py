@@ -1,7 +1,7 @@
-"""The one template environment, with what all templates share.
+"""The template environment of all pages, and the functions that their templates share.
 
-Texts and names of videos may be anyone's, so whatever a template of HTML inserts is escaped. Templates whose names end
-in `.jinja` make other kinds of text, which is inserted as it is.
+Texts and names of videos are untrusted, so HTML templates escape all values. Templates whose names end in `.jinja`
+create other kinds of text and don't escape values.
 """
 
 import base64
@@ -23,22 +23,22 @@ def render(template: str, **values: Any) -> str:
 
     Args:
         template: Its path in the folder of templates, such as `"app/hits.html"`.
-        values: What it inserts.
+        values: Values that the template inserts.
     """
     return _environment().get_template(template).render(values)
 
 
 def render_page(template: str, *, media: str, script: str | None = None, **values: Any) -> str:
-    """Fill a template that is a whole page in one file: it needs no other file but videos.
+    """Fill a template of a complete page in one file, which needs no other files but videos.
 
     The page's content security policy allows its own script and style, pictures in the page, and videos from one kind
-    of address. So a text that slipped through the escaping could load and run nothing.
+    of address. So even a text that was not escaped could not load or run anything.
 
     Args:
-        template: It extends `base.html`.
-        media: Where videos may come from: `"data:"` or `"file:"`.
+        template: Path of the template, which extends `base.html`.
+        media: Allowed source of videos: `"data:"` or `"file:"`.
         script: Name of the page's script in the folder of templates.
-        values: What else it inserts.
+        values: Other values that the template inserts.
     """
     policy = f"default-src 'none'; img-src data:; media-src {media}; style-src 'unsafe-inline'"
     code = None
@@ -50,17 +50,17 @@ def render_page(template: str, *, media: str, script: str | None = None, **value
 
 
 def read_template(name: str) -> str:
-    """The text of a style or script in the folder of templates."""
+    """Return the text of a style sheet or script in the folder of templates."""
     return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def data_uri(content: bytes, media_type: str = "image/jpeg") -> str:
-    """An address that holds a file's content."""
+    """Return a data URI with the content of a file."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def printable(text: str) -> str:
-    """A text with `\\udcff` for a byte of a file name that is no UTF-8, which no page can hold."""
+    """Escape bytes of file names that are not UTF-8, as `\\udcff`, because a page can't contain them."""
     return text.encode(errors="backslashreplace").decode()
 
 

@@ -1,7 +1,7 @@
-"""The page of a search in one file: for each text its moments, as pictures that play from there.
+"""The page of a search in one file, with the moments of each text as pictures that play from the moment.
 
-A video is named by its address on this computer, with the moment as the address's fragment (`#t=start,end`), so it
-plays on the computer that has the file. A member of a tar file has no address: only its picture is shown.
+A video has a `file:` address with the moment as its fragment (`#t=start,end`), so it plays only on the computer that
+has the file. A member of a tar file has no address, so only its picture is shown.
 """
 
 import os
@@ -25,17 +25,17 @@ class Answer:
 
 
 def render_search_page(title: str, answers: Sequence[Answer]) -> str:
-    """Make the page.
+    """Render the page.
 
     Args:
-        title: Its heading.
-        answers: One a text.
+        title: Heading of the page.
+        answers: One answer per text.
     """
     return render_page("search.html", media="file:", title=title, answers=answers, address=_address)
 
 
 def _address(hit: "Hit") -> str | None:
-    """Where a moment plays; `None` if its video is no file of its own."""
+    """Return the address of a moment; `None` if its video is not a separate file."""
     if not os.path.isabs(hit.video_id) or not os.path.isfile(hit.video_id):
         return None
     return f"{Path(hit.video_id).as_uri()}#t={hit.start:.3f},{hit.end:.3f}"

@@ -1,1 +1,1 @@
-"""Work side by side: a pool of processes, processes with limits, reading ahead, processes of a distributed run."""
+"""Parallel execution: a process pool, processes with limits, a read-ahead thread, and distributed communication."""

@@ -1,6 +1,6 @@
-"""The processes of a distributed run: who this one is, and what they exchange.
+"""Rank, events and communication of the processes of a distributed run.
 
-Every function works in a run of one process too, started by a launcher or not.
+Every function also works in a run of one process, with or without a launcher.
 """
 
 import contextlib
@@ -14,16 +14,16 @@ import torch.distributed as dist
 
 from ..errors import one_line
 
-_TIMEOUT = timedelta(days=7)  # a process that dies closes its connections, which the others see at once
+_TIMEOUT = timedelta(days=7)  # a long wait is safe: a process that dies closes its connections, which ends the wait
 
 Part = tuple[torch.Tensor, ...]
-"""The numbers of some rows, int64 of shape `(n,)`, and tensors of shape `(n, ...)` that hold these rows."""
+"""Row indices, int64 of shape `(n,)`, followed by tensors of shape `(n, ...)` with the rows at these indices."""
 
 T = TypeVar("T")
 
 
 class MainProcessError(RuntimeError):
-    """The main process failed. It reports the error itself."""
+    """Raised on the other processes when the main process has failed. The main process reports its own error."""
 
 
 def is_distributed() -> bool:
@@ -37,7 +37,7 @@ def num_processes() -> int:
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Rank of this process, from 0."""
     return dist.get_rank() if is_distributed() else 0
 
 
@@ -47,26 +47,26 @@ def is_main_process() -> bool:
 
 
 def is_first_process_to(action: str) -> bool:
-    """Whether this process is the first of the run to ask for `action`.
+    """Whether this process is the first of the run to call this function with `action`.
 
-    Unlike a collective, it waits for no other process.
+    Unlike a collective, the call does not wait for other processes.
     """
     world = dist.group.WORLD if is_distributed() else None
     if world is None:
         return True
     try:
         return world.get_group_store().add(f"ts2net {action}", 1) == 1
-    except dist.DistError:  # the process that held the store is gone
+    except dist.DistError:  # the process that hosts the store has ended
         return True
 
 
 def announce(event: str) -> None:
-    """Let all processes of the run know of an event. It waits for none of them."""
+    """Announce an event to all processes of the run, without waiting for them."""
     is_first_process_to(f"announce {event}")
 
 
 def is_announced(event: str) -> bool:
-    """Whether a process of the run has announced an event, or can't be asked any more because it is gone."""
+    """Whether a process of the run has announced an event, or the process that hosts the store has ended."""
     world = dist.group.WORLD if is_distributed() else None
     if world is None:
         return False
@@ -93,10 +93,10 @@ def gather(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def gather_with_gradient(tensor: torch.Tensor) -> torch.Tensor:
-    """Like [`gather`], with a gradient.
+    """Same as [`gather`], but differentiable.
 
-    Backward, each process gets the sum over processes of the gradient for its own part, so every process must take
-    part in the backward pass.
+    In the backward pass each process gets the gradient of its own part, summed over all processes. So every process
+    must take part in the backward pass.
     """
     if num_processes() == 1:
         return tensor
@@ -126,15 +126,15 @@ def mean_over_processes(tensor: torch.Tensor) -> torch.Tensor:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Anything, on the CPU
+# Objects and CPU tensors
 
 
 @contextlib.contextmanager
 def cpu_group() -> Iterator[dist.ProcessGroup | None]:
-    """A group of all processes that exchanges CPU tensors and objects; `None` in a run of one process.
+    """Group of all processes for exchanging CPU tensors and objects; `None` in a run of one process.
 
-    It is a gloo group whatever the backend of the run, so nothing needs room on a GPU, and its timeout is long enough
-    for a process to wait for a slower one. Every process must enter it.
+    It is a gloo group for every backend of the run, so it needs no GPU memory. Its timeout is long enough to wait for
+    a slower process. Every process must enter the context.
     """
     if num_processes() == 1:
         yield None
@@ -150,14 +150,14 @@ def gather_rows(parts: list[Part], num_rows: int, group: dist.ProcessGroup | Non
     """Join the parts of all processes on the main process.
 
     Args:
-        parts: This process's parts. All parts of the run have the same number of tensors, of the same shapes but for
-            the number of rows.
+        parts: This process's parts. All parts of the run must have the same number of tensors, and the same shapes
+            except for the number of rows.
         num_rows: Number of rows of the result.
         group: From [`cpu_group`].
 
     Returns:
-        On the main process the joined tensors, of shape `(num_rows, ...)`. Rows that no part holds are zero. Empty on
-        the other processes, and where no process has a part.
+        On the main process, the joined tensors of shape `(num_rows, ...)`. Rows that are in no part are zero. An empty
+        list on the other processes, and if no process has a part.
     """
     joined: list[torch.Tensor] = []
     for numbers, *tensors in _gather_parts(parts, group):
@@ -168,11 +168,11 @@ def gather_rows(parts: list[Part], num_rows: int, group: dist.ProcessGroup | Non
 
 
 def _gather_parts(parts: list[Part], group: dist.ProcessGroup | None) -> Iterator[Part]:
-    """Yield the parts of all processes, one at a time, on the main process; nothing on the others."""
+    """Yield the parts of all processes, one at a time, on the main process, and nothing on the other processes."""
     if group is None:
         yield from parts
         return
-    # Point to point: a collective needs parts of one size.
+    # Point to point, because a collective needs parts of equal size.
     shapes = gather_objects([[(tensor.shape, tensor.dtype) for tensor in part] for part in parts], group)
     if group.rank():
         for part in parts:
@@ -189,7 +189,7 @@ def _gather_parts(parts: list[Part], group: dist.ProcessGroup | None) -> Iterato
 
 
 def gather_objects(item: Any, group: dist.ProcessGroup | None) -> list[Any]:
-    """Return the items of all processes, in order of rank, on the main process; an empty list on the others."""
+    """Return the items of all processes by rank on the main process, and an empty list on the other processes."""
     if group is None:
         return [item]
     items = [None] * group.size() if group.rank() == 0 else None
@@ -198,16 +198,16 @@ def gather_objects(item: Any, group: dist.ProcessGroup | None) -> list[Any]:
 
 
 def gather_dicts(entries: dict[int, T], group: dist.ProcessGroup | None) -> dict[int, T]:
-    """Return the entries of all processes, ordered by key, on the main process; an empty dict on the others."""
+    """Return the entries of all processes, sorted by key, on the main process, and an empty dict on the others."""
     everyones = gather_objects(entries, group)
     return dict(sorted((item for entries in everyones for item in entries.items()), key=itemgetter(0)))
 
 
 def on_main_process(work: Callable[[], T], group: dist.ProcessGroup | None) -> T:
-    """Call `work` on the main process alone and return its result on all.
+    """Call `work` on the main process only and return its result on all processes.
 
     Raises:
-        MainProcessError: On the other processes, if it fails. The main process raises the error itself.
+        MainProcessError: On the other processes, if `work` fails. The main process raises the error of `work`.
     """
     if group is None:
         return work()

@@ -1,7 +1,7 @@
-"""How the processes of a run fail: one of them says why, and the others end without a word.
+"""Error reporting of a distributed run: one process reports the error, and the others end silently.
 
-The launcher of PyTorch, which accelerate's uses, lists every process of its machine that ends with an error. So only
-the process that says why does, and the message stands at the end of the launcher's report.
+PyTorch's launcher, on which accelerate's launcher is based, lists every process of its machine that ends with an
+error. So only the reporting process does, and its message is at the end of the launcher's report.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ _FAILURE = "the run has failed"
 
 
 def fail(message: str, exit_code: int = 1) -> int:
-    """Report why the run fails, unless another process has reported the same.
+    """Report why the run fails, unless another process has reported the same message.
 
     Args:
-        message: One line.
-        exit_code: That of the process that reports.
+        message: The reason, in one line.
+        exit_code: Exit code of the reporting process.
 
     Returns:
         The exit code of this process.
@@ -42,27 +42,28 @@ def fail(message: str, exit_code: int = 1) -> int:
 
 
 def fail_in_silence(exit_code: int = 1) -> int:
-    """Fail because of what another process reports.
+    """Fail because of an error that another process reports.
 
     Returns:
-        The exit code of this process: 0 if its launcher sees the other one fail.
+        The exit code of this process: 0 if the same launcher also sees the other process fail.
     """
-    # With a launcher on each of several machines, those of the others would take 0 for success.
+    # With launchers on several machines, a launcher that gets only zeros would report success.
     if "TORCHELASTIC_ERROR_FILE" not in os.environ or os.environ.get("GROUP_WORLD_SIZE") != "1":
         return exit_code
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the launcher sends it to what hasn't ended yet, and would list it
+    # The launcher sends SIGTERM to processes that haven't ended yet, and would list them as failed.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     return 0
 
 
 def has_failed() -> bool:
-    """Whether a process of the run has reported why it fails, or is gone."""
+    """Whether a process of the run has reported an error, or the process that hosts the store has ended."""
     from .distributed import is_announced
 
     return is_announced(_FAILURE)
 
 
 def _is_distributed() -> bool:
-    if "torch.distributed" not in sys.modules:  # which takes seconds to import
+    if "torch.distributed" not in sys.modules:  # the import takes seconds
         return False
     from .distributed import is_distributed
 
@@ -70,16 +71,16 @@ def _is_distributed() -> bool:
 
 
 def _is_first_to_report(message: str) -> bool:
-    """Whether no other process, or none that this one can ask, has reported the same."""
+    """Whether no other process that this one can reach has reported the same message."""
     name = f"report {hashlib.sha256(message.encode()).hexdigest()}"
     error_file = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if error_file is not None:
-        # In a folder that the launcher makes for the processes of this machine, whether they have met yet or not.
+        # The launcher creates this folder for the processes of its machine, before they join the process group.
         try:
             Path(error_file).parents[1].joinpath(name).touch(exist_ok=False)
         except FileExistsError:
             return False
-        except OSError:  # the disk is full: rather twice than never
+        except OSError:  # such as a full disk: reporting twice is better than not at all
             return True
         return True
     if _is_distributed():

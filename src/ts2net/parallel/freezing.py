@@ -1,6 +1,6 @@
-"""Imported last by the server that processes are forked from: what is imported until then is never garbage.
+"""Exclude everything imported so far from garbage collection. The fork server imports this module last.
 
-A process that looked for garbage in what it shares with the server would copy it, 90 MB in a third of a second.
+Otherwise a collection in a forked process would copy the memory shared with the server: 90 MB, in a third of a second.
 """
 
 import gc

@@ -1,9 +1,9 @@
-"""Jobs in processes of their own, with a limit of time and of memory.
+"""Run jobs in separate processes with limits on time and memory.
 
-A hostile or damaged file may crash the library that reads it, and the process with it; or hold it up for ever; or make
-it take all memory. Here that costs one job. Processes are forked from a server that has imported what they need and
-runs no threads: a process forked from this one would inherit the locks of threads that it doesn't have, and a spawned
-one spends most of its time and memory on imports. Where there is no fork, processes are spawned.
+A malicious or damaged file may crash the library that reads it, block it forever, or make it use all memory. In a
+separate process, only one job is lost. The processes are forked from a server that has imported the needed modules and
+runs no threads. A process forked from the main process would inherit locks held by threads that it doesn't have, and
+a spawned process spends most of its time and memory on imports. Systems without fork use spawned processes.
 """
 
 import contextlib
@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from multiprocessing.context import ForkServerContext, SpawnContext  # the first is not on Windows
+    from multiprocessing.context import ForkServerContext, SpawnContext  # Windows has no ForkServerContext
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 T = TypeVar("T")
 
-_POLL_SECONDS = 0.5  # how often `run_each` looks at `stop` and at deadlines while no result comes
+_POLL_SECONDS = 0.5  # interval at which `run_each` checks `stop` and the deadlines while no result arrives
 
 # Kinds of messages from a process.
 _READY, _RESULT, _DONE, _FAILED = range(4)
@@ -42,10 +42,10 @@ class CrashError(RuntimeError):
 
 
 class TimeLimitError(TimeoutError):
-    """A job took longer than it may.
+    """A job exceeded its time limit.
 
     Attributes:
-        seconds: What it may take.
+        seconds: The time limit in seconds.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -55,10 +55,10 @@ class TimeLimitError(TimeoutError):
 
 @dataclass(frozen=True)
 class Failure:
-    """Takes the place of a job's remaining results.
+    """Failure of a job, in place of its remaining results.
 
     Attributes:
-        error: `CrashError`, `TimeLimitError`, or what the job itself raised.
+        error: `CrashError`, `TimeLimitError`, or the exception that the job raised.
     """
 
     error: Exception
@@ -66,20 +66,20 @@ class Failure:
 
 @dataclass(frozen=True)
 class Isolation:
-    """How processes are started, and what they may take.
+    """Start method and memory limit of worker processes.
 
     Args:
-        preload: Modules to import before jobs come. The server that processes are forked from imports them once; it
-            serves the whole program, so those of the first `Isolation` in use count.
-        memory: Bytes that a process may take in addition to what it has when it starts; `None` is no limit. A job
-            that needs more gets a `MemoryError`. Only Linux enforces it.
+        preload: Modules that the fork server imports once, before the first job. The whole program shares one server,
+            so only the modules of the first `Isolation` in use are imported.
+        memory: Bytes that a process may use in addition to its size at the start; `None` sets no limit. A job that
+            needs more gets a `MemoryError`. Only Linux enforces the limit.
     """
 
     preload: tuple[str, ...] = ()
     memory: int | None = None
 
     def context(self) -> "ForkServerContext | SpawnContext":
-        """What starts the processes: forks of the server, or where there is no fork, new ones."""
+        """Return the context that starts the processes: the fork server, or spawn on systems without fork."""
         if "forkserver" not in multiprocessing.get_all_start_methods():
             return multiprocessing.get_context("spawn")
         context = multiprocessing.get_context("forkserver")
@@ -87,13 +87,13 @@ class Isolation:
         return context
 
     def start_server(self) -> None:
-        """Start the server now, so that it is ready when the first job comes."""
+        """Start the server now, so that it is ready for the first job."""
         context = self.context()
         if context.get_start_method() != "forkserver":
             return
         from multiprocessing import forkserver
 
-        # Ctrl-C reaches every process of the terminal; the parent alone decides what to do.
+        # Ctrl-C reaches every process of the terminal, and only the parent should handle it.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             forkserver.ensure_running()
@@ -101,20 +101,20 @@ class Isolation:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def run(self, function: Callable[..., T], *args: Any, seconds: float = math.inf) -> T:
-        """Call a function in a process of its own.
+        """Call a function in a new process.
 
         Args:
-            function: The function. It, its arguments and its result must be picklable.
-            args: Its arguments.
-            seconds: How long it may take, the start of the process included.
+            function: The function. The function, its arguments and its result must be picklable.
+            args: Arguments of the function.
+            seconds: Time limit in seconds, including the start of the process.
 
         Returns:
-            What the function returns.
+            The result of the function.
 
         Raises:
             CrashError: If the process ends before the function returns.
-            TimeLimitError: If it takes longer than `seconds`.
-            Exception: What the function raises.
+            TimeLimitError: If the call takes longer than `seconds`.
+            Exception: Any exception of the function.
         """
         self.start_server()
         deadline = time.monotonic() + seconds
@@ -142,20 +142,21 @@ class Isolation:
         patience: Callable[[Job], float],
         stop: threading.Event | None = None,
     ) -> Generator[tuple[Job, Result | Failure], None, None]:
-        """Work on jobs side by side, each process on one at a time.
+        """Run jobs in parallel, one at a time in each process.
 
-        A result waits in its process's pipe until it is taken, so a process is at most one result ahead.
+        A result waits in the pipe of its process until it is consumed, so a process is at most one result ahead.
 
         Args:
-            jobs: The jobs, picklable. One is taken when a process is free for it.
-            work: Called on each job in a process, picklable; yields the job's results.
+            jobs: The jobs, picklable. The next job is taken when a process becomes free.
+            work: Picklable function that is called in a process with each job and yields the results of the job.
             workers: Number of processes, at least 1.
-            patience: Seconds that may pass without a result of a job.
-            stop: Set it to end early.
+            patience: Function that returns, for a job, the seconds that may pass without a result.
+            stop: Event that ends the run early when it is set.
 
         Yields:
-            Each job with its results, in the order of the job, those of several jobs mixed. A job that fails ends
-            with a `Failure`. A job whose process crashed begins again from its first result, once.
+            Pairs of a job and one of its results. The results of one job come in order; those of different jobs are
+            interleaved. The last item of a failed job is a `Failure`. If the process of a job crashes, the job is
+            restarted once and yields all of its results again.
 
         Raises:
             RuntimeError: If no process can be started.
@@ -224,7 +225,7 @@ class Isolation:
 
 
 def end_with_parent() -> None:
-    """End this process when its parent ends, also when that is killed."""
+    """End this process when its parent process ends, even if the parent is killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -236,14 +237,14 @@ def end_with_parent() -> None:
 
 
 class _Process(Generic[Job, Result]):
-    """A process, and this end of the pipe to it. Its first message says that it is ready for a job."""
+    """A worker process and the parent's end of its pipe. Its first message reports that it is ready for a job."""
 
     def __init__(
         self, work: Callable[[Job], Iterable[Result]], job: Job, isolation: Isolation, is_second_try: bool = False
     ) -> None:
         self.job = job
         self.is_second_try = is_second_try
-        self.deadline = math.inf  # until it is ready, which takes as long as the system does
+        self.deadline = math.inf  # until the process is ready: its start has no time limit
         self._is_ready = False
         context = isolation.context()
         self.pipe, child_pipe = context.Pipe()
@@ -254,16 +255,16 @@ class _Process(Generic[Job, Result]):
         child_pipe.close()
 
     def submit(self) -> None:
-        """Have it begin its job."""
-        with contextlib.suppress(OSError):  # it crashed in the meantime, which shows when it is waited for
+        """Send the job to the process."""
+        with contextlib.suppress(OSError):  # the process has crashed, which `receive` will report
             self.pipe.send(self.job)
 
     def receive(self) -> tuple[int, Any]:
-        """The next message: its kind and value.
+        """Receive the next message: its kind and its value.
 
         Raises:
             CrashError: If the process crashed.
-            RuntimeError: If it ended before it was ready for a job.
+            RuntimeError: If the process ended before it was ready for a job.
         """
         try:
             message = self.pipe.recv()
@@ -279,7 +280,7 @@ class _Process(Generic[Job, Result]):
 
     def close(self) -> None:
         self.pipe.close()
-        self._process.kill()  # it holds nothing that has to be put in order
+        self._process.kill()  # it holds nothing that needs a clean shutdown
         self._process.join()
 
 
@@ -288,9 +289,10 @@ def _results_of_call(function: Callable[..., T], args: tuple[Any, ...]) -> Itera
 
 
 def _serve(pipe: Connection, work: Callable[[Any], Iterable[Any]], memory: int | None) -> None:
-    """Work on the jobs that come through the pipe, until it is closed."""
+    """Process the jobs from the pipe until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The limit counts from what the process has: while a new thread sets up its heap, that is more than it keeps.
+    # Before `end_with_parent` starts a thread: the limit is relative to the current size, which is too large while a
+    # new thread allocates its heap.
     if memory is not None:
         _limit_memory(memory)
     end_with_parent()
@@ -309,16 +311,16 @@ def _serve(pipe: Connection, work: Callable[[Any], Iterable[Any]], memory: int |
 
 
 def _portable(error: Exception) -> Exception:
-    """The error as it can be sent, with the traceback of this process as its note."""
+    """Return a picklable form of an error, with the traceback of this process as a note."""
     error.add_note("".join(traceback.format_exception(error)))
     try:
         return pickle.loads(pickle.dumps(error))
-    except Exception:  # it holds what can't be sent, or can't be made again from its message
+    except Exception:  # the error can't be pickled, or can't be rebuilt from its message
         return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _limit_memory(most: int) -> None:
-    """Refuse this process more than so many bytes in addition to what it has, where the system can."""
+    """Limit this process to `most` bytes in addition to its current size, where the system supports it."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 

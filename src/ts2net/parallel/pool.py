@@ -1,8 +1,8 @@
-"""Jobs run side by side, their results in order, no job able to end the others.
+"""Process pool with results in order, in which a crash costs only one job.
 
-A hostile or damaged video may crash the library that reads it, and the process with it. A crash breaks the whole
-pool, so its unfinished jobs run once more, each in a process of its own: the one that crashes again is told apart from
-the others. Workers end when their parent is killed.
+A malicious or damaged video may crash the library that reads it, and the process with it. A crash breaks the whole
+pool, so the unfinished jobs run once more, each in its own process. This shows which job crashes, and the other jobs
+complete. Workers end when their parent is killed.
 """
 
 import os
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Died(Generic[T]):
-    """Takes the place of the result of a job that crashed its process, twice."""
+    """Result of a job that crashed its process twice."""
 
 
 def available_cores() -> int:
@@ -30,15 +30,15 @@ def available_cores() -> int:
 def run_in_order(
     jobs: Iterable[Callable[[], T]], workers: int, *, preload: tuple[str, ...] = ()
 ) -> Generator[T | Died[T], None, None]:
-    """Run jobs in worker processes, a few ahead of the one whose result is taken.
+    """Run jobs in worker processes, a few jobs ahead of the consumer.
 
     Args:
-        jobs: Picklable functions without arguments. What they raise is raised here.
-        workers: Number of processes; 0 runs the jobs in this one.
-        preload: As in [`Isolation`].
+        jobs: Picklable functions without arguments. Their exceptions are raised here.
+        workers: Number of processes; 0 runs the jobs in the current process.
+        preload: See [`Isolation`].
 
     Yields:
-        The results, in the order of the jobs.
+        The results in the order of the jobs; [`Died`] for a job that crashed its process twice.
 
     Raises:
         RuntimeError: If no worker can be started.
@@ -80,7 +80,7 @@ def _start(isolation: Isolation, workers: int) -> ProcessPoolExecutor:
 
 
 def _prepare_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal: the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; only the parent should handle it
     end_with_parent()
 
 
@@ -100,7 +100,7 @@ def _broke(future: "Future[T | Died[T]]") -> bool:
 def _each_alone(
     isolation: Isolation, waiting: "deque[tuple[Callable[[], T], Future[T | Died[T]]]]", workers: int
 ) -> "deque[tuple[Callable[[], T], Future[T | Died[T]]]]":
-    """Run the jobs that a broken pool left unfinished again, each in a process that nothing else can crash."""
+    """Run the unfinished jobs of a broken pool again, each in its own process."""
 
     def run(job: Callable[[], T], future: "Future[T | Died[T]]") -> "Future[T | Died[T]]":
         if not _broke(future):

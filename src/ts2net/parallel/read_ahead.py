@@ -1,4 +1,4 @@
-"""A thread that reads ahead of whoever takes the items."""
+"""Read items ahead of their consumer, in a thread."""
 
 import queue
 import threading
@@ -8,16 +8,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_POLL_SECONDS = 0.1  # how often the thread, waiting for room, looks whether it should stop
-_IDLE_SECONDS = 1.0  # how often `on_idle` is called
+_POLL_SECONDS = 0.1  # interval at which the thread checks whether to stop while the queue is full
+_IDLE_SECONDS = 1.0  # interval between calls of `on_idle`
 
 
 class _End:
-    """Follows the last item."""
+    """Marks the end of the items."""
 
 
 class _Error:
-    """Follows the last item if the thread failed."""
+    """Marks the end of the items if the thread has failed."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -31,20 +31,20 @@ def read_ahead(
     on_idle: Callable[[float], None] | None = None,
     join_seconds: float | None = None,
 ) -> Generator[T, None, None]:
-    """Read items in a thread, up to `capacity` ahead of the one that is taken.
+    """Read items in a thread, up to `capacity` items ahead of the consumer.
 
-    The thread starts with the first item taken. Close the generator to end it: the thread closes `items` and ends.
+    The thread starts when the first item is requested. Closing the generator ends the thread, which closes `items`.
 
     Args:
-        items: What to read. If it is a generator, only the thread runs it, and closes it.
-        capacity: The most items that wait to be taken, at least 1.
-        interrupt: Called when reading should stop, to let `items` end where it would wait.
-        on_idle: Called about every second in which nothing comes, with the seconds since something was asked for.
-            What it raises is raised here.
-        join_seconds: The most seconds to wait for the thread to end; `None` waits as long as it takes.
+        items: The items. A generator is run and closed by the thread only.
+        capacity: Maximum number of items that are read ahead, at least 1.
+        interrupt: Called when reading should stop, to unblock an `items` that is waiting.
+        on_idle: Called about once a second while no item is available, with the seconds since the item was requested.
+            Its exceptions are raised here.
+        join_seconds: Maximum number of seconds to wait for the thread to end; `None` waits without limit.
 
     Yields:
-        The items. What the thread raises is raised where its item would have come.
+        The items. An exception of the thread is raised in place of the next item.
     """
     ready: queue.Queue[T | _End | _Error] = queue.Queue(capacity)
     stop = threading.Event()

@@ -1,6 +1,6 @@
-"""From videos to moments: an index of windows that is made once, and searched by sentences.
+"""Search for moments of videos: an index of windows is made once, and then searched with sentences.
 
-Public names are imported at their first use: the libraries behind them come with `pip install 'ts2net[search]'`.
+Public names are imported at their first use, because their libraries need `pip install 'ts2net[search]'`.
 """
 
 from typing import TYPE_CHECKING, Any

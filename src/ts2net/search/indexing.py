@@ -217,7 +217,7 @@ def index_videos(
                     encoder, _ = load(store.about)
                 calibrate(store, encoder.model, encoder.processor)
         except StoreError as error:
-            raise StoreError(f"{error}. The videos are all in; the same command makes what is left") from error
+            raise StoreError(f"{error}. All videos are in the index; the same command completes it") from error
     report.seconds = time.monotonic() - begun
     return report
 

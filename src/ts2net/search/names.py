@@ -1,8 +1,8 @@
-"""The names of all videos of an index once more, apart from its windows, so that a damaged index can say what it lost.
+"""The table of all video names of an index, stored apart from the windows to report which videos a damaged index lost.
 
-Notable here: a name is noted after the commit that adds its video, and removed before the commit that drops it. So
-whenever a process is killed, no name is noted of a video that isn't there; a name that is missing is noted by the next
-writer. What has been read of a video's subtitles is noted with it, after the commit of what is spoken.
+A name is recorded after the commit that adds its video, and removed before the commit that drops the video. So no name
+is recorded without its video, even if a process is killed. The next writer records names that are missing. The
+signature of the subtitles that were read is recorded with the name, after the commit of the spoken words.
 """
 
 import json
@@ -24,14 +24,14 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class NotedVideo:
-    """A video as it is noted.
+    """A recorded video.
 
     Args:
-        video: Its name in the index.
-        windows: How many it has.
-        metadata: Names and values.
-        subtitles: The signature of the subtitles of which the words were read, see `subtitle_files.Subtitles`; `None`
-            if nobody has looked for any yet.
+        video: Name of the video in the index.
+        windows: Number of its windows.
+        metadata: Names and values of its metadata.
+        subtitles: Signature of the subtitles that were read, see `subtitle_files.Subtitles`; `None` if its subtitles
+            have not been searched for yet.
     """
 
     video: str
@@ -41,7 +41,7 @@ class NotedVideo:
 
 
 class NamesTable:
-    """The table of names of an index. Its methods raise what LanceDB raises.
+    """The table of names of an index. Its methods raise LanceDB's own errors.
 
     Args:
         database: The LanceDB database.
@@ -51,7 +51,7 @@ class NamesTable:
         self._database = database
 
     def read(self) -> dict[str, NotedVideo]:
-        """All noted videos, by key."""
+        """Return all recorded videos, by key."""
         table = self._open()
         rows = [] if table is None else table.to_arrow().to_pylist()
         return {
@@ -60,7 +60,7 @@ class NamesTable:
         }
 
     def note(self, videos: Mapping[str, NotedVideo]) -> None:
-        """Note videos, by key."""
+        """Record videos, by key."""
         if not videos:
             return
         rows = pa.table(
@@ -86,7 +86,7 @@ class NamesTable:
         delete_rows(self._open(), keys)
 
     def compact(self, **settings: Any) -> None:
-        """Join its small files."""
+        """Merge the small files of the table."""
         table = self._open()
         if table is not None:
             table.optimize(**settings)

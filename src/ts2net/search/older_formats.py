@@ -1,4 +1,4 @@
-"""Indexes of older formats. Format 2 kept all metadata of a video in one column as JSON; format 3 had no checksums."""
+"""Conversion of older index formats. Format 2 stored metadata as JSON in one column; format 3 had no checksums."""
 
 import json
 from collections.abc import Iterator
@@ -9,16 +9,16 @@ import pyarrow as pa
 from .columns import CHECKSUM, FIRST_WINDOWS, metadata_arrays, metadata_names, row_checksums
 from .database import all_rows
 
-_METADATA = "metadata"  # of format 2
+_METADATA = "metadata"  # column of format 2
 _WINDOWS_A_BATCH = 1024
 
 
 def metadata_names_of_older(search: Any, columns: list[str]) -> list[str]:
-    """All names of metadata.
+    """Return all names of metadata, also for format 2.
 
     Args:
-        search: Over the table.
-        columns: Of the table.
+        search: A search over the table.
+        columns: Names of the columns of the table.
     """
     if _METADATA not in columns:
         return metadata_names(columns)
@@ -27,7 +27,7 @@ def metadata_names_of_older(search: Any, columns: list[str]) -> list[str]:
 
 
 def converted_batches(search: Any, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """All rows of the table with the columns of a schema."""
+    """Yield all rows of the table, converted to the columns of a schema."""
     for batch in search.limit(None).to_batches(batch_size=_WINDOWS_A_BATCH):
         arrays = {name: batch.column(name) for name in batch.schema.names}
         arrays[CHECKSUM] = row_checksums(batch)

@@ -1,4 +1,4 @@
-"""What a search may be told, beside what it looks for."""
+"""Options of a search."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -8,7 +8,7 @@ from typing import Literal, TypedDict, get_args
 from .filters import MAX_PATTERN
 
 FoundIn = Literal["picture", "speech"]
-"""Where a text is found: in what a moment shows, or in what is spoken in it."""
+"""Where a text is found: in the picture of a moment, or in the words spoken in it."""
 
 
 @dataclass(frozen=True)
@@ -16,24 +16,24 @@ class SearchOptions:
     """Options of every search. The methods of `VideoIndex` take them as keywords too: `search("a dog", k=5)`.
 
     Args:
-        k: How many moments a query at most. There are fewer if the index, or the filtered part of it, has no more.
-        exact: Whether to score every window and give the very best. `False` scores only those that the vector index
-            picks. `None` is `False` where there is a vector index, which large indexes have.
-        path: Only videos whose path matches this pattern, such as `"*/holidays/*.mp4"`. A star stands for slashes too,
-            and a pattern that doesn't begin with a star may begin at any folder.
-        metadata: Only videos that have these values.
-        videos: Only the videos of these ids.
-        min_score: Only moments whose pictures have at least this score. `None` leaves out, for a text, what is no
-            better than chance: a score that one unrelated text in ten reaches in this index. `-math.inf` leaves out
-            nothing. What is spoken needs no score.
-        per_video: How many moments of one video at most; `None` is any number.
-        fold: Whether moments that show nearly the same become one, with the others as its `copies`. Nearly the same
-            is a cosine of at least 0.995 of every frame's embedding with that of the same frame of the other.
-        search_in: `"picture"` looks only at what moments show, `"speech"` only at what is spoken in them, which needs
-            no model. `None` is both, where there are subtitles. A clip is looked for in pictures only.
+        k: Maximum number of moments per query. Fewer are returned if the index, or its filtered part, has no more.
+        exact: Whether to score every window. `False` scores only the candidates of the vector index, which large
+            indexes have. `None` is `False` if there is a vector index, and otherwise `True`.
+        path: Search only videos whose path matches this pattern, such as `"*/holidays/*.mp4"`. A star also matches
+            slashes, and a pattern that doesn't begin with a star may begin at any folder.
+        metadata: Search only videos with these metadata values.
+        videos: Search only videos with these ids.
+        min_score: Return only moments whose picture has at least this score. `None` drops, for a text, moments that
+            score no better than chance: below a score that one unrelated text in ten reaches in this index.
+            `-math.inf` drops nothing. Moments that are found in speech need no score.
+        per_video: Maximum number of moments of one video; `None` for any number.
+        fold: Whether to merge moments that show nearly the same into one, which has the others as its `copies`. Each
+            frame embedding of such a moment has a cosine of at least 0.995 with the same frame of the other moment.
+        search_in: `"picture"` searches only what moments show, `"speech"` only what is spoken in them, which needs no
+            model. `None` searches both if there are subtitles. A clip is searched for in pictures only.
 
     Raises:
-        ValueError: If one is of another type or out of range.
+        ValueError: If an option has the wrong type or is out of range.
     """
 
     k: int = 10
@@ -68,7 +68,7 @@ class SearchOptions:
 
 
 class SearchKeywords(TypedDict, total=False):
-    """The fields of [`SearchOptions`], for type checkers: each may be a keyword of a search."""
+    """The fields of [`SearchOptions`] as keywords of a search, for type checkers."""
 
     k: int
     exact: bool | None

@@ -1,4 +1,4 @@
-"""What encodes texts and clips as queries of an index: the model that the index was made with, loaded once needed."""
+"""Encoding of texts and clips as queries, with the model that the index was made with."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 class QueryEncoder:
-    """The model of an index, as far as searching needs it. Everything is loaded at its first use.
+    """Encoder of queries. The model and its parts are loaded at their first use.
 
-    Every method raises `ValueError` if the model can't be loaded or is not the index's.
+    Every method raises `ValueError` if the model can't be loaded or is not the model of the index.
 
     Args:
-        path: The index.
-        about: What it was made with.
-        model: A model, or the folder or repository of one. `None` is the one that the index was made with.
-        processor: The processor of a loaded model.
-        device: Where to load the model. `None` is a GPU if there is one.
+        path: Location of the index.
+        about: What the index was made with.
+        model: A model, or its folder or repository. `None` loads the model that the index was made with.
+        processor: Processor of `model`, if that is loaded already.
+        device: Device of the model. `None` is a GPU if there is one.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class QueryEncoder:
 
     @property
     def needs_model(self) -> bool:
-        """Whether texts can only be encoded by the model. See [`VideoIndex.needs_model`]."""
+        """Whether the model has to be loaded to encode texts. See [`VideoIndex.needs_model`]."""
         return self._text_tower is None
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Encode texts one by one, as `(Q, D)`, or with word-token interaction `(Q, words, D)`."""
+        """Encode texts one by one, to shape `(Q, D)`, or with word-token interaction `(Q, words, D)`."""
         if self._text_tower is not None:
             return self._text_tower.encode(texts)
         from ..encoding.texts import encode_texts
@@ -61,7 +61,7 @@ class QueryEncoder:
         return embeds
 
     def inputs(self, inputs: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
-        """Encode a clip that is ready for the model, as `(1, D)`. See [`VideoIndex.encode_inputs`]."""
+        """Encode a preprocessed clip, to shape `(1, D)`. See [`VideoIndex.encode_inputs`]."""
         import torch
 
         model, _ = self.model_and_processor
@@ -70,21 +70,21 @@ class QueryEncoder:
             return model.get_video_features(pixels, mask).pooler_output.float()
 
     def video(self, video: Any, start: float | None, end: float | None) -> "torch.Tensor":
-        """Encode a clip, or a part of it, as `(1, D)`. See [`VideoIndex.search_video`]."""
+        """Encode a clip, or a part of it, to shape `(1, D)`. See [`VideoIndex.search_video`]."""
         _, processor = self.model_and_processor
         moment: dict[str, Any] = {name: value for name, value in (("start", start), ("end", end)) if value is not None}
-        return self.inputs(processor(videos=[video], clock="seconds", **moment))  # as the windows of an index have it
+        return self.inputs(processor(videos=[video], clock="seconds", **moment))  # as for indexed windows
 
     @cached_property
     def matching(self) -> Matching:
-        """How to match. Word-token interaction needs the model's networks for it."""
+        """Matching of queries with frames. Word-token interaction needs networks of the model."""
         if self._about.matching_kind == "wti":
             return matching_of(self._about, self.model_and_processor[0])
         return Matching.of(self._about)
 
     @cached_property
     def _text_tower(self) -> TextTower | None:
-        """The text tower of the index's model, if it is at hand and no model was given."""
+        """The cached ONNX text tower of the index's model; `None` if there is none or a model was given."""
         return TextTower.of(self._about.fingerprint) if self._model is None else None
 
     @cached_property
@@ -113,10 +113,10 @@ class QueryEncoder:
 
 
 def checked_embeds(embeds: "np.ndarray | torch.Tensor", about: About) -> np.ndarray:
-    """Embeddings as queries in float32: `(Q, D)`, or with word-token interaction `(Q, words, D)`.
+    """Check query embeddings and convert them to float32: `(Q, D)`, or with word-token interaction `(Q, words, D)`.
 
     Raises:
-        ValueError: If they are of another shape, aren't finite, or one is all zeros.
+        ValueError: If the shape is wrong, a value isn't finite, or a query is all zeros.
     """
     values = embeds.detach().cpu().float().numpy() if hasattr(embeds, "detach") else np.asarray(embeds)
     takes_words = about.matching_kind == "wti"

@@ -1,4 +1,4 @@
-"""What engines give, what the store keeps, and what a search reads. None of it needs a library of either."""
+"""Records that are exchanged between engines, the store and searches. They need none of the libraries of these."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class IndexedWindow:
-    """A window, to be stored.
+    """A window to store.
 
     Args:
         start: Second of the video at which it starts.
         end: Second at which it ends.
         frame_times: Second of each of its `T` frames.
-        frames: Frame embeddings of length 1, float16 of shape `(T, D)`.
+        frames: Normalized frame embeddings, float16 of shape `(T, D)`.
         thumbnail: A small JPEG.
     """
 
@@ -27,15 +27,15 @@ class IndexedWindow:
 
 @dataclass(frozen=True)
 class IndexedVideo:
-    """A video with all its windows, to be stored.
+    """A video to store, with all its windows.
 
     Args:
         video_id: See `sources.VideoFile`.
-        signature: Changes when the file does.
-        duration: Seconds.
-        metadata: Names and values, to filter by.
-        windows: In order.
-        content: Digest of its bytes, to know it again under another name.
+        signature: Signature of the file, which changes when the file changes.
+        duration: Duration in seconds.
+        metadata: Names and values, by which searches filter.
+        windows: The windows in order.
+        content: Digest of its bytes, by which a renamed file is recognized.
     """
 
     video_id: str
@@ -52,9 +52,9 @@ class StoredVideo:
 
     Args:
         video_id: See `sources.VideoFile`.
-        signature: Of the file when it was indexed.
-        content: Digest of its bytes; `None` if it was indexed before there were any.
-        duration: Seconds.
+        signature: Signature of the file when it was indexed.
+        content: Digest of its bytes; `None` if it was indexed by a version that had no digests.
+        duration: Duration in seconds.
         metadata: Names and values.
     """
 
@@ -67,11 +67,11 @@ class StoredVideo:
 
 @dataclass(frozen=True)
 class IndexedMoment:
-    """A window in an index, as it was when its video was indexed.
+    """A window in an index, without its frames.
 
     Args:
         video_id: See `sources.VideoFile`.
-        signature: Of the file when it was indexed.
+        signature: Signature of the file when it was indexed.
         start: Second of the video at which it starts.
         end: Second at which it ends.
     """
@@ -84,12 +84,12 @@ class IndexedMoment:
 
 @dataclass(frozen=True)
 class WindowDetails:
-    """What a result shows of a window, beside what decides its rank.
+    """Details of a window that a result shows, but that don't affect its rank.
 
     Args:
-        window: Its name in the index.
+        window: Name of the window in the index.
         frame_times: Second of each frame.
-        metadata: Of its video.
+        metadata: Metadata of its video.
         thumbnail: A small JPEG.
     """
 
@@ -101,7 +101,7 @@ class WindowDetails:
 
 @dataclass(frozen=True)
 class Cue:
-    """Words of subtitles that are shown together.
+    """Words of subtitles that are shown at the same time.
 
     Args:
         start: Second of the video at which they appear.
@@ -124,10 +124,10 @@ class SpokenWindow:
         video_id: See `sources.VideoFile`.
         start: Second of the video at which it starts.
         end: Second at which it ends.
-        row: The row in the snapshot of the window with its picture.
-        score: How well it fits, by the database (BM25).
+        row: Row in the snapshot of the indexed window that has its picture.
+        score: BM25 score of the database.
         second: Second at which the words begin.
-        words: What is spoken around them.
+        words: The words that are spoken around this second.
     """
 
     video_id: str
@@ -141,14 +141,14 @@ class SpokenWindow:
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """Some windows (`W`) of an index, to be scored.
+    """A batch of `W` windows of an index, for scoring.
 
     Args:
-        rows: Their rows in the snapshot, `(W,)`.
-        lengths: How many frames each has, `(W,)`, at least 1.
+        rows: Row of each window in the snapshot, `(W,)`.
+        lengths: Number of frames of each window, `(W,)`, at least 1.
         frames: The frames of all windows, one window after the other, float16 of shape `(sum of lengths, D)`.
-        moments: Gives video, start and end of windows by their positions in the batch. It is called only for windows
-            that are scored in full, since reading all names would take longer than scoring.
+        moments: Returns video, start and end of windows, given their positions in the batch. It is called only for
+            windows that are scored in full, because reading all names would take longer than scoring.
     """
 
     rows: np.ndarray
@@ -157,5 +157,5 @@ class WindowBatch:
     moments: Callable[[np.ndarray], list[tuple[str, float, float]]]
 
     def __len__(self) -> int:
-        """How many windows there are."""
+        """Number of windows."""
         return len(self.lengths)

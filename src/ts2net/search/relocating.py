@@ -1,4 +1,4 @@
-"""Tell an index that a folder of its videos is elsewhere now, without decoding or encoding anything."""
+"""Record in an index that a folder of its videos has moved, without decoding or encoding anything."""
 
 import os
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from .store import Store
 
 @dataclass(frozen=True)
 class Relocation:
-    """What became of an index.
+    """Result of relocating the videos of an index.
 
     Args:
-        old: Where the folder was.
-        new: Where it is.
-        moved: How many videos are named by it.
-        missing: Those whose files are not there, by their new paths.
-        changed: Those whose files have another content than was indexed.
+        old: Former path of the folder.
+        new: New path of the folder.
+        moved: Number of indexed videos in the folder.
+        missing: New paths of the videos whose files don't exist.
+        changed: New paths of the videos whose files are not known to have the indexed content.
     """
 
     old: str
@@ -30,20 +30,20 @@ class Relocation:
 def relocate(
     path: str | os.PathLike[str], root: str | os.PathLike[str], old: str | os.PathLike[str] | None = None
 ) -> Relocation:
-    """Name a folder of indexed videos anew.
+    """Record the new path of a folder of indexed videos.
 
-    A file that has only another time of change, as copies have, is known by its content.
+    A file of which only the modification time differs, as for a copy, is recognized by its content.
 
     Args:
-        path: The index.
-        root: Where the folder is now.
-        old: Where it was; the innermost folder that all indexed videos are in if it is not given.
+        path: Location of the index.
+        root: New path of the folder.
+        old: Former path of the folder. By default the innermost folder that contains all indexed videos.
 
     Raises:
         FileNotFoundError: If there is no index, or no folder `root`.
-        ValueError: If no indexed video was in the old folder, or the index is of another format.
+        ValueError: If no indexed video was in the old folder, or the format of the index is not supported.
         BlockingIOError: If another process is writing to the index.
-        StoreError: If it can't be written.
+        StoreError: If the index can't be written.
     """
     if not os.path.isdir(root):
         raise FileNotFoundError(f"{os.fspath(root)}: there is no such folder; expected the one with the videos")
@@ -72,10 +72,10 @@ def relocate(
 
 
 def _common_folder(video_ids: Sequence[str]) -> str | None:
-    """The innermost folder that all videos are in."""
+    """Return the innermost folder that contains all videos."""
     try:
         return os.path.commonpath([os.path.dirname(video_id.partition(".tar#")[0]) for video_id in video_ids])
-    except ValueError:  # none, or on several drives
+    except ValueError:  # no videos, or videos on several drives
         return None
 
 

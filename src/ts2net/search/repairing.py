@@ -1,12 +1,11 @@
-"""What is lost of a damaged index, and an index without it.
+"""Check of an index for damage, and its repair by removing what is damaged.
 
-Notable here:
-- A video is whole if as many of its windows as were noted when it was added can be read, each with its checksum. All
-  others are lost, whatever can still be read of them: they are indexed again.
-- What has no checksum of its own, such as spoken words and metadata, is known by the checksums of the files. They are
-  no help in saying which video is lost, so that windows have both.
-- The database trusts its files: a changed byte may have it crash or take all memory. So windows are read in processes
-  of their own, in smaller parts where that happens.
+- A video is intact if all windows that were recorded when it was added can be read and match their checksums. All
+  other videos are lost, even if some of their windows can be read, and have to be indexed again.
+- Data without checksums of their own, such as spoken words and metadata, are checked by the checksums of the files. A
+  file's checksum doesn't show which videos are lost, so windows have checksums too.
+- The database doesn't validate its files: a changed byte may make it crash or allocate all memory. So windows are read
+  in a separate process, and in smaller parts after a crash.
 """
 
 import json
@@ -30,26 +29,26 @@ from .store_errors import DamageError
 from .windows_table import WINDOWS
 
 _ROWS_A_PART = 1024
-_SPLIT = 16  # parts that are made of one that could not be read
-_FRAGMENT_BITS = 32  # of a row's number, below that of the file that it is in
+_SPLIT = 16  # number of parts into which a part that could not be read is split
+_FRAGMENT_BITS = 32  # the bits of a row id above these are the number of its file
 _ISOLATION = Isolation(memory=8 * 2**30)
 _PATIENCE = 120.0  # seconds for a part
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What is wrong with an index.
+    """Damage of an index.
 
     Args:
-        lost: The videos that are not whole, by id, with their metadata.
-        unnamed: How many windows are damaged of videos whose names are lost too.
-        unreadable: How many windows can't be read.
-        changed: How many windows differ from what was written.
-        unchecked: How many windows have no checksum, since they were indexed by an older version.
-        num_windows: How many windows there are.
-        tables: Names of tables that went back to an earlier version or were removed.
+        lost: Metadata of the videos that are not intact, by video id.
+        unnamed: Number of damaged windows of videos whose names are lost too.
+        unreadable: Number of windows that can't be read.
+        changed: Number of windows that differ from what was written.
+        unchecked: Number of windows without a checksum, because an older version indexed them.
+        num_windows: Number of all windows.
+        tables: Names of tables that were reset to an earlier version or removed.
         files: Files that differ from what was written, relative to the index.
-        unchecked_files: How many files have no checksum.
+        unchecked_files: Number of files without a checksum.
     """
 
     lost: Mapping[str, Mapping[str, str]]
@@ -63,19 +62,19 @@ class Damage:
     unchecked_files: int = 0
 
     def __bool__(self) -> bool:
-        """Whether there is any."""
+        """Whether there is any damage."""
         return bool(self.lost or self.unnamed or self.unreadable or self.changed or self.tables or self.files)
 
 
 def check_index(path: str | os.PathLike[str]) -> Damage:
-    """Read all of an index, and find out which videos are damaged. Nothing is changed.
+    """Read all of an index to find damaged videos. Nothing is changed.
 
-    A script has to keep what it runs under `if __name__ == "__main__":`, for this starts a process.
+    A script has to call this under `if __name__ == "__main__":`, because it starts a process.
 
     Raises:
         FileNotFoundError: If there is no index.
-        ValueError: If it is of another format.
-        DamageError: If it can't be opened.
+        ValueError: If the format of the index is not supported.
+        DamageError: If the index can't be opened.
     """
     store = Store.open(path)
     files = store.check_files()
@@ -83,19 +82,19 @@ def check_index(path: str | os.PathLike[str]) -> Damage:
 
 
 def repair_index(path: str | os.PathLike[str]) -> Damage:
-    """Remove what is damaged from an index, so that the rest can be used and the lost videos can be indexed again.
+    """Remove damaged data from an index, so that the rest can be used and the lost videos can be indexed again.
 
-    Indexes of the database are removed too; the next write makes them anew.
+    The database's own indexes are removed too; the next write creates them again.
 
     Returns:
-        What was damaged.
+        The damage that was found.
 
     Raises:
         FileNotFoundError: If there is no index.
-        ValueError: If it is of another format.
-        BlockingIOError: If another process is writing.
-        DamageError: If nothing of it can be opened.
-        StoreError: If it can't be written.
+        ValueError: If the format of the index is not supported.
+        BlockingIOError: If another process is writing to the index.
+        DamageError: If no version of the table of windows can be opened.
+        StoreError: If the index can't be written.
     """
     with Store.repair(path) as (store, mended, files):
         windows = _Windows(store, files)
@@ -111,13 +110,13 @@ def repair_index(path: str | os.PathLike[str]) -> Damage:
 
 @dataclass
 class _Part:
-    """What was found in some rows.
+    """Result of checking some rows.
 
     Args:
-        sound: Row, key, number and checksum of the metadata of each sound window.
-        changed: The key of each window that differs from what was written.
-        unreadable: How many windows can't be read.
-        unchecked: How many windows have no checksum.
+        sound: Row, key, number and checksum of the metadata of each intact window.
+        changed: Key of each window that differs from what was written.
+        unreadable: Number of windows that can't be read.
+        unchecked: Number of windows without a checksum.
     """
 
     sound: list[tuple[int, str, int, int]] = field(default_factory=list)
@@ -131,7 +130,7 @@ class _Windows:
 
     Args:
         store: The index.
-        files: Its files, compared with theirs.
+        files: Result of comparing the files of the index with their checksums.
     """
 
     def __init__(self, store: Store, files: FileCheck) -> None:
@@ -139,13 +138,13 @@ class _Windows:
         noted = store.noted()
         self._misnoted = [key for key, video in noted.items() if key != video_key(id_from_text(video.video))]
         self._noted: Mapping[str, NotedVideo] = {key: noted[key] for key in noted.keys() - set(self._misnoted)}
-        self._sound: defaultdict[str, dict[int, int]] = defaultdict(dict)  # rows by number, by key
+        self._sound: defaultdict[str, dict[int, int]] = defaultdict(dict)  # by key, then by number of the window
         self._changed: list[str] = []
         self._unreadable = self._unchecked = 0
         snapshot = store.snapshot()
         rows = snapshot.row_ids()
         self._num_windows = len(rows)
-        # A killed process may have left metadata that are not those that are noted, in files that are as written.
+        # Metadata may differ from the recorded ones in intact files too, if a process was killed. That is no damage.
         compared = self._noted if _are_windows_changed(files) else {}
         metadata = {key: _metadata_checksum(video.metadata) for key, video in compared.items()}
         for part in _read_all(snapshot, rows):
@@ -160,21 +159,21 @@ class _Windows:
 
     @property
     def num_damaged(self) -> int:
-        """How many windows can't be read or differ from what was written."""
+        """Number of windows that can't be read or differ from what was written."""
         return self._unreadable + len(self._changed)
 
     def to_forget(self) -> list[str]:
-        """The keys of what should no longer be noted."""
+        """Return the keys to remove from the recorded videos."""
         return [*self._lost(), *self._misnoted]
 
     def whole_rows(self) -> list[int]:
-        """The rows of whole videos. A video that isn't noted is whole if no number is missing."""
+        """Return the rows of intact videos. A video without a record is intact if its numbers have no gap."""
         lost = set(self._lost())
         whole = (rows for key, rows in self._sound.items() if key not in lost and max(rows) == len(rows) - 1)
         return [row for rows in whole for row in rows.values()]
 
     def damage(self, files: FileCheck, tables: Sequence[str] = ()) -> Damage:
-        """What was found."""
+        """Return the damage that was found."""
         lost = {self._store.present_id(self._noted[key]): self._noted[key].metadata for key in self._lost()}
         return Damage(
             lost=dict(sorted(lost.items())),
@@ -189,12 +188,12 @@ class _Windows:
         )
 
     def _lost(self) -> list[str]:
-        """The keys of noted videos that are not whole."""
+        """Return the keys of recorded videos that are not intact."""
         return [key for key, video in self._noted.items() if len(self._sound.get(key, ())) != video.windows]
 
 
 def _are_windows_changed(files: FileCheck) -> bool:
-    """Whether a file of the windows differs, be it one that holds no window."""
+    """Whether a file of the table of windows has changed, even if it contains no window."""
     return any(file.startswith(f"{WINDOWS}.lance/") for file in files.changed)
 
 
@@ -206,7 +205,7 @@ _Job = tuple[str, int, tuple[int, ...]]  # the index, its version and rows of on
 
 
 def _read_all(snapshot: Snapshot, rows: Iterable[int]) -> Iterator[_Part]:
-    """Read rows in a process of its own, and in smaller parts what makes it crash."""
+    """Read rows in a separate process. Parts that make it crash are split and read again."""
     version, _ = snapshot.version
     jobs: list[_Job] = [(snapshot.path, version, part) for part in _parts(rows)]
     while jobs:
@@ -229,7 +228,7 @@ def _read_all(snapshot: Snapshot, rows: Iterable[int]) -> Iterator[_Part]:
 
 
 def _parts(rows: Iterable[int]) -> Iterator[tuple[int, ...]]:
-    """Rows in parts, each of one file."""
+    """Split rows into parts, each of one file."""
     by_file: defaultdict[int, list[int]] = defaultdict(list)
     for row in rows:
         by_file[row >> _FRAGMENT_BITS].append(row)
@@ -244,13 +243,13 @@ def _snapshot(path: str, version: int) -> Snapshot:
 
 
 def read_part(job: _Job) -> Iterator[_Part]:
-    """Read some rows, in a process of their own.
+    """Read and check some rows. This runs in a separate process.
 
     Args:
-        job: The index, the version of its windows, and the rows.
+        job: The index, the version of its table of windows, and the rows.
 
     Yields:
-        What was found.
+        One result for all rows.
     """
     path, version, rows = job
     part = _Part()
@@ -259,7 +258,7 @@ def read_part(job: _Job) -> Iterator[_Part]:
 
 
 def _read(snapshot: Snapshot, rows: Sequence[int], part: _Part) -> None:
-    """Read some rows, in ever smaller parts where some of them can't be."""
+    """Read and check some rows. A part that can't be read is halved."""
     try:
         table = snapshot.whole_rows(rows).combine_chunks()
         if table.num_rows != len(rows):
@@ -267,7 +266,7 @@ def _read(snapshot: Snapshot, rows: Sequence[int], part: _Part) -> None:
         result = _compare(table)
     except MemoryError:
         raise
-    except Exception:  # whatever damaged data break
+    except Exception:  # damaged data may raise any error
         if len(rows) == 1 or not _can_read_one(snapshot, rows):
             part.unreadable += len(rows)
             return
@@ -281,7 +280,7 @@ def _read(snapshot: Snapshot, rows: Sequence[int], part: _Part) -> None:
 
 
 def _compare(table: pa.Table) -> _Part:
-    """Compare windows with their checksums, and their names with the names of their videos."""
+    """Compare windows with their checksums, and their names with the names of the videos."""
     part = _Part()
     names = [table[name].to_pylist() for name in ("_rowid", "window", "key", "video", "number")]
     actual = [checksum for batch in table.to_batches() for checksum in row_checksums(batch).to_pylist()]
@@ -300,7 +299,7 @@ def _compare(table: pa.Table) -> _Part:
 
 
 def _can_read_one(snapshot: Snapshot, rows: Sequence[int]) -> bool:
-    """Whether the first or the last of some rows can be read: if not, their file is missing or cut."""
+    """Whether the first or the last of some rows can be read. If neither can, their file is missing or truncated."""
     for row in (rows[0], rows[-1]):
         try:
             snapshot.whole_rows([row])

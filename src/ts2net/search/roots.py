@@ -1,7 +1,7 @@
-"""Where the folders of indexed videos are now. An index names videos by where they were when it was made.
+"""Present locations of the folders of indexed videos. An index names videos by their paths when they were indexed.
 
-Notable here: names in the index stay as they are when a folder is renamed or the index is carried to another computer,
-so nothing is rewritten and the windows keep their names. What is read is told by its present path.
+When a folder is renamed or the index is copied to another computer, the names in the index don't change, so nothing is
+rewritten and the windows keep their names. Readers convert names to present paths.
 """
 
 import os
@@ -19,30 +19,30 @@ _SCHEMA = pa.schema([pa.field("then", pa.string()), pa.field("now", pa.string())
 
 @dataclass(frozen=True)
 class Roots:
-    """Folders that are elsewhere now.
+    """Folders that have moved.
 
     Args:
-        moves: Pairs of a folder in the names of the index, and where it is now, without a slash at the end.
+        moves: Pairs of a folder in the names of the index and its present path, both without a trailing slash.
     """
 
     moves: tuple[tuple[str, str], ...] = ()
 
     def to_present(self, name: str) -> str:
-        """The id of a video by its name in the index."""
+        """Return the id of a video, which is its present path, given its name in the index."""
         if name.startswith("//"):  # see to_name
             return name[1:]
         return _replaced(name, self.moves) or name
 
     def to_name(self, video_id: str) -> str:
-        """The name in the index of a video by its id.
+        """Return the name of a video in the index, given its id.
 
-        A file that has since come to where a folder was gets a second slash, for its own path names another video.
+        A new file at the former path of a moved folder gets a second slash, because its path names another video.
         """
         name = _replaced(video_id, tuple((now, then) for then, now in self.moves)) or video_id
         return name if self.to_present(name) == video_id else f"/{video_id}"
 
     def with_move(self, old: str, new: str) -> "Roots":
-        """The folders after one of them, by its present path, has moved."""
+        """Return the folders after a further move. Both arguments are present paths."""
         old, new = os.path.abspath(old), os.path.abspath(new)
         moves = dict(self.moves)
         moves[os.path.dirname(self.to_name(os.path.join(old, "file")))] = new
@@ -50,7 +50,7 @@ class Roots:
 
 
 class RootsTable:
-    """The table of moved folders. Its methods raise what LanceDB raises.
+    """The table of moved folders. Its methods raise LanceDB's own errors.
 
     Args:
         database: The LanceDB database.
@@ -60,7 +60,7 @@ class RootsTable:
         self._database = database
 
     def read(self) -> Roots:
-        """All moved folders."""
+        """Return all moved folders."""
         table = open_table(self._database, ROOTS)
         rows = [] if table is None else table.to_arrow().to_pylist()
         return Roots(tuple((id_from_text(row["then"]), id_from_text(row["now"])) for row in rows))
@@ -72,7 +72,7 @@ class RootsTable:
 
 
 def _replaced(path: str, moves: tuple[tuple[str, str], ...]) -> str | None:
-    """A path with its innermost folder that is among the first of these pairs replaced by the second."""
+    """Replace the innermost folder of a path that is the first of a pair by the second; `None` if there is none."""
     fitting = [(one, other) for one, other in moves if path.startswith(one.rstrip("/\\") + os.sep)]
     if not fitting:
         return None

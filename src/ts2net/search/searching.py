@@ -1,10 +1,9 @@
-"""From queries to moments: windows are scored, fused with those in which words are spoken, and made results.
+"""Search of an index: score windows, fuse them with the windows in which the words are spoken, and return hits.
 
-Notable here:
-- Every score is the model's own matching over all frames of a window, computed from what the index holds, whether all
-  windows are scored (`exact`) or those that the vector index picks.
-- A search reads one snapshot from beginning to end, the latest commit when it began. So many can search an index at
-  once, and while it is written.
+- Every score is the model's own matching over all frames of a window, computed from the stored embeddings. This holds
+  for exact searches and for the candidates of the vector index.
+- A search reads a single snapshot, the latest commit at its start. So many searches can run at once, also while the
+  index is written.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from .video_rows import ChosenVideos
 
 _CANDIDATES, _CANDIDATES_A_WINDOW = 40, 3
 _BATCHES_AHEAD = 4
-_MOST_WINDOWS = 4096  # that are looked at for one query
+_MOST_WINDOWS = 4096  # considered for one query
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,12 @@ class Search:
     """A search of one snapshot.
 
     Args:
-        snapshot: The index.
-        about: What it was made with.
-        options: What else is asked.
-        embeds: A query each, in float32, as `matching.top_windows` takes them; `None` to search no pictures.
-        matching: How to match them.
-        texts: A query each, as many as there are embeddings; `None` to search nothing that is spoken.
+        snapshot: The snapshot of the index.
+        about: What the index was made with.
+        options: Options of the search.
+        embeds: Query embeddings in float32, as for `matching.top_windows`; `None` to search no pictures.
+        matching: Matching of the embeddings with frames.
+        texts: Texts of the queries, as many as there are embeddings; `None` to search no speech.
     """
 
     snapshot: Snapshot
@@ -50,10 +49,10 @@ class Search:
     texts: Sequence[str] | None = None
 
     def hits(self) -> list[list[Hit]]:
-        """The hits of each query, best first.
+        """Return the hits of each query, best first.
 
         Raises:
-            ValueError: If no video has metadata of a name, or if `exact=False` and there is no vector index.
+            ValueError: If no video has metadata of a given name, or if `exact=False` and there is no vector index.
             OSError: If the index can't be read.
         """
         moments = self._moments()
@@ -62,7 +61,7 @@ class Search:
         return [Hits(_hit(self.snapshot.path, moment, details) for moment in some) for some in moments]
 
     def _moments(self) -> list[list[Moment]]:
-        """The moments of each query. More windows are looked at for those that have too few moments."""
+        """Return the moments of each query. Queries with too few moments are searched again for more windows."""
         snapshot, options = self.snapshot, self.options
         chosen = snapshot.choose(options.path, options.metadata, options.videos)
         frames_of = snapshot.unit_frames if options.fold else None
@@ -74,7 +73,7 @@ class Search:
             again = []
             for number, pictures in zip(waiting, self._seen(waiting, count, chosen), strict=True):
                 speech = [] if self.texts is None else snapshot.spoken(self.texts[number], count, chosen)
-                if speech:  # what is no better than chance gets no weight
+                if speech:  # pictures no better than chance get no weight
                     pictures = [window for window in pictures if window.score >= least]
                 moments[number] = choose(fuse_windows(pictures, speech), options.k, options.per_video, frames_of)
                 is_full = count in (len(pictures), len(speech))
@@ -87,7 +86,7 @@ class Search:
         return [[moment for moment in moments[number] if moment.window.reaches(least)] for number in sorted(moments)]
 
     def _seen(self, numbers: Sequence[int], count: int, chosen: ChosenVideos | None) -> list[list[ScoredWindow]]:
-        """The windows whose pictures are best for some queries."""
+        """Return the windows whose pictures match some queries best."""
         if self.embeds is None or self.matching is None:
             return [[] for _ in numbers]
         return best_windows(
@@ -95,13 +94,13 @@ class Search:
         ).windows
 
     def _may_have_more(self, pictures: Sequence[ScoredWindow], moments: Sequence[Moment]) -> bool:
-        """Whether windows that are worse than these may be moments, or copies of some."""
+        """Whether windows with lower scores than `pictures` may be moments, or copies of moments."""
         if len(moments) < self.options.k:
             return True
         last = moments[-1].window.picture
         if last is None or not pictures:
             return False
-        # A copy may score a little less than what it is a copy of.
+        # A copy may score slightly less than its original.
         slack = (1 - COPY_COSINE) * self.about.logit_scale
         return self.options.fold and pictures[-1].score >= last.score - slack
 
@@ -117,11 +116,11 @@ def best_windows(
     """Find the best windows of each query, overlapping ones included.
 
     Args:
-        snapshot: The index.
-        queries: Query embeddings in float32, as `matching.top_windows` takes them.
-        count: How many windows a query.
-        matching: The index's matching.
-        exact: As in [`SearchOptions`].
+        snapshot: The snapshot of the index.
+        queries: Query embeddings in float32, as for `matching.top_windows`.
+        count: Number of windows per query.
+        matching: Matching of the index.
+        exact: See [`SearchOptions`].
         chosen: The videos to choose from.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Several indexes of one model, searched as one."""
+"""Search of several indexes of one model as if they were one."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from .options import SearchOptions
 
 
 def search_several(indexes: Sequence[VideoIndex], texts: Sequence[str], options: SearchOptions) -> list[list[Hit]]:
-    """Find the moments that texts describe, in any of some indexes.
+    """Find the moments that texts describe in several indexes.
 
     Args:
-        indexes: At least one, all of one model; the first one's encodes the texts, unless only speech is searched.
+        indexes: At least one, all of one model. The first one encodes the texts, unless only speech is searched.
         texts: The texts.
         options: See [`SearchOptions`].
 
     Returns:
-        For each text its hits, best first. A moment of a video that is in several indexes comes once.
+        The hits of each text, best first. A moment that is found in several indexes is returned once.
 
     Raises:
         ValueError: As in [`VideoIndex.search`].
@@ -45,7 +45,7 @@ def _joined(hits: Sequence[Hit], options: SearchOptions) -> list[Hit]:
 
 
 def _best_first(hits: Sequence[Hit]) -> list[Hit]:
-    """The hits of several indexes in one order, as one index would have them."""
+    """Sort the hits of several indexes in the order that a single index would return."""
     pictures = [
         (-hit.score, hit.video_id, hit.start, number) for number, hit in enumerate(hits) if hit.score is not None
     ]

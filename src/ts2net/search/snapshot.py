@@ -1,14 +1,13 @@
-"""One version of an index, to be read: what no later commit changes.
+"""One version of an index for reading, which later commits don't change.
 
-Notable here:
-- Candidates for a query are found without reading frames, in an index of one vector a window: the mean of its frame
-  embeddings, as it is and not brought to length 1. Its product with a query is the mean of the frames' cosines; the
-  score is never below that and seldom far above. An index over every frame would hold a dozen times as many vectors,
-  most of them nearly alike, and cost as many times more. The mean only picks candidates, which are then scored from
-  all their frames.
-- The vector index takes twice as long where it has to compare each window with a condition. So candidates among some
-  videos are those of all windows that are theirs; if these are few, because their videos are unlike the query, the
-  index is asked again with a condition. The means of few windows are compared without the index.
+- Candidates for a query are found without reading frames, in an index of one vector per window: the mean of its frame
+  embeddings, which is not normalized. Its product with a query is the mean of the frames' cosines; the score is never
+  below this mean and seldom far above it. An index of all frames would have a dozen times as many vectors, most of
+  them nearly equal, and cost a dozen times as much. The mean only selects candidates, which are then scored from all
+  their frames.
+- The vector index takes twice as long if it has to check a condition for each window. So candidates among some videos
+  are selected from the candidates among all windows. If these are too few, because the videos are unlike the query,
+  the index is searched again with a condition. If few windows are chosen, their means are compared without the index.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -36,16 +35,16 @@ from .spoken import SPOKEN, find_spoken
 from .store_errors import reading
 from .video_rows import ChosenVideos, LatestVideoRows
 
-_WINDOWS_A_BATCH = 1024  # 12 MiB of 12 frames in float16, 24 of them in float32
+_WINDOWS_A_BATCH = 1024  # with 12 frames each 12 MiB in float16, and 24 MiB in float32
 _ALL_PARTITIONS = 2**14  # more than an index has
-_MORE_THAN_EXPECTED = 1.6  # windows of one video come together
-_MOST_VIDEOS_IN_SQL = 10_000  # which takes as long to read as a million windows to compare with it
+_MORE_THAN_EXPECTED = 1.6  # a margin, because windows of one video rank close together
+_MOST_VIDEOS_IN_SQL = 10_000  # parsing such a condition takes as long as checking it for a million windows
 _SCORED = ["video", "start", "end", "frames"]
 _COVER = ["video", "window", "frame_times", "thumbnail"]
 
 
 class Snapshot:
-    """The latest version of an index at the time of [`Store.snapshot`].
+    """A version of an index, by default the latest at the time of [`Store.snapshot`].
 
     Every method raises `OSError` if the index can't be read.
     """
@@ -59,32 +58,32 @@ class Snapshot:
 
     @property
     def version(self) -> tuple[int, Roots]:
-        """Differs from that of every other state of the index."""
+        """Version of the windows and the moved folders, different for each state of the index."""
         return int(self._table.version), self.roots
 
     def __len__(self) -> int:
-        """How many windows there are."""
+        """Number of windows."""
         with reading(self.path):
             return int(self._table.count_rows())
 
     def video_ids(self) -> list[str]:
-        """All videos, sorted."""
+        """Return the ids of all videos, sorted."""
         return sorted(map(self._present, self._rows(FIRST_WINDOWS, ["video"])["video"].to_pylist()))
 
     def videos(self, chosen: ChosenVideos | None = None) -> list[StoredVideo]:
-        """All videos with their metadata, or some, sorted by id."""
+        """Return all videos, or the chosen ones, with their metadata, sorted by id."""
         where = FIRST_WINDOWS if chosen is None else f"{FIRST_WINDOWS} AND {chosen.sql}"
         return sorted(self._videos(where), key=lambda video: video.video_id)
 
     def video(self, video_id: str) -> StoredVideo | None:
-        """A video, if it is indexed."""
+        """Return a video, or `None` if it is not indexed."""
         videos = self._videos(f"{FIRST_WINDOWS} AND key = '{video_key(self.roots.to_name(video_id))}'")
         return next((video for video in videos if video.video_id == video_id), None)
 
     def window(self, window: str) -> IndexedMoment | None:
-        """A window by its name, if there is one."""
+        """Return a window by its name, or `None` if there is none."""
         key, _, number = window.partition("-")
-        # Only what has the form of a name becomes part of a condition.
+        # Only text in the form of a name becomes part of an SQL condition.
         if not (len(key) == 16 and set(key) <= set("0123456789abcdef") and number.isascii() and number.isdigit()):
             return None
         rows = self._rows(f"window = '{window}'", ["video", "signature", "start", "end"]).to_pylist()
@@ -94,14 +93,14 @@ class Snapshot:
         return IndexedMoment(self._present(rows[0]["video"]), signature, rows[0]["start"], rows[0]["end"])
 
     def metadata_names(self) -> list[str]:
-        """The names of metadata that videos of the index have or had, sorted."""
+        """Return the names of metadata that videos of the index have or had, sorted."""
         return sorted(metadata_names(self._table.schema.names))
 
     def check_metadata(self, names: Iterable[str]) -> None:
         """Check that videos have or had metadata of some names.
 
         Raises:
-            ValueError: If there is none of a name.
+            ValueError: If there are no metadata of a name.
         """
         existing = self.metadata_names()
         for name in names:
@@ -115,15 +114,15 @@ class Snapshot:
         metadata: Mapping[str, str] | None = None,
         videos: Collection[str] | None = None,
     ) -> ChosenVideos | None:
-        """The videos that match a path pattern, have some metadata and are among some.
+        """Choose the videos that match a path pattern, have some metadata values and have one of some ids.
 
         Args:
             path: A pattern as in [`filters.pattern_to_regex`].
             metadata: Names and their values.
-            videos: Their ids.
+            videos: Ids of videos.
 
         Returns:
-            `None` if nothing is asked of them.
+            The videos, or `None` if there is no condition.
 
         Raises:
             ValueError: If no video has metadata of such a name, or the pattern is longer than a path can be.
@@ -135,7 +134,7 @@ class Snapshot:
             return self._video_rows.of(self._table, self.roots).choose(path, metadata, videos)
 
     def batches(self, chosen: ChosenVideos | None = None) -> Iterator[WindowBatch]:
-        """All windows, or those of some videos, a batch at a time."""
+        """Yield all windows, or the windows of the chosen videos, in batches."""
         if chosen is not None:
             for rows in chosen.parts(_WINDOWS_A_BATCH):
                 yield from self.take(rows)
@@ -147,23 +146,23 @@ class Snapshot:
                     yield _window_batch(batch, self._present)
 
     def row_ids(self) -> list[int]:
-        """All rows, also those that can't be read."""
+        """Return the ids of all rows, also of rows that can't be read."""
         with reading(self.path):
             rows: list[int] = all_rows(self._table.search().select(["_rowid"]))["_rowid"].to_pylist()
         return rows
 
     def whole_rows(self, rows: Sequence[int]) -> pa.Table:
-        """All columns of some windows, and the column `_rowid`."""
+        """Return all columns of some windows, and the column `_rowid`."""
         with reading(self.path):
             return self._table.take_row_ids(sorted(rows)).with_row_id().to_arrow()
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Iterator[WindowBatch]:
-        """Some windows by their rows."""
+        """Yield some windows by their rows, in batches."""
         for batch in self._take(rows, _SCORED).to_batches():
             yield _window_batch(batch, self._present)
 
     def unit_frames(self, rows: Sequence[int]) -> dict[int, np.ndarray]:
-        """The frame embeddings of some windows by row, each `(T, D)` in float32, of length 1."""
+        """Return the normalized frame embeddings of some windows by row, each `(T, D)` in float32."""
         frames = {}
         for batch in self.take(rows):
             starts = np.cumsum(batch.lengths) - batch.lengths
@@ -172,7 +171,7 @@ class Snapshot:
         return frames
 
     def details(self, rows: Sequence[int]) -> dict[int, WindowDetails]:
-        """What a result shows of some windows, by row."""
+        """Return the details that results show of some windows, by row."""
         columns = ["window", "frame_times", "thumbnail", *self._metadata_columns()]
         table = self._take(rows, columns)
         shown = table.select(["_rowid", "window", "frame_times", "thumbnail"]).to_pylist()
@@ -182,7 +181,7 @@ class Snapshot:
         }
 
     def covers(self, video_ids: Collection[str]) -> dict[str, WindowDetails]:
-        """The first window of some videos, by id, for a list with pictures."""
+        """Return the details of the first window of some videos, by id, for a list with pictures."""
         rows = self._rows(f"{FIRST_WINDOWS} AND {self._among(video_ids)}", [*_COVER, *self._metadata_columns()])
         videos = map(self._present, rows["video"].to_pylist())
         shown = zip(rows.select(_COVER[1:]).to_pylist(), metadata_rows(rows), strict=True)
@@ -197,16 +196,16 @@ class Snapshot:
             return any(list(index.columns) == [VECTOR_COLUMN] for index in self._table.list_indices())
 
     def candidates(self, query: np.ndarray, count: int, chosen: ChosenVideos | None = None) -> np.ndarray:
-        """The rows whose mean is nearest to a query. Rows that are newer than the vector index are included.
+        """Return the rows whose mean is nearest to a query. Rows newer than the vector index are included.
 
         Args:
-            query: Of length 1, `(D,)`.
-            count: How many.
+            query: Normalized query, `(D,)`.
+            count: Number of rows.
             chosen: The videos to choose from.
         """
         if chosen is None:
             return self._nearest(query, count)
-        # So many of all rows have enough of the chosen ones among them, if these lie as the others do.
+        # The best `limit` of all rows include enough chosen ones, if these are distributed like the other rows.
         limit = int(_MORE_THAN_EXPECTED * count * len(self) / max(1, chosen.num_rows))
         while limit < chosen.num_rows:
             rows = self._nearest(query, limit)
@@ -219,10 +218,10 @@ class Snapshot:
         return self._nearest_of(chosen, query, count)
 
     def _nearest(self, query: np.ndarray, count: int, where: str | None = None) -> np.ndarray:
-        """The rows whose mean is nearest to a query, by the vector index, nearest first."""
+        """Search the vector index for the rows whose mean is nearest to a query, nearest first."""
         with reading(self.path):
             search = self._table.search(query.astype(np.float32), vector_column_name=VECTOR_COLUMN)
-            # Texts lie apart from all frames, so the partitions nearest to a text do not hold the nearest frames.
+            # Texts lie apart from all frames, so the partitions nearest to a text don't contain the nearest frames.
             search = search.distance_type("dot").nprobes(_ALL_PARTITIONS)
             if where is not None:
                 search = search.where(where, prefilter=True)
@@ -230,7 +229,7 @@ class Snapshot:
         return table["_rowid"].to_numpy().astype(np.int64)
 
     def _nearest_of(self, chosen: ChosenVideos, query: np.ndarray, count: int) -> np.ndarray:
-        """The rows whose mean is nearest to a query among those of some videos, without the vector index."""
+        """Search the rows of some videos, without the vector index, for those whose mean is nearest to a query."""
         rows, products = np.empty(0, np.int64), np.empty(0, np.float32)
         for part in chosen.parts():
             means = self._take(part, [VECTOR_COLUMN])
@@ -242,7 +241,7 @@ class Snapshot:
         return rows
 
     def num_spoken(self) -> int:
-        """In how many windows something is spoken, by the subtitles of their videos."""
+        """Return the number of windows with spoken words, by the subtitles of their videos."""
         with reading(self.path):
             if self._spoken is None:
                 return 0
@@ -250,11 +249,11 @@ class Snapshot:
         return int(rows.group_by(["key", "start"]).aggregate([]).num_rows)
 
     def spoken(self, text: str, count: int, chosen: ChosenVideos | None = None) -> list[SpokenWindow]:
-        """The windows in which all words of a text are spoken, best first; ties go by video, then start.
+        """Return the windows in which all words of a text are spoken, best first. Ties go by video, then start.
 
         Args:
             text: The text.
-            count: The most windows.
+            count: Maximum number of windows.
             chosen: The videos to choose from.
         """
         if self._spoken is None:
@@ -263,14 +262,14 @@ class Snapshot:
             return find_spoken(self._spoken, text, count, self._locate, None if chosen is None else chosen.sql)
 
     def _locate(self, windows: Collection[str]) -> dict[str, tuple[str, int]]:
-        """The video and the row of windows by name; one that isn't there belongs to another commit."""
+        """Return the video and the row of windows by name. A window that is missing belongs to another commit."""
         search = self._table.search().where(f"window IN ({', '.join(map(repr, windows))})")
         rows = search.select(["window", "video"]).with_row_id(True).limit(None).to_arrow().to_pylist()
         return {row["window"]: (self._present(row["video"]), row["_rowid"]) for row in rows}
 
     @cached_property
     def _spoken(self) -> Any:
-        """The table of what is spoken; `None` if no video has subtitles."""
+        """The table of spoken words; `None` if no video has subtitles."""
         with reading(self.path):
             return open_table(self._database, SPOKEN)
 
@@ -286,7 +285,7 @@ class Snapshot:
             return self._table.take_row_ids(np.sort(rows).tolist()).select(list(columns)).with_row_id().to_arrow()
 
     def _among(self, video_ids: Collection[str]) -> str:
-        """SQL that only the rows of some videos satisfy."""
+        """Return an SQL condition that only the rows of some videos satisfy."""
         return among(video_key(self.roots.to_name(video_id)) for video_id in video_ids)
 
     def _present(self, text: str) -> str:
@@ -306,9 +305,9 @@ class Snapshot:
 
 
 def _window_batch(batch: pa.RecordBatch, video_id: Callable[[str], str]) -> WindowBatch:
-    """Windows with their frames as they lie in the column, not copied."""
+    """Return windows with their frames as a view of the column, without a copy."""
     column = batch.column("frames")  # list<fixed_size_list<float16, D>>
-    flat = column.flatten()  # respects where a slice begins
+    flat = column.flatten()  # respects the offset of a slice
 
     def moments(positions: np.ndarray) -> list[tuple[str, float, float]]:
         columns = (batch.column(name).take(pa.array(positions)).to_pylist() for name in ("video", "start", "end"))

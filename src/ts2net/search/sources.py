@@ -1,4 +1,4 @@
-"""Finds the videos of files, folders, patterns and shards, and opens them.
+"""Find the videos of files, folders, patterns and shards, and open them.
 
 - The id of a video is the absolute path of its file; for a member of a tar file, that path, `#` and the clip's id.
 - Members of a tar file are read in place. Nothing is extracted, so the name of a member never becomes a path.
@@ -36,9 +36,9 @@ class SubtitleMember:
     """A subtitle file in a tar file, beside a video whose stem it has.
 
     Args:
-        ending: What follows the stem.
+        ending: The part of the name after the stem.
         offset: Byte of the tar file at which it begins.
-        size: Its bytes.
+        size: Size in bytes.
     """
 
     ending: str
@@ -52,15 +52,15 @@ class VideoFile:
 
     Args:
         video_id: The path of its file; for a member of a tar file that path, `#` and the id of the clip.
-        signature: Changes when the file does.
-        path: The file.
+        signature: Signature of the file, which changes when the file changes.
+        path: Path of the file.
         offset: Byte of the file at which the video begins.
-        size: Bytes of the video.
-        member: The clip's id, if it is a member of a tar file.
+        size: Size of the video in bytes.
+        member: Id of the clip, if the video is a member of a tar file.
         start: Second at which the clip begins, if it is not the whole video.
         end: Second at which it ends.
-        metadata: Names and values, to filter by.
-        subtitles: Those beside it, if it is a member of a tar file.
+        metadata: Names and values, by which searches filter.
+        subtitles: Subtitle files beside the video, if it is a member of a tar file.
     """
 
     video_id: str
@@ -75,20 +75,20 @@ class VideoFile:
     subtitles: tuple[SubtitleMember, ...] = ()
 
     def open(self) -> BinaryIO:
-        """The bytes of the video, as a file that can be read and sought in."""
+        """Open the bytes of the video as a seekable file."""
         file = io.FileIO(self.path)
         if self.member is None:
             return cast(BinaryIO, file)
         return cast(BinaryIO, _Slice(file, self.offset, self.size, self.video_id))
 
     def open_subtitles(self, member: SubtitleMember) -> BinaryIO:
-        """The bytes of subtitles beside it in its tar file."""
+        """Open a subtitle file beside the video in its tar file."""
         name = self.video_id + member.ending
         return cast(BinaryIO, _Slice(io.FileIO(self.path), member.offset, member.size, name))
 
 
 class _Slice(io.RawIOBase):
-    """A part of a file, as a file."""
+    """A part of a file as a file object."""
 
     def __init__(self, file: io.FileIO, offset: int, size: int, name: str) -> None:
         self._file, self._offset, self._size, self._position = file, offset, size, 0
@@ -133,13 +133,13 @@ def find_videos(sources: Iterable[str | os.PathLike[str]], *, follow_links: bool
 
     Args:
         sources: Files, folders with their subfolders, patterns such as `clips/**/*.mp4`, and tar files such as
-            `ts2net prepare` makes. In a folder, videos and tar files are recognised by their extensions; hidden files
-            and links to other folders are left out. A pattern's files have to lie in the folder with which it begins.
-        follow_links: Also follow links to folders, and links that lead out of a folder. A folder that several links
-            lead to comes once.
+            `ts2net prepare` writes. In a folder, videos and tar files are recognised by their extensions; hidden files
+            and links to other folders are skipped. Files of a pattern have to be in the folder with which it begins.
+        follow_links: Also follow links to folders, and links that lead out of a folder. A folder is entered once, even
+            if several links lead to it.
 
     Returns:
-        Each video once, sorted by id; and the files and folders that can't be read.
+        Each video once, sorted by id, and the files and folders that can't be read.
 
     Raises:
         FileNotFoundError: If a file or folder does not exist, or no file matches a pattern.
@@ -163,7 +163,7 @@ def find_videos(sources: Iterable[str | os.PathLike[str]], *, follow_links: bool
 
 
 def locate(video_id: str) -> VideoFile | None:
-    """The video of an id from `find_videos`, `None` if it is gone."""
+    """Return the video of an id from `find_videos`, or `None` if it is gone."""
     if os.path.isfile(video_id):
         videos: Iterable[VideoFile | BrokenVideo] = _in_file(video_id)
         return next((video for video in videos if isinstance(video, VideoFile)), None)
@@ -172,7 +172,7 @@ def locate(video_id: str) -> VideoFile | None:
 
 
 def no_video_in(sources: Sequence[str | os.PathLike[str]]) -> str:
-    """The message for sources in which there is no video, with the likely reason where there is one."""
+    """Return the message for sources without videos, with the likely reason if one is found."""
     links: list[Path] = []
     for folder in filter(os.path.isdir, sources):
         deque(walk_files(Path(folder), skipped=links), maxlen=0)
@@ -181,13 +181,13 @@ def no_video_in(sources: Sequence[str | os.PathLike[str]]) -> str:
 
 
 def present_files(video_ids: Iterable[str]) -> list[str]:
-    """The files that videos are or are in, of those that are not gone, each once."""
+    """Return the files of videos, or the tar files that contain them, each once. Missing files are left out."""
     files = (video_id if os.path.isfile(video_id) else _archive_of(video_id) for video_id in video_ids)
     return list(dict.fromkeys(file for file in files if file is not None))
 
 
 def content_digest(file: VideoFile) -> str:
-    """A digest of the bytes of a video, equal wherever the file is and whatever it is called.
+    """Return a digest of the bytes of a video, which doesn't depend on its path or name.
 
     Raises:
         OSError: If it can't be read.
@@ -200,13 +200,13 @@ def content_digest(file: VideoFile) -> str:
 
 
 def size_of_file(signature: str) -> int | None:
-    """The size in the signature of a file; `None` if the signature is that of a member of an archive."""
+    """Return the size in the signature of a file; `None` for the signature of a member of a tar file."""
     size, _, rest = signature.partition("-")
     return int(size) if size.isdigit() and rest.isdigit() else None
 
 
 def missing_videos(video_ids: Iterable[str]) -> list[str]:
-    """Those of some videos that are gone, sorted. What only can't be reached is not missing."""
+    """Return the videos that are gone, sorted. A video that exists but can't be accessed is not missing."""
     return [
         video_id
         for video_id in sorted(video_ids)
@@ -230,13 +230,13 @@ def _is_gone(path: str) -> bool:
 
 
 def _archive_of(video_id: str) -> str | None:
-    """The tar file of which a video is a member, if it exists. A clip's id may itself have `.tar#` in it."""
+    """Return the tar file of which a video is a member, if it exists. A clip's id may itself contain `.tar#`."""
     ends = (match.end() - 1 for match in re.finditer(r"\.tar#", video_id, re.IGNORECASE))
     return next((video_id[:end] for end in ends if os.path.isfile(video_id[:end])), None)
 
 
 def _members_of(archive: str | None) -> Mapping[str, VideoFile | BrokenVideo]:
-    """The videos of a tar file, by id. The file is read again when it has changed."""
+    """Return the videos of a tar file, by id. The file is read again after it has changed."""
     if archive is None:
         return {}
     try:
@@ -246,13 +246,13 @@ def _members_of(archive: str | None) -> Mapping[str, VideoFile | BrokenVideo]:
     return _list_members(archive, status.st_mtime_ns, status.st_size)
 
 
-@lru_cache(maxsize=16)  # a page asks for many parts of each video that it plays
+@lru_cache(maxsize=16)  # a browser requests many parts of each video that it plays
 def _list_members(archive: str, modified: int, size: int) -> Mapping[str, VideoFile | BrokenVideo]:
     return {video.video_id: video for video in _in_tar(archive)}
 
 
 def _in_source(source: str, follow_links: bool) -> Iterator[VideoFile | BrokenVideo]:
-    """The videos of a file, a folder or a pattern, which no shell expands if it is quoted."""
+    """Yield the videos of a file, a folder or a pattern. A quoted pattern is not expanded by the shell."""
     if os.path.lexists(source):
         yield from _in_path(os.path.abspath(source), follow_links)
         return
@@ -285,7 +285,7 @@ def _in_folder(folder: str, follow_links: bool) -> Iterator[VideoFile | BrokenVi
     visited = {root}
     for parent, folders, names in os.walk(folder, onerror=unread.append, followlinks=follow_links):
         folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
-        if follow_links:  # a link to a folder above would lead to the same files again and again
+        if follow_links:  # a link to a parent folder would lead to the same files again and again
             targets = {os.path.realpath(os.path.join(parent, name)): name for name in reversed(folders)}
             folders[:] = sorted(name for target, name in targets.items() if target not in visited)
             visited.update(targets)
@@ -317,17 +317,17 @@ def _in_file(path: str) -> Iterator[VideoFile | BrokenVideo]:
     signature = f"{status.st_size}-{status.st_mtime_ns}"
     if stat.S_ISREG(status.st_mode):
         yield VideoFile(path, signature, path, 0, status.st_size)
-    else:  # a pipe, which would be waited for for ever, or a device
+    else:  # a pipe, which would block for ever, or a device
         yield BrokenVideo(path, "not a regular file", signature)
 
 
 def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
-    """The members of a tar file that are videos, with metadata from their JSON and the manifest beside the file.
+    """Yield the videos of a tar file, with metadata from their JSON and the manifest beside the file.
 
-    Subtitles with the stem of a video are its own.
+    Subtitles with the stem of a video belong to it.
 
-    If the file is cut off, its whole members and an error. Of members with one path the last counts, as in tar; of
-    clips with one id the first, and the others are errors.
+    A truncated file yields its complete members and an error. Of members with the same path the last one is used, as
+    in tar. Of clips with the same id the first one is used, and the others are errors.
     """
     members: dict[str, tarfile.TarInfo] = {}
     notes: dict[str, dict[str, Any]] = {}
@@ -380,7 +380,7 @@ def _in_tar(path: str) -> Iterator[VideoFile | BrokenVideo]:
 
 
 def _by_stem(subtitles: Iterable[tarfile.TarInfo]) -> Mapping[str, list[SubtitleMember]]:
-    """Subtitles by each stem that they may have; what is before a dot may be one."""
+    """Group subtitle files by each of their possible stems: the parts of the name before each dot."""
     members: defaultdict[str, list[SubtitleMember]] = defaultdict(list)
     for member in subtitles:
         folder = len(member.name) - len(os.path.basename(member.name))
@@ -391,7 +391,7 @@ def _by_stem(subtitles: Iterable[tarfile.TarInfo]) -> Mapping[str, list[Subtitle
 
 
 def _about_shard(path: Path) -> dict[str, str]:
-    """The benchmark and the split of a shard, from the manifest beside it."""
+    """Return the benchmark and the split of a shard, from the manifest beside it."""
     split = path.name.rpartition("-")[0]
     try:
         manifest = Manifest.from_json((path.parent / f"{split}.json").read_text(encoding="utf-8"), path.name)

@@ -1,8 +1,8 @@
-"""The table of what is spoken: a row for each window of a video in which words of its subtitles begin.
+"""The table of spoken words, with a row for each window of a video in which words of its subtitles begin.
 
-Notable here: ICU tells words apart, which knows those of Chinese, Japanese and Thai too. Endings stay, and there are
-no stop words, so that every language is searched alike. All words of a text have to be spoken in a window; one in
-which they are a phrase comes first.
+ICU splits texts into words, because it supports Chinese, Japanese and Thai too. There is no stemming and there are no
+stop words, so that all languages are treated alike. A window matches if all words of a text are spoken in it; a window
+with the words as a phrase ranks higher.
 """
 
 import re
@@ -23,7 +23,7 @@ SPOKEN = "spoken"
 _TEXT = "text"
 _SCHEMA = pa.schema(
     [
-        pa.field("window", pa.string()),  # the window in the index with its picture
+        pa.field("window", pa.string()),  # the indexed window that has its picture
         pa.field("key", pa.string()),  # of the video
         pa.field("start", pa.float64()),  # seconds
         pa.field("end", pa.float64()),
@@ -40,7 +40,7 @@ class TimedVideo:
 
     Args:
         key: See `columns.video_key`.
-        duration: Its seconds.
+        duration: Duration in seconds.
         names: The name of each window, in order.
         starts: Second at which each starts.
         ends: Second at which each ends.
@@ -54,7 +54,7 @@ class TimedVideo:
 
 
 def timed_videos(table: Any, condition: str) -> Iterator[TimedVideo]:
-    """The windows of the videos of a condition, from the table of windows."""
+    """Yield the videos that satisfy an SQL condition, with their windows from the table of windows."""
     columns = ["key", "window", "number", "start", "end", "duration"]
     rows = table.search().where(condition).select(columns).limit(None).to_arrow()
     by_key: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -66,9 +66,9 @@ def timed_videos(table: Any, condition: str) -> Iterator[TimedVideo]:
 
 
 def spoken_rows(video: TimedVideo, tracks: Iterable[Track], settings: WindowSettings) -> Iterator[dict[str, Any]]:
-    """What is spoken in the windows of a video, as rows of the table, each track for itself.
+    """Yield the rows of the table for the spoken words of a video, separately for each track.
 
-    A window that the index leaves out, for its picture is that of the window before, has a row with the name of that.
+    A window that only repeats the frame of the previous window is not indexed. Its row has the name of that window.
     """
     begin = video.starts[0]
     if video.duration <= begin:
@@ -92,7 +92,7 @@ def spoken_rows(video: TimedVideo, tracks: Iterable[Track], settings: WindowSett
 
 
 class SpokenTable:
-    """The table of what is spoken. Its methods raise what LanceDB raises.
+    """The table of spoken words. Its methods raise LanceDB's own errors.
 
     Args:
         database: The LanceDB database.
@@ -102,17 +102,17 @@ class SpokenTable:
         self._database = database
 
     def replace(self, keys: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Replace what is spoken in some videos."""
+        """Replace the spoken words of some videos."""
         self.forget(keys)
         if rows:
             self._open_or_create().add(pa.Table.from_pylist(list(rows), schema=_SCHEMA))
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Remove what is spoken in some videos."""
+        """Remove the spoken words of some videos."""
         delete_rows(self._open(), keys)
 
     def rename(self, keys: Mapping[str, str]) -> None:
-        """Give videos other keys, and their windows the names that follow from these."""
+        """Change the keys of videos, and the names of their windows accordingly."""
         table = self._open()
         keys = {old: new for old, new in keys.items() if old != new}
         if table is None or not keys:
@@ -125,14 +125,14 @@ class SpokenTable:
         self.replace([*keys, *keys.values()], renamed)
 
     def keep(self, keys: Iterable[str]) -> None:
-        """Remove what is spoken in all other videos, which a killed process may have left."""
+        """Remove the spoken words of all other videos, which a killed process may have left."""
         table = self._open()
         if table is not None:
             present = all_rows(table.search().select(["key"]))["key"].unique().to_pylist()
             self.forget(set(present) - set(keys))
 
     def update_index(self, **settings: Any) -> None:
-        """Make the full-text index cover all rows, and join small files."""
+        """Extend the full-text index to all rows, and merge small files."""
         table = self._open()
         if table is not None:
             if not table.list_indices():
@@ -140,7 +140,7 @@ class SpokenTable:
             table.optimize(**settings)
 
     def drop_index(self) -> None:
-        """Remove the full-text index, which [`SpokenTable.update_index`] makes anew."""
+        """Remove the full-text index. [`SpokenTable.update_index`] creates it again."""
         table = self._open()
         for index in [] if table is None else table.list_indices():
             table.drop_index(index.name)
@@ -170,14 +170,14 @@ def find_spoken(
     locate: Callable[[Collection[str]], Mapping[str, tuple[str, int]]],
     condition: str | None = None,
 ) -> list[SpokenWindow]:
-    """Find the windows in which all words of a text are spoken, best first; ties go by video, then start.
+    """Find the windows in which all words of a text are spoken, best first. Ties go by video, then start.
 
     Args:
-        table: The table of what is spoken.
+        table: The table of spoken words.
         text: The text.
-        count: The most windows.
-        locate: Gives the video and the row of windows by name. Those without are left out.
-        condition: SQL that only rows to choose from satisfy.
+        count: Maximum number of windows.
+        locate: Returns the video and the row of windows by name. Windows without a row are left out.
+        condition: SQL condition that rows have to satisfy.
     """
     from lancedb.query import BooleanQuery, FullTextOperator, MatchQuery, Occur, PhraseQuery
 
@@ -209,7 +209,7 @@ def _spoken_window(match: Mapping[str, Any], text: str, video_id: str, row: int)
 
 
 def line_of_phrase(lines: Sequence[str], text: str) -> int:
-    """The line in which a phrase begins, or else the one that has most of its words."""
+    """Return the number of the line in which a phrase begins, or else of the line with most of its words."""
     folded = [" ".join(_words(line)) for line in lines]
     words = _words(text)
     position = f" {' '.join(folded)} ".find(f" {' '.join(words)} ")
@@ -220,6 +220,6 @@ def line_of_phrase(lines: Sequence[str], text: str) -> int:
 
 
 def _words(text: str) -> list[str]:
-    """The words of a text, without accents and capitals."""
+    """Return the words of a text, case-folded and without accents."""
     plain = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
     return re.findall(r"\w+", plain.casefold())

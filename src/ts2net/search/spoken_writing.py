@@ -1,7 +1,7 @@
-"""Read what is spoken in the videos of an index from their subtitles, and keep it beside their windows.
+"""Read the subtitles of the videos of an index, and store the spoken words beside their windows.
 
-Notable here: this comes after the pictures, in processes of their own, for every video whose subtitles are not those
-that were read before. So no subtitles cost a picture, whatever is in them, and new ones need nothing to be encoded.
+Subtitles are read after the pictures were indexed, in separate processes, for every video whose subtitles have changed
+since they were read. So damaged subtitles don't affect the pictures, and new ones don't require encoding anything.
 """
 
 import time
@@ -24,8 +24,8 @@ from .subtitle_files import Subtitles, SubtitleSource, find_subtitles
 from .subtitle_reading import read_tracks
 
 _ISOLATION = Isolation(preload=(subtitle_reading.__name__,), memory=2**31)
-_PATIENCE = 60.0  # seconds for a file, and for each byte of it as long as this takes:
-_SLOWEST = 5e6  # bytes a second
+_PATIENCE = 60.0  # seconds that reading a file may take; for a video plus its size divided by _SLOWEST
+_SLOWEST = 5e6  # bytes per second
 _COMMIT_SECONDS = 5.0
 _COMMIT_CUES = 100_000
 
@@ -33,14 +33,14 @@ _COMMIT_CUES = 100_000
 def write_spoken(
     store: Store, videos: Sequence[VideoFile], report: IndexReport, workers: int | None, console: Console | None
 ) -> None:
-    """Read the subtitles of videos where they are not those that were read before.
+    """Read and store the subtitles of videos, if they have changed since they were read.
 
     Args:
         store: The index, open for writing.
-        videos: Videos that were found; those that are not in the index don't count.
-        report: What was done is added to it.
-        workers: Processes that read; 0 is this one alone, `None` one for each core.
-        console: Where to show the progress; `None` shows none.
+        videos: Videos that were found. Videos that are not in the index are ignored.
+        report: Report to which the results are added.
+        workers: Number of processes that read; 0 reads in this one, `None` is one per core.
+        console: Console for the progress; `None` shows none.
 
     Raises:
         StoreError: If the index can't be written.
@@ -82,7 +82,7 @@ def _progress(console: Console | None) -> Progress:
 def _read_all(
     subtitles: dict[str, Subtitles], report: IndexReport, workers: int | None
 ) -> Generator[tuple[str, list[Track], str | None], None, None]:
-    """The tracks of each video and the signature of what was read, `None` where another try may succeed."""
+    """Yield the tracks of each video and the signature of its subtitles, `None` if another try may succeed."""
     sources = [source for of_video in subtitles.values() for source in of_video.sources]
     left = {video_id: len(of_video.sources) for video_id, of_video in subtitles.items()}
     tracks: defaultdict[str, list[Track]] = defaultdict(list)
@@ -113,7 +113,7 @@ def _results(
 def _read_here(source: SubtitleSource) -> list[Track] | Failure:
     try:
         return [track for tracks in read_tracks(source) for track in tracks]
-    except Exception as error:  # whatever a damaged file breaks
+    except Exception as error:  # a damaged file may raise any error
         return Failure(error)
 
 

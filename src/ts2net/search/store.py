@@ -1,12 +1,11 @@
-"""The index on disk: one LanceDB table with a row for each window, and small ones beside it, in a folder or on object
-storage.
+"""The stored index: a LanceDB table with a row for each window, and smaller tables, in a folder or on object storage.
 
-Notable here:
-- A video's rows are added and removed in one commit of the one table, so a reader, and the next run after a kill, find
-  whole videos. The table of broken videos is a second commit; after either of the two the same command can go on.
-- Readers never wait. A second writer is refused, by a lock where the index is a folder. Object storage has no lock:
-  who starts writers there has to see to it that there is only one.
-- Old versions are kept for ten minutes, so that a search that began before a commit ends well.
+- All rows of a video are added or removed in one commit of the table of windows, so a reader, and the next run after a
+  kill, find only complete videos. The table of broken videos is written in a second commit; the same command can
+  resume after either of them.
+- Readers never wait. In a folder, a lock refuses a second writer. Object storage has no lock, so the caller has to
+  ensure that there is only one writer.
+- Old versions are kept for ten minutes, so that a search that began before a commit can finish.
 """
 
 import contextlib
@@ -61,14 +60,14 @@ class Store:
 
     @staticmethod
     def open(path: str | os.PathLike[str]) -> "Store":
-        """Open an index to read it.
+        """Open an index for reading.
 
         Args:
-            path: A folder, or an address that LanceDB takes, such as `s3://bucket/index`.
+            path: A folder, or an address that LanceDB accepts, such as `s3://bucket/index`.
 
         Raises:
-            FileNotFoundError: If there is none.
-            AboutError: If it is of another format.
+            FileNotFoundError: If there is no index.
+            AboutError: If its format can't be searched.
             OSError: If it can't be read.
         """
         store = _open_present(os.fspath(path))
@@ -81,18 +80,18 @@ class Store:
 
     @staticmethod
     def read_about(path: str | os.PathLike[str]) -> About | None:
-        """What an index is made with, or `None` if there is no index. It may be of a format that a write converts.
+        """Return what an index was made with, also for an older format that can be converted; `None` without an index.
 
         Raises:
-            AboutError: If it is of another format.
-            OSError: If it can't be read.
+            AboutError: If the format is not supported.
+            OSError: If the index can't be read.
         """
         store = _open(os.fspath(path))
         return None if store is None else store.about
 
     @staticmethod
     def exists(path: str | os.PathLike[str]) -> bool:
-        """Whether there is an index, of whatever format.
+        """Whether there is an index of any format.
 
         Raises:
             OSError: If its location can't be read.
@@ -104,11 +103,11 @@ class Store:
 
     @staticmethod
     def create(path: str | os.PathLike[str], about: About) -> "Store":
-        """Make an empty index. Only for the only writer; see [`Store.write`].
+        """Create an empty index. The caller has to be its only writer, see [`Store.write`].
 
         Raises:
-            FileExistsError: If there is one already.
-            StoreError: If it can't be written.
+            FileExistsError: If there is an index already.
+            StoreError: If the index can't be written.
         """
         path = os.fspath(path)
         if Store.exists(path):
@@ -125,17 +124,17 @@ class Store:
 
         Args:
             path: A folder, or an address.
-            about: What a new index is made with. `None` makes none.
+            about: What a new index is made with. `None` doesn't create an index.
 
         Raises:
             FileNotFoundError: If there is no index, and `about` is `None`.
-            BlockingIOError: If another process is writing.
-            AboutError: If it is of a format that can't be converted.
+            BlockingIOError: If another process is writing to the index.
+            AboutError: If its format can't be converted.
             StoreError: If it can't be written.
         """
         path = os.fspath(path)
         if about is None:
-            _open_present(path)  # so that the lock makes no folder
+            _open_present(path)  # because the lock would create the folder
         with only_writer(path):
             store = _open_present(path) if about is None else _open(path) or Store.create(path, about)
             if store.about.format != FORMAT:
@@ -147,19 +146,19 @@ class Store:
     @staticmethod
     @contextlib.contextmanager
     def repair(path: str | os.PathLike[str]) -> Iterator[tuple["Store", list[str], FileCheck]]:
-        """Open a damaged index as its only writer, after its tables were brought to what can be opened.
+        """Open a damaged index as its only writer, after resetting or removing tables that can't be opened.
 
-        A table whose latest version can't be opened goes back to the one before. Of the smaller tables, those that
-        still can't be read are removed, and so are those whose files are not as they were written.
+        A table whose latest version can't be opened is reset to an earlier version. A smaller table is removed if it
+        still can't be read, or if its files differ from what was written.
 
         Yields:
-            The index, the names of tables that were removed or went back, and the files as they were before.
+            The index, the names of tables that were reset or removed, and the check of the files before that.
 
         Raises:
             FileNotFoundError: If there is no index.
-            AboutError: If it is of another format.
-            BlockingIOError: If another process is writing.
-            DamageError: If no version of its windows can be opened.
+            AboutError: If its format can't be searched.
+            BlockingIOError: If another process is writing to the index.
+            DamageError: If no version of its table of windows can be opened.
         """
         path = os.fspath(path)
         if not has_folder(path):
@@ -178,7 +177,7 @@ class Store:
     # -- reading
 
     def snapshot(self, version: int | None = None) -> Snapshot:
-        """The index as the latest commit left it, or as the one of a version of its windows did."""
+        """Return the latest version of the index, or the given version of its table of windows."""
         with reading(self.path):
             table = self._database.open_table(WINDOWS)
             if version is not None:
@@ -186,37 +185,37 @@ class Store:
             return Snapshot(self.path, self._database, table, RootsTable(self._database).read(), self._video_rows)
 
     def noted(self) -> dict[str, NotedVideo]:
-        """The videos that the index should have, by key."""
+        """Return the recorded videos, which the index should have, by key."""
         with reading(self.path):
             return self._names.read()
 
     def present_id(self, noted: NotedVideo) -> str:
-        """The id of a noted video."""
+        """Return the id of a recorded video."""
         return self._roots.to_present(id_from_text(noted.video))
 
     def broken(self) -> list[BrokenVideo]:
-        """The videos that can't be indexed, sorted by id."""
+        """Return the videos that can't be indexed, sorted by id."""
         with reading(self.path):
             named = self._broken.read()
         videos = [replace(video, video_id=self._roots.to_present(video.video_id)) for video in named]
         return sorted(videos, key=lambda video: video.video_id)
 
     def subtitles(self) -> dict[str, str | None]:
-        """The signature of the subtitles that were read of each video, `None` where nobody has looked for any yet."""
+        """Return the signature of the subtitles that were read of each video; `None` if none were searched for yet."""
         return {self.present_id(video): video.subtitles for video in self.noted().values()}
 
     def unrelated_scores(self) -> tuple[dict[str, float], int] | None:
-        """The best score of each unrelated caption, and how many windows there were; `None` if there are none."""
+        """Return the best score of each unrelated caption, and the number of windows then; `None` without scores."""
         with reading(self.path):
             return self._unrelated.read()
 
     # -- writing
 
     def add(self, videos: Sequence[IndexedVideo]) -> None:
-        """Add videos, or replace those of the same ids, in one commit.
+        """Add videos, or replace videos of the same ids, in one commit.
 
         Raises:
-            ValueError: If a video is among them twice, or has no window.
+            ValueError: If a video is given twice, or has no window.
         """
         if not videos:
             return
@@ -246,7 +245,7 @@ class Store:
             self._windows.drop(keys)
 
     def mark_broken(self, videos: Sequence[BrokenVideo]) -> None:
-        """Note videos that can't be indexed, and remove what was indexed of them before."""
+        """Record videos that can't be indexed, and remove their windows."""
         if not videos:
             return
         self.drop(video.video_id for video in videos)
@@ -257,7 +256,7 @@ class Store:
         """Replace all metadata of indexed videos, and change nothing else.
 
         Args:
-            metadata: By video id.
+            metadata: New metadata by video id.
         """
         by_key = {self._key(video_id): values for video_id, values in metadata.items()}
         with writing(self.path):
@@ -266,10 +265,10 @@ class Store:
             self._names.note({key: replace(noted[key], metadata=by_key[key]) for key in by_key if key in noted})
 
     def rename(self, videos: Mapping[str, tuple[str, str, str]]) -> None:
-        """Give indexed videos another id or another signature, and change nothing else.
+        """Change the ids or signatures of indexed videos, and nothing else.
 
         Args:
-            videos: By the id until now: the id from now on, the file's signature and the digest of its content.
+            videos: By old id: the new id, the signature of the file and the digest of its content.
         """
         moves = [
             (self._key(old), (self._roots.to_name(new), join_signature(signature, content)))
@@ -294,11 +293,11 @@ class Store:
         )
 
     def move_root(self, old: str, new: str) -> None:
-        """Note that a folder of videos is elsewhere now.
+        """Record that a folder of videos has moved.
 
         Args:
-            old: Where it was, as the index says now.
-            new: Where it is.
+            old: Former path, as the index has it.
+            new: New path.
         """
         roots = self._roots.with_move(old, new)
         with writing(self.path):
@@ -306,10 +305,10 @@ class Store:
         self._roots = roots
 
     def set_spoken(self, videos: Mapping[str, tuple[Sequence[Track], str | None]]) -> None:
-        """Replace what is spoken in indexed videos.
+        """Replace the spoken words of indexed videos.
 
         Args:
-            videos: By id: the tracks of the subtitles, and their signature; `None` to have them read again.
+            videos: By id: the tracks of the subtitles and their signature. `None` has the subtitles read again.
         """
         by_key = {self._key(video_id): spoken for video_id, spoken in videos.items()}
         with writing(self.path):
@@ -335,7 +334,7 @@ class Store:
         Args:
             captions: The captions.
             scores: The best score of each.
-            num_windows: How many windows the index has.
+            num_windows: Number of windows of the index.
         """
         with writing(self.path):
             self._unrelated.replace(captions, scores, num_windows)
@@ -344,7 +343,7 @@ class Store:
         return video_key(self._roots.to_name(video_id))
 
     def check_files(self) -> FileCheck:
-        """Compare the files of the index with their checksums. There are none on object storage.
+        """Compare the files of the index with their checksums. There are no checksums on object storage.
 
         Raises:
             OSError: If a file can't be read.
@@ -356,7 +355,7 @@ class Store:
             note_files(index_folder(self.path))
 
     def _note_all(self) -> None:
-        """Note the videos that a killed process, or an older version of this package, did not note."""
+        """Record the videos that a killed process, or an older version of this package, did not record."""
         with writing(self.path):
             noted = self._names.read()
             keys = self._windows.keys() - noted.keys()
@@ -371,50 +370,50 @@ class Store:
     # -- upkeep
 
     def update_vector_index(self, min_windows: int = MIN_INDEXED_WINDOWS) -> bool:
-        """Make the vector index, or make it anew when it doesn't cover a fifth of the windows.
+        """Create the vector index, or create it again if it misses at least a fifth of the windows.
 
         Args:
-            min_windows: A smaller index gets none.
+            min_windows: Minimum number of windows for a vector index.
 
         Returns:
-            Whether it was made.
+            Whether it was created.
         """
         with writing(self.path):
             return update_vector_index(self._windows.table, min_windows)
 
     def update_spoken(self) -> None:
-        """Bring the full-text index up to date, and remove what is spoken in videos that are no longer there."""
+        """Update the full-text index, and remove the spoken words of videos that are no longer indexed."""
         with writing(self.path):
             self._spoken.keep(self._names.read())
             self._spoken.update_index(**self._compaction())
 
     def compact(self) -> None:
-        """Join many small files into a few large ones, and free the space of versions that nobody reads any more."""
+        """Merge many small files into a few large ones, and free the space of versions that are no longer read."""
         with writing(self.path):
             if self._windows.compact(**self._compaction()):
                 self._names.compact(**self._compaction())
 
     def _compaction(self) -> dict[str, Any]:
         """Settings of LanceDB's `optimize`."""
-        # On object storage, a file of no version may belong to another process that is about to commit it.
+        # On object storage, a file that belongs to no version may be the next commit of another process.
         is_locked = index_folder(self.path) is not None
         return {"cleanup_older_than": _KEEP_OLD_VERSIONS, "delete_unverified": is_locked}
 
     def _convert(self) -> None:
-        """Bring an index of an older format to the present one."""
+        """Convert an index of an older format to the present one."""
         about = replace(self.about, format=FORMAT)
         with writing(self.path):
             self._windows.convert(about)
         self.about = about
 
     def drop_indexes(self) -> None:
-        """Remove the indexes of the database, which the methods that update them make anew."""
+        """Remove the database's own indexes. The methods that update them create them again."""
         with writing(self.path):
             drop_indexes(self._windows.table)
             self._spoken.drop_index()
 
     def rebuild(self, rows: Sequence[int]) -> None:
-        """Keep some windows and nothing else, in one commit. For an index of which others can't be read.
+        """Keep only some windows, in one commit. For an index whose other windows can't be read.
 
         Args:
             rows: See [`Snapshot.row_ids`].
@@ -437,7 +436,7 @@ def _open_present(path: str) -> Store:
 
 
 def _open(path: str) -> Store | None:
-    """The index of a path, if there is one."""
+    """Open the index of a path, if there is one."""
     if not has_folder(path):
         return None
     with reading(path):

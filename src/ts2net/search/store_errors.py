@@ -1,4 +1,4 @@
-"""Errors of the database below an index, as one line that names the index."""
+"""Conversion of the database's errors to one-line messages that name the index."""
 
 import contextlib
 import re
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from ..errors import one_line
 
-_DATABASE_ERRORS = (RuntimeError, OSError, ValueError)  # what LanceDB raises for whatever fails below it
-_PANIC = "RustPanic"  # what it raises where damaged data break its own code; the class can't be imported
-# What it says of a file that is missing, cut or changed.
+_DATABASE_ERRORS = (RuntimeError, OSError, ValueError)  # raised by LanceDB for any failure below it
+_PANIC = "RustPanic"  # raised by LanceDB if damaged data make its own code fail; the class can't be imported
+# LanceDB's messages about a file that is missing, truncated or changed.
 _DAMAGE = re.compile(
     r"not found: \S*\.(?:lance|manifest|idx)\b|failed to fill whole buffer|file size is too small|invalid range|"
     r"corrupt|failed to decode|decode Protobuf|magic number|rust future panicked",
@@ -19,7 +19,7 @@ _MAX_REASON = 200  # characters
 
 
 class StoreError(OSError):
-    """The index can't be written, for lack of space for instance. What it holds is whole."""
+    """The index can't be written, for example for lack of space. Its content is intact."""
 
 
 class DamageError(OSError):
@@ -28,7 +28,7 @@ class DamageError(OSError):
 
 @contextlib.contextmanager
 def writing(path: str) -> Iterator[None]:
-    """Raise `StoreError` for what fails in the database."""
+    """Convert errors of the database to `StoreError`, or to `DamageError` if its files are damaged."""
     try:
         yield
     except Exception as error:
@@ -40,7 +40,7 @@ def writing(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Raise `OSError` for what fails in the database, or `DamageError` if its files are damaged."""
+    """Convert errors of the database to `OSError`, or to `DamageError` if its files are damaged."""
     try:
         yield
     except Exception as error:
@@ -61,12 +61,12 @@ def _raise_damage(path: str, error: Exception) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """The cause, out of a message that lists every layer of a library."""
+    """Extract the cause from a message that lists every layer of a library."""
     cause = re.search(
         r"No space left on device|File too large|Permission denied|Read-only file system|Connection refused|"
         r"dns error|operation timed out|NoSuchBucket|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|"
         r"(?:401 Unauthorized|403 Forbidden)",
         str(error),
     )
-    # A message of the Rust library is a page in one line, and its beginning tells most.
+    # A message of the Rust library is a page long, in one line. Its beginning is the most useful part.
     return cause[0] if cause else textwrap.shorten(one_line(error), _MAX_REASON, placeholder=" ...")

@@ -1,8 +1,8 @@
-"""Decodes a video into windows for the encoder, in memory that does not grow with its length.
+"""Decode a video into windows for the encoder, in memory that does not grow with its length.
 
 Frames are decoded one at a time and resized at once. Only the frames of unfinished windows are kept, and neighbouring
-windows share them. The cost is bounded by the frames in the file, not by the duration that it states: a frame is
-resized once, however long it is on screen, and a window that only repeats the single frame of the window before it is
+windows share them. The cost is bounded by the number of frames in the file, not by its declared duration: a frame is
+resized once, however long it is on screen, and a window that only repeats the single frame of the previous window is
 left out.
 """
 
@@ -30,24 +30,24 @@ from .windows import Window, WindowSettings, cut
 
 THUMBNAIL_SHORT_SIDE = 160  # pixels
 _THUMBNAIL_QUALITY = 80
-_MAX_HOURS = 100  # a few bytes in a file can claim a thousand years
+_MAX_HOURS = 100  # a few bytes of a file can declare a thousand years
 _MAX_ASPECT_RATIO = 32  # resizing scales the short side to the size of the model, so the long side could be huge
 
 
 def decode_windows(
     file: VideoFile, settings: WindowSettings, processor: TS2NetVideoProcessor, *, num_threads: int = 1
 ) -> Iterator[Decoded]:
-    """Decode a video.
+    """Decode a video into windows.
 
     Args:
         file: The video.
-        settings: The windows.
-        processor: Resizes frames for the model.
-        num_threads: CPU cores to use.
+        settings: The window settings.
+        processor: Processor that resizes frames for the model.
+        num_threads: Number of CPU cores to use.
 
     Yields:
-        Its windows in order, without those that only repeat the single frame of the window before; then
-        [`EndOfVideo`]. Or, at any point, [`BrokenVideo`].
+        The windows in order, without windows that only repeat the single frame of the previous one, then
+        [`EndOfVideo`]. If the video can't be used, [`BrokenVideo`] is the last item instead, at any point.
     """
     damage: list[str] = []
     windows = _Windows(file, settings)
@@ -61,7 +61,7 @@ def decode_windows(
             for frame in stream:
                 yield from windows.take(frame, processor)
             yield from windows.finish()
-    except (ValueError, OSError, MemoryError, RuntimeError, av.FFmpegError) as error:  # torch's is a RuntimeError
+    except (ValueError, OSError, MemoryError, RuntimeError, av.FFmpegError) as error:  # torch raises RuntimeError
         yield BrokenVideo(file.video_id, _reason(error, file), "" if may_pass(error) else file.signature)
         return
     if windows.num_yielded == 0:
@@ -72,7 +72,7 @@ def decode_windows(
 
 
 def _with_warnings_in(messages: list[str], stream: Iterator[StreamedFrame]) -> Generator[StreamedFrame, None, None]:
-    """The frames of a stream. Adds the stream's warnings to `messages`, but not others between two frames."""
+    """Yield the frames of a stream, and add its warnings to `messages`, but not other warnings between two frames."""
     while True:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -85,7 +85,7 @@ def _with_warnings_in(messages: list[str], stream: Iterator[StreamedFrame]) -> G
 
 @dataclass(frozen=True)
 class _SmallFrame:
-    """A frame as it is held: `pixels` `(3, H, W)` for the model, `thumbnail` `(h, w, 3)`, both uint8."""
+    """A frame that is kept: `pixels` `(3, H, W)` for the model, `thumbnail` `(h, w, 3)`, both uint8."""
 
     index: int
     timestamp: float
@@ -103,12 +103,12 @@ class _Windows:
         self._held: dict[float, _SmallFrame] = {}  # by moment, in ascending order
         self._last: _SmallFrame | None = None
         self._num_done = 0  # windows that were yielded or left out
-        self._shown: set[int] = set()  # the frames of the last of these
+        self._shown: set[int] = set()  # the frames of the last of these windows
         self.num_yielded = 0
         self.duration = 0.0
 
     def moments(self, duration: float) -> list[float]:
-        """The moments of all frames of all windows, for a duration.
+        """Plan the windows for a duration, and return the moments at which to sample frames for them.
 
         Raises:
             VideoDecodingError: If the duration is out of range.
@@ -130,7 +130,7 @@ class _Windows:
         """Keep a frame, and yield the windows that end before it.
 
         Raises:
-            VideoDecodingError: If one side of it is much longer than the other.
+            VideoDecodingError: If one side of the frame is much longer than the other.
         """
         height, width = frame.rgb.shape[:2]
         if max(height, width) > _MAX_ASPECT_RATIO * min(height, width):
@@ -146,7 +146,7 @@ class _Windows:
         yield from self._finished(until=math.inf)
 
     def _grid(self, window: Window) -> list[float]:
-        """The moments of a window's frames, rounded so that those of neighbouring windows are equal."""
+        """Return the moments of a window's frames, rounded so that neighbouring windows share them."""
         moments = [round(window.start + number / self._settings.fps, 6) for number in range(self._settings.num_frames)]
         return moments[: max(1, bisect_left(moments, window.end))]
 
@@ -157,7 +157,7 @@ class _Windows:
             if grid[-1] >= until:
                 return
             frames = [self._held[moment] for moment in grid if moment in self._held]
-            if not frames:  # the video ends within half a frame of its start
+            if not frames:  # the video ends within half a frame of the window's start
                 self._plan = self._plan[: self._num_done]
                 return
             shown = {frame.index for frame in frames}
@@ -181,7 +181,7 @@ class _Windows:
 
 
 def _model_pixels(rgb: torch.Tensor, processor: TS2NetVideoProcessor) -> np.ndarray:
-    """A frame `(height, width, 3)` at the size that the model takes, as the processor makes it: `(3, H, W)` uint8."""
+    """Resize a frame `(height, width, 3)` for the model with the processor, and return it as uint8 `(3, H, W)`."""
     pixels = processor(
         rgb[None],
         input_data_format="channels_last",
@@ -207,7 +207,7 @@ def _jpeg(rgb: np.ndarray) -> bytes:
 
 
 def _reason(error: Exception, file: VideoFile) -> str:
-    """The message of an error in one line, without the file's name, which may itself have several lines."""
+    """Return the message of an error in one line, without the file's name, which may itself have several lines."""
     message = getattr(error, "strerror", None) or _without_name(str(error), file)
     return one_line(ValueError(message)) if message else one_line(error)
 

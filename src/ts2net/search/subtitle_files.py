@@ -1,4 +1,4 @@
-"""Finds the subtitles of videos: files beside them with the same stem, also in tar files, and streams inside them."""
+"""Find the subtitles of videos: files beside them with the same stem, also in tar files, and streams inside them."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 from ..videos.finding import SUBTITLE_SUFFIXES
 from .sources import SubtitleMember, VideoFile
 
-# After the stem: a language, and whom it is for, as players have it: `.srt`, `.en.srt`, `.pt-BR.forced.vtt`.
+# After the stem: a language and a kind, as players expect them: `.srt`, `.en.srt`, `.pt-BR.forced.vtt`.
 _ENDING = re.compile(
     r"(?:\.[a-z]{2,3}(?:[-_][a-z0-9]{2,8})*)?(?:\.(?:forced|sdh|cc|hi|default))*\.(?:srt|vtt)", re.IGNORECASE
 )
@@ -21,11 +21,11 @@ _ENDING = re.compile(
 
 @dataclass(frozen=True)
 class SubtitleSource:
-    """Where words of a video are read from.
+    """A source of the subtitles of a video.
 
     Args:
         video: The video.
-        beside: A file beside it, or such a member of its tar file; `None` for the streams inside it.
+        beside: A file beside the video, or beside it in its tar file; `None` for the streams inside the video.
     """
 
     video: VideoFile
@@ -33,13 +33,13 @@ class SubtitleSource:
 
     @property
     def name(self) -> str:
-        """For messages: the file that holds the subtitles."""
+        """The file that contains the subtitles, for messages."""
         if isinstance(self.beside, SubtitleMember):
             return self.video.video_id + self.beside.ending
         return self.video.video_id if self.beside is None else self.beside
 
     def open(self) -> BinaryIO:
-        """The bytes of the file beside the video.
+        """Open the file beside the video.
 
         Raises:
             OSError: If it can't be opened.
@@ -51,11 +51,11 @@ class SubtitleSource:
 
 @dataclass(frozen=True)
 class Subtitles:
-    """The subtitles that a video has.
+    """The subtitles of a video.
 
     Args:
-        sources: The video itself, which may hold some, and the files beside it.
-        signature: Changes when the video does, or when a file beside it comes, goes or changes.
+        sources: The video itself, which may contain subtitles, and the files beside it.
+        signature: Changes when the video changes, or when a subtitle file beside it is added, removed or changed.
     """
 
     sources: tuple[SubtitleSource, ...]
@@ -65,20 +65,20 @@ class Subtitles:
 def find_subtitles(videos: Iterable[VideoFile]) -> dict[str, Subtitles]:
     """Find the subtitles of videos.
 
-    A link counts if it leads to a file in the folder of the video.
+    A link is followed only to a file in the folder of the video.
 
     Args:
         videos: The videos.
 
     Returns:
-        By video id.
+        The subtitles by video id.
     """
     folders: dict[str, dict[str, list[str]]] = {}
     return {video.video_id: _subtitles(video, folders) for video in videos}
 
 
 def subtitle_ending(name: str, stem: str) -> str | None:
-    """What follows the stem of a video in the name of a subtitle file, such as `".en.srt"`; `None` if it is none."""
+    """Return the part of a subtitle file's name after a video's stem, such as `".en.srt"`; `None` for other files."""
     is_of_video = name.startswith(stem) and _ENDING.fullmatch(name, len(stem))
     return name[len(stem) :] if is_of_video else None
 
@@ -103,9 +103,9 @@ def _subtitles(video: VideoFile, folders: dict[str, dict[str, list[str]]]) -> Su
 
 
 def _endings(folder: str) -> dict[str, list[str]]:
-    """What follows the stem of a video in the subtitle files of a folder, by stem.
+    """Return the parts of the names of a folder's subtitle files after each possible stem, by stem.
 
-    Nothing if the folder can't be read, which the search for videos tells.
+    Empty if the folder can't be read, which the search for videos reports.
     """
     endings: defaultdict[str, list[str]] = defaultdict(list)
     try:
@@ -120,7 +120,7 @@ def _endings(folder: str) -> dict[str, list[str]]:
 
 
 def _status(path: str, video: str) -> os.stat_result | None:
-    """Of a subtitle file; `None` if it is no regular file, or a link that leads out of the folders of the video."""
+    """Stat a subtitle file; `None` if it is no regular file, or a link that leads out of the folder of the video."""
     folders = {os.path.dirname(os.path.realpath(video)), os.path.realpath(os.path.dirname(video))}
     try:
         status = os.stat(path)

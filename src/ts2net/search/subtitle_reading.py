@@ -1,7 +1,7 @@
-"""Reads the words of subtitles with FFmpeg, from a file beside a video or from the streams inside it.
+"""Read the words of subtitles with FFmpeg, from a file beside a video or from the streams inside it.
 
-Notable here: a file may be a stranger's. So it is read in a process of its own, its size and the number and length of
-its cues have a limit, and nothing of its markup is kept.
+Files are untrusted. So they are read in separate processes, the size of a file and the number and length of its cues
+are limited, and all markup is removed.
 """
 
 import html
@@ -20,14 +20,14 @@ from ..video_source_ts2net import open_source
 from .records import Cue, Track
 from .subtitle_files import SubtitleSource
 
-MAX_BYTES = 2**24  # of a file; a film's subtitles have a hundred thousand
+MAX_BYTES = 2**24  # of a file; the subtitles of a film have about 100,000
 MAX_CUES = 100_000  # of a stream
 MAX_TRACKS = 64
 _MAX_CHARACTERS = 2000  # of a cue
 _MAX_TOTAL = 2**24  # characters of a file
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _FORMATS = {".srt": "srt", ".vtt": "webvtt"}
-_FIELDS_BEFORE_TEXT = 8  # of a line of dialogue in ASS, which all subtitles are decoded to
+_FIELDS_BEFORE_TEXT = 8  # in a dialogue line of ASS, the format to which all subtitles are decoded
 _LINE_BREAK = re.compile(r"\\[Nnh]")
 _MARKUP = re.compile(r"\{[^}]*\}|<[^<>]*>")
 
@@ -37,12 +37,12 @@ class SubtitleError(ValueError):
 
 
 def read_tracks(source: SubtitleSource) -> Iterator[list[Track]]:
-    """Read the subtitles of a source: one list of its tracks, those without words left out.
+    """Read the subtitles of a source, and yield one list of all tracks that have words.
 
-    Cues before or after the part of the video that the clip is are left out.
+    Cues outside the clip are left out, if the video is a clip of a longer one.
 
     Raises:
-        SubtitleError: If they can't be read, or exceed a limit.
+        SubtitleError: If the subtitles can't be read, or exceed a limit.
         OSError: If the file can't be opened.
     """
     try:
@@ -55,7 +55,7 @@ def read_tracks(source: SubtitleSource) -> Iterator[list[Track]]:
 
 
 def decode_text(content: bytes) -> str:
-    """The text of a subtitle file: UTF-16 if it begins with that mark, else UTF-8 if it is that, else Windows-1252."""
+    """Decode a subtitle file: as UTF-16 if it begins with its BOM, as UTF-8 if it is valid, else as Windows-1252."""
     if content.startswith(_UTF_16):
         return content.decode("utf-16", "replace")
     try:
@@ -94,11 +94,11 @@ def _tracks_inside(source: SubtitleSource) -> list[Track]:
 
 
 def _read(container: InputContainer, streams: list[SubtitleStream], origin: float) -> list[Track]:
-    """The cues of some streams.
+    """Read the cues of some streams.
 
     Args:
         container: The container.
-        streams: Of text.
+        streams: Subtitle streams of text.
         origin: Second of the container's clock at which the video starts.
     """
     cues: dict[int, list[Cue]] = {stream.index: [] for stream in streams}
@@ -117,7 +117,7 @@ def _read(container: InputContainer, streams: list[SubtitleStream], origin: floa
 
 
 def _packets(container: InputContainer, streams: list[SubtitleStream]) -> Iterator[av.Packet]:
-    """The packets of some streams, of a damaged file as far as it can be read."""
+    """Yield the packets of some streams; for a damaged file, those that can be read."""
     count = 0
     try:
         for packet in container.demux(streams):
@@ -129,7 +129,7 @@ def _packets(container: InputContainer, streams: list[SubtitleStream]) -> Iterat
 
 
 def _packet_text(packet: av.Packet) -> str:
-    """The words of a packet without markup, in one line; none if it is damaged."""
+    """Return the words of a packet in one line, without markup; empty if the packet is damaged."""
     try:
         subtitles = packet.stream.codec_context.decode2(packet)
     except av.FFmpegError:

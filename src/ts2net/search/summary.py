@@ -1,4 +1,4 @@
-"""What an index holds, told without its model."""
+"""Summary of an index. The model is not needed."""
 
 import os
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from .store import Store
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """What an index holds.
+    """Summary of an index.
 
     Args:
-        index: Its location.
-        model: What it was made with.
+        index: Location of the index.
+        model: Model that the index was made with.
         revision: Commit of the model's repository; `None` for a folder.
         dtype: Type of the model's weights.
-        windows: How videos are cut, in words.
-        videos: How many there are.
-        num_windows: How many windows they have.
-        num_spoken: In how many of these something is spoken, by the subtitles.
-        hours: How long the videos are together.
-        broken: How many videos can't be indexed.
-        metadata: The names of metadata.
-        vector_index: Whether it has a vector index.
-        bytes: What it takes on disk; `None` on object storage.
+        windows: Window settings, in words.
+        videos: Number of videos.
+        num_windows: Number of windows of all videos.
+        num_spoken: Number of windows with spoken words, by the subtitles.
+        hours: Total duration of the videos.
+        broken: Number of videos that can't be indexed.
+        metadata: Names of metadata.
+        vector_index: Whether there is a vector index.
+        bytes: Size on disk; `None` on object storage.
     """
 
     index: str
@@ -44,12 +44,12 @@ class IndexSummary:
 
 
 def summarize(path: str | os.PathLike[str]) -> IndexSummary:
-    """Read what an index holds.
+    """Summarize an index.
 
     Raises:
         FileNotFoundError: If there is no index.
-        ValueError: If it is of another format.
-        OSError: If it can't be read.
+        ValueError: If the format of the index is not supported.
+        OSError: If the index can't be read.
     """
     store = Store.open(path)
     about, snapshot = store.about, store.snapshot()
@@ -72,7 +72,7 @@ def summarize(path: str | os.PathLike[str]) -> IndexSummary:
 
 
 def index_bytes(path: str) -> int | None:
-    """What an index takes on disk; `None` on object storage."""
+    """Return the size of an index on disk; `None` on object storage."""
     if urlsplit(path).scheme not in ("", "file") and "://" in path:
         return None
     files = (file for file in Path(path.removeprefix("file://")).rglob("*") if file.is_file())

@@ -1,4 +1,4 @@
-"""The table of what captions that fit nothing reach in an index; see `calibration`."""
+"""The table of the scores that unrelated captions reach in an index; see `calibration`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ _SCHEMA = pa.schema(
 
 
 class UnrelatedTable:
-    """The table of the scores of unrelated captions. Its methods raise what LanceDB raises.
+    """The table of the scores of unrelated captions. Its methods raise LanceDB's own errors.
 
     Args:
         database: The LanceDB database.
@@ -24,7 +24,7 @@ class UnrelatedTable:
         self._database = database
 
     def read(self) -> tuple[dict[str, float], int] | None:
-        """The best score of each caption, and how many windows there were; `None` if there are none."""
+        """Return the best score of each caption, and the number of windows then; `None` without scores."""
         table = open_table(self._database, UNRELATED)
         columns = None if table is None else table.to_arrow()
         if columns is None or not columns.num_rows:

@@ -1,7 +1,7 @@
-"""Which rows of the table of windows are of which videos, to search some videos only.
+"""Lookup of the rows of videos in the table of windows, to search only some videos.
 
-Notable here: the database compares each of a million windows with a condition, which takes longer than the search
-itself. So a filter is evaluated once a video and in memory, and the rows of the videos that it admits are looked up.
+The database checks a condition for each window, which takes longer than the search itself for a million windows. So a
+filter is evaluated in memory, once per video, and the rows of the matching videos are looked up.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -26,8 +26,8 @@ class ChosenVideos:
     """Some videos of one version of an index.
 
     Args:
-        keys: Their keys, see `columns.video_key`.
-        starts: The first row of each of their runs of rows, ascending.
+        keys: Keys of the videos, see `columns.video_key`.
+        starts: First row of each run of consecutive rows of the videos, ascending.
         stops: The row after each run.
     """
 
@@ -37,36 +37,36 @@ class ChosenVideos:
 
     @cached_property
     def num_rows(self) -> int:
-        """How many windows they have."""
+        """Number of windows of the videos."""
         return int((self.stops - self.starts).sum())
 
     @cached_property
     def sql(self) -> str:
-        """A condition that only their rows satisfy, in any table."""
+        """SQL condition that only rows of the videos satisfy, in any table."""
         return among(self.keys)
 
     def has(self, rows: np.ndarray) -> np.ndarray:
-        """Whether rows are theirs."""
+        """Return for each row whether it belongs to one of the videos."""
         if not len(self.starts):
             return np.zeros(len(rows), dtype=bool)
         runs = np.searchsorted(self.starts, rows, side="right") - 1
         return (runs >= 0) & (rows < self.stops[runs])
 
     def parts(self, size: int = _ROWS_A_PART) -> Iterator[np.ndarray]:
-        """Their rows, ascending, some at a time."""
+        """Yield the rows of the videos in ascending order, up to `size` at a time."""
         ends = np.cumsum(self.stops - self.starts)
-        offsets = self.stops - ends  # from the position among their rows to the row
+        offsets = self.stops - ends  # from the position among these rows to the row
         for first in range(0, self.num_rows, size):
             positions = np.arange(first, min(first + size, self.num_rows))
             yield positions + offsets[np.searchsorted(ends, positions, side="right")]
 
 
 class VideoRows:
-    """The videos of one version of an index, what they are filtered by, and their rows.
+    """The videos of one version of an index with their rows and the values for filters.
 
     Args:
         table: The table of windows.
-        roots: Where the folders of its videos are now.
+        roots: Present locations of the folders of the videos.
     """
 
     def __init__(self, table: Any, roots: Roots) -> None:
@@ -83,12 +83,12 @@ class VideoRows:
         metadata: Mapping[str, str] | None = None,
         videos: Collection[str] | None = None,
     ) -> ChosenVideos:
-        """The videos that a filter admits. Its metadata must be of names that the index has.
+        """Choose the videos that match a filter. The index must have metadata of the given names.
 
         Args:
             path: A pattern as in [`filters.pattern_to_regex`].
             metadata: Names and their values.
-            videos: Their ids.
+            videos: Ids of videos.
         """
         fits = np.ones(len(self._videos), dtype=bool)
         if path is not None:
@@ -98,7 +98,7 @@ class VideoRows:
         if videos is not None:
             some = pa.array([video_key(self._roots.to_name(video)) for video in videos], pa.string())
             fits &= _true(pc.is_in(self._videos["key"], some))
-        chosen = np.append(fits, False)[self._of_runs]  # runs of no known video count as of the last one
+        chosen = np.append(fits, False)[self._of_runs]  # runs of an unknown video (-1) get the appended False
         keys = self._videos["key"].filter(pa.array(fits)).to_pylist()
         return ChosenVideos(keys, self._starts[chosen], self._stops[chosen])
 
@@ -116,23 +116,23 @@ def _true(values: pa.ChunkedArray) -> np.ndarray:
 
 
 def _runs(rows: np.ndarray, videos: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows that follow one another and are of one video, as their first row, the row after, and the video."""
-    order = np.argsort(rows, kind="stable")  # does nothing quickly where they are sorted
+    """Group consecutive rows of one video into runs: their first rows, the rows after them, and their videos."""
+    order = np.argsort(rows, kind="stable")  # fast if the rows are sorted already
     rows, videos = rows[order], videos[order]
     begins = np.ones(len(rows), dtype=bool)
     begins[1:] = (np.diff(rows) != 1) | (np.diff(videos) != 0)
-    ends = np.roll(begins, -1)  # where the next one begins; the last of all is before the first
+    ends = np.roll(begins, -1)  # a run ends before the next one begins, and the last run at the last row
     return rows[begins], rows[ends] + 1, videos[begins]
 
 
 class LatestVideoRows:
-    """The [`VideoRows`] that were used last, kept since many searches are of one version."""
+    """Cache of the latest [`VideoRows`], because many searches use the same version."""
 
     def __init__(self) -> None:
         self._latest: tuple[tuple[int, Roots], VideoRows] | None = None
 
     def of(self, table: Any, roots: Roots) -> VideoRows:
-        """Those of the version at which a table of windows is opened."""
+        """Return the [`VideoRows`] of the version at which a table of windows is opened."""
         latest, version = self._latest, (int(table.version), roots)
         if latest is None or latest[0] != version:
             latest = self._latest = version, VideoRows(table, roots)

@@ -1,28 +1,28 @@
-"""Where a long video is cut: overlapping windows, so that a result is a moment and not a film.
+"""Division of long videos into overlapping windows, so that a result is a moment and not a whole video.
 
-Notable here: a window's frames lie on its own grid, which begins at its start: those on screen at `start`,
-`start + 1 / fps`, ... before its end, by the seconds of a player. The processor takes the same by its clock
-`"seconds"`, and one more where the grid meets the end of a moment, which it includes.
+The frames of a window are those on screen at `start`, `start + 1 / fps`, ... before its end, in the seconds of a
+player. The processor samples the same frames with its clock `"seconds"`, and additionally a frame at the end of a
+moment if the end is one of these times.
 """
 
 import math
 from dataclasses import dataclass
 
 DEFAULT_LENGTH, DEFAULT_FPS = 12.0, 1.0
-_MAX_FRAMES = 4096  # a window; far more than any temporal encoder has positions for
+_MAX_FRAMES = 4096  # of a window; far more than any temporal encoder has positions for
 
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """How videos are cut into windows.
+    """Settings for cutting videos into windows.
 
     Args:
-        length: Seconds of a window.
-        step: Seconds from one window's start to the next one's.
-        fps: Frames a second.
+        length: Length of a window in seconds.
+        step: Seconds from the start of a window to the start of the next one.
+        fps: Frames per second.
 
     Raises:
-        ValueError: If one of them is not a positive number, windows would leave gaps, or one would have too many
+        ValueError: If a value is not a positive number, windows would leave gaps, or a window would have too many
             frames.
     """
 
@@ -44,24 +44,25 @@ class WindowSettings:
             )
 
     def __str__(self) -> str:
-        """For messages."""
+        """Describe the settings for messages."""
         return f"{self.length:g} s every {self.step:g} s at {self.fps:g} frames a second"
 
     @property
     def num_frames(self) -> int:
-        """The most frames of a window: one at its start and one every `1 / fps` seconds, before its end."""
+        """Maximum number of frames of a window: one at its start and one every `1 / fps` seconds before its end."""
         return max(1, math.ceil(self.length * self.fps - 1e-9))
 
 
 @dataclass(frozen=True)
 class WindowChoice:
-    """Some of the settings of windows; the index or the model decides the others.
+    """Optional window settings. The index or the model determines settings that are `None`.
 
     Args:
-        length: Seconds of a window. `None` is as in the index; for a new one 12, or less if the model takes less.
-        step: Seconds from one window's start to the next one's. `None` is as in the index if the length is, and else
-            half a window.
-        fps: Frames a second. `None` is as in the index, or 1.
+        length: Length of a window in seconds. `None` is the length of the index; for a new index 12, or less if the
+            model accepts fewer frames.
+        step: Seconds from the start of a window to the start of the next one. `None` is the step of the index if the
+            length is the same, and otherwise half a window.
+        fps: Frames per second. `None` is the value of the index; for a new index 1.
     """
 
     length: float | None = None
@@ -69,14 +70,14 @@ class WindowChoice:
     fps: float | None = None
 
     def complete(self, present: WindowSettings | None = None, max_frames: int | None = None) -> WindowSettings:
-        """All settings.
+        """Complete the settings.
 
         Args:
-            present: Those of the index, if there is one.
-            max_frames: The most frames of a window that the model takes; `None` for any number.
+            present: Settings of the index, if there is one.
+            max_frames: Maximum number of frames that the model accepts; `None` for any number.
 
         Raises:
-            ValueError: As [`WindowSettings`].
+            ValueError: Same as in [`WindowSettings`].
         """
         fps = self.fps if self.fps is not None else present.fps if present else DEFAULT_FPS
         length = self.length
@@ -102,11 +103,11 @@ class Window:
 def cut(duration: float, settings: WindowSettings) -> list[Window]:
     """Cut a video into windows that cover it.
 
-    They begin at 0, `step`, `2 * step`, ... as long as there is something that the window before doesn't show. All but
-    the last are `length` seconds long.
+    Windows begin at 0, `step`, `2 * step`, ... until one reaches the end of the video. All but the last are `length`
+    seconds long.
 
     Args:
-        duration: Seconds of the video.
+        duration: Duration of the video in seconds.
         settings: Length and step.
 
     Raises:

@@ -22,18 +22,18 @@ from .older_formats import converted_batches, metadata_names_of_older
 from .records import IndexedVideo
 
 WINDOWS = "windows"
-VIDEOS_A_COMMIT = 64  # of changes that read and write all rows of a video
+VIDEOS_A_COMMIT = 64  # for changes that read and write all rows of a video
 
 _MANY_SMALL_FILES = 16
 _ROWS_A_PART = 1024
 
 
 class WindowsTable:
-    """The table of windows of an index, which has a video by its name there. Its methods raise what LanceDB raises.
+    """The table of windows of an index, with videos by their index names. Its methods raise LanceDB's own errors.
 
     Args:
         database: The LanceDB database.
-        table: Its table of windows.
+        table: The table of windows in the database.
     """
 
     def __init__(self, database: Any, table: Any) -> None:
@@ -42,36 +42,36 @@ class WindowsTable:
 
     @classmethod
     def create(cls, database: Any, about: About) -> "WindowsTable":
-        """Make an empty table, where there is none."""
+        """Create an empty table, which must not exist yet."""
         schema = windows_schema(about)
         return cls(database, database.create_table(WINDOWS, schema=schema, storage_options=STORAGE_OPTIONS))
 
     @classmethod
     def open(cls, database: Any) -> "WindowsTable | None":
-        """The table, if there is one."""
+        """Open the table, if there is one."""
         table = open_table(database, WINDOWS)
         return None if table is None else cls(database, table)
 
     @property
     def about(self) -> bytes:
-        """What the index is made with, as `About.from_json` reads it."""
+        """What the index was made with, as JSON for `About.from_json`."""
         content: bytes = (self.table.schema.metadata or {}).get(ABOUT_KEY, b"")
         return content
 
     def keys(self) -> set[str]:
-        """The keys of all videos."""
+        """Return the keys of all videos."""
         return set(all_rows(self.table.search().where(FIRST_WINDOWS).select(["key"]))["key"].to_pylist())
 
     def window_counts(self) -> Counter[str]:
-        """How many windows each video has, by key."""
+        """Return the number of windows of each video, by key."""
         return Counter(all_rows(self.table.search().select(["key"]))["key"].to_pylist())
 
     def rows(self, keys: Iterable[str]) -> pa.Table:
-        """All windows of some videos, with all columns."""
+        """Return all windows of some videos, with all columns."""
         return self.table.search().where(among(keys)).limit(None).to_arrow()
 
     def add(self, videos: Sequence[IndexedVideo]) -> None:
-        """Add videos, or replace those of the same names, in one commit."""
+        """Add videos, or replace videos of the same names, in one commit."""
         self._add_metadata_columns(name for video in videos for name in video.metadata)
         rows = window_rows(videos, self.table.schema)
         keys = [video_key(video.video_id) for video in videos]
@@ -84,8 +84,8 @@ class WindowsTable:
         """Replace all windows of some videos, in one commit.
 
         Args:
-            keys: Of the videos that the rows are of, and of those that have none any more.
-            rows: The windows from now on.
+            keys: Keys of the videos of the rows, and of videos from which all rows are removed.
+            rows: The new windows.
         """
         merge = self.table.merge_insert("window").when_matched_update_all().when_not_matched_insert_all()
         merge.when_not_matched_by_source_delete(among(keys)).execute(rows)
@@ -106,10 +106,10 @@ class WindowsTable:
             self.table.merge_insert("window").when_matched_update_all().execute(changed)
 
     def keep(self, rows: Iterable[int]) -> None:
-        """Keep some windows and nothing else, in one commit.
+        """Keep only some windows, in one commit.
 
         Args:
-            rows: See `Snapshot.row_ids`.
+            rows: Ids of rows, see `Snapshot.row_ids`.
         """
         kept, table = sorted(rows), self.table
         parts = (kept[first : first + _ROWS_A_PART] for first in range(0, len(kept), _ROWS_A_PART))
@@ -117,16 +117,16 @@ class WindowsTable:
         self._overwrite(table.schema, (batch for some in tables for batch in some.to_batches()))
 
     def convert(self, about: About) -> None:
-        """Bring an older format to the present one: the same rows in one commit, after which the old ones are gone.
+        """Convert an older format to the present one. All rows are replaced in one commit.
 
         Args:
-            about: What the index is made with, in the present format.
+            about: What the index was made with, in the present format.
         """
         schema = windows_schema(about, metadata_names_of_older(self.table.search(), self.table.schema.names))
         self._overwrite(schema, converted_batches(self.table.search(), schema))
 
     def compact(self, **settings: Any) -> bool:
-        """Join its small files, if there are many. Returns whether there were."""
+        """Merge the small files of the table, if there are many. Returns whether there were many."""
         if self.table.stats()["fragment_stats"]["num_small_fragments"] < _MANY_SMALL_FILES:
             return False
         self.table.optimize(**settings)

@@ -1,10 +1,10 @@
 """Word-token interaction in an index: exact scores and bounds from the frames alone.
 
-With `a` the words' weights, `b` the frames', and `c` the cosines, a score is half of `sum_w a[w] max_t c[w, t]` and
-half of `sum_t b[t] max_w c[w, t]`. The first half needs no weight of a frame. The second is a mean of what each
-frame's best word has, so it lies between the least and the most of them, whatever the weights. So both bounds come
-from one matrix product, and the network that weighs frames, which costs more than all else, runs only for windows
-that may be among the best.
+With the weights `a` of the words, the weights `b` of the frames and the cosines `c`, a score is the mean of
+`sum_w a[w] max_t c[w, t]` and `sum_t b[t] max_w c[w, t]`. The first term needs no weights of frames. The second is a
+weighted mean of each frame's best cosine, so it lies between the least and the greatest of these for any weights. So
+both bounds come from one matrix product, and the network that weighs frames, which costs more than all else, runs only
+for windows that may be among the best.
 
 Shapes: `W` windows, `T` frames of a window, `Q` queries, `D` width.
 """
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenScorer:
-    """One of the two networks, in float64, each sum in one fixed order.
+    """One of the two networks that weigh tokens, in float64, with each sum in a fixed order.
 
     Args:
         hidden: Weights of the first layer, `(D, D)`.
-        bias: Its bias, `(D,)`.
+        bias: Bias of the first layer, `(D,)`.
         out: Weights of the second layer, `(D,)`.
     """
 
@@ -40,12 +40,12 @@ class TokenScorer:
 
     @classmethod
     def of(cls, scorer: "torch.nn.Module") -> "TokenScorer":
-        """A copy of the model's."""
+        """Copy a network of the model."""
         state = {name: value.detach().cpu().double().numpy() for name, value in scorer.state_dict().items()}
         return cls(state["fc1.weight"], state["fc1.bias"], state["fc2.weight"][0])
 
     def weights(self, units: np.ndarray) -> np.ndarray:
-        """The weights `(..., n)` of tokens of length 1, `(..., n, D)`."""
+        """Return the weights `(..., n)` of normalised tokens `(..., n, D)`."""
         scaled = units * units.shape[-1] ** 0.5
         hidden = np.maximum(np.vecdot(scaled[..., None, :], self.hidden) + self.bias, 0)  # (..., n, D)
         logits = np.vecdot(hidden, self.out)
@@ -55,20 +55,20 @@ class TokenScorer:
 
 @dataclass(frozen=True)
 class WordMatching(Matching):
-    """How a model with word-token interaction matches a text with frames. A query is `(words, D)`, zeros for padding.
+    """Matching of a text with frames by word-token interaction. A query is `(words, D)`, with zeros as padding.
 
     Args:
-        word_scorer: Weighs words.
-        frame_scorer: Weighs frames.
+        word_scorer: Network that weighs words.
+        frame_scorer: Network that weighs frames.
     """
 
     word_scorer: TokenScorer
     frame_scorer: TokenScorer
 
     def scores(self, frames: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score windows of one number of frames in full, see `matching.exact_scores`.
+        """Score windows that have the same number of frames in full, see `matching.exact_scores`.
 
-        The best frame is that with the highest weighted mean of the words' cosines.
+        The best frame has the highest weighted mean of the words' cosines.
         """
         words, word_weights = self._words(query)
         frames = _units(frames)
@@ -79,7 +79,7 @@ class WordMatching(Matching):
         return scores.astype(np.float32), np.vecdot(cosines, word_weights).argmax(axis=1)
 
     def bounds(self, batch: WindowBatch, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What the scores lie between, in float32 and not scaled: `(W, Q)` each."""
+        """Return lower and upper bounds of the scores, in float32 and not scaled: `(W, Q)` each."""
         starts = window_starts(batch)
         bounds = []
         for query in queries:
@@ -93,23 +93,23 @@ class WordMatching(Matching):
         return np.stack(lower, axis=1), np.stack(upper, axis=1)
 
     def direction(self, query: np.ndarray) -> np.ndarray:
-        """That of the weighted mean of the words."""
+        """Return the normalised weighted mean of the words, `(D,)`."""
         words, word_weights = self._words(query)
         mean = word_weights @ words
         return mean / np.linalg.norm(mean)
 
     def _words(self, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The words of a query, of length 1 and without padding, on which nothing may depend; and their weights."""
+        """Return the normalised words of a query and their weights. Padding is removed so that it has no effect."""
         words = _units(query[(query != 0).any(axis=1)])
         return words, self.word_scorer.weights(words)
 
 
 def matching_of(about: About, model: "TS2NetModel") -> Matching:
-    """The matching of the model that an index was made with.
+    """Return the matching of the model that an index was made with.
 
     Args:
-        about: The index's.
-        model: That model.
+        about: What the index was made with.
+        model: The model.
     """
     if model.word_interaction is None:
         return Matching.of(about)
@@ -120,6 +120,6 @@ def matching_of(about: About, model: "TS2NetModel") -> Matching:
 
 
 def _units(vectors: np.ndarray) -> np.ndarray:
-    """Vectors `(..., D)` in float64 and of length 1."""
+    """Convert vectors `(..., D)` to float64 and normalise them."""
     vectors = np.ascontiguousarray(vectors, dtype=np.float64)
     return vectors / np.maximum(np.sqrt(np.vecdot(vectors, vectors)), TINY)[..., None]

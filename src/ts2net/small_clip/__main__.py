@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.probe:
         _print(probe(CLIPModel.from_pretrained(args.probe), CLIPTokenizer.from_pretrained(args.probe)))
         return
-    torch.set_num_threads(1)  # operations this small cost more to share than to do
+    torch.set_num_threads(1)  # such small operations are slower on several threads
     args.out.mkdir(parents=True, exist_ok=True)
     state = args.out / "training-state.pt"
     training = SmallClipTraining(

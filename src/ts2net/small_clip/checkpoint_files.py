@@ -1,4 +1,4 @@
-"""The files of the checkpoint: weights in float16, configuration, tokenizer, image processor and card."""
+"""Files of the checkpoint: weights in float16, configuration, tokenizer, image processor and card."""
 
 import json
 from dataclasses import fields
@@ -30,7 +30,7 @@ def write_checkpoint(folder: Path, training: SmallClipTraining, probes: Probes) 
     training.tokenizer.save_pretrained(folder)
     size = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
     CLIPImageProcessor(size={"shortest_edge": IMAGE_SIZE}, crop_size=size).save_pretrained(folder)
-    # Stored in half precision, computed in single: half precision is slow on a CPU.
+    # The weights are stored in half precision, but loaded in single precision, because half is slow on a CPU.
     config = json.loads((folder / "config.json").read_text())
     for part in (config, config["text_config"], config["vision_config"]):
         part["dtype"] = str(torch.float32).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""Probes: what a CLIP's [CLS] and its patches know of the things in a picture, and of where they are."""
+"""Probes of a CLIP: how well [CLS] and the patches represent the things in a picture and their locations."""
 
 from dataclasses import dataclass
 
@@ -10,20 +10,20 @@ from transformers import CLIPModel, CLIPTokenizer
 from ..benchmarks.moving_things import LOCATIONS, SEEN_FRAMES, THINGS, patch_shares, photos, phrase, render, scenes
 from .training import IMAGE_SIZE, PATCH_SIZE, project_tokens, render_photos, shrink, to_pixels
 
-_PROBED_SEED = 7  # of clips and photos; no other use has it
+_PROBED_SEED = 7  # seed of clips and photos, which is not used elsewhere
 
 
 @dataclass(frozen=True)
 class Probes:
-    """Answers in percent, most of them among the names of all things.
+    """Accuracies in percent, most of them among the names of all things.
 
     Attributes:
         cls_names_large: [CLS] is nearest to the name of the large thing.
-        cls_names_small: It is nearest to the name of the small thing, if that of the large one does not count.
-        patch_names_large: The patch with most of the large thing is nearest to its name.
-        patch_names_small: The patch with most of the small thing is nearest to its name.
-        patch_finds_small: The patch that is nearest to the name of the small thing shows some of it.
-        cls_names_place: [CLS] is nearest to the right one of nine captions that tell a photo's thing and a place.
+        cls_names_small: [CLS] is nearest to the name of the small thing, if the name of the large thing is excluded.
+        patch_names_large: The patch with most of the large thing is nearest to the large thing's name.
+        patch_names_small: The patch with most of the small thing is nearest to the small thing's name.
+        patch_finds_small: The patch that is nearest to the name of the small thing shows part of the small thing.
+        cls_names_place: [CLS] is nearest to the right one of nine captions of a photo's largest thing and a location.
     """
 
     cls_names_large: float
@@ -41,7 +41,7 @@ def probe(clip: CLIPModel, tokenizer: CLIPTokenizer, num_clips: int = 200) -> Pr
     clip.eval()
     probed = [each for each in scenes("test", 500, _PROBED_SEED) if each.small and not each.companion][:num_clips]
     shares = [patch_shares(scene, IMAGE_SIZE // PATCH_SIZE) for scene in probed]
-    frames = [int(each["small"].sum(axis=1).argmax()) for each in shares]  # where most of the small thing is seen
+    frames = [int(each["small"].sum(axis=1).argmax()) for each in shares]  # the frame with most of the small thing
     pictures = np.stack([render(scene)[SEEN_FRAMES[frame]] for scene, frame in zip(probed, frames, strict=True)])
     tokens = F.normalize(project_tokens(clip, to_pixels(shrink(pictures))), dim=-1)  # (clips, 1 + N, D)
     cosines = tokens @ _embed(clip, tokenizer, [phrase(thing) for thing in THINGS]).T  # (clips, 1 + N, things)

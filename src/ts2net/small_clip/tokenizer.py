@@ -1,7 +1,7 @@
-"""A CLIP tokenizer made from the texts that it is to know.
+"""Training of a CLIP tokenizer on texts.
 
-Its vocabulary is laid out as CLIP's is: all bytes, each also as the end of a word, then what byte-pair encoding joins,
-then the start and the end of a text. So it knows every word of these texts and can spell all others.
+The vocabulary has the same layout as CLIP's: all bytes, each also as the end of a word, then the merges of byte-pair
+encoding, then the start and the end token. So words of the texts are single tokens, and any other word can be encoded.
 """
 
 import json
@@ -12,19 +12,19 @@ from tokenizers.trainers import BpeTrainer
 from transformers import CLIPTokenizer
 
 TEXT_LENGTH = 32
-"""Tokens of the longest text."""
+"""Maximum number of tokens of a text."""
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 _MAX_MERGES = 1000  # more than the words of the captions need
 
 
 def train_tokenizer(texts: Iterable[str]) -> CLIPTokenizer:
-    """Learn byte-pair merges from texts, and make a CLIP tokenizer of them."""
+    """Learn byte-pair merges from texts, and create a CLIP tokenizer with them."""
     letters = sorted(ByteLevel.alphabet())
     letters += [f"{letter}</w>" for letter in letters]
     learner = CLIPTokenizer().backend_tokenizer  # with CLIP's own cleaning and splitting
-    # Ties between pairs are settled by the ids of their parts. Without ids from us, the trainer numbers the letters
-    # that end words in random order, and the same texts give other merges each time.
+    # Ties between pairs are broken by the ids of their parts. Without given ids, the trainer numbers the letters that
+    # end words in random order, and the same texts give different merges each time.
     trainer = BpeTrainer(
         vocab_size=len(letters) + _MAX_MERGES,
         special_tokens=letters,

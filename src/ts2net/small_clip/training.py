@@ -1,12 +1,11 @@
-"""The training of the small CLIP: CLIP's loss on rendered photos, and a loss that gives patches a meaning.
+"""Training of the small CLIP: CLIP's loss on rendered photos, and a loss that aligns patches with names of things.
 
-Notable:
-- CLIP's own loss reaches patches through [CLS] alone, and in a small model their projections mean nothing. The second
-  loss is in kind that of FILIP (Yao et al. 2022, arXiv 2111.07783): a thing's name is held against the patches of a
-  photo, and the score of the pair is a soft maximum over patches.
-- Captions of the first phase name several things. Later ones name the largest alone, as captions on the web do, so
-  [CLS] does not come to know small things as patches do.
-- Everything random is seeded by the step, so a run that is resumed goes on as if it had not been stopped.
+- CLIP's own loss reaches patches only through [CLS], so in a small model the projected patches are not aligned with
+  texts. The second loss is similar to FILIP's (Yao et al. 2022, arXiv 2111.07783): a thing's name is compared with the
+  patches of a photo, and the score of the pair is a soft maximum over patches.
+- Captions of the first phase name several things. Later captions name only the largest thing, as captions on the web
+  do, so [CLS] represents small things less well than patches do.
+- Random numbers are seeded by the step, so a resumed run gives the same result as an uninterrupted run.
 """
 
 import hashlib
@@ -30,7 +29,7 @@ from ..videos.rendering import draw_in_processes
 from .tokenizer import TEXT_LENGTH, train_tokenizer
 
 IMAGE_SIZE, PATCH_SIZE = 56, 8
-MEAN = 255 * torch.tensor([0.48145466, 0.4578275, 0.40821073])  # CLIP's own
+MEAN = 255 * torch.tensor([0.48145466, 0.4578275, 0.40821073])  # same as CLIP's
 DEVIATION = 255 * torch.tensor([0.26862954, 0.26130258, 0.27577711])
 
 _WIDTH, _VISION_LAYERS, _TEXT_LAYERS = 96, 4, 3
@@ -41,13 +40,13 @@ _PHOTOS_A_JOB = 500
 
 @dataclass(frozen=True)
 class Phase:
-    """What captions tell in a part of the training.
+    """Phase of the training, which defines the content of captions.
 
     Attributes:
-        name: Its name.
-        share: Of the steps.
-        others_probability: How likely each thing but the largest is named.
-        location_probability: How likely the location of the largest is named.
+        name: Name of the phase.
+        share: Share of the training steps.
+        others_probability: Probability that a caption names each thing other than the largest.
+        location_probability: Probability that a caption names the location of the largest thing.
     """
 
     name: str
@@ -63,7 +62,7 @@ PHASES = (
 
 
 def phase_at(step: int, steps: int) -> Phase:
-    """The phase of a step, from 0."""
+    """Return the phase of a step, counted from 0."""
     end = 0.0
     for phase in PHASES:
         end += phase.share
@@ -73,16 +72,16 @@ def phase_at(step: int, steps: int) -> Phase:
 
 
 def make_tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer that has each word of the benchmark's captions as one token."""
+    """Train a CLIP tokenizer that encodes each word of the benchmark's captions as one token."""
     locations = [location for row in LOCATIONS for location in row]
     named = [f"{phrase(thing)} {locations[index % len(locations)]}" for index, thing in enumerate(THINGS)]
     return train_tokenizer([*named, *locations, *(scene.caption for scene in scenes("train", 1000))])
 
 
 def make_model(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
-    """The CLIP before its training.
+    """Create the CLIP before its training.
 
-    Its embeddings start as large as what they are added to, or a short run learns no places.
+    The embeddings start at the scale of the values they are added to. Otherwise a short run does not learn locations.
     """
     layers: dict[str, Any] = {
         "hidden_size": _WIDTH,
@@ -110,15 +109,15 @@ def make_model(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
 
 
 class SmallClipTraining:
-    """A CLIP in training.
+    """Training loop of the small CLIP.
 
     Args:
-        tokenizer: Its tokenizer.
-        seed: Of the weights, the photos and the steps.
-        steps: How many there are.
-        num_photos: Photos to learn from.
-        batch_size: Photos of a step.
-        workers: Processes that render; 0 is this one.
+        tokenizer: The CLIP's tokenizer.
+        seed: Seed of the weights, the photos and the steps.
+        steps: Number of training steps.
+        num_photos: Number of photos to train on.
+        batch_size: Photos per step.
+        workers: Processes that render; 0 uses only this process.
     """
 
     def __init__(
@@ -130,7 +129,7 @@ class SmallClipTraining:
         self.patch_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.photos = photos(num_photos, seed)
         self.pictures = render_photos(self.photos, workers)  # (num_photos, side, side, 3), uint8
-        self.contents = torch.zeros(num_photos, len(THINGS), dtype=torch.bool)  # which things a photo shows
+        self.contents = torch.zeros(num_photos, len(THINGS), dtype=torch.bool)  # things in each photo
         for index, photo in enumerate(self.photos):
             self.contents[index, [THINGS.index(thing) for thing in photo.things]] = True
         self.names = tokenizer([phrase(thing) for thing in THINGS], padding=True, return_tensors="pt")
@@ -146,7 +145,7 @@ class SmallClipTraining:
         )
 
     def train(self) -> Iterator[dict[str, float]]:
-        """Take the steps that are left. Yields the losses after each."""
+        """Run the remaining steps, and yield the losses after each step."""
         self.clip.train()
         while self.step < self.steps:
             for group in self.optimizer.param_groups:
@@ -163,17 +162,17 @@ class SmallClipTraining:
             yield {"clip": contrast.item(), "patches": patches.item()}
 
     def save_state(self, path: Path) -> None:
-        """Write what `load_state` needs to go on."""
+        """Write the state of the training for `load_state`."""
         state = {"clip": self.clip.state_dict(), "patch_scale": self.patch_scale.data, "step": self.step}
         state |= {"optimizer": self.optimizer.state_dict(), "settings": self._settings}
         with whole_file(path) as partial:
             torch.save(state, partial)
 
     def load_state(self, path: Path) -> None:
-        """Go on where a run was stopped.
+        """Restore the state of an interrupted run.
 
         Raises:
-            ValueError: If it had other settings.
+            ValueError: If the run had other settings.
         """
         state = torch.load(path, weights_only=True)
         if state["settings"] != self._settings:
@@ -195,7 +194,7 @@ class SmallClipTraining:
         }
 
     def _losses(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """CLIP's loss and that of patches, for the photos of the present step."""
+        """Compute CLIP's loss and the patch loss of the current step."""
         random = np.random.default_rng([self.seed, self.step])
         chosen = random.integers(len(self.photos), size=self.batch_size)
         captions = [_caption(self.photos[index], phase_at(self.step, self.steps), random) for index in chosen]
@@ -206,7 +205,7 @@ class SmallClipTraining:
         names = self.clip.text_projection(self.clip.text_model(**self.names).pooler_output)
         tokens, texts, names = (F.normalize(each, dim=-1) for each in (tokens, texts, names))
         logits = self.clip.logit_scale.exp() * texts @ tokens[:, 0].T
-        # Photos of one caption are not each other's negatives.
+        # Photos with the same caption are not negatives of each other.
         keys = torch.tensor([captions.index(caption) for caption in captions])
         alike = (keys[:, None] == keys) & ~torch.eye(len(keys), dtype=torch.bool)
         contrast = _symmetric_cross_entropy(logits.masked_fill(alike, -torch.inf))
@@ -217,13 +216,15 @@ class SmallClipTraining:
 def patch_loss(
     patches: torch.Tensor, names: torch.Tensor, contents: torch.Tensor, scale: torch.Tensor
 ) -> torch.Tensor:
-    """Cross-entropy over names and over photos of the soft maximum, over patches, of their cosine with a name.
+    """Compute the cross-entropy, over names and over photos, of scores of photos and names of things.
+
+    A score is the logsumexp over patches of their scaled cosine with a name.
 
     Args:
-        patches: Projected patches of length 1, `(B, N, D)`.
-        names: Embeddings of names, of length 1, `(names, D)`.
-        contents: Which names are true of which photo, `(B, names)`, bool. They are not each other's negatives.
-        scale: Of cosines.
+        patches: Projected patches of norm 1, `(B, N, D)`.
+        names: Embeddings of names, of norm 1, `(names, D)`.
+        contents: True for names of things in a photo, `(B, names)`, bool. Such pairs are never used as negatives.
+        scale: Factor of the cosines.
 
     Returns:
         A scalar.
@@ -238,23 +239,23 @@ def patch_loss(
 
 
 def project_tokens(clip: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
-    """All tokens of pictures, [CLS] first, in the space of texts: `(B, 1 + N, D)`."""
+    """Project all tokens of pictures, [CLS] first, to the space of text embeddings: `(B, 1 + N, D)`."""
     hidden = clip.vision_model(pixel_values=pixels).last_hidden_state
     return clip.visual_projection(clip.vision_model.post_layernorm(hidden))
 
 
 def render_photos(some: Sequence[Photo], workers: int) -> np.ndarray:
-    """Photos as the CLIP sees them: `(photos, IMAGE_SIZE, IMAGE_SIZE, 3)`, uint8."""
+    """Render photos at the CLIP's input size: `(photos, IMAGE_SIZE, IMAGE_SIZE, 3)`, uint8."""
     return draw_in_processes(_render, some, items_a_job=_PHOTOS_A_JOB, workers=workers)
 
 
 def to_pixels(pictures: np.ndarray) -> torch.Tensor:
-    """8-bit pictures `(..., H, W, 3)` as the model takes them: `(..., 3, H, W)`."""
+    """Normalise 8-bit pictures `(..., H, W, 3)` to the model's input `(..., 3, H, W)`."""
     return ((torch.from_numpy(pictures).float() - MEAN) / DEVIATION).movedim(-1, -3)
 
 
 def shrink(pictures: np.ndarray) -> np.ndarray:
-    """Pictures `(n, H, W, 3)` at the size of the model's, `(n, IMAGE_SIZE, IMAGE_SIZE, 3)`."""
+    """Resize pictures `(n, H, W, 3)` to the model's input size, `(n, IMAGE_SIZE, IMAGE_SIZE, 3)`."""
     size = (IMAGE_SIZE, IMAGE_SIZE)
     return np.stack([np.asarray(Image.fromarray(each).resize(size, Image.Resampling.BICUBIC)) for each in pictures])
 
@@ -269,7 +270,7 @@ def _caption(photo: Photo, phase: Phase, random: np.random.Generator) -> str:
 
 
 def _vary(pictures: np.ndarray, random: np.random.Generator) -> torch.Tensor:
-    """Pictures a little to the side, lighter or darker, and with the noise of a video."""
+    """Augment pictures: shift them by up to 2 pixels, add noise as in a video, and vary the contrast."""
     shift = tuple(random.integers(-2, 3, 2))
     moved = np.roll(pictures, shift, axis=(1, 2)) + random.normal(0, 3, pictures.shape)
     contrast = torch.from_numpy(random.normal(1, 0.1, (len(pictures), 3, 1, 1)).astype(np.float32))
@@ -282,5 +283,5 @@ def _symmetric_cross_entropy(logits: torch.Tensor) -> torch.Tensor:
 
 
 def _warm_up_and_cosine(step: int, steps: int) -> float:
-    """The factor of the learning rate."""
+    """Return the factor of the learning rate: linear warm-up and cosine decay."""
     return min(1.0, (step + 1) / (0.1 * steps)) * 0.5 * (1 + math.cos(math.pi * step / steps)) + 1e-3

@@ -97,14 +97,14 @@ class TS2NetTrainingArguments(TrainingArguments):
         default=128, metadata={"help": "Pairs of text and video in a step, over all processes."}
     )
     per_device_train_batch_size: int | None = field(
-        default=None, metadata={"help": "Follows from global_batch_size and the number of processes."}
+        default=None, metadata={"help": "Derived from global_batch_size and the number of processes."}
     )
     num_train_epochs: float = field(default=5.0, metadata={"help": "Passes over all captions."})
     learning_rate: float = field(
         default=1e-4, metadata={"help": "Peak learning rate of the parameters that CLIP does not have."}
     )
     clip_learning_rate: float = field(default=1e-7, metadata={"help": "Peak learning rate of CLIP's own parameters."})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Course of the learning rates."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Learning-rate schedule."})
     warmup_steps: float = field(
         default=0.1, metadata={"help": "Steps of linear warm-up; below 1, their share of the whole run."}
     )
@@ -117,17 +117,17 @@ class TS2NetTrainingArguments(TrainingArguments):
         default=0, metadata={"help": "Lower layers of both of CLIP's transformers that are not trained; -1 is all."}
     )
     freeze_text_layers: int | None = field(
-        default=None, metadata={"help": "The same for the text alone; not given, freeze_layers."}
+        default=None, metadata={"help": "The same for the text alone; default: freeze_layers."}
     )
     freeze_vision_layers: int | None = field(
-        default=None, metadata={"help": "The same for the frames alone; not given, freeze_layers."}
+        default=None, metadata={"help": "The same for the frames alone; default: freeze_layers."}
     )
     trunk_cache: str | None = field(
         default=None, metadata={"help": "Folder for the outputs of vision layers that do not learn, to run them once."}
     )
-    trunk_cache_gb: float = field(default=16.0, metadata={"help": "Gigabytes that these outputs may take at most."})
+    trunk_cache_gb: float = field(default=16.0, metadata={"help": "Maximum size of these outputs, in gigabytes."})
     gradient_cache_chunk_size: int | None = field(
-        default=None, metadata={"help": "Pairs that a process encodes at a time; not given, the batch at once."}
+        default=None, metadata={"help": "Pairs that a process encodes at a time; default: the whole batch."}
     )
     lora_r: int | None = field(
         default=None, metadata={"help": "Rank of adapters (LoRA) that are trained in place of CLIP's own weights."}
@@ -141,17 +141,17 @@ class TS2NetTrainingArguments(TrainingArguments):
     )
     num_frames: int | None = field(
         default=None,
-        metadata={"help": "Frames of a video, at most; not given, the benchmark's, or the model's."},
+        metadata={"help": "Maximum frames of a video; default: the benchmark's, or the model's."},
     )
     max_words: int | None = field(
         default=None,
-        metadata={"help": "Tokens of a text, at most, start and end included; not given, the benchmark's, or 32."},
+        metadata={"help": "Maximum tokens of a text, start and end included; default: the benchmark's, or 32."},
     )
     clock: str | None = field(
         default=None,
         metadata={
-            "help": "What a second of a video is: seconds, or released, as in the released code; not given, the "
-            "benchmark's."
+            "help": "How seconds of a video are counted: seconds, as players do, or released, as the released code "
+            "does; default: the benchmark's."
         },
     )
     shuffle_buffer: int = field(
@@ -170,7 +170,7 @@ class TS2NetTrainingArguments(TrainingArguments):
         default=False, metadata={"help": "Take optimizer, schedule and weight decay from the released code."}
     )
     selection_loss_weight: float = field(
-        default=0.0, metadata={"help": "Weight, at first, of a loss on the selected tokens; the paper has none."}
+        default=0.0, metadata={"help": "Initial weight of a loss on the selected tokens; the paper has none."}
     )
     selection_loss_steps: float = field(
         default=0.2, metadata={"help": "Steps over which that weight falls to 0; below 1, their share of the run."}
@@ -182,7 +182,7 @@ class TS2NetTrainingArguments(TrainingArguments):
     dataloader_num_workers: int = field(
         default=4, metadata={"help": "Processes that decode videos, for each training process."}
     )
-    logging_steps: float = field(default=10, metadata={"help": "Log every so many steps; below 1, a share of all."})
+    logging_steps: float = field(default=10, metadata={"help": "Steps between logs; below 1, a share of all steps."})
     # A loss that is not finite ends the run: there is nothing to filter.
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Not used: such a loss ends the run."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, epoch, steps or best."})
@@ -193,14 +193,14 @@ class TS2NetTrainingArguments(TrainingArguments):
     )
     greater_is_better: bool | None = field(default=None, metadata={"help": "Follows from metric_for_best_model."})
     early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop after so many evaluations in a row that are not better than the best."}
+        default=None, metadata={"help": "Stop after this many evaluations in a row without an improvement."}
     )
     learning_rate_range_test: int | None = field(
         default=None,
-        metadata={"help": "Take so many steps with growing learning rates, to choose them; save no model."},
+        metadata={"help": "Run this many steps with growing learning rates, to choose them; save no model."},
     )
     logging_dir: str | None = field(
-        default=None, metadata={"help": "Folder for TensorBoard's files; not given, a new one in output_dir/runs."}
+        default=None, metadata={"help": "Folder for TensorBoard's files; default: a new one in output_dir/runs."}
     )
     changed_settings: list[str] = field(
         default_factory=list,

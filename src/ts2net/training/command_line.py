@@ -41,7 +41,7 @@ class ModelSettings:
         metadata={"help": "KEY=VALUE ...: fields of TS2NetConfig and shift_* ones, for a model started from CLIP."},
     )
     attn_implementation: str | None = field(
-        default=None, metadata={"help": "eager, sdpa, flash_attention_2, ...; not given, the library chooses."}
+        default=None, metadata={"help": "eager, sdpa, flash_attention_2, ...; default: the library chooses."}
     )
 
 
@@ -53,14 +53,14 @@ class DataSettings:
 
     benchmark: str | None = field(
         default=None,
-        metadata={"help": "Which benchmark the data is: a name that `ts2net prepare` knows, 'folder' or 'dataset'."},
+        metadata={"help": "The benchmark of the data: a name that `ts2net prepare` knows, 'folder' or 'dataset'."},
     )
     train_data: str | None = field(
         default=None, metadata={"help": "Folder made by `ts2net prepare`, or dataset repository on the Hub."}
     )
     train_split: str = field(default="train", metadata={"help": "The split to train on."})
     eval_data: str | None = field(
-        default=None, metadata={"help": "The same for evaluation; not given, train_data, which has several splits."}
+        default=None, metadata={"help": "The same for evaluation; default: train_data, which has several splits."}
     )
     eval_split: str = field(default="test", metadata={"help": "The split to evaluate on."})
     data_options: list[str] = field(
@@ -69,7 +69,7 @@ class DataSettings:
     )
     eval_data_options: list[str] = field(
         default_factory=list,
-        metadata={"help": "The same for evaluation; not given, data_options without their captions."},
+        metadata={"help": "The same for evaluation; default: data_options without their captions."},
     )
     streaming: bool = field(default=True, metadata={"help": "Read videos as they come, without a copy on this disk."})
 

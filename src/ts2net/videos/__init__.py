@@ -1,1 +1,1 @@
-"""Video files: finding them and encoding them anew."""
+"""Video files: finding, cutting, re-encoding and rendering them."""

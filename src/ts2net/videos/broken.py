@@ -1,4 +1,4 @@
-"""A video that can't be used, as every room speaks of it: data, evaluation, training and search."""
+"""Record of a video that can't be used, shared by data, evaluation, training and search."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ class BrokenVideo:
 
     Args:
         video_id: Its id in a dataset, or its path in an index.
-        reason: Why, in one line.
-        signature: Of its file: an index doesn't try the video again until this changes. Empty if another try may
-            succeed.
+        reason: The reason, in one line.
+        signature: Signature of its file. An index doesn't try the video again until the signature changes. Empty if
+            another try may succeed.
     """
 
     video_id: str

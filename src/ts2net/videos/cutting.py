@@ -1,7 +1,7 @@
-"""A moment of a video as a file of its own, with sound, without encoding anything again.
+"""Cut a moment of a video, with its sound, into a separate file without re-encoding.
 
-Notable here: packets are copied, so the file begins at a keyframe before the moment: at the last one, where the
-container can seek exactly.
+Packets are copied, so the file begins at a keyframe before the moment. This is the last keyframe if the container can
+seek exactly.
 """
 
 import io
@@ -17,9 +17,9 @@ from ..files import write_whole
 from ..video_container_ts2net import MAX_PIXELS, VideoReader
 from ..video_source_ts2net import VideoDecodingError, VideoSource, open_source
 
-# Where the container of the source can't be written, or not with its codec. Matroska takes nearly every codec.
+# Used if the source's container can't be written, or can't hold its codec. Matroska supports nearly every codec.
 _FALLBACK = ".mkv"
-_LEADS = (0, 2, 10, 60)  # seconds
+_LEADS = (0, 2, 10, 60)  # seconds before the moment to seek to
 _TOLERANCE = Fraction(1, 100)  # seconds
 _MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts"}
 
@@ -38,7 +38,7 @@ def cut_video(source: VideoSource, target: str | os.PathLike[str], start: float,
         The file.
 
     Raises:
-        VideoDecodingError: If the source is no video, holds nothing of the moment, or can't be copied.
+        VideoDecodingError: If the source is no video, has no frame in the moment, or can't be copied.
         OSError: If the file can't be written.
     """
     target = Path(target)
@@ -62,7 +62,7 @@ def cut_video(source: VideoSource, target: str | os.PathLike[str], start: float,
 
 
 def _copied(reader: VideoReader, muxer: str, start: float, end: float) -> bytes:
-    """The moment as a file of a format; nothing if the video has no frame in it."""
+    """Return the moment as a file of a format; empty if the video has no frame in it."""
     buffer = io.BytesIO()
     container = reader.container
     sound = container.streams.best("audio")
@@ -84,7 +84,7 @@ def _copied(reader: VideoReader, muxer: str, start: float, end: float) -> bytes:
             if seconds - origin >= end:
                 if is_picture and seconds > last_shown:
                     break
-                if not is_picture or shown > last_shown:  # else it fills a hole before a picture that is copied
+                if not is_picture or shown > last_shown:  # else shown before a copied picture
                     continue
             if first is None:
                 if not is_picture:  # sound before the first picture
@@ -104,7 +104,7 @@ def _copied(reader: VideoReader, muxer: str, start: float, end: float) -> bytes:
 
 
 def _seek(reader: VideoReader, streams: list[av.stream.Stream], moment: Fraction) -> None:
-    """Go to a packet of the video at or before a moment, of the container's own clock."""
+    """Seek to a video packet at or before a moment, given in the container's own clock."""
     container = reader.container
     time_base = Fraction(reader.stream.time_base or 1)
     for lead in _LEADS:  # some containers seek to a little after the moment
@@ -118,9 +118,10 @@ def _seek(reader: VideoReader, streams: list[av.stream.Stream], moment: Fraction
 
 
 def _packets(container: av.container.InputContainer, streams: list[av.stream.Stream]) -> Iterator[av.Packet]:
-    """The packets from here on, each with its time of decoding.
+    """Yield the packets from the present position on, each with its decoding time.
 
-    Matroska stores no such times, and FFmpeg knows them only some packets after a seek. Those before count back.
+    Matroska stores no decoding times, and FFmpeg has them only some packets after a seek. The times of the packets
+    before are counted back from there.
     """
     waiting: dict[int, list[av.Packet]] = {stream.index: [] for stream in streams}
     for packet in container.demux(streams):

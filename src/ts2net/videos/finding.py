@@ -1,9 +1,9 @@
-"""Which file of a folder is the video of an id.
+"""Match video ids with the files of a folder.
 
-- A file is a video's if its full name is the id, or else if its name without the last extension is. Datasets are
-  passed on under slightly different names, so an id may have a second spelling, tried after the first.
-- Of two files that fit equally well none is taken, unless the caller prefers an extension.
-- A link is followed only to a file inside the folder, unless the caller asks for more.
+- A file matches an id if its full name is the id, or else if its name without the last extension is the id. Datasets
+  circulate under slightly different names, so an id may have a second spelling, which is tried after the first.
+- If two files match equally well, neither is used, unless the caller prefers an extension.
+- A link is followed only to a file inside the folder, unless `follow_links` is set.
 """
 
 import os
@@ -51,17 +51,17 @@ class VideoFiles:
                 self._by_stem.setdefault(path.stem, []).append(path)
 
     def named(self, name: str) -> list[Path]:
-        """The files that go by a name: those with this very name, or else videos with this name and an extension."""
+        """Return the files with exactly this name, or else the videos with this name and an extension."""
         return self._by_name.get(name) or self._by_stem.get(name) or []
 
     def why_missing(self, names: Sequence[str]) -> str:
-        """The reason why no file goes by one of these names."""
+        """Return the reason why no file has one of these names."""
         if self._names_of_links.intersection(names):
             return "its file is a link that leads out of the folder of videos"
         return "no file of that name"
 
     def why_none(self, names: Sequence[str]) -> str:
-        """The likely reason why no file goes by any of very many names, of which these are the first video's."""
+        """Return the likely reason why no video has a file. `names` are the names of the first video."""
         if self._names_of_links.intersection(names):
             return "its file is a link that leads out of the folder; --follow-links follows it"
         if self._folder_links:
@@ -86,8 +86,8 @@ class MatchedFiles:
     """The file of each video id.
 
     Attributes:
-        files: By id; None if there is none.
-        preferred: The files that were not taken, of the ids for which a preferred extension decided.
+        files: The file of each id; None if there is none.
+        preferred: The rejected files of each id for which a preferred extension decided.
     """
 
     files: dict[str, Path | None]
@@ -102,17 +102,17 @@ def match_files(
 ) -> MatchedFiles:
     """Find the video of each id.
 
-    A file that one id names exactly is not taken for another id.
+    A file that one id names exactly is not used for another id.
 
     Args:
         video_ids: The ids.
-        files: Where to look.
-        file_names: The names by which the file of an id may go, the most usual one first.
-        prefer: Extensions, such as `"mp4"`, the most preferred one first. They decide between files that fit an id
+        files: The files to search.
+        file_names: Returns the possible names of the file of an id, the most common one first.
+        prefer: Extensions, such as `"mp4"`, the most preferred one first. They decide between files that match an id
             equally well.
 
     Raises:
-        ValueError: If several files fit an id equally well, a file fits several ids, or no id has a file.
+        ValueError: If several files match an id equally well, a file matches several ids, or no id has a file.
     """
     names = {video_id: file_names(video_id) for video_id in video_ids}
     exact = {path for video_id, (first, *_) in names.items() for path in files.named(first)}
@@ -170,7 +170,7 @@ def walk_files(folder: Path, *, follow_links: bool = False, skipped: list[Path] 
 
 
 def _preferred(paths: list[Path], prefer: Sequence[str]) -> list[Path]:
-    """The paths with the most preferred extension that any of them has, or all."""
+    """Return the paths with the most preferred extension that occurs, or all paths if none does."""
     if len(paths) > 1:
         for extension in prefer:
             fitting = [path for path in paths if path.suffix.lower() == f".{extension.lower().removeprefix('.')}"]

@@ -1,13 +1,11 @@
-"""A video made small for training: 224 pixels on the short side, 3 frames a second, H.264 in MP4, no sound.
+"""Re-encode videos for training: 224 pixels on the short side, 3 frames per second, H.264 in MP4, no sound.
 
-Notable here:
-- What is on screen at a given second stays the same. The new file has a frame for each `j / 3` seconds after the start
-  at which another frame of the original is on screen: never more frames than the original, whatever length it claims.
-  Pixels are made square, a rotation is applied, colours are those that decoding the original gives.
-- Only the moment is kept, where there is one. The new file has the frames from `start` to `end` inclusive.
-- A frame is coded without reference to others once a second, which is how often frames are sampled, so that each is
-  decoded alone.
-- A video is never enlarged: the processor does that, and a larger file would tell it nothing.
+- The picture on screen at a given second stays the same. The new file has a frame for each `j / 3` seconds after the
+  start at which another frame of the original is on screen. So it never has more frames than the original, whatever
+  duration that declares. Pixels are made square, a rotation is applied, and colours are those of the decoded original.
+- If a moment is given, the new file has only the frames from `start` to `end` inclusive.
+- There is one keyframe a second, because frames are sampled once a second. So each sampled frame is decoded alone.
+- A video is never enlarged: the processor does that, and a larger file would contain no more information.
 """
 
 import io
@@ -34,26 +32,26 @@ QUALITY = 20  # x264's constant rate factor
 _ENCODER_OPTIONS = {
     "crf": str(QUALITY),
     "preset": "medium",
-    "g": str(FPS),  # frames from one that stands alone to the next
-    "sc_threshold": "0",  # no more of them at cuts, which would shift nothing but cost bytes
+    "g": str(FPS),  # frames from one keyframe to the next
+    "sc_threshold": "0",  # no extra keyframes at cuts, which would cost bytes for nothing
     "bf": "0",
-    "x264-params": "cpu-independent=1",  # else some processors give other bytes each time
+    "x264-params": "cpu-independent=1",  # else the bytes differ from run to run on some processors
 }
-# Without exact rounding, going to RGB and back darkens a video by one or two of 256 levels.
+# Without exact rounding, conversion to RGB and back darkens a video by one or two of 256 levels.
 _SCALING = (
     Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
 _TIME_BASE = Fraction(1, FPS)
-_MAX_NUMBER = 2**31 - 1  # of a frame; MP4 has 32 bits for the time between two
+_MAX_NUMBER = 2**31 - 1  # of a frame; MP4 has 32 bits for the time between two frames
 
 
 @dataclass(frozen=True)
 class Reencoded:
-    """A new file.
+    """A re-encoded video.
 
     Attributes:
-        video: its bytes.
-        damage: what could not be read of the original, or None.
+        video: Bytes of the new file.
+        damage: Description of what could not be read of the original, or None.
     """
 
     video: bytes
@@ -61,23 +59,23 @@ class Reencoded:
 
 
 def reencode_video(source: VideoSource, start: float | None = None, end: float | None = None) -> Reencoded:
-    """Makes a video small.
+    """Re-encode a video for training.
 
     Args:
-        source: a path, bytes or a binary file.
-        start: seconds from the start of the file, where to begin; the first frame if None.
-        end: seconds, the last moment to keep; the video's end if None.
+        source: A path, bytes or a binary file.
+        start: Second of the file at which to begin; the first frame if None.
+        end: Second of the file at which to end; the end of the video if None.
 
     Raises:
-        VideoDecodingError: not a video, or none of its frames can be decoded.
-        ValueError: the video ends before `start`.
-        OSError: the file can't be read.
+        VideoDecodingError: If the source is not a video, or none of its frames can be decoded.
+        ValueError: If the video ends before `start`.
+        OSError: If the file can't be read.
     """
     with open_source(source) as file, VideoReader(file, MAX_PIXELS) as reader:
         try:
             return _reencode(_Frames(reader), start, end)
         except NoTimesError:
-            # What is wrong with times shows only at the end: so they are all read before anything is encoded.
+            # Wrong times may be found only at the end, so now all times are read before anything is encoded.
             with reader.another() as counted, reader.another() as again:
                 run = decode_in_order(counted, (), threads=1)
                 return _reencode(_Frames(again, run.timeline), start, end)
@@ -95,17 +93,17 @@ def _reencode(frames: "_Frames", start: float | None, end: float | None) -> Reen
 
 
 def _on_screen(frames: "_Frames", start: float | None, end: float | None) -> Iterator[tuple[av.VideoFrame, int, int]]:
-    """The frames of the new file: each with its first moment, in thirds of a second, and for how many it stays."""
+    """Yield the frames of the new file, each with its first moment and its duration in thirds of a second."""
     begin = 0.0
 
     def moment_from(seconds: float) -> int:
-        """The first moment that isn't before a time."""
+        """Return the first moment, in thirds of a second, that isn't before a time."""
         return max(math.ceil((seconds - begin - EPSILON) * FPS), 0)
 
     shown: av.VideoFrame | None = None
     moment, stop = 0, _MAX_NUMBER
     for seconds, frame in frames:
-        if shown is None:  # the first frame is on screen before it comes, too
+        if shown is None:  # the first frame is also shown before its time
             begin = seconds if start is None else start
             stop = _MAX_NUMBER if end is None else max(math.floor((end - begin + EPSILON) * FPS) + 1, 1)
         elif min(moment_from(seconds), stop) > moment:
@@ -121,26 +119,26 @@ def _on_screen(frames: "_Frames", start: float | None, end: float | None) -> Ite
 
 
 class _Frames:
-    """All frames of a video with the seconds at which they come on screen, as the decoder has them.
+    """All frames of a video with the seconds at which they come on screen, as in `video_decoding_ts2net`.
 
     Attributes:
-        reader: of the file.
-        damage: what could not be read so far.
-        duration: seconds, once all have been drawn.
+        reader: Reader of the file.
+        damage: Description of what could not be read so far, or None.
+        duration: Duration in seconds, once all frames have been read.
     """
 
     def __init__(self, reader: VideoReader, timeline: Timeline | None = None) -> None:
-        """Takes the frames of a reader at the start of a file, timed by a timeline or else one by one."""
+        """Read the frames of a reader at the start of a file, with the times of a timeline or else their own."""
         self.reader = reader
         self.damage: str | None = None
         self.duration = 0.0
         self._timeline = timeline
 
     def __iter__(self) -> Iterator[tuple[float, av.VideoFrame]]:
-        """Each frame with its seconds.
+        """Yield each frame with the second at which it comes on screen.
 
         Raises:
-            NoTimesError: times are missing, go backwards or stand still.
+            NoTimesError: If times are missing, go backwards or stand still.
         """
         reader, clock = self.reader, self.reader.clock
         times: list[float] = []
@@ -180,19 +178,19 @@ class _Writer:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no frame yet."""
+        """Whether no frame has been added yet."""
         return self._container is None
 
     def add(self, frame: av.VideoFrame, number: int, count: int) -> None:
-        """Scales, turns and encodes a frame; the first decides how all are turned.
+        """Scale, rotate and encode a frame. The first frame determines the rotation of all frames.
 
         Args:
-            frame: the frame.
-            number: when it comes on screen, in thirds of a second.
-            count: for how many thirds of a second it stays.
+            frame: The frame.
+            number: Time at which it comes on screen, in thirds of a second.
+            count: Duration in thirds of a second.
 
         Raises:
-            VideoDecodingError: the frame is of a kind that can't be converted, or comes too late for an MP4.
+            VideoDecodingError: If the frame has a format that can't be converted, or comes too late for an MP4.
         """
         name = self._reader.file.name
         if number + count >= _MAX_NUMBER:
@@ -216,20 +214,20 @@ class _Writer:
             raise VideoDecodingError(f"{name}: its {frame.format.name} frames can't be re-encoded") from error
 
     def finish(self) -> bytes:
-        """The file, to which nothing can be added any more."""
+        """Finish the file and return its bytes. Nothing can be added any more."""
         self._mux(self._stream.encode())
         self._container.close()
         return self._file.getvalue()
 
     def _mux(self, packets: list[av.Packet]) -> None:
         for packet in packets:
-            packet.duration = self._counts.pop(packet.pts)  # the encoder drops it
+            packet.duration = self._counts.pop(packet.pts)  # the encoder drops durations
             self._container.mux(packet)
 
     def _open(self, frame: av.VideoFrame) -> None:
         self._size = _small(*self._reader.shown_size)
         self._orientation = orientation(frame)
-        # Ticks as long as the moments: in finer ones, hours without a new picture would be too many for 32 bits.
+        # A tick is a third of a second. In finer ticks, hours without a new picture would exceed 32 bits.
         self._container = av.open(self._file, "w", format="mp4", options={"video_track_timescale": str(FPS)})
         self._stream = self._container.add_stream("libx264", rate=FPS, options=_ENCODER_OPTIONS)
         width, height = self._size
@@ -243,6 +241,6 @@ class _Writer:
 
 
 def _small(width: int, height: int) -> tuple[int, int]:
-    """The size that has 224 pixels on the short side and even numbers on both, as 4:2:0 video needs; never larger."""
+    """Return the size with 224 pixels on the short side, never enlarged, and even on both sides, as 4:2:0 needs."""
     scale = min(SHORT_SIDE / min(width, height), 1.0)
     return max(2 * round(width * scale / 2), 2), max(2 * round(height * scale / 2), 2)

@@ -1,4 +1,4 @@
-"""What the rendered benchmarks share: frames to an mp4 file, and many pictures drawn by several processes."""
+"""Functions shared by the rendered benchmarks: encode frames as mp4, and draw pictures in several processes."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -14,17 +14,17 @@ T = TypeVar("T")
 
 
 def encode_mp4(frames: np.ndarray, fps: int, crf: int) -> bytes:
-    """Encode frames as an mp4 file with H.264, the same bytes each time.
+    """Encode frames as an mp4 file with H.264. The bytes are the same each time.
 
     Args:
         frames: uint8 RGB of shape `(T, H, W, 3)`.
-        fps: Frames a second.
+        fps: Frames per second.
         crf: Constant rate factor of x264: smaller is finer.
     """
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        # One thread and no special instructions, or the bytes would depend on the number of cores and the processor:
-        # with the instructions of some, the encoder does not even repeat itself.
+        # One thread and no special instructions, because otherwise the bytes would depend on the number of cores and
+        # the processor; on some processors they would even differ from run to run.
         options = {"threads": "1", "x264-params": "cpu-independent=1", "preset": "veryfast", "crf": str(crf)}
         stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
@@ -43,7 +43,7 @@ def draw_in_processes(
     Args:
         draw: Picklable function from some items to their pictures, `(items, H, W, 3)`.
         items: The items.
-        items_a_job: How many a process draws at a time.
+        items_a_job: Number of items that a process draws at a time.
         workers: Number of processes; 0 draws in this one.
 
     Returns:

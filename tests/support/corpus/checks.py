@@ -1,6 +1,6 @@
-"""What the package says of a file, held against the truth: processor, stream of search and re-encoding.
+"""Comparison of the package's results for a file with the truth: processor, stream of search and re-encoding.
 
-Every check gives its disagreements in words instead of raising, so that a run over thousands of files can list them.
+Every check yields its disagreements as text instead of raising, so that a run over thousands of files can list them.
 """
 
 import io
@@ -26,14 +26,14 @@ from ts2net.videos.reencoding import reencode_video
 from .truth import Case, Truth, UnreadableError, truth
 
 _AS_DECODED = {"do_resize": False, "do_center_crop": False, "do_rescale": False, "do_normalize": False}
-_MOMENTS = 40  # of a stream, at most
+_MOMENTS = 40  # moments of a stream, in addition to the first whole seconds
 _REENCODED_FPS = 3
-_SIGNATURE = (24, 32)  # rows and columns that a picture is reduced to where it is not compared exactly
-_NOISE = 2.0  # levels, by which lossy coding may bring the wrong picture nearer than the right one
+_SIGNATURE = (24, 32)  # rows and columns to which a picture is reduced when it is not compared exactly
+_NOISE = 2.0  # levels by which lossy coding may make the wrong picture nearer than the right one
 
 
 def disagreements(case: Case) -> list[str]:
-    """All that the package says of a file that isn't true, empty where all is."""
+    """Return all disagreements of the package with the truth about a file."""
     if case.refused is not None:
         return list(_refusals(case))
     try:
@@ -51,7 +51,7 @@ def disagreements(case: Case) -> list[str]:
 
 
 def _refusals(case: Case) -> Iterator[str]:
-    """Whether each says why it can't read a file."""
+    """Check that every way of reading reports why it can't read a file."""
     ways: dict[str, Callable[[], Any]] = {
         "processor": lambda: TS2NetVideoProcessor()(str(case.path)),
         "stream": lambda: list(stream_video(str(case.path), lambda duration: [0.0])),
@@ -68,14 +68,14 @@ def _refusals(case: Case) -> Iterator[str]:
 
 @dataclass
 class _Expected:
-    """The truth, and pictures compared with it."""
+    """The truth about a file, and comparisons of pictures with it."""
 
     case: Case
     truth: Truth
     _signatures: np.ndarray | None = field(default=None)
 
     def moments(self, start: float, end: float | None, fps: float) -> Iterator[tuple[float, bool]]:
-        """The moments `start`, `start + 1/fps`, ... until the end, each with whether it may be left out there."""
+        """Yield the moments `start`, `start + 1/fps`, ... until the end, each with whether it may be missing there."""
         last = float(self.truth.end) if end is None else min(end + 1e-6, float(self.truth.end))
         slack = float(self.tolerance)
         number = 0
@@ -87,11 +87,11 @@ class _Expected:
 
     @property
     def tolerance(self) -> Fraction:
-        """Seconds by which two readers may differ on when the last frame leaves the screen."""
+        """Seconds by which two readers may differ in the end of the last frame."""
         return self.truth.end_tolerance
 
     def is_frame(self, picture: np.ndarray, indices: Iterable[int]) -> bool:
-        """Whether a picture `(height, width, 3)` as decoded is one of these frames."""
+        """Whether a decoded picture `(height, width, 3)` equals one of the frames with these indices."""
         if self.case.size is None and self.truth.aspect == 1:
             if any(np.array_equal(picture, self.truth.pictures[index]) for index in indices):
                 return True
@@ -100,16 +100,16 @@ class _Expected:
         return self.resembles(picture, indices)
 
     def resembles(self, picture: np.ndarray, indices: Iterable[int]) -> bool:
-        """Whether a picture that went through scaling or coding looks like one of these frames more than any other."""
+        """Whether a scaled or re-encoded picture is more similar to one of these frames than to any other frame."""
         distances = self.distances(picture)
         return bool(min(distances[index] for index in indices) <= distances.min() + _NOISE)
 
     def looks_like(self, picture: np.ndarray) -> int:
-        """The frame that a picture is most like."""
+        """Return the index of the frame that is most similar to a picture."""
         return int(self.distances(picture).argmin())
 
     def distances(self, picture: np.ndarray) -> np.ndarray:
-        """The mean difference of a picture from each frame, in levels."""
+        """Compute the mean difference of a picture from each frame, in levels."""
         if self._signatures is None:
             self._signatures = np.stack([_signature(true) for true in self.truth.pictures])
         return np.abs(self._signatures - _signature(picture)).mean(axis=(1, 2, 3))
@@ -140,7 +140,7 @@ def _processor(case: Case, expected: _Expected) -> Iterator[str]:
         sampling = {"start": start, "end": end, "fps": fps, "num_frames": limit}
         description = ", ".join(f"{name}={value}" for name, value in sampling.items() if value is not None)
         pictures, other, _ = _process(case, **sampling)
-        if case.damaged is None:  # count and end may depend on whether the damage was met
+        if case.damaged is None:  # count and end may depend on whether the reader meets the damage
             yield from _on_screen(description, pictures, other.timestamps, expected)
             continue
         for name in ("total_num_frames", "fps", "duration", "width", "height"):
@@ -151,9 +151,9 @@ def _processor(case: Case, expected: _Expected) -> Iterator[str]:
 
 
 def _every_frame(pictures: list[np.ndarray], times: list[float], expected: _Expected) -> Iterator[str]:
-    """Whether all frames come once, in order, at their times."""
+    """Check that all frames come once, in order, at their times."""
     true = expected.truth
-    if expected.case.damaged is None:  # a frame that can't be decoded may be counted: the one before it is shown again
+    if expected.case.damaged is None:  # a frame that can't be decoded may be counted and repeat the previous frame
         shown = [(picture, time) for index, (picture, time) in enumerate(zip(pictures, times, strict=True))
                  if not index or time != times[index - 1] or (picture != pictures[index - 1]).any()]  # fmt: skip
         pictures, times = [picture for picture, _ in shown], [time for _, time in shown]
@@ -175,7 +175,7 @@ def _every_frame(pictures: list[np.ndarray], times: list[float], expected: _Expe
 
 
 def _on_screen(description: str, pictures: list[np.ndarray], times: list[float], expected: _Expected) -> Iterator[str]:
-    """Whether each picture is the one that decoding from the start shows at its time."""
+    """Check that each picture is the one that decoding from the start shows at its time."""
     for picture, time in zip(pictures, times, strict=True):
         if not expected.is_frame(picture, expected.truth.may_be_on_screen(time)):
             yield f"{description}: at {time} s the picture of frame {expected.looks_like(picture)}"
@@ -191,7 +191,7 @@ def _process(case: Case, **settings: Any) -> tuple[list[np.ndarray], Any, list[s
 
 
 def _samplings(true: Truth) -> Iterator[tuple[float | None, float | None, float, int]]:
-    """Start, end, frames a second and the most frames."""
+    """Yield start, end, frames per second and the maximum number of frames of each sampling to check."""
     first, length = float(true.times[0]), float(true.times[-1] - true.times[0])
     yield None, None, 1.0, 12
     yield None, None, 3.0, 7
@@ -209,9 +209,9 @@ def _same(
     limit: int,
     expected: _Expected,
 ) -> Iterator[str]:
-    """Whether frames are those on screen at the moments, without some of those so near the end that it may be over.
+    """Check that frames are those on screen at the moments. Moments that may be after the end may be missing.
 
-    More moments than the limit are thinned out, evenly from the first to the last.
+    If there are more moments than the limit, they are thinned out evenly from the first to the last.
     """
     certain = sum(not may_be_over for _, may_be_over in moments)
     first_complaint = f"{len(pictures)} frames, expected {min(certain, limit)}"
@@ -240,7 +240,7 @@ def _wrong_at(moment: float, picture: np.ndarray, time: float, expected: _Expect
 
 
 def _shape(width: int, height: int, expected: _Expected) -> Iterator[str]:
-    """Pixels are square."""
+    """Check that pixels are square."""
     rows, columns = expected.truth.pictures[0].shape[:2]
     ratio = columns * expected.truth.aspect / rows
     if (width, height) == (columns, rows) and expected.truth.aspect == 1:
@@ -250,7 +250,7 @@ def _shape(width: int, height: int, expected: _Expected) -> Iterator[str]:
 
 
 def _whole(metadata: Any, expected: _Expected) -> Iterator[str]:
-    """Count, duration and rate."""
+    """Check the number of frames, the duration and the rate."""
     true = expected.truth
     if metadata.total_num_frames != len(true.times):
         yield f"total_num_frames {metadata.total_num_frames}, expected {len(true.times)}"
@@ -259,7 +259,7 @@ def _whole(metadata: Any, expected: _Expected) -> Iterator[str]:
     count = len(true.times)
     if count == 1:
         return
-    span = float(true.times[-1] - true.times[0])  # and the time of the last frame, or not
+    span = float(true.times[-1] - true.times[0])  # with or without the duration of the last frame
     longest = max(span, float(true.end - true.times[0])) + float(expected.tolerance)
     least, most = min((count - 1.5) / max(span, 1e-6), count / longest), count / max(span, 1e-6)
     if not least / 1.02 <= metadata.fps <= most * 1.02:
@@ -369,12 +369,12 @@ def _reencoded(case: Case, expected: _Expected) -> Iterator[str]:
 
 
 def _some(count: int) -> list[int]:
-    """At most 100 numbers below a count, spread evenly."""
+    """Return at most 100 numbers below a count, spread evenly."""
     return list(range(count)) if count <= 100 else np.linspace(0, count - 1, 100, dtype=int).tolist()
 
 
 def _plain(video: bytes) -> tuple[list[float], list[np.ndarray], float]:
-    """Times, pictures and end of what re-encoding wrote, by a plain loop."""
+    """Read times, pictures and end of a re-encoded file with a plain loop."""
     times: list[float] = []
     pictures: list[np.ndarray] = []
     with av.open(io.BytesIO(video)) as container:

@@ -1,6 +1,6 @@
 """Files drawn from a seed: container, codec, times, references, edit lists, streams, sound, side data, damage.
 
-A drawing is a plain record that prints itself; the same seed makes the same file on every machine.
+A drawing is a plain record that can be printed. The same seed gives the same file on every machine.
 """
 
 import random
@@ -20,7 +20,7 @@ _RATES: Sequence[Fraction | int] = (
     Fraction(3, 2), Fraction(15, 2), 60, Fraction(60000, 1001), 120,
 )  # fmt: skip
 
-# Containers with the codecs that each is drawn with.
+# The codecs that are drawn for each container.
 _CODECS = {
     "mp4": ("libx264", "libx264", "libx264", "libx265", "mpeg4", "mjpeg", "libvpx-vp9", "libsvtav1"),
     "mov": ("libx264", "prores_ks", "mjpeg", "png", "qtrle"),
@@ -57,24 +57,24 @@ _ANY_RATE = ("mp4", "mov", "mkv", "webm", "flv", "nut")
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a seed stands for.
+    """Description of the file of a seed.
 
     Args:
-        seed: Which.
-        file: Its name, whose ending is the container.
-        codec: An encoder.
-        times: Seconds of the frames as they are written.
-        rate: Frames a second that are declared.
-        time_base: Of the stream.
-        options: Of the encoder.
-        settings: What else `write` is told.
-        extra: What the file has beside its film: a cover, an attachment or a small second stream.
-        edits: Of the edit list, seconds and where in the media.
-        packets: How many are kept, in decoding order.
-        dropped: Packets that are left out.
-        joined: The second at which the clock of a second recording starts that follows without a break.
-        share: Of the bytes that are kept.
-        scratch: Where, as a share of the bytes, some are overwritten, and by how many.
+        seed: The seed.
+        file: File name, whose extension is the container.
+        codec: The encoder.
+        times: Seconds at which frames are written.
+        rate: Declared frames per second.
+        time_base: Time base of the stream.
+        options: Options of the encoder.
+        settings: Further arguments of `write`.
+        extra: An additional stream: a cover, an attachment or a small second video stream.
+        edits: Entries of the edit list: the duration in seconds, and the start in the media.
+        packets: Number of packets that are kept, in decoding order.
+        dropped: Indices of packets that are left out.
+        joined: Start of the clock, in seconds, of a second recording that follows without a break.
+        share: Share of the bytes that is kept.
+        scratch: Position of overwritten bytes, as a share of the file, and their number.
     """
 
     seed: int
@@ -106,7 +106,7 @@ class Drawn:
 
 
 def draw(seed: int) -> Drawn:
-    """The drawing of a seed."""
+    """Draw the file of a seed."""
     dice = random.Random(seed)
     ending = dice.choice(["mp4"] * 6 + ["mkv"] * 4 + ["ts"] * 3 + list(_CODECS))
     codec = dice.choice(_CODECS[ending])
@@ -117,11 +117,11 @@ def draw(seed: int) -> Drawn:
         rate = dice.choice((10, 5, 2, 20))
     count = dice.choice((1, 2, 3, dice.randint(4, 30), dice.randint(20, 150)))
     if ending == "ts":
-        count = max(count, 12)  # FFmpeg finds no stream in less
+        count = max(count, 12)  # FFmpeg finds no stream in fewer frames
     if codec in ("libx265", "libsvtav1", "libvpx"):
         count = min(count, 50)
     if codec == "libx265":
-        count = max(count, 20)  # x265 does not survive fewer than it looks ahead
+        count = max(count, 20)  # x265 crashes with fewer frames than its look-ahead
     times = _times(dice, ending, rate, count)
     options = _options(dice, ending, codec)
     drawn = Drawn(
@@ -213,7 +213,7 @@ def _settings(dice: random.Random, ending: str, codec: str, options: dict[str, s
     sizes = ((64, 48), (96, 96), (128, 32), (80, 62), (48, 64))
     settings["size"] = dice.choice(sizes)
     if codec == "libx265":
-        settings["size"] = (96, 96)  # x265 writes past its memory where a picture is little larger than its blocks
+        settings["size"] = (96, 96)  # x265 writes past its memory if a picture is only slightly larger than its blocks
     if codec == "libx264" and dice.random() < 0.03:
         settings["size"] = (352, 288)  # large enough to be decoded by several threads
     if ending in ("mp4", "mov", "mkv") and dice.random() < 0.2:
@@ -233,18 +233,18 @@ def _extra(dice: random.Random, drawn: Drawn) -> str:
     if dice.random() < 0.85 or drawn.file not in ("a.mp4", "a.mov", "a.mkv"):
         return ""
     if len(drawn.times) > 10 and "rotation" not in drawn.settings and dice.random() < 0.5:
-        return "small"  # with fewer frames it may be the one that FFmpeg takes
+        return "small"  # with fewer frames FFmpeg may choose the small stream
     return "attachment" if drawn.file == "a.mkv" else "cover"
 
 
 def _changed(dice: random.Random, drawn: Drawn) -> Drawn:
-    """Sometimes one thing happens to the file after it was written."""
+    """Change the drawing in one way at random, or not at all."""
     ending, count = drawn.file[2:], len(drawn.times)
     what = dice.choice(["nothing"] * 4 + ["edits"] * 2 + ["packets", "dropped", "joined", "share", "scratch"])
     fragmented = "frag" in drawn.settings.get("muxer", {}).get("movflags", "")
     faststart = drawn.settings.get("muxer", {}).get("movflags", "") == "faststart"
     gaps = [late - early for early, late in zip(drawn.times, drawn.times[1:], strict=False)]
-    # FFmpeg brings the first frame that is kept to the edit's start, wherever it was: right only where all are near.
+    # FFmpeg moves the first kept frame to the edit's start, which is only right if frames are close to each other.
     is_even = count > 3 and max(gaps) < 2 * min(gaps)
     if what == "edits" and ending in ("mp4", "mov") and not fragmented and not faststart and is_even:
         length = max(drawn.times[-1] - drawn.times[0], 0.1)
@@ -254,13 +254,13 @@ def _changed(dice: random.Random, drawn: Drawn) -> Drawn:
         if dice.random() < 0.3:
             edits.insert(0, (dice.choice((0.5, 2.0)), -1))
         return replace(drawn, edits=tuple(edits))
-    # In a broadcast with over 10 s from one frame to the next, nobody can tell a gap from a jump of the clock.
+    # In MPEG-TS a gap of over 10 s between two frames can't be distinguished from a jump of the clock.
     may_have_gaps = ending != "ts" or drawn.rate >= 1
     if what == "packets" and count > 3 and may_have_gaps:
         return replace(drawn, packets=dice.randint(2, count - 1))
     if what == "dropped" and count > 6 and ending in ("mp4", "mkv", "mov", "webm") and drawn.codec != "ffv1":
         return replace(drawn, dropped=tuple(sorted(dice.sample(range(1, count), dice.randint(1, 2)))))
-    if what == "joined" and ending == "ts" and drawn.rate >= 10:  # else FFmpeg has no idea of the rate
+    if what == "joined" and ending == "ts" and drawn.rate >= 10:  # else FFmpeg can't estimate the rate
         settings = {name: value for name, value in drawn.settings.items() if name != "sound"}
         joined = dice.choice((0.0, 5000.0, 90000.0) if drawn.times[-1] > 1 else (5000.0, 90000.0))
         return replace(drawn, settings=settings, joined=joined)
@@ -272,10 +272,10 @@ def _changed(dice: random.Random, drawn: Drawn) -> Drawn:
 
 
 def make(drawn: Drawn, folder: Path) -> Case:
-    """The file of a drawing.
+    """Create the file of a drawing.
 
     Raises:
-        av.FFmpegError: FFmpeg does not write such a file.
+        av.FFmpegError: If FFmpeg can't write such a file.
     """
     path = folder / drawn.file
     copied = drawn.packets is not None or bool(drawn.dropped)
@@ -294,7 +294,7 @@ def make(drawn: Drawn, folder: Path) -> Case:
         set_edits(path, drawn.edits)
         end = sum(seconds for seconds, _ in drawn.edits)
     if drawn.joined is not None:
-        margin = 1e-3  # of the rate only what FFmpeg estimates can be known
+        margin = 1e-3  # the rate is only known from FFmpeg's estimate
         times, end = _join(drawn, path, folder / f"second{path.suffix}")
     if drawn.share < 1:
         data = path.read_bytes()
@@ -318,7 +318,7 @@ def _write(drawn: Drawn, path: Path, **changes: Any) -> Path:
 
 
 def _join(drawn: Drawn, path: Path, second: Path) -> tuple[list[float], float]:
-    """Put a second recording behind the first, whose clock starts elsewhere: it follows without a break."""
+    """Append a second recording, which follows without a break but whose clock starts at another time."""
     assert drawn.joined is not None
     count, period = len(drawn.times), float(1 / Fraction(drawn.rate))
     ticks = [round(time / drawn.time_base) for time in drawn.times]

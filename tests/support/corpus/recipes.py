@@ -1,4 +1,4 @@
-"""The corpus: a recipe for each kind of file, ordinary and odd."""
+"""The corpus: a recipe for each kind of file, ordinary and unusual."""
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -37,18 +37,18 @@ FILM, NTSC = Fraction(24000, 1001), Fraction(30000, 1001)
 
 
 def recipe(make: Recipe) -> Recipe:
-    """Add a recipe to the corpus under its function's name."""
+    """Add a recipe to the corpus under the name of its function."""
     RECIPES[make.__name__] = make
     return make
 
 
 def add(name: str, make: Recipe) -> None:
-    """Add one of several recipes that differ in a value."""
+    """Add a recipe to the corpus under a given name, for several recipes that differ in a value."""
     RECIPES[name] = make
 
 
 def _plain(name: str, file: str, times: Sequence[float], **settings: Any) -> None:
-    """Add a recipe that is one call of `write`."""
+    """Add a recipe that consists of one call of `write`."""
     turned = {key: settings[key] for key in ("rotation", "hflip", "aspect") if key in settings}
     add(name, lambda folder: Case(write(folder / file, times, **settings), **turned))
 
@@ -83,7 +83,7 @@ _plain("slides_uneven_mp4", "a.mp4", [0, 1, 2, 3, 13, 13.04])
 
 @recipe
 def slides_last_long_mp4(folder: Path) -> Case:
-    """The last picture stays for eight seconds."""
+    """The last picture stays on screen for eight seconds."""
 
     def edit(packets: list[av.Packet]) -> list[av.Packet]:
         packets[-1].duration = round(8 / packets[-1].time_base)
@@ -140,7 +140,7 @@ def _edited(edits: Sequence[tuple[float, float]], count: int = 60, **settings: A
 
 
 _B = {"options": {"bf": "2", "b_strategy": "0", "g": "12"}}
-_FIRST = 2 / 24  # of the media's times, with two B-frames
+_FIRST = 2 / 24  # the first time in the media, with two B-frames
 for _count in (46, 47, 50, 51):
     _edits = [((_count - 1) / 24, _FIRST)]
     add(f"edit_hides_the_last_of_{_count}_mp4", _edited(_edits, _count, options={"bf": "2", "b_strategy": "0"}))
@@ -156,13 +156,13 @@ add("edit_none_mp4", lambda folder: Case(_without_edits(write(folder / "a.mp4", 
 
 
 def _without_edits(path: Path) -> Path:
-    """The edit list renamed, so that no reader finds it."""
+    """Rename the edit list, so that no reader finds it."""
     path.write_bytes(path.read_bytes().replace(b"edts", b"free"))
     return path
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Starting late, sound that starts at another time
+# Late starts, and sound that starts at another time
 
 for _delay in (0.4, 0.6, 3):
     _plain(f"late_{_delay}_mkv", "a.mkv", even(100, start=_delay))
@@ -187,13 +187,13 @@ _plain("ps_mpeg2", "a.mpg", even(75), codec="mpeg2video", time_base=Fraction(1, 
 
 @recipe
 def ts_clock_wraps(folder: Path) -> Case:
-    """The clock has 33 bits and starts again after 26.5 hours, here in the middle."""
+    """The clock has 33 bits and wraps around after 26.5 hours, here in the middle of the file."""
     wrap = 2**33 / 90000
     return Case(write(folder / "a.ts", even(75, start=wrap - 1.5), **_90K), times=even(75), end=3)
 
 
 def _joined(second_start: float, counts: tuple[int, int] = (75, 75)) -> Recipe:
-    """Two recordings one after the other: the second one's pictures follow the first one's without a break."""
+    """Two concatenated recordings: the pictures of the second follow those of the first without a break."""
 
     def make(folder: Path) -> Case:
         first = write(folder / "1.ts", even(counts[0], start=10), **_90K)
@@ -210,11 +210,11 @@ add("ts_clock_jumps_back", _joined(2))
 add("ts_clock_starts_again", _joined(10))
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Cut off
+# Truncated files
 
 
 def _first_packets(count: int, file: str, **settings: Any) -> Recipe:
-    """The first packets in decoding order, as a copy of the first N seconds without encoding has them."""
+    """The first packets in decoding order, like a copy of the first seconds without re-encoding."""
 
     def make(folder: Path) -> Case:
         options = {"bf": "3", "b_strategy": "0", "g": "30", "sc_threshold": "0"}
@@ -238,7 +238,7 @@ def cut_starts_after_a_keyframe_mkv(folder: Path) -> Case:
 
 
 def _truncated(share: float, file: str, **settings: Any) -> Recipe:
-    """Cut off in the middle. A broadcast stream or FLV does not say how much was to come."""
+    """A file that is truncated in the middle. MPEG-TS and FLV do not state their full length."""
     damaged = None if file in ("a.ts", "a.flv") else True
     return lambda folder: Case(cut_bytes(write(folder / file, even(100), **settings), share), damaged=damaged)
 
@@ -256,13 +256,13 @@ for _share in (0.6, 0.9):
 
 @recipe
 def truncated_fragmented_mp4(folder: Path) -> Case:
-    """Nothing in a fragmented file says how much was to come."""
+    """A fragmented file does not state its full length."""
     path = write(folder / "a.mp4", even(100), options={"g": "10"}, muxer={"movflags": "empty_moov+frag_keyframe"})
     return Case(cut_bytes(path, 0.7), damaged=None)
 
 
 def _scratched(file: str, **settings: Any) -> Recipe:
-    """Bytes in the middle are overwritten."""
+    """A file with overwritten bytes in the middle."""
 
     def make(folder: Path) -> Case:
         path = write(folder / file, even(100), **settings)
@@ -321,7 +321,7 @@ _plain("apng_alpha", "a.apng", even(20, 10), codec="apng", pix_fmt="rgba", time_
 
 @recipe
 def webp_animated(folder: Path) -> Case:
-    """FFmpeg can't read it, and what it is has to be said."""
+    """FFmpeg can't read the file, and the error has to name its format."""
     pictures = [Image.fromarray(numbered(number, 64, 48)) for number in range(1, 13)]
     durations = [100] * 6 + [400] * 6
     pictures[0].save(folder / "a.webp", save_all=True, append_images=pictures[1:], duration=durations, quality=90)
@@ -329,7 +329,7 @@ def webp_animated(folder: Path) -> Case:
 
 
 def _raw(file: str, codec: str, container: str, **settings: Any) -> Recipe:
-    """A stream without a container: the times are those of the rate that it states, or 25."""
+    """A stream without a container: times follow from the rate that it states, or 25."""
 
     def make(folder: Path) -> Case:
         times = even(50, 25)
@@ -353,19 +353,19 @@ add("raw_av1", _raw("a.obu", "libsvtav1", "obu"))
 
 @recipe
 def streams_two_sizes_mp4(folder: Path) -> Case:
-    """The larger one is the film."""
+    """The larger stream is the video to read."""
     return Case(_two_streams(folder / "a.mp4", (32, 24), (96, 72)))
 
 
 @recipe
 def streams_two_of_a_size_mkv(folder: Path) -> Case:
-    """Of equals FFmpeg takes the one with more frames found while probing, or else the first."""
+    """Of equal streams FFmpeg chooses the one with more frames found while probing, or else the first."""
     return Case(_two_streams(folder / "a.mkv", (64, 48), (64, 48)))
 
 
 @recipe
 def streams_two_sizes_ts(folder: Path) -> Case:
-    """Two programmes' pictures in one broadcast."""
+    """The pictures of two programmes in one broadcast."""
     return Case(_two_streams(folder / "a.ts", (96, 72), (32, 24)))
 
 
@@ -393,7 +393,7 @@ _plain("streams_second_is_smaller_mov", "a.mov", even(50), extra=add_small_strea
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# As it is shown
+# Rotation, pixel shape, size and depth
 
 for _rotation in (90, 180, 270):
     _plain(f"turned_{_rotation}_mp4", "a.mp4", even(30), rotation=_rotation)
@@ -429,7 +429,7 @@ _plain("rgb_h264_mkv", "a.mkv", even(30), codec="libx264rgb", pix_fmt="rgb24")
 
 @recipe
 def size_changes_mjpeg_avi(folder: Path) -> Case:
-    """Each picture has a size of its own; the first one's is the video's."""
+    """Pictures have different sizes; the size of the first picture is the video's."""
     sizes = [(64, 48)] * 10 + [(96, 72)] * 10 + [(48, 48)] * 10
     path = folder / "a.avi"
     _write_jpegs(path, [jpeg(number + 1, size) for number, size in enumerate(sizes)], fps=25)
@@ -448,7 +448,7 @@ def size_changes_h264_ts(folder: Path) -> Case:
 
 @recipe
 def size_changes_h264_mkv(folder: Path) -> Case:
-    """The new size stands in the packets only, as after a stream that was recorded."""
+    """The new size is only in the packets, as in a recorded stream."""
     parts = [
         write(folder / f"{k}.h264", even(30), container="h264", size=size, options={"bf": "0"}, numbers=numbers)
         for k, size, numbers in ((1, (64, 48), range(1, 31)), (2, (96, 72), range(31, 61)))
@@ -481,7 +481,7 @@ def _write_jpegs(path: Path, pictures: Iterable[bytes], fps: int) -> Path:
 
 @recipe
 def side_data_exif_in_mjpeg_avi(folder: Path) -> Case:
-    """What a camera's time lapse is, copied from photographs."""
+    """A camera's time lapse, whose frames are copied photographs."""
     exif = Image.Exif()
     exif[0x010F] = "Brinno"
     return Case(_write_jpegs(folder / "a.avi", [jpeg(number, exif=exif) for number in range(1, 13)], fps=2))
@@ -489,9 +489,9 @@ def side_data_exif_in_mjpeg_avi(folder: Path) -> Case:
 
 @recipe
 def side_data_exif_that_turns_in_mjpeg_avi(folder: Path) -> Case:
-    """The orientation that photographs carry, which FFmpeg makes a display matrix."""
+    """The orientation of photographs, which FFmpeg converts to a display matrix."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn clockwise to be shown
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
     path = _write_jpegs(folder / "a.avi", [jpeg(number, exif=exif) for number in range(1, 13)], fps=2)
     return Case(path, rotation=270)
 
@@ -519,7 +519,7 @@ _plain("side_data_hdr_hevc_mp4", "a.mp4", even(30), codec="libx265", size=(96, 9
 
 
 def _bad_text(file: str, **settings: Any) -> Recipe:
-    """A title in an encoding of long ago, which is no UTF-8."""
+    """A title in an old encoding, which is not valid UTF-8."""
 
     def make(folder: Path) -> Case:
         path = write(folder / file, even(50), metadata={"title": "TITLETITLE"}, **settings)
@@ -537,7 +537,7 @@ add("text_not_utf_8_avi", _bad_text("a.avi", **_AVI))
 add("text_not_utf_8_nut", _bad_text("a.nut"))
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Times that are not what they should be
+# Wrong and missing times
 
 _plain("huge_gap_mkv", "a.mkv", [0, 0.04, 0.08, 24 * 3600])
 _plain("huge_gap_mp4", "a.mp4", [0, 0.04, 0.08, 600])
@@ -559,7 +559,7 @@ def huge_header_duration_mp4(folder: Path) -> Case:
 
 @recipe
 def huge_header_duration_mkv(folder: Path) -> Case:
-    """The same: a float in the segment's information."""
+    """The same claim in Matroska, where it is a float in the segment's information."""
     path = write(folder / "a.mkv", even(50))
     data = path.read_bytes()
     position = data.index(b"\x44\x89\x88") + 3
@@ -568,7 +568,7 @@ def huge_header_duration_mkv(folder: Path) -> Case:
 
 
 def _retimed(change: Callable[[int, int], int], delay: int = 0, **settings: Any) -> Recipe:
-    """Packets of 25 a second, none of which refers to a later one, whose times in milliseconds are changed."""
+    """25 packets per second without B-frames, whose times in milliseconds are changed."""
 
     def make(folder: Path) -> Case:
         source = write(folder / "0.mkv", even(80), options={"bf": "0", "g": "20"})
@@ -588,14 +588,14 @@ def _retimed(change: Callable[[int, int], int], delay: int = 0, **settings: Any)
 add("times_doubled_mkv", _retimed(lambda index, time: time - time % 80))
 add("times_doubled_once_mkv", _retimed(lambda index, time: 39 * 40 if index == 40 else time))
 add("times_all_equal_mkv", _retimed(lambda index, time: 0, timed=False))
-_LATER = {"delay": 1000, "times": even(80), "end": 3.2}  # times that go back are none: the rate alone is left
+_LATER = {"delay": 1000, "times": even(80), "end": 3.2}  # times that go back can't be used: only the rate can
 add("times_one_wrong_mkv", _retimed(lambda index, time: time + 36_000_000_000 * (index == 40), **_LATER))  # type: ignore[arg-type]
 add("times_go_back_once_mkv", _retimed(lambda index, time: time - 120 * (index == 40), **_LATER))  # type: ignore[arg-type]
 
 
 @recipe
 def times_negative_mkv(folder: Path) -> Case:
-    """A second of frames lies before 0, for which FFmpeg gives no times."""
+    """The frames of the first second have negative times, for which FFmpeg returns none."""
     muxer = {"avoid_negative_ts": "disabled"}
     path = write(folder / "a.mkv", even(80, start=-1), muxer=muxer, options={"bf": "0"})
     return Case(path, times=even(80), end=3.2)
@@ -603,7 +603,7 @@ def times_negative_mkv(folder: Path) -> Case:
 
 @recipe
 def times_missing_ts(folder: Path) -> Case:
-    """Only every third picture has a time, as broadcasters may do it."""
+    """Only every third picture has a time, as in some broadcasts."""
     path = write(folder / "a.ts", even(75), options={"bf": "0"}, **_90K)
     path.write_bytes(without_times(path.read_bytes(), keep=3))
     return Case(path, times=even(75), end=3)

@@ -1,4 +1,4 @@
-"""The truth about a file: a plain PyAV loop that decodes everything in order and reads the times by itself."""
+"""The truth about a file: a plain PyAV loop that decodes everything in order and reads all times."""
 
 import contextlib
 import itertools
@@ -13,29 +13,29 @@ import av
 import numpy as np
 from av.stream import Discard, Disposition
 
-_ROUNDING = Fraction(1, 1_000_000)  # seconds; below what any container can tell
+_ROUNDING = Fraction(1, 1_000_000)  # seconds; below the resolution of any container
 
 
 class UnreadableError(Exception):
-    """A file of which FFmpeg decodes nothing."""
+    """FFmpeg can't decode anything of a file."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A file, and what its maker knows better than a loop that reads it.
+    """A file, and facts that its recipe knows better than a loop that reads the file.
 
     Args:
         path: The file.
-        times: Seconds from the file's start of each frame, where the container does not say them (well).
-        end: Seconds from the file's start at which the last frame leaves the screen, if its maker knows.
-        damaged: Whether something can't be read of it; None where that can't be known from the file.
-        rotation: Degrees counter-clockwise by which it is turned to be shown.
-        hflip: Whether it is mirrored after that.
-        aspect: Of a pixel, if the file does not say it.
-        size: Width and height of the frames as stored that all are brought to, where sizes change.
-        margin: Seconds by which times may be others, where the file leaves that open.
-        timed: Whether the times of the file mean anything.
-        refused: A part of the message with which it is refused, if it can't be read.
+        times: Seconds from the file's start of each frame, if the container does not state them (exactly).
+        end: Seconds from the file's start at which the last frame leaves the screen, if the recipe knows.
+        damaged: Whether a part of the file can't be read; None if that can't be known from the file.
+        rotation: Degrees counter-clockwise by which pictures are rotated for display.
+        hflip: Whether pictures are mirrored after that.
+        aspect: Aspect ratio of a pixel, if the file does not state it.
+        size: Stored width and height to which all frames are scaled, if sizes change.
+        margin: Seconds by which times may differ, if the file does not determine them exactly.
+        timed: Whether the times of the file are meaningful.
+        refused: A part of the error message, if the file has to be refused.
     """
 
     path: Path
@@ -53,17 +53,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a file shows.
+    """Content of a file.
 
     Args:
-        times: Seconds from the file's start at which each frame comes on screen, in the order of presentation.
-        timed: Whether that is so. Not where the file gives no times, or gives them in another order. A decoder gives a
-            damaged frame late, and whether its time or its place is right can't be told from outside.
-        end: When the last one leaves it.
-        pictures: Each frame `(height, width, 3)` uint8 RGB as shown, but with the pixels as they are stored.
-        aspect: Of a pixel as shown.
-        margin: Seconds by which times may be others.
-        end_tolerance: Seconds by which `end` may be another to another reader: the file does not say more.
+        times: Seconds from the file's start at which each frame comes on screen, in order of presentation.
+        timed: Whether `times` are valid. They are not if the file has no times, or times in another order. A decoder
+            may return a damaged frame late, and it is unknown whether its time or its position is right.
+        end: Seconds from the file's start at which the last frame leaves the screen.
+        pictures: Each frame `(height, width, 3)` uint8 RGB as shown, but with the stored pixel shape.
+        aspect: Aspect ratio of a pixel as shown.
+        margin: Seconds by which times may differ.
+        end_tolerance: Seconds by which `end` may differ for another reader: the file does not state more.
         unsettled: Frames of which a decoder leaves a part as it was in memory.
     """
 
@@ -82,11 +82,11 @@ class Truth:
         return (self.end - self.times[0]) / len(self.times)
 
     def on_screen(self, second: Fraction) -> int:
-        """The frame on screen at a second; before the first frame it is that one, after the last it is the last."""
+        """Return the frame on screen at a second: the first one before the start, the last one after the end."""
         return max(bisect_right(self.times, second) - 1, 0)
 
     def may_be_on_screen(self, second: float) -> set[int]:
-        """The frames that are on screen at a second, within the margin and what readers allow for rounding."""
+        """Return the frames that may be on screen at a second, within the margin and the rounding of readers."""
         exact = Fraction(second)
         return {
             self.on_screen(exact + shift) for shift in (_ROUNDING - self.margin, _ROUNDING, _ROUNDING + self.margin)
@@ -94,10 +94,10 @@ class Truth:
 
 
 def truth(case: Case) -> Truth:
-    """Decode a file from its start, passing over what can't be decoded.
+    """Decode a file from its start, skipping what can't be decoded.
 
     Raises:
-        UnreadableError: There is nothing.
+        UnreadableError: If nothing can be decoded.
     """
     try:
         pictures, decoded_times, lasts, aspect = _decoded(case)
@@ -122,16 +122,16 @@ def truth(case: Case) -> Truth:
 
 
 def _unsettled(case: Case, pictures: list[np.ndarray]) -> set[int]:
-    """The frames that are others where no decoded frame's memory is used again."""
+    """Return the frames that change if the memory of decoded frames is not reused."""
     others, *_ = _decoded(case, used_again=False)
     return {index for index, pair in enumerate(zip(pictures, others, strict=True)) if not np.array_equal(*pair)}
 
 
 def _end(times: list[Fraction], lasts: Fraction | None) -> tuple[Fraction, Fraction]:
-    """When the last frame leaves the screen, and by how much another reader may differ.
+    """Return the end of the last frame, and the tolerance for other readers.
 
-    Where the file says how long the last frame lasts, or when the film ends, that may be off by a frame. Where it
-    doesn't, frames last as long as they do on average, or as the longest does.
+    If the file states the duration of the last frame or the end of the track, they may be off by a frame. If it
+    doesn't, the last frame lasts as long as the mean or the longest of the other frames.
     """
     gaps = sorted(late - early for early, late in itertools.pairwise(times)) or [Fraction(1, 25)]
     if lasts is not None:
@@ -149,7 +149,7 @@ def _exact(second: float | Fraction) -> Fraction:
 def _decoded(
     case: Case, used_again: bool = True
 ) -> tuple[list[np.ndarray], list[Fraction | None], Fraction | None, Fraction]:
-    """Each frame, its time, for how long the last one is on screen, where the file says so, and the pixels' shape."""
+    """Return all frames, their times, the duration of the last frame if the file states it, and the pixel aspect."""
     pictures: list[np.ndarray] = []
     times: list[Fraction | None] = []
     last = Fraction(0)
@@ -158,8 +158,8 @@ def _decoded(
         stream = _video_stream(container)
         for other in container.streams:
             if other is not stream:
-                other.discard = Discard.all  # what is missing of sound does not end the film
-        stream.codec_context.thread_count = 1  # what is put into the missing parts of pictures depends on it
+                other.discard = Discard.all  # so that missing sound doesn't end the video
+        stream.codec_context.thread_count = 1  # the content of the missing parts of pictures depends on it
         for frame in _frames(container, stream):
             if not used_again:
                 kept.append(frame)
@@ -169,7 +169,7 @@ def _decoded(
             times.append(None if frame.pts is None else frame.pts * stream.time_base)
             last = (frame.duration or 0) * stream.time_base
         if _ends_with_its_track(case, container) and stream.duration and times and times[-1] is not None:
-            # In MP4 a sample's duration is the time to the next one in decoding order; the track says when it ends.
+            # In MP4 a sample's duration is the time to the next sample in decoding order; the track states its end.
             last = (stream.start_time + stream.duration) * stream.time_base - times[-1]
         if times and times[0] is not None:
             zero = _start(container, times[0])
@@ -192,16 +192,16 @@ def _video_stream(container: Any) -> Any:
 
 
 def _start(container: Any, first: Fraction) -> Fraction:
-    """Second 0 of a file by the clock of its streams.
+    """Return second 0 of a file on the clock of its streams.
 
-    MP4 and Matroska have a time line of their own, whose 0 it is. Elsewhere it is the first picture or sound. Either
-    way it lies no later than the first frame, and so far before it that it isn't rounding.
+    In MP4 and Matroska it is the 0 of the file's own time line, elsewhere the first picture or sound. It is the time
+    of the first frame instead if it would be after the first frame, or within rounding before it.
     """
     start = Fraction(0)
     if container.format.name not in ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"):
         start = first if container.start_time is None else Fraction(container.start_time, av.time_base)
     if container.format.name in ("mpegts", "mpeg", "flv", "ogg") and first - start > 10:
-        return first  # a clock that may jump has done so
+        return first  # the clock has jumped
     return start if first - start > Fraction(2, 1_000_000) else first
 
 

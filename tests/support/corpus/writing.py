@@ -1,4 +1,4 @@
-"""Video files from times: numbered frames encoded with PyAV, remuxed packet by packet, and edited as bytes."""
+"""Writing of video files: numbered frames at given times, remuxing packet by packet, and editing of bytes."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ from PIL import Image
 
 MILLISECONDS = Fraction(1, 1000)
 
-# Fast, the same on every machine, and of one thread.
+# Fast, single-threaded, and with the same result on every machine.
 _ENCODER_OPTIONS = {
     "libx264": {"preset": "veryfast", "x264-params": "cpu-independent=1"},
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:pools=none:frame-threads=1"},
@@ -25,9 +25,9 @@ _BITS = 16
 
 
 def numbered(number: int, width: int, height: int) -> np.ndarray:
-    """A picture `(height, width, 3)` uint8 that stands for a number and for no other, whatever codec it goes through.
+    """Draw a picture `(height, width, 3)` uint8 that identifies a number, even after lossy coding.
 
-    A grid of 4 x 4 fields, each bright or dark as a bit of the number, with a corner that tells how it is turned.
+    It is a grid of 4 x 4 fields, each bright or dark for a bit of the number, and a corner shows its orientation.
     """
     bits = [(number >> bit ^ number >> (bit + 1)) & 1 for bit in range(_BITS)]  # Gray code
     fields = np.array(bits, dtype=np.uint8).reshape(4, 4)
@@ -42,7 +42,7 @@ def numbered(number: int, width: int, height: int) -> np.ndarray:
 
 
 def even(count: int, fps: Fraction | float = 25, start: float = 0) -> list[float]:
-    """Times of `count` frames at a constant rate, in seconds."""
+    """Return the times of `count` frames at a constant rate, in seconds."""
     return [start + number / fps for number in range(count)]  # type: ignore[misc]
 
 
@@ -70,23 +70,23 @@ def write(
     """Write one video stream, a numbered frame at each of `times`.
 
     Args:
-        path: Where to.
+        path: Output file.
         times: Seconds, rounded to `time_base`.
-        codec: An encoder of PyAV's.
+        codec: A PyAV encoder.
         size: Width and height.
-        sizes: Of each frame, where it changes; only for codecs that allow it.
+        sizes: Size of each frame, if it changes; only for codecs that allow it.
         pix_fmt: Pixel format of the stream.
-        time_base: Of the stream.
-        rate: Declared frames a second.
-        options: Of the encoder.
-        container: Its format; by the name if None.
-        muxer: Options of the container.
-        numbers: What the frames stand for; 1, 2, 3, ... if None.
+        time_base: Time base of the stream.
+        rate: Declared frames per second.
+        options: Options of the encoder.
+        container: Container format; from the file's extension if None.
+        muxer: Options of the muxer.
+        numbers: Numbers that the frames show; 1, 2, 3, ... if None.
         rotation: Degrees, as a display matrix.
         hflip: Mirror the display matrix.
         aspect: Sample aspect ratio.
         sound: First and last second of a sound track, if there is one.
-        metadata: Of the file.
+        metadata: Metadata of the file.
         extra: Called with the open output, to add streams before the first packet.
     """
     with av.open(str(path), "w", format=container, options=muxer or {}) as output:
@@ -117,7 +117,7 @@ def write(
 
 
 def picture_frame(number: int, width: int, height: int, pix_fmt: str) -> av.VideoFrame:
-    """The numbered picture as a frame."""
+    """Draw the numbered picture as a frame."""
     picture = numbered(number, width, height)
     if pix_fmt == "rgba":
         alpha = np.full((height, width, 1), 255, dtype=np.uint8)
@@ -137,7 +137,7 @@ def _write_sound(output: Any, stream: Any, begin: float, end: float) -> None:
 
 
 def add_cover(output: Any) -> None:
-    """Add a picture of its own to a file that is being written, as music and films have it."""
+    """Add a cover picture to a file that is being written, as in music and films."""
     cover = output.add_stream("mjpeg", rate=1)
     cover.width, cover.height, cover.pix_fmt = 320, 240, "yuvj420p"
     cover.disposition = av.stream.Disposition.attached_pic
@@ -148,12 +148,12 @@ def add_cover(output: Any) -> None:
 
 
 def add_attachment(output: Any) -> None:
-    """Add the picture as a Matroska attachment, which FFmpeg shows as a video stream."""
+    """Add a cover picture as a Matroska attachment, which FFmpeg reads as a video stream."""
     output.add_attachment("cover.jpg", "image/jpeg", jpeg(9999, (320, 240)))
 
 
 def add_small_stream(output: Any) -> None:
-    """Add a second video stream, of fewer pixels than any other."""
+    """Add a second video stream with fewer pixels than any other."""
     stream = output.add_stream("mpeg4", rate=25)
     stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
     stream.codec_context.time_base = Fraction(1, 25)
@@ -165,7 +165,7 @@ def add_small_stream(output: Any) -> None:
 
 
 def jpeg(number: int, size: tuple[int, int] = (64, 48), **settings: Any) -> bytes:
-    """The numbered picture as a JPEG file."""
+    """Encode the numbered picture as a JPEG file."""
     buffer = io.BytesIO()
     Image.fromarray(numbered(number, *size)).save(buffer, "JPEG", **settings)
     return buffer.getvalue()
@@ -179,7 +179,7 @@ def remux(
     container: str | None = None,
     muxer: dict[str, str] | None = None,
 ) -> Path:
-    """Copy the packets of the one video stream, changed by `edit`, which gets them in decoding order."""
+    """Copy the packets of the only video stream, after `edit` has changed their list in decoding order."""
     with av.open(str(source)) as input, av.open(str(target), "w", format=container, options=muxer or {}) as output:
         stream = input.streams.video[0]
         copy = output.add_stream_from_template(stream)
@@ -190,7 +190,7 @@ def remux(
 
 
 def packets_of(path: Path) -> list[bytes]:
-    """The bytes of each packet of the first video stream."""
+    """Return the bytes of each packet of the first video stream."""
     with av.open(str(path)) as container:
         return [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size]
 
@@ -207,7 +207,7 @@ def cut_bytes(path: Path, share: float) -> Path:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Type and content of each box."""
+    """Yield the type and the content of each box."""
     position = 0
     while position + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, position)
@@ -226,7 +226,7 @@ def _box(kind: bytes, content: bytes) -> bytes:
 def change_box(data: bytes, names: Sequence[str], change: Callable[[bytes], bytes], nth: int = 0) -> bytes:
     """Change the content of the boxes with these names, from the outermost in, in the `nth` track.
 
-    Only for files whose index stands behind the pictures, which is where the muxer puts it: they do not move.
+    Only for files whose index is after the pictures, as the muxer writes it, so that the pictures do not move.
     """
     output, tracks = io.BytesIO(), -1
     name, *inner = names
@@ -243,8 +243,8 @@ def set_edits(path: Path, edits: Sequence[tuple[float, float]], track: int = 0) 
 
     Args:
         path: The file.
-        edits: Of each edit the seconds it lasts and the second of the media it begins at; -1 for an empty one.
-        track: Which one.
+        edits: Duration in seconds and start in the media of each edit; a start of -1 is an empty edit.
+        track: Index of the track.
     """
     data = path.read_bytes()
     movie, media = _timescale(data, ["moov", "mvhd"]), _timescale(data, ["moov", "trak", "mdia", "mdhd"], track)
@@ -273,7 +273,7 @@ def _timescale(data: bytes, names: Sequence[str], track: int = 0) -> int:
 
 
 def insert_before_slices(data: bytes, unit: bytes) -> bytes:
-    """Put an H.264 unit before the first slice of every picture of a raw stream with access unit delimiters."""
+    """Insert an H.264 unit before the first slice of every picture of a raw stream with access unit delimiters."""
     output = bytearray()
     waiting = False
     for piece in data.split(b"\x00\x00\x00\x01"):
@@ -295,7 +295,7 @@ def insert_before_slices(data: bytes, unit: bytes) -> bytes:
 
 
 def without_times(data: bytes, keep: int) -> bytes:
-    """Take the times from all pictures of a broadcast stream but each `keep`-th; a picture is a PES packet."""
+    """Remove the times of all pictures of an MPEG-TS except every `keep`-th. A picture is a PES packet."""
     output, pictures = bytearray(data), 0
     for begin in range(0, len(data), 188):
         starts, adapted = data[begin + 1] & 0x40, data[begin + 3] & 0x20
@@ -310,7 +310,7 @@ def without_times(data: bytes, keep: int) -> bytes:
 
 
 def remux_with_a_late_packet(source: Path, target: Path) -> Path:
-    """Copy a file with its hundred-and-first packet put off by ten thousand hours."""
+    """Copy a file, and delay its hundred-and-first packet by ten thousand hours."""
 
     def put_off(packets: list[av.Packet]) -> list[av.Packet]:
         packets[100].pts += round(36_000_000 / packets[100].time_base)

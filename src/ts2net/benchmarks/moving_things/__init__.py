@@ -1,8 +1,8 @@
-"""Moving things: a benchmark rendered by seed, of everyday things that move, turn, grow, appear and meet.
+"""Moving things: a benchmark rendered from a seed, of everyday things that move, turn, grow, appear and meet.
 
-Its pictures are Noto emoji (Apache-2.0; see `NOTICE`) over painted backgrounds. Two splits ask for what the modules of
-TS2-Net are for: candidates in `motion` differ in the direction or the order of a motion alone, those in
-`small_object` in a thing that covers at most 3 % of the frame.
+The pictures are Noto emoji (Apache-2.0; see `NOTICE`) over painted backgrounds. Two diagnostic splits test the modules
+of TS2-Net: the candidates of a group in `motion` differ only in the direction or the order of a motion, and those in
+`small_object` only in a thing that covers at most 3 % of the frame.
 """
 
 from .drawing import (

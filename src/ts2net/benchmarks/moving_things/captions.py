@@ -1,4 +1,4 @@
-"""Captions of clips: natural English with some variety, chosen by the look of a scene."""
+"""Captions of clips: natural English with some variety, chosen by the `look` of a scene."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ _APPEARANCES = ("{clip}; {small} appears", "{clip} and {small} appears", "{clip}
 
 
 def caption_of(thing: str, motion: str, companion: str | None, small: str | None, look: int) -> str:
-    """What a scene shows, in words. The phrasing depends on `look` alone."""
+    """Describe a scene in words. The phrasing depends only on `look`."""
     variant, beside, adjective, appearance = np.random.default_rng([look, 1]).integers(0, (3, 2, 3, 3))
     verb = _MOTIONS[motion][variant]
     if companion is None:

@@ -1,10 +1,9 @@
-"""Moving things drawn: the frames of a scene, the mp4 file of them, photos, and which patches hold which thing.
+"""Rendering of moving things: frames and mp4 files of scenes, photos, and the patches that each thing covers.
 
-Notable:
-- Pictures are composed of 8-bit images by Pillow's integer arithmetic, so they are the same on every machine.
-- A motion and its reverse show the same pictures at the seconds at which one frame a second is taken: only the order
-  of frames tells them apart.
-- The random numbers of a scene depend on its `look` alone.
+- Pictures are composed of 8-bit images with Pillow's integer arithmetic, so they are the same on every machine.
+- A motion and its reverse show the same pictures when one frame per second is sampled, and differ only in the order
+  of the frames.
+- The random numbers of a scene depend only on its `look`.
 """
 
 import functools
@@ -21,32 +20,32 @@ from .photos import Photo
 from .scenes import ORDER, STRAIGHT, Scene, scenes
 from .things import THINGS
 
-DRAWING = 2  # raise it when a scene or its file changes, so that what was prepared before counts as outdated
+DRAWING = 2  # raise it when a scene or its file changes, so that data prepared before counts as outdated
 
-FRAME_SIZE = 112  # pixels, each way
+FRAME_SIZE = 112  # height and width in pixels
 FRAMES_PER_SECOND = 8
 NUM_FRAMES = 32
-SEEN_FRAMES = tuple(range(0, NUM_FRAMES, FRAMES_PER_SECOND))  # one a second
+SEEN_FRAMES = tuple(range(0, NUM_FRAMES, FRAMES_PER_SECOND))  # one per second
 SPRITE_SIZE = 64
 SHEET_COLUMNS = 12
-LARGEST_SMALL_THING = 0.03  # of the frame's pixels
+LARGEST_SMALL_THING = 0.03  # share of the frame's pixels
 
 _MOVING_FRAMES = 24  # the rest of the clip holds the last picture
 _STEPS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}  # y points down
-_OPAQUE = 128  # of 255: a pixel belongs to a thing from here on
+_OPAQUE = 128  # minimum alpha, of 255, of a pixel that belongs to a thing
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a thing is in one frame.
+    """Position, size and orientation of a thing in one frame.
 
     Attributes:
-        thing: Its name.
-        x: Column of its centre, pixels.
-        y: Row of its centre.
-        size: Of its longer side, pixels.
-        mirrored: Left and right are swapped.
-        angle: Clockwise, degrees.
+        thing: Name of the thing.
+        x: Column of the centre, in pixels.
+        y: Row of the centre, in pixels.
+        size: Length of the longer side, in pixels.
+        mirrored: Whether left and right are swapped.
+        angle: Clockwise rotation in degrees.
     """
 
     thing: str
@@ -58,7 +57,7 @@ class Pose:
 
 
 def clips(split: str, count: int | None = None, seed: int = 0) -> list[RenderedClip]:
-    """The clips of a split. `scenes` has the arguments and errors."""
+    """Return the clips of a split; see `scenes` for the arguments and errors."""
     return [RenderedClip(scene.row, partial(render_mp4, scene)) for scene in scenes(split, count, seed)]
 
 
@@ -98,15 +97,15 @@ def render_mp4(scene: Scene) -> bytes:
 
 
 def patch_shares(scene: Scene, patches_per_side: int) -> dict[str, np.ndarray]:
-    """How much of each patch each thing covers, in the frames that one a second are.
+    """Compute the share of each patch that each thing covers, in the frames sampled at one per second.
 
     Args:
         scene: The scene.
-        patches_per_side: Patches of a frame, each way. It has to divide `FRAME_SIZE`.
+        patches_per_side: Number of patches along the height and the width of a frame. It must divide `FRAME_SIZE`.
 
     Returns:
         For `thing`, `companion` and `small` shares from 0 to 1, of shape `(T, patches_per_side ** 2)`, float32. They
-        are 0 where the scene has no such thing. A thing that lies behind another does not cover what that one covers.
+        are 0 if the scene has no such thing. Pixels covered by several things count for the front one only.
 
     Raises:
         ValueError: If `patches_per_side` does not divide `FRAME_SIZE`.
@@ -125,10 +124,10 @@ def patch_shares(scene: Scene, patches_per_side: int) -> dict[str, np.ndarray]:
 
 
 def covered_pixels(scene: Scene) -> dict[str, np.ndarray]:
-    """Which pixels show `thing`, `companion` and `small`, in the frames that one a second are.
+    """Compute the pixels that show `thing`, `companion` and `small`, in the frames sampled at one per second.
 
     Returns:
-        A mask for each, `(T, FRAME_SIZE, FRAME_SIZE)`, bool.
+        A mask of shape `(T, FRAME_SIZE, FRAME_SIZE)`, bool, for each of the three.
     """
     masks = {
         part: np.zeros((len(SEEN_FRAMES), FRAME_SIZE, FRAME_SIZE), bool) for part in ("thing", "companion", "small")
@@ -147,12 +146,12 @@ def covered_pixels(scene: Scene) -> dict[str, np.ndarray]:
 
 
 def _poses(scene: Scene) -> list[dict[str, Pose]]:
-    """The things of each frame by their part in the scene, those behind first."""
+    """Return the poses of the things of each frame, by their role in the scene and from back to front."""
     random = np.random.default_rng([scene.look, 2])
     in_company = scene.companion is not None
     size = int(random.integers(34, 41) if in_company else random.integers(44, 61))
     companion_size = int(random.integers(30, 39))
-    side = 1 if random.integers(2) else -1  # of the thing, where it has a companion
+    side = 1 if random.integers(2) else -1  # side of the thing if it has a companion
     reach = int(random.integers(34, 47))
     across, jitter, height = random.uniform(0, 1), random.uniform(-8, 8), random.uniform(-16, 16)
     mirrored, companion_mirrored, small_mirrored = (bool(value) for value in random.integers(0, 2, 3))
@@ -170,7 +169,7 @@ def _poses(scene: Scene) -> list[dict[str, Pose]]:
             step_x, step_y = _STEPS.get(motion, (0, 0))
             gap = {"meet": 1 - progress, "part": progress}.get(motion, 0.5)
             if in_company:
-                distance = 19 + 19 * gap  # of either from the middle
+                distance = 19 + 19 * gap  # of both things from the middle
                 x, y = middle + side * distance, middle + height
             else:
                 x = middle + jitter if step_x else size / 2 + across * room
@@ -191,7 +190,7 @@ def _poses(scene: Scene) -> list[dict[str, Pose]]:
     if scene.small is None:
         return every
 
-    # The small thing keeps clear of the others, and lies in the same location whatever the motion of the group is.
+    # The small thing avoids the other things, and has the same location for all motions of the group.
     group = next((each for each in (STRAIGHT, ORDER) if scene.motion in each and _fits(each, scene)), (scene.motion,))
     seen = [pose for motion in group for frame in SEEN_FRAMES for pose in main_poses(motion)[frame].values()]
 
@@ -209,25 +208,25 @@ def _poses(scene: Scene) -> list[dict[str, Pose]]:
 
 
 def _fits(group: tuple[str, ...], scene: Scene) -> bool:
-    """Whether all motions of a group can be those of a scene: things meet in company only."""
+    """Whether a scene can have all motions of a group, some of which need a companion."""
     return group == STRAIGHT or scene.companion is not None
 
 
 @functools.cache
 def _small_size(thing: str, size: int) -> int:
-    """The size, or the largest below it at which a thing covers at most `LARGEST_SMALL_THING` of the frame."""
+    """Return the largest size up to `size` at which a thing covers at most `LARGEST_SMALL_THING` of the frame."""
     while _area(thing, size) > LARGEST_SMALL_THING * FRAME_SIZE**2:
         size -= 1
     return size
 
 
 def _area(thing: str, size: int) -> int:
-    """Pixels that a thing covers."""
+    """Return the number of pixels that a thing covers."""
     return int((np.asarray(_sprite(thing, size, False).getchannel("A")) >= _OPAQUE).sum())
 
 
 def _background(random: np.random.Generator) -> Image.Image:
-    """A painted background: a wash of a few colours, and some strokes over it."""
+    """Paint a background: a gradient of a few colours with some ellipses and rectangles on it."""
     base = random.integers(70, 191) + random.integers(-35, 36, 3)
     wash = np.clip(base + random.integers(-35, 36, (3, 3, 3)), 0, 255).astype(np.uint8)
     picture = Image.fromarray(wash).resize((FRAME_SIZE, FRAME_SIZE), Image.Resampling.BICUBIC)
@@ -247,7 +246,7 @@ def _paste(picture: Image.Image, pose: Pose) -> None:
 
 
 def _placed(pose: Pose) -> tuple[Image.Image, tuple[int, int]]:
-    """The picture of a thing, and where its upper left corner belongs."""
+    """Return the picture of a thing, and the position of its upper left corner in the frame."""
     sprite = _sprite(pose.thing, pose.size, pose.mirrored)
     if pose.angle:
         sprite = sprite.rotate(-pose.angle, Image.Resampling.BICUBIC, expand=True)
@@ -256,7 +255,7 @@ def _placed(pose: Pose) -> tuple[Image.Image, tuple[int, int]]:
 
 @functools.lru_cache(4096)
 def _sprite(thing: str, size: int, mirrored: bool) -> Image.Image:
-    """The picture of a thing, whose longer side has `size` pixels."""
+    """Return the picture of a thing with `size` pixels on the longer side."""
     row, column = divmod(THINGS.index(thing), SHEET_COLUMNS)
     left, top = SPRITE_SIZE * column, SPRITE_SIZE * row
     sprite = _sheet().crop((left, top, left + SPRITE_SIZE, top + SPRITE_SIZE))

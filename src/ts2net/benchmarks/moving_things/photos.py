@@ -1,4 +1,4 @@
-"""Photos of the things: pictures with captions, from which a CLIP learns before it sees a clip."""
+"""Photos of the things: pictures with captions, the training data of the small CLIP."""
 
 from dataclasses import dataclass
 
@@ -11,20 +11,20 @@ LOCATIONS = (
     ("at the left", "in the middle", "at the right"),
     ("at the bottom left", "at the bottom", "at the bottom right"),
 )
-_NUM_THINGS = (0.3, 0.35, 0.25, 0.1)  # how many photos have 1, 2, 3 and 4 things
-_SIZES = (0.145, 0.6)  # of the frame's side: smallest and largest
+_NUM_THINGS = (0.3, 0.35, 0.25, 0.1)  # shares of photos with 1, 2, 3 and 4 things
+_SIZES = (0.145, 0.6)  # smallest and largest size, relative to the frame's side
 
 
 @dataclass(frozen=True)
 class Photo:
-    """What a photo shows.
+    """Content of a photo.
 
     Attributes:
-        things: Its things, the largest first, all different.
-        sizes: Of their longer sides, as parts of the frame's.
-        x: Columns of their centres, as parts of the frame's width.
-        y: Rows of their centres, as parts of its height.
-        look: Seed of the background.
+        things: The things, all different, the largest first.
+        sizes: Length of the longer side of each thing, relative to the frame's side.
+        x: Column of the centre of each thing, relative to the frame's width.
+        y: Row of the centre of each thing, relative to the frame's height.
+        look: Seed of the background and of mirroring.
     """
 
     things: tuple[str, ...]
@@ -34,14 +34,14 @@ class Photo:
     look: int
 
     def location(self, index: int = 0) -> str:
-        """Where a thing is, in words."""
+        """Describe the location of a thing in words."""
         return LOCATIONS[min(2, int(3 * self.y[index]))][min(2, int(3 * self.x[index]))]
 
     def caption(self, *, with_location: bool, also: tuple[int, ...] = ()) -> str:
-        """The largest thing in words.
+        """Describe the largest thing in words.
 
         Args:
-            with_location: Tell where it is.
+            with_location: Whether to add the location of the largest thing.
             also: Indices of other things to name.
         """
         location = f" {self.location()}" if with_location else ""
@@ -49,7 +49,7 @@ class Photo:
 
 
 def photos(count: int, seed: int = 0) -> list[Photo]:
-    """Make up photos. A smaller count gives the first of them.
+    """Draw random photos. A smaller `count` returns a prefix of the same photos.
 
     Raises:
         ValueError: If `count` is below 1.
@@ -63,7 +63,7 @@ def photos(count: int, seed: int = 0) -> list[Photo]:
 def _photo(random: np.random.Generator) -> Photo:
     number = 1 + int(random.choice(len(_NUM_THINGS), p=_NUM_THINGS))
     smallest, largest = _SIZES
-    # Squares of even numbers: as in the world, there are more small things than large ones.
+    # Squares of uniform numbers, so that small things are more frequent than large ones, as in real pictures.
     sizes = sorted((smallest + (largest - smallest) * random.uniform(0, 1, number) ** 2).tolist(), reverse=True)
     things = tuple(THINGS[index] for index in random.choice(len(THINGS), number, replace=False))
     centres: list[tuple[float, float]] = []

@@ -1,11 +1,10 @@
-"""What a clip of moving things shows, its caption, and which clips make a split.
+"""Scenes: the content of the clips of moving things, their captions, and their splits.
 
-Notable:
-- A stable hash assigns each pair of a thing and a small thing (or of a thing and its motion, where a clip has no small
-  thing) to one split, whatever the seed and the number of clips. So no composition is in two splits.
-- One in eight pairs of a thing and a motion is seen in `unseen` only.
-- A scene's `look` seeds all that its other fields do not tell, the phrasing of the caption included. Scenes that
-  differ in the motion or in the small thing, with the same look, differ in nothing else.
+- A stable hash assigns each pair of a thing and a small thing (or, in clips without a small thing, of a thing and a
+  motion) to one split, for any seed and number of clips. So no composition is in two splits.
+- One in eight pairs of a thing and a motion occurs in `unseen` only.
+- A scene's `look` is the seed of everything that the other fields do not define, including the caption's phrasing.
+  Scenes with the same look that differ in the motion or the small thing differ in nothing else.
 """
 
 import hashlib
@@ -19,14 +18,14 @@ from .captions import caption_of
 from .things import ROUND, THINGS
 
 STRAIGHT = ("left", "right", "up", "down")
-ORDER = ("grow", "shrink", "meet", "part")  # run backwards, each is its neighbour
+ORDER = ("grow", "shrink", "meet", "part")  # pairs of a motion and its reverse
 MOTIONS = (*STRAIGHT, *ORDER, "turn", "stay")
 TOGETHER = ("meet", "part")  # motions of two things
 _ALONE = tuple(motion for motion in MOTIONS if motion not in TOGETHER)
 _IN_COMPANY = tuple(motion for motion in MOTIONS if motion not in STRAIGHT)
-GROUP_SIZE = 4  # candidates in a group of a diagnostic split, and neighbours alike in the training split
+GROUP_SIZE = 4  # number of clips in a group of a diagnostic split, and in a family of the training split
 
-# Of 20 pairs, how many belong to which split.
+# Number of pairs, out of 20, that belong to each split.
 _SHARES = {"train": 12, "validation": 2, "test": 2, "unseen": 1, "motion": 1, "small_object": 2}
 SPLITS = tuple(_SHARES)
 DEFAULT_COUNTS = {
@@ -37,7 +36,7 @@ DEFAULT_COUNTS = {
     "motion": 200,
     "small_object": 400,
 }
-# Those whose captions are true of one clip only: there are not more pairs of a thing and a motion to draw from.
+# Splits in which a caption matches one clip only, so that the pairs of a thing and a motion limit the number of clips.
 _MOST_CLIPS = {"validation": 500, "test": 500, "unseen": 80}
 _WITH_COMPANION = 0.25
 _WITHOUT_SMALL_THING = 0.2
@@ -46,17 +45,17 @@ _FAMILIES_WITHOUT = 0.3
 
 @dataclass(frozen=True)
 class Scene:
-    """All that a clip shows.
+    """Content of a clip.
 
     Attributes:
-        video_id: The clip's name, which begins with its split.
-        thing: What moves: one of `THINGS`.
-        motion: What it does: one of `MOTIONS`.
-        companion: A second thing, which only moves in `meet` and `part`; None if there is none.
-        small: A small thing that appears for one to three seconds; None if there is none.
-        look: Seed of what the other fields do not tell: background, sizes, locations, times and phrasing.
-        group: Name of the clips that differ from it in little. In a diagnostic split it is to be found among these; in
-            the training split they are a family.
+        video_id: Id of the clip, which begins with its split.
+        thing: The moving thing: one of `THINGS`.
+        motion: Motion of the thing: one of `MOTIONS`.
+        companion: A second thing, which moves only in `meet` and `part`; `None` if there is none.
+        small: A small thing that appears for one to three seconds; `None` if there is none.
+        look: Seed of everything that the other fields do not define: background, sizes, locations, times and phrasing.
+        group: Name of the group of similar clips that the clip belongs to: the candidates in a diagnostic split, a
+            family in the training split.
     """
 
     video_id: str
@@ -69,38 +68,38 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        """What the clip shows, in words."""
+        """Caption of the clip."""
         return caption_of(self.thing, self.motion, self.companion, self.small, self.look)
 
     @property
     def row(self) -> Row:
-        """The scene as a row of any benchmark."""
+        """The scene as a row of a benchmark."""
         return Row(self.video_id, (self.caption,), group=self.group)
 
 
 def may_show(split: str, thing: str, motion: str, small: str | None) -> bool:
-    """Whether a split may show this composition. At most one split does."""
+    """Whether a split may show this composition. At most one split may."""
     if (motion == "turn" and thing in ROUND) or (_hash(f"{thing} {motion}") % 8 == 0) != (split == "unseen"):
         return False
     return split == ("unseen" if split == "unseen" and small is None else _share(thing, small or motion))
 
 
 def scenes(split: str, count: int | None = None, seed: int = 0) -> list[Scene]:
-    """Make up the scenes of a split. A smaller count gives the first of them.
+    """Draw the scenes of a split. A smaller `count` returns a prefix of the same scenes.
 
-    - `train` comes in families: four neighbours share their thing, and differ in two motions times two small things.
-    - `validation`, `test`, `unseen`: each caption is true of one clip of the split. In `unseen` no thing has been seen
-      in its motion in another split.
-    - `motion`: groups of four that differ in the direction (`STRAIGHT`) or the order (`ORDER`) of a motion alone.
-    - `small_object`: groups of four that differ in the small thing alone.
+    - `train` consists of families: four successive scenes of the same thing, with two motions times two small things.
+    - `validation`, `test`, `unseen`: each caption matches one clip of the split only. The pairs of thing and motion in
+      `unseen` do not occur in other splits.
+    - `motion`: groups of four that differ only in the direction (`STRAIGHT`) or the order (`ORDER`) of a motion.
+    - `small_object`: groups of four that differ only in the small thing.
 
     Args:
         split: One of `SPLITS`.
-        count: How many; the split's `DEFAULT_COUNTS` if None.
-        seed: Another seed gives other scenes.
+        count: Number of scenes; `None` uses `DEFAULT_COUNTS`.
+        seed: Seed of the scenes.
 
     Raises:
-        ValueError: If there is no such split, or it does not have as many scenes.
+        ValueError: If there is no such split, or `count` is below 1, too large or not a multiple of the group size.
     """
     if split not in SPLITS:
         raise ValueError(f"moving things has no split {split!r}, only {', '.join(SPLITS)}")
@@ -123,7 +122,7 @@ def _families(count: int, random: np.random.Generator) -> list[Scene]:
     drawn: list[Scene] = []
     turns: list[int] = []
     while len(drawn) < count:
-        turns = turns or random.permutation(len(THINGS)).tolist()  # each thing as often as the others
+        turns = turns or random.permutation(len(THINGS)).tolist()  # so that all things are equally frequent
         thing = THINGS[turns[-1]]
         companion, one, other = (THINGS[index] for index in random.choice(len(THINGS), 3, replace=False))
         with_companion = random.random() < _WITH_COMPANION
@@ -144,8 +143,8 @@ def _families(count: int, random: np.random.Generator) -> list[Scene]:
 
 def _distinct(split: str, count: int, random: np.random.Generator) -> list[Scene]:
     drawn: list[Scene] = []
-    captioned: set[tuple] = set()  # pairs of a thing and a motion that captions tell
-    shown: set[tuple] = set()  # those that clips show, which is more than their captions tell
+    captioned: set[tuple] = set()  # pairs of a thing and a motion in captions
+    shown: set[tuple] = set()  # pairs in clips, which show more than their captions mention
     while len(drawn) < count:
         thing, companion, small = (THINGS[index] for index in random.choice(len(THINGS), 3, replace=False))
         motion = MOTIONS[random.integers(len(MOTIONS))]

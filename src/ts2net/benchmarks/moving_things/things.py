@@ -1,6 +1,6 @@
-"""The things of the benchmark by name, and the words that go before a name."""
+"""Names of the benchmark's things, and the words before a name."""
 
-# In the order of the pictures in `sheet.png`: `bench/moving_things_sheet.py` makes it.
+# In the order of the pictures in `sheet.png`, which `bench/moving_things_sheet.py` makes.
 THINGS = (
     *("cat", "dog", "frog", "pig", "tiger", "panda", "fox", "octopus", "crab", "turtle", "snail", "butterfly"),
     *("penguin", "whale", "chick", "koala", "lion", "elephant", "owl", "parrot", "flamingo", "bee", "ladybird"),
@@ -15,7 +15,7 @@ THINGS = (
 )
 
 ROUND = frozenset({"football", "basketball", "doughnut", "kiwi", "lollipop"})
-"""Things that look alike when they are turned."""
+"""Things whose rotation is not visible."""
 
 EMOJI = {
     **{name: f"{name} face" for name in ("cat", "dog", "frog", "pig", "tiger", "panda", "fox", "lion", "cow")},
@@ -46,10 +46,10 @@ EMOJI = {
     "clock": "alarm clock",
     "backpack": "school satchel",
 }
-"""The name of a thing's emoji, where it differs from its own."""
+"""Name of a thing's emoji, if it differs from the name of the thing."""
 
 
 def phrase(thing: str, adjective: str = "") -> str:
-    """A thing with its article: "a cat", "an owl", "a small owl"."""
+    """Return a thing with its article: "a cat", "an owl", "a small owl"."""
     words = f"{adjective} {thing}" if adjective else thing
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"

@@ -1,9 +1,9 @@
-"""Text-video retrieval as a metric of the library `evaluate`, loaded from this folder or a copy of it.
+"""Text-video retrieval as a metric of the `evaluate` library, loaded from this folder or a copy of it.
 
     metric = evaluate.load(ts2net.evaluation.METRIC_PATH)
 
-Notable here: the figures are those of `ts2net.evaluation.retrieval_metrics`, which has to be installed. A text is an
-example, so a matrix may be added a batch of rows at a time, and from several processes.
+The values are computed by `ts2net.evaluation.retrieval_metrics`, so ts2net must be installed. Each text is one
+example, so a matrix can be added in batches of rows, and from several processes.
 """
 
 import datasets
@@ -51,7 +51,7 @@ class TextVideoRetrieval(evaluate.Metric):
             inputs_description=INPUTS,
             features=datasets.Features(
                 {
-                    # Not float32, in which near neighbours of a float64 matrix would be tied.
+                    # Not float32, in which close values of a float64 matrix would be tied.
                     "predictions": datasets.List(datasets.Value("float64")),
                     "references": datasets.Value("int64"),
                 }
@@ -64,6 +64,6 @@ class TextVideoRetrieval(evaluate.Metric):
     ) -> dict[str, float]:
         try:
             return retrieval_metrics(predictions, references, dual_softmax=dual_softmax)
-        except ValueError as error:  # in the names that a user of `evaluate` knows
+        except ValueError as error:  # with the argument names of `evaluate`
             message = str(error).replace("logits_per_text", "predictions").replace("video_of_text", "references")
             raise ValueError(message) from None
