@@ -45,7 +45,7 @@ _POLICY = (
 _HEADERS = {"Referrer-Policy": "same-origin", "X-Content-Type-Options": "nosniff"}
 _MAX_FORM_BYTES = 2**16  # of an upload, beside its files
 _MAX_BODY_BYTES = 2**18  # of any other request
-_MAX_UPLOADS = 20  # of the largest size, incoming or stored
+_MAX_UPLOADS = 20  # of the maximum size, incoming or stored
 _ABANDONED_AFTER = 3600.0  # seconds after which an incomplete upload is removed
 
 
@@ -147,7 +147,7 @@ class Guard:
         return send_names
 
     def _stored_bytes(self) -> int:
-        """Bytes of the stored uploads. Removes abandoned partial files, which Gradio leaves behind."""
+        """Return the bytes of all stored uploads, and remove abandoned partial files, which Gradio leaves behind."""
         total = 0
         for parent, _, names in os.walk(self._folder):
             for name in names:

@@ -25,7 +25,7 @@ def range_response(file: BinaryIO, size: int, range_header: str | None, headers:
     else:
         if match[1]:
             first, last = int(match[1]), min(int(match[2] or size), size - 1)
-        else:  # only a number of bytes, counted from the end
+        else:  # the last `match[2]` bytes
             first, last = max(size - int(match[2]), 0), size - 1
         if first > last:
             file.close()

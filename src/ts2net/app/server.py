@@ -55,7 +55,7 @@ def create_app(
         read_only: Whether to accept no new videos.
         limits: Limits of uploads.
         hosts: Host names that requests may use. Others are refused, so that no page on the internet can reach a
-            server on this computer under its own name (DNS rebinding).
+            server on this computer under the host name of that page (DNS rebinding).
         frame_ancestors: Other sites that may show the page in a frame, such as `"https://huggingface.co"`.
 
     Raises:
@@ -124,7 +124,7 @@ class _Arrivals(NamedTuple):
 
 @cache
 def _arrivals_folder() -> _Arrivals:
-    """Return the folder in which Gradio stores uploads until they are used. It reads the environment at each use.
+    """Return the folder in which Gradio stores uploads until they are used. Gradio reads it from the environment.
 
     By default all Gradio pages on a computer share one folder. Because the stored uploads are counted, this process
     gets its own folder.

@@ -12,7 +12,7 @@ from ..files import plain_name, whole_file
 from ..search.subtitle_files import subtitle_ending
 from ..videos.finding import SUBTITLE_SUFFIXES, VIDEO_SUFFIXES
 
-FILES_AT_ONCE = 10  # of the largest size
+FILES_AT_ONCE = 10  # of the maximum size
 _MEGABYTE = 2**20  # as in Gradio
 
 
@@ -28,12 +28,12 @@ class UploadLimits:
     """Limits of uploads.
 
     Args:
-        megabytes: The most for one file, in units of 2**20 bytes.
-        seconds: The longest video.
-        total_megabytes: The most for all added videos together.
+        megabytes: Maximum size of a file, in units of 2**20 bytes.
+        seconds: Maximum duration of a video.
+        total_megabytes: Maximum size of all added videos together.
 
     Raises:
-        ValueError: If one is not positive.
+        ValueError: If a limit is not positive.
     """
 
     megabytes: int = 200
@@ -42,7 +42,7 @@ class UploadLimits:
 
     @property
     def bytes(self) -> int:
-        """The most bytes of one file."""
+        """Maximum size of a file in bytes."""
         return self.megabytes * _MEGABYTE
 
     def __post_init__(self) -> None:
@@ -126,7 +126,7 @@ def without_folders(message: str, *paths: str | os.PathLike[str]) -> str:
 
 
 def kept_path(upload: str, folder: Path) -> Path:
-    """The path under which an upload is stored.
+    """Return the path under which an upload is stored.
 
     Args:
         upload: Path of the upload.

@@ -225,7 +225,7 @@ def _scores(model: TS2NetModel, encoded: EncodedSplit, is_broken: torch.Tensor) 
 
 
 def _mean_of_pieces(scores: torch.Tensor, text_of_piece: torch.Tensor) -> torch.Tensor:
-    """Average the scores of pieces `(P, V)` to scores of texts `(Q, V)`. Scores of unsplit texts stay bit-identical."""
+    """Average the scores of pieces `(P, V)` to scores of texts `(Q, V)`. Unsplit texts keep their scores exactly."""
     counts = text_of_piece.bincount()
     if len(counts) == len(scores):
         return scores

@@ -112,7 +112,7 @@ def add_adapters(model: TS2NetModel, config: "LoraConfig", base: str, revision: 
     """
     if has_adapters(model):
         raise ValueError("the model has adapters already: merge them first with ts2net.hub.merge_adapters")
-    # Keep only the modules that this model has.
+    # Drop modules that are None in this model. Of the other names, PEFT uses those that the model has.
     saved = [name for name in config.modules_to_save or () if getattr(model, name, model) is not None]
     config.modules_to_save = saved or None
     try:
@@ -187,7 +187,7 @@ def load_adapter_weights(model: TS2NetModel, folder: Path) -> None:
 
     file = folder / ADAPTER_WEIGHTS
     weights = {name.removeprefix(_PREFIX): weight for name, weight in load_file(file).items()}
-    present = get_peft_model_state_dict(model, save_embedding_layers=False)  # True would query the Hub
+    present = get_peft_model_state_dict(model, save_embedding_layers=False)  # the default may query the Hub
     expected = {name: tuple(weight.shape) for name, weight in present.items()}
     for name in sorted(expected.keys() | weights.keys()):
         shape = tuple(weights[name].shape) if name in weights else "none"

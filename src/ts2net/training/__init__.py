@@ -1,7 +1,6 @@
 """Training: the loss over all processes, the gradient cache, the trainer and its arguments.
 
-Public names are imported at their first use. Training needs more than the rest of the package,
-`pip install 'ts2net[train]'`.
+Public names are imported at first use. Training needs additional dependencies: `pip install 'ts2net[train]'`.
 """
 
 from typing import TYPE_CHECKING, Any

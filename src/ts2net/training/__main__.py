@@ -1,7 +1,7 @@
-"""`accelerate launch -m ts2net.training ...`: train from a recipe, save a folder for the Hub, push it if asked to.
+"""`accelerate launch -m ts2net.training ...`: train from a recipe, save a Hub folder, and push it if requested.
 
-It also runs without a launcher, as one process. An error that the user can mend is reported in one line, by the first
-process that finds it; a mistake of this package comes with its stack trace.
+It also runs without a launcher, as one process. An error that the user can fix is reported in one line, by the first
+process that detects it. A bug of this package is reported with its stack trace.
 """
 
 import sys
@@ -12,17 +12,17 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        args: The command line; `None` takes the process's own.
+        args: The command line; `None` uses that of the process.
 
     Returns:
-        The exit code: 0, 1 if it failed, 2 if the command line or the recipe is wrong. Of a process of several, see
-        [`fail`].
+        The exit code: 0 on success, 1 on failure, 2 if the command line or the recipe is wrong. For the exit code of
+        one of several processes, see [`fail`].
     """
     from ..errors import one_line
     from ..parallel.failing import fail, fail_in_silence, has_failed
 
     try:
-        import accelerate  # noqa: F401  without it transformers would fail later, with another message
+        import accelerate  # noqa: F401  otherwise transformers would fail later, with another message
         from datasets.exceptions import DatasetsError
         from safetensors import SafetensorError
 
@@ -64,7 +64,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except MainProcessError:  # the main process reports it
         return fail_in_silence()
     except RuntimeError:
-        if has_failed():  # a process that stops closes its connections
+        if has_failed():  # a failed process closes its connections, which raises here
             return fail_in_silence()
         raise
     if trainer.is_world_process_zero():

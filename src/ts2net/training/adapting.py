@@ -1,4 +1,4 @@
-"""Adapters in a run: which are trained, and the model that they are for."""
+"""Adapters of a training run and their base model."""
 
 from pathlib import Path
 
@@ -10,25 +10,25 @@ from .arguments import TS2NetTrainingArguments
 from .checkpoints import checkpoints_in
 
 BASE_MODEL = "base_model"
-"""Folder of a run that holds the model before its training, where no other folder or repository does."""
+"""Folder of a run for the model before training, if no other folder or repository contains that model."""
 
 
 def adapt(model: TS2NetModel, processor: TS2NetProcessor, args: TS2NetTrainingArguments) -> None:
-    """Put adapters into a model as the arguments say. All processes must call it.
+    """Add adapters to a model according to the arguments. All processes must call it.
 
-    Adapters name the model that they are for. One that was started from a CLIP, or whose own adapters were merged, is
-    in no folder: it is saved in the folder of the run.
+    Adapters record their base model. A model that was started from a CLIP, or into which adapters were merged, is not
+    stored in any folder, so it is saved in the folder of the run.
 
     Args:
-        model: The model, which is changed.
-        processor: Its processor.
+        model: The model, changed in place.
+        processor: The model's processor.
         args: The run's arguments.
 
     Raises:
         ImportError: If peft is missing.
         OSError: If the configuration can't be read or the model can't be saved.
-        ValueError: If the arguments don't fit the model, or adapters would be pushed whose model is on this machine
-            alone.
+        ValueError: If the arguments don't fit the model, or adapters are to be pushed and their base model is a local
+            folder.
     """
     if args.lora_r is not None or args.peft_config is not None:
         if args.peft_config is not None:

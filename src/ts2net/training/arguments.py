@@ -1,8 +1,7 @@
-"""Settings of a training run: those of transformers' `TrainingArguments`, and what TS2-Net adds to them.
+"""Arguments of a training run: transformers' `TrainingArguments` and the arguments that TS2-Net adds.
 
-The defaults are the paper's recipe. The batch is given as a whole, for all processes together: the loss compares every
-text of a batch with every video of it, so the global batch is part of what is trained, and the number of processes is
-not.
+The defaults are the paper's recipe. The batch size is global, over all processes, because the loss compares every text
+of a batch with every video. The result depends on the global batch size and not on the number of processes.
 """
 
 import math
@@ -26,71 +25,72 @@ DEFAULT_MAX_WORDS = 32
 
 BEST_METRIC = "text_to_video_R@1"
 
-# What a launcher calls the number of processes: torchrun and accelerate, then the kinds of MPI.
+# Environment variables of launchers for the number of processes: torchrun and accelerate, then MPI implementations.
 _WORLD_SIZE_VARIABLES = ["WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE"]
 
 
 @dataclass
 class TS2NetTrainingArguments(TrainingArguments):
-    """The settings of `transformers.TrainingArguments`, with the paper's recipe (section 4.2) as defaults, and more.
+    """Arguments of `transformers.TrainingArguments`, with the paper's recipe (section 4.2) as defaults, and additions.
 
     Args:
-        global_batch_size: Pairs of text and video in a step, over all processes.
-        per_device_train_batch_size: Follows from `global_batch_size`. Need not be given.
-        learning_rate: Peak, of the parameters that CLIP does not have: token selector and temporal encoder.
-        clip_learning_rate: Peak, of CLIP's own parameters. 0 locks them all.
-        freeze_layers: Number of lower layers of both of CLIP's transformers that are not trained, nor the embeddings
-            below them. 0 trains everything, -1 nothing of the transformers and their projections.
-        freeze_text_layers: The same for the text alone. `None` is `freeze_layers`.
-        freeze_vision_layers: The same for the frames alone. `None` is `freeze_layers`.
-        trunk_cache: Folder for what the lower vision layers make of each video where they do not learn: they are run
-            once, before the first step, and no epoch decodes a video. `None` runs them in every step.
-        trunk_cache_gb: Gigabytes that it may take there, for this data. Where more are needed, nothing is kept.
-        gradient_cache_chunk_size: Pairs that a process encodes at a time. The gradient is that of the whole batch, in
-            the memory of a chunk and the time of one more forward pass. `None` encodes the batch at once.
-        lora_r: Rank of adapters (LoRA) on CLIP's layers, which are trained in place of its own weights. `None` is
-            without them. Layers that CLIP does not have are trained as usual. Needs `ts2net[peft]`.
+        global_batch_size: Number of text-video pairs in a step, over all processes.
+        per_device_train_batch_size: Optional; derived from `global_batch_size`.
+        learning_rate: Peak learning rate of the parameters that CLIP does not have: token selector, temporal encoder,
+            word interaction and adapters.
+        clip_learning_rate: Peak learning rate of CLIP's own parameters. 0 freezes all of them.
+        freeze_layers: Number of lower layers to freeze in each of CLIP's two transformers, together with the
+            embeddings below them. 0 freezes nothing; -1 freezes both transformers and their projections.
+        freeze_text_layers: `freeze_layers` for the text transformer only. `None` uses `freeze_layers`.
+        freeze_vision_layers: `freeze_layers` for the vision transformer only. `None` uses `freeze_layers`.
+        trunk_cache: Folder for the outputs of the frozen lower vision layers. They run once for each video, before the
+            first step, and no epoch decodes a video. `None` runs them in every step.
+        trunk_cache_gb: Maximum size of these outputs in gigabytes. If more is needed, nothing is stored.
+        gradient_cache_chunk_size: Number of pairs that a process encodes at a time. The gradient is that of the whole
+            batch, for the memory of one chunk and one more forward pass. `None` encodes the batch at once.
+        lora_r: Rank of adapters (LoRA) on CLIP's layers, which are trained instead of CLIP's weights. `None` adds no
+            adapters. Layers that CLIP does not have are trained as usual. Needs `ts2net[peft]`.
         lora_target: The layers that get adapters, by the last part of their names.
-        peft_config: A configuration of LoRA that PEFT has written, a file or folder, instead of these two.
-        num_frames: Frames of a video, at most; shorter ones are padded. `None` takes the benchmark's, or else the
-            model's.
-        clock: What a second of a video is, `"seconds"` or `"released"`; the trained model's processor keeps it. `None`
-            takes the benchmark's, or else the processor's.
-        max_words: Tokens of a text, at most, the start and the end token included; shorter ones are padded. `None`
-            takes the benchmark's, or else 32.
-        shuffle_buffer: Encoded videos that are held in memory for shuffling, over all processes. The batch is read in
-            lanes, at most 64, and each shuffles its own share of the buffer: of 4096 a lane's next video is drawn
-            from 64, of 1000 it would be from 16, in which neighbours of the file stay neighbours.
-        group_size: Successive clips of one group (the data's column `group`) that a batch takes together, as hard
-            negatives of each other. 1 pays no attention to groups.
-        samples_per_epoch: Captions of the training set, for a stream that does not know its length. Without it such a
+        peft_config: LoRA configuration written by PEFT, a file or folder, instead of `lora_r` and `lora_target`.
+        num_frames: Maximum number of frames of a video; shorter videos are padded. `None` uses the benchmark's number,
+            or else the model's.
+        clock: Definition of a second of video, `"seconds"` or `"released"`, stored in the trained model's processor.
+            `None` uses the benchmark's, or else the processor's.
+        max_words: Maximum number of tokens of a text, including the start and end tokens; shorter texts are padded.
+            `None` uses the benchmark's number, or else 32.
+        shuffle_buffer: Number of encoded videos held in memory for shuffling, over all processes. The data is read in
+            at most 64 lanes, and each lane shuffles its own share of the buffer. With 4096, a lane draws its next
+            video from 64; with 1000, it would draw from 16, so that neighbours in the file would stay close.
+        group_size: Number of successive clips of one group (the data's column `group`) that are put into one batch, as
+            hard negatives of each other. 1 ignores groups.
+        samples_per_epoch: Number of captions of the training set, for a stream of unknown length. Without it such a
             stream needs `max_steps`.
-        same_video_negatives: Captions of one video in a batch are each other's negatives, as in the released code.
-            Without it such pairs are left out of the denominators of the loss.
-        released_optimizer: Take optimizer, schedule and weight decay from the released code; see
-            `ts2net.training.released_optimizer`. `optim` and `lr_scheduler_type` stay at their defaults.
-        selection_loss_weight: Weight, in the first step, of a loss on the selected tokens themselves, for a model
-            whose selection does not learn by itself; see `ts2net.training.selection_loss`. The paper has none. It is
-            logged as `selection_loss`, not weighted; `loss` contains it.
-        selection_loss_steps: That weight falls linearly to 0 over so many steps, or, below 1, over that share of the
-            run.
-        max_broken_share: Training stops when more than this share of the videos read so far could not be decoded,
-            but not before 20 broken ones.
-        metric_for_best_model: The figure of an evaluation that decides which checkpoint is the best: as evaluations
-            log it, without `eval_`. A later checkpoint replaces the best only if it is better.
-        greater_is_better: Follows from `metric_for_best_model`. Need not be given.
-        early_stopping_patience: Training stops after this many evaluations in a row that are not better than the best.
-        learning_rate_range_test: Instead of a training, take so many steps with growing learning rates, and write a
+        same_video_negatives: Use captions of the same video in a batch as negatives of each other, as in the released
+            code. Otherwise such pairs are left out of the denominators of the loss.
+        released_optimizer: Use optimizer, schedule and weight decay of the released code; see
+            `ts2net.training.released_optimizer`. `optim` and `lr_scheduler_type` must keep their defaults.
+        selection_loss_weight: Weight, in the first step, of an additional loss on the selected tokens, for a model
+            whose selection does not start to learn; see `ts2net.training.selection_loss`. It is not in the paper. The
+            unweighted value is logged as `selection_loss`; `loss` includes the weighted value.
+        selection_loss_steps: Number of steps over which `selection_loss_weight` falls linearly to 0; below 1, a share
+            of the run.
+        max_broken_share: Training stops when at least 20 videos, and more than this share of the videos read so far,
+            could not be decoded.
+        metric_for_best_model: The evaluation metric that selects the best checkpoint, by its logged name without
+            `eval_`. A later checkpoint replaces the best only if it is better.
+        greater_is_better: Optional; derived from `metric_for_best_model`.
+        early_stopping_patience: Training stops after this many successive evaluations that do not improve on the best.
+        learning_rate_range_test: Instead of training, run this many steps with growing learning rates and write a
             table of their losses; see `ts2net.training.learning_rate_range`. Nothing is evaluated, saved or pushed.
-        logging_dir: Folder for TensorBoard's files. `None` is a new folder in `output_dir/runs`.
-        changed_settings: Names of settings whose new values a resumed run takes over. All others that its result
-            depends on must be those of the checkpoint.
+        logging_dir: Folder for TensorBoard's files. `None` creates a new folder in `output_dir/runs`.
+        changed_settings: Names of the settings whose new values a resumed run uses. All other settings that affect the
+            result must equal those of the checkpoint.
 
-    FSDP 2 (`fsdp=True`) shards weights, gradients and optimizer state over the processes. Checkpoints are whole models
-    with it too, whatever its `state_dict_type`. FSDP 1 and DeepSpeed are not supported.
+    FSDP 2 (`fsdp=True`) shards weights, gradients and optimizer state over the processes. Its checkpoints are also
+    whole models, regardless of `state_dict_type`. FSDP 1 and DeepSpeed are not supported.
 
     Raises:
-        ValueError: If a value is out of range, or is one of Trainer's that would change or do nothing here.
+        ValueError: If a value is out of range, or an option of Trainer is set that has no or another effect here.
     """
 
     global_batch_size: int = field(
@@ -183,7 +183,7 @@ class TS2NetTrainingArguments(TrainingArguments):
         default=4, metadata={"help": "Processes that decode videos, for each training process."}
     )
     logging_steps: float = field(default=10, metadata={"help": "Steps between logs; below 1, a share of all steps."})
-    # A loss that is not finite ends the run: there is nothing to filter.
+    # A loss that is not finite ends the run, so there is nothing to filter.
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Not used: such a loss ends the run."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, epoch, steps or best."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep; the best is always kept."})
@@ -209,9 +209,9 @@ class TS2NetTrainingArguments(TrainingArguments):
     per_device_eval_batch_size: int = field(
         default=16, metadata={"help": "Videos that a process encodes at a time in evaluation."}
     )
-    # The columns of a dataset are videos and captions, which no forward takes as they are.
+    # The columns of a dataset are videos and captions, which are not arguments of `forward`.
     remove_unused_columns: bool = field(default=False, metadata={"help": "Not used."})
-    # Every parameter that is trained has its part in every loss.
+    # Every trained parameter contributes to every loss.
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "Let DistributedDataParallel look for parameters without a gradient."}
     )
@@ -221,7 +221,7 @@ class TS2NetTrainingArguments(TrainingArguments):
         if self.learning_rate_range_test is not None:
             self._set_range_test(self.learning_rate_range_test)
         self._check_best_metric()
-        # Before processes wait for each other, which they do before `world_size` can be asked for.
+        # Check before the processes wait for each other, which reading `world_size` requires.
         share = self._share_of_batch(get_int_from_env(_WORLD_SIZE_VARIABLES, 1))
         batch_size = self.per_device_train_batch_size
         if batch_size is not None and batch_size != share:
@@ -232,12 +232,12 @@ class TS2NetTrainingArguments(TrainingArguments):
             )
         self.per_device_train_batch_size = share
         if torch.accelerator.current_accelerator(check_available=True) is None:
-            self.use_cpu = True  # without being told so, accelerate would not join processes that have no GPU
+            self.use_cpu = True  # otherwise accelerate does not connect processes that have no GPU
         super().__post_init__()
         self.per_device_train_batch_size = self._share_of_batch(self.world_size)
         self._check_trackers()
         if self.early_stopping_patience is not None:
-            self.restore_callback_states_from_checkpoint = True  # a resumed run goes on counting
+            self.restore_callback_states_from_checkpoint = True  # a resumed run continues its count
         if self.n_gpu > 1:
             logger.warning(
                 f"one process uses one of the {self.n_gpu} GPUs: start it with `accelerate launch` to use all of them"
@@ -245,21 +245,21 @@ class TS2NetTrainingArguments(TrainingArguments):
             self.use_one_gpu()
 
     def _set_range_test(self, steps: int) -> None:
-        """A run of that many steps, of which only the losses are kept."""
+        """Set the arguments for a run of `steps` steps that only logs its losses."""
         self.max_steps, self.logging_steps, self.logging_strategy = steps, 1, "steps"
         self.eval_strategy = self.save_strategy = "no"
         self.eval_on_start = self.load_best_model_at_end = self.push_to_hub = False
         self.early_stopping_patience = self.resume_from_checkpoint = None
 
     def use_one_gpu(self) -> None:
-        """Have Trainer not wrap the model in DataParallel, which would split the batch of a loss."""
+        """Prevent Trainer from wrapping the model in DataParallel, which would split the batch of a loss."""
         self._n_gpu = 1
 
     def fit_model(self, config: TS2NetConfig) -> None:
-        """Take over what was not given from a model.
+        """Set the arguments that are `None` from a model.
 
         Raises:
-            ValueError: If the model has room for fewer frames, or selects no tokens that the selection loss needs.
+            ValueError: If the model supports fewer frames, or selects no tokens although the selection loss is used.
         """
         if self.selection_loss_weight and config.selection_kind == "none":
             raise ValueError(
@@ -282,7 +282,7 @@ class TS2NetTrainingArguments(TrainingArguments):
 
     def _check_values(self) -> None:
         for name, least in [
-            ("global_batch_size", 2),  # a pair alone has nothing to be told from
+            ("global_batch_size", 2),  # a single pair has no negatives
             ("freeze_layers", -1),
             ("freeze_text_layers", -1),
             ("freeze_vision_layers", -1),
@@ -369,11 +369,11 @@ class TS2NetTrainingArguments(TrainingArguments):
             raise ValueError("early_stopping_patience needs evaluations: give eval_strategy and metric_for_best_model")
 
     def _check_trackers(self) -> None:
-        """Find out before the first step whether the trackers are installed."""
+        """Check before the first step that the trackers are installed."""
         for name in self.report_to:
             try:
                 for tracker in get_reporting_integration_callbacks([name]):
-                    # One that isn't installed is made in part, at which MLflow's and Neptune's own `__del__` fails.
+                    # A tracker that isn't installed is only partly built, so `__del__` of MLflow and Neptune fails.
                     type(tracker.__name__, (tracker,), {"__del__": lambda _: None})()
             except (RuntimeError, ImportError, ValueError) as error:
                 raise ValueError(f"report_to={name}: {error}") from error

@@ -1,6 +1,6 @@
-"""The figure of an evaluation that decides which checkpoint is the best one.
+"""The evaluation metric that selects the best checkpoint.
 
-A checkpoint is better only if its figure is better: of equal ones the earlier is kept.
+If two checkpoints have the same value, the earlier one is the best.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ DUAL_SOFTMAX = "_with_dual_softmax"
 _DIRECTIONS = ("text_to_video", "video_to_text")
 _NAMES = tuple(rank_statistics([1]))
 _RANKS = ("MdR", "MnR")
-# Only evaluation sets whose videos have groups give these.
+# Only evaluated if the videos of the evaluation set have groups.
 _GROUP_METRICS = tuple(f"{direction}_group_R@1" for direction in _DIRECTIONS)
 METRICS = tuple(
     f"{direction}_{name}{suffix}" for suffix in ("", DUAL_SOFTMAX) for direction in _DIRECTIONS for name in _NAMES
@@ -23,22 +23,23 @@ METRICS = tuple(
 
 
 def less_is_better(metric: str) -> bool:
-    """Whether the smaller value of a figure is the better one: of ranks, but not of recalls."""
+    """Whether smaller values of a metric are better, as for ranks, but not for recalls."""
     return metric.removesuffix(DUAL_SOFTMAX).endswith(_RANKS)
 
 
 def resolve_metric(metric: str | None, eval_dataset: Any) -> str | None:
-    """Find the figure that `metric_for_best_model` means.
+    """Resolve `metric_for_best_model` to the logged name of a metric.
 
     Args:
-        metric: The argument. `None` names no best checkpoint.
-        eval_dataset: The trainer's; of several by name, the first is meant unless `metric` begins with another's name.
+        metric: The argument. With `None` no checkpoint is the best.
+        eval_dataset: The trainer's evaluation set, or several by name. Of several, the first is used, unless `metric`
+            begins with the name of another set.
 
     Returns:
-        The name as evaluations log it, without `eval_`.
+        The name under which evaluations log the metric, without `eval_`.
 
     Raises:
-        ValueError: If no evaluation gives such a figure.
+        ValueError: If no evaluation computes the metric.
     """
     if metric is None or eval_dataset is None:
         return metric
@@ -56,12 +57,12 @@ def resolve_metric(metric: str | None, eval_dataset: Any) -> str | None:
 
 
 class EarlyStopping(EarlyStoppingCallback):
-    """The library's, which looks only at the evaluation set that decides which checkpoint is the best."""
+    """Early stopping on the evaluation set that selects the best checkpoint; other sets are ignored."""
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
     ) -> None:
-        """Count evaluations that are not better than the best."""
+        """Count successive evaluations that do not improve on the best."""
         if f"eval_{args.metric_for_best_model}" in metrics:
             super().on_evaluate(args, state, control, metrics=metrics, **kwargs)
 

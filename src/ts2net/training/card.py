@@ -1,4 +1,4 @@
-"""The card of a trained model: its origin, its training and its figures."""
+"""Model card of a trained model: its base model, its training and its evaluation results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from .arguments import TS2NetTrainingArguments
 
 @dataclass
 class CardDetails:
-    """Details for the card that the trainer does not have.
+    """Details for the card that are unknown to the trainer.
 
     Args:
-        base_model: Hub id of the model that this one was initialised from.
-        license: Licence of the weights, as the Hub writes it.
+        base_model: Hub id of the model that this model was initialised from.
+        license: Licence of the weights, by its Hub identifier.
         language: Language of the captions, as an ISO 639-1 code.
         datasets: Hub ids of the training data.
-        training_data: What it was trained on, for people, such as `"MSR-VTT train-9k"`.
-        evaluation_name: What it is evaluated on, for people, such as `"MSR-VTT"`.
-        evaluation_type: The same for programs, such as `"msrvtt"`.
-        evaluation_split: Such as `"test"`.
-        evaluation_left_out: Videos of the split that the figures leave out.
+        training_data: Display name of the training data, such as `"MSR-VTT train-9k"`.
+        evaluation_name: Display name of the evaluation data, such as `"MSR-VTT"`.
+        evaluation_type: Hub id or short name of the evaluation data, such as `"msrvtt"`.
+        evaluation_split: Name of the evaluation split, such as `"test"`.
+        evaluation_left_out: Number of videos of the split that the metrics leave out.
     """
 
     base_model: str | None = None
@@ -41,7 +41,7 @@ class CardDetails:
 
 
 def figures_of_step(state: TrainerState, step: int, prefix: str = "eval_") -> dict[str, float]:
-    """The retrieval figures that were logged for the weights of a step, under the names of the tables."""
+    """Return the retrieval metrics logged for the weights of a step, under the names used in tables."""
     directions = (f"{prefix}text_to_video_", f"{prefix}video_to_text_")
     return {
         name.removeprefix(prefix).replace("_to_", "-to-").replace("_", " "): value
@@ -53,7 +53,7 @@ def figures_of_step(state: TrainerState, step: int, prefix: str = "eval_") -> di
 
 
 def counts_of_step(state: TrainerState, step: int, prefix: str = "eval_") -> dict[str, Any]:
-    """The numbers of videos, queries and missing videos that were logged with the figures of a step."""
+    """Return the numbers of videos, queries and missing videos logged with the metrics of a step."""
     names = {"num_videos": "videos", "num_queries": "queries", "num_missing": "broken_videos"}
     return {
         count: entry[f"{prefix}{name}"]
@@ -77,14 +77,14 @@ def training_card(
     """Create the card for the weights of a step.
 
     Args:
-        model: The model, whose weights may be shards.
+        model: The model. Its weights may be shards.
         details: Details from the user.
         args: The training arguments.
         state: The trainer's state, with its log.
         step: The step.
         repo_id: Repository of the model.
         eval_names: Names of the evaluation sets, if there are several.
-        changes: Settings that were changed on resuming, as in `DataState`.
+        changes: Settings that were changed on resuming; see [`DataState`].
     """
     sets = [(details.evaluation_name, details.evaluation_type, "eval_")]
     sets += [(name, name, f"eval_{name}_") for name in eval_names]

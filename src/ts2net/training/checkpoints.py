@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or don't exist, whenever the process is killed, and the state that a run resumes from.
+"""Atomic writing and deletion of checkpoints, safe against a kill at any time, and the state that a run resumes from.
 
-A checkpoint is written in `.saving`, flushed to the disk and only then renamed to `checkpoint-STEP`, and an older one
-is renamed before it is deleted. So every folder with the name of a checkpoint is whole, for Trainer's own
-`get_last_checkpoint` too, and the last good one is deleted only when there is a better one.
+A checkpoint is written in `.saving`, flushed to the disk and only then renamed to `checkpoint-STEP`. A checkpoint is
+renamed before it is deleted. So every folder with the name of a checkpoint is complete, also for Trainer's
+`get_last_checkpoint`, and a checkpoint is replaced only after its replacement is complete.
 """
 
 import json
@@ -28,16 +28,16 @@ DATA_STATE = "data_state.json"
 _SAVING = ".saving"
 _REPLACED, _REMOVED = ".replaced-", ".removed-"
 _NAME = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
-# What only a checkpoint has; the rest of its folder is a model like any other.
+# Files of the training state. The other files of a checkpoint are those of a saved model.
 STATE_FILES = ("trainer_state.json", DATA_STATE, *OPTIMIZER_FILES, "scheduler.pt", "scaler.pt", "rng_state*.pth")
-# What a run resumes from; of several names one is enough.
+# Files that resuming needs. One file of each tuple is enough.
 _NEEDED = (("trainer_state.json",), (DATA_STATE,), ("model.safetensors", "adapter_model.safetensors"), OPTIMIZER_FILES)
 
 T = TypeVar("T")
 
 
 class SavingError(RuntimeError):
-    """A checkpoint or a model can't be written."""
+    """Raised if a checkpoint or a model can't be written."""
 
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(f"cannot save {folder}: {reason}")
@@ -46,15 +46,15 @@ class SavingError(RuntimeError):
 
 @dataclass
 class DataState:
-    """How far a run has read its data, over all processes, and what its result depends on.
+    """Reading position of a run in its data, over all processes, and the settings that its result depends on.
 
     Args:
-        positions: Where `TrainingBatches` resumes.
+        positions: Positions from which `TrainingBatches` resumes.
         settings: See [`run_settings`].
-        videos_read: Videos that were read, broken ones included; each counts every time it is read.
-        videos_broken: The broken ones among them.
-        broken: Why, by the video's id.
-        changes: What was changed when the run was resumed: `{"step", "name", "old", "new"}`, in order.
+        videos_read: Number of videos read, including broken videos. A video counts each time it is read.
+        videos_broken: Number of broken videos among `videos_read`.
+        broken: Reasons of the broken videos, by video id.
+        changes: Settings changed on resuming: `{"step", "name", "old", "new"}`, in order.
     """
 
     positions: dict[str, list[int]]
@@ -65,16 +65,16 @@ class DataState:
     changes: list[dict[str, Any]] = field(default_factory=list)
 
     def save(self, checkpoint: Path) -> None:
-        """Write it into a checkpoint."""
+        """Write the state into a checkpoint."""
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
         (checkpoint / DATA_STATE).write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, checkpoint: Path) -> "DataState":
-        """Read it from a checkpoint.
+        """Read the state from a checkpoint.
 
         Raises:
-            ValueError: If the file is not one of these.
+            ValueError: If the file is not a data state.
         """
         path = checkpoint / DATA_STATE
         try:
@@ -84,17 +84,17 @@ class DataState:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Finding one
+# Finding checkpoints
 
 
 def step_of(checkpoint: Path) -> int | None:
-    """The step in the name of a checkpoint's folder; `None` if the name is not a checkpoint's."""
+    """Return the step in the name of a checkpoint folder; `None` if it is not the name of a checkpoint."""
     match = _NAME.fullmatch(checkpoint.name)
     return int(match[1]) if match else None
 
 
 def checkpoints_in(output_dir: Path) -> list[Path]:
-    """All checkpoints of a run, oldest first."""
+    """Return all checkpoints of a run, oldest first."""
     checkpoints = [path for path in output_dir.glob("*") if step_of(path) is not None and path.is_dir()]
     return sorted(checkpoints, key=lambda path: step_of(path) or 0)
 
@@ -103,13 +103,13 @@ def find_checkpoint(resume: str | Path | bool | None, output_dir: Path) -> Path 
     """Find the checkpoint to resume from.
 
     Args:
-        resume: A checkpoint's folder; `True` or `"true"`: the last of the run; `"auto"`: the last if there is one;
-            `None`, `False` or `"false"`: none.
+        resume: A checkpoint folder; `True` or `"true"`: the last checkpoint of the run; `"auto"`: the last checkpoint
+            if there is one; `None`, `False` or `"false"`: no checkpoint.
         output_dir: The folder of the run.
 
     Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ValueError: If the folder is not a whole checkpoint.
+        FileNotFoundError: If the checkpoint does not exist.
+        ValueError: If the checkpoint is incomplete.
     """
     word = str(resume).lower()
     if word in ("none", "false"):
@@ -134,13 +134,13 @@ def find_checkpoint(resume: str | Path | bool | None, output_dir: Path) -> Path 
 
 
 def agree_on_checkpoint(resume: str | Path | bool | None, output_dir: Path, *, is_main: bool) -> Path | None:
-    """[`find_checkpoint`] on the main process, for all processes, which must all call it.
+    """Run [`find_checkpoint`] on the main process and return its result on all processes. All processes must call it.
 
-    With `"auto"`, one process must not resume while another starts anew on a disk that they don't share.
+    Without agreement, `"auto"` could resume on one process and start a new run on another that has another disk.
 
     Raises:
-        FileNotFoundError: Also if other processes don't find the checkpoint.
-        ValueError: As [`find_checkpoint`] does.
+        FileNotFoundError: See [`find_checkpoint`]; also if another process doesn't find the checkpoint.
+        ValueError: See [`find_checkpoint`].
     """
     checkpoint = from_main_process(lambda: find_checkpoint(resume, output_dir), is_main=is_main)
     if checkpoint is not None and not all(gather_object([checkpoint.is_dir()])):
@@ -151,11 +151,11 @@ def agree_on_checkpoint(resume: str | Path | bool | None, output_dir: Path, *, i
 
 
 def from_main_process(work: Callable[[], T], *, is_main: bool) -> T:
-    """Call `work` on the main process, and return its result or raise its error on all, which must all call this.
+    """Call `work` on the main process, and return its result or raise its error on all. All processes must call it.
 
     Raises:
-        ValueError: If `work` does.
-        OSError: If `work` does.
+        ValueError: If `work` raises it.
+        OSError: If `work` raises it.
     """
     outcome: list[Any] = [None, None]
     if is_main:
@@ -170,23 +170,23 @@ def from_main_process(work: Callable[[], T], *, is_main: bool) -> T:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Writing one
+# Writing checkpoints
 
 
 @contextmanager
 def new_checkpoint(checkpoint: Path, *, is_writer: bool, wait: Callable[[], None]) -> Iterator[Path]:
-    """Write a checkpoint whole or not at all. All processes must enter it.
+    """Write a complete checkpoint or none. All processes must enter the context.
 
     Args:
-        checkpoint: The folder, which may exist.
-        is_writer: Whether this process makes and renames folders.
+        checkpoint: The folder of the checkpoint; may exist.
+        is_writer: Whether this process creates and renames folders.
         wait: Waits for all processes.
 
     Yields:
-        The folder to write into. It gets its name when the block ends.
+        The folder to write into. It is renamed to `checkpoint` at the end of the block.
 
     Raises:
-        SavingError: If it can't be written. Nothing of it is left then.
+        SavingError: If the checkpoint can't be written. Its partial files are deleted.
     """
     written = saving_folder(checkpoint.parent) / checkpoint.name
     try:
@@ -207,7 +207,7 @@ def new_checkpoint(checkpoint: Path, *, is_writer: bool, wait: Callable[[], None
 
 @contextmanager
 def saving_errors(folder: Path) -> Iterator[None]:
-    """Raise one error for everything that can go wrong in writing to a folder, also where a library names no reason.
+    """Convert all errors of writing to a folder to one type, even if a library gives no reason.
 
     Raises:
         SavingError: With the folder and the reason, such as a full disk.
@@ -215,7 +215,7 @@ def saving_errors(folder: Path) -> Iterator[None]:
     try:
         with write_errors_named(folder):
             yield
-    except SavingError as error:  # of a folder inside this one
+    except SavingError as error:  # the error of a folder inside this folder
         raise SavingError(folder, error.reason) from error
     except (OSError, SafetensorError) as error:
         reason = one_line(error)
@@ -223,14 +223,14 @@ def saving_errors(folder: Path) -> Iterator[None]:
             reason = str(error.strerror)
         raise SavingError(folder, reason) from error
     except RuntimeError as error:
-        if "inline_container" not in str(error):  # torch.save's, which keeps the reason to itself
+        if "inline_container" not in str(error):  # errors of torch.save, which don't include the reason
             raise
         free = shutil.disk_usage(folder.parent).free
         raise SavingError(folder, f"writing failed; its disk has {free / 1e6:.0f} MB left") from error
 
 
 def start_saving(output_dir: Path) -> Path:
-    """Make an empty folder for a checkpoint that is being written; what a killed run has left in it is deleted."""
+    """Create an empty folder for a checkpoint that is being written. Files of a killed run are deleted."""
     saving = saving_folder(output_dir)
     shutil.rmtree(saving, ignore_errors=True)
     saving.mkdir(parents=True)
@@ -238,12 +238,12 @@ def start_saving(output_dir: Path) -> Path:
 
 
 def saving_folder(output_dir: Path) -> Path:
-    """The folder in which checkpoints of a run are written before they get their names."""
+    """Return the folder in which checkpoints of a run are written before they are renamed."""
     return output_dir / _SAVING
 
 
 def publish(written: Path, checkpoint: Path) -> None:
-    """Rename a checkpoint that has been written, once all of it is on the disk."""
+    """Flush a written checkpoint to the disk, then rename it."""
     for folder, _, files in os.walk(written):
         for name in files:
             _flush(Path(folder) / name)
@@ -259,7 +259,7 @@ def publish(written: Path, checkpoint: Path) -> None:
 
 
 def remove(checkpoint: Path) -> None:
-    """Delete a checkpoint so that no part of it ever has its name."""
+    """Delete a checkpoint. It is renamed first, so that no incomplete folder has the name of a checkpoint."""
     removed = checkpoint.with_name(_REMOVED + checkpoint.name)
     shutil.rmtree(removed, ignore_errors=True)
     checkpoint.rename(removed)
@@ -267,7 +267,7 @@ def remove(checkpoint: Path) -> None:
 
 
 def rotate(output_dir: Path, limit: int | None, keep: set[Path]) -> None:
-    """Delete the oldest checkpoints until `limit` or only those of `keep` are left. `None` deletes nothing."""
+    """Delete the oldest checkpoints that are not in `keep` until at most `limit` remain. `None` deletes nothing."""
     if limit is None or limit < 1:
         return
     checkpoints = checkpoints_in(output_dir)
@@ -278,13 +278,13 @@ def rotate(output_dir: Path, limit: int | None, keep: set[Path]) -> None:
 
 
 def clean_up(output_dir: Path) -> None:
-    """Delete what a killed run has left half done."""
+    """Delete or restore the unfinished folders of a killed run."""
     shutil.rmtree(saving_folder(output_dir), ignore_errors=True)
     for replaced in output_dir.glob(_REPLACED + "*"):
         checkpoint = replaced.with_name(replaced.name.removeprefix(_REPLACED))
         if checkpoint.exists():
             shutil.rmtree(replaced)
-        else:  # killed between the two renames: the old one is the last good one
+        else:  # killed between the two renames: restore the old checkpoint
             replaced.rename(checkpoint)
     for removed in output_dir.glob(_REMOVED + "*"):
         shutil.rmtree(removed)
@@ -292,7 +292,7 @@ def clean_up(output_dir: Path) -> None:
 
 def _flush(path: Path) -> None:
     if path.is_dir() and os.name == "nt":
-        return  # Windows cannot open folders, and needs it less
+        return  # Windows cannot open folders, and their flush matters less there
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)

@@ -1,8 +1,8 @@
-"""The settings of `python -m ts2net.training`: from a recipe, and from the command line, which has the last word.
+"""Settings of `python -m ts2net.training`, from a recipe and from the command line, which overrides the recipe.
 
-A recipe is a YAML file with the names of the command line's options. Each value goes through the option's own
-conversion, so a recipe cannot hold what the command line would refuse. What neither gives and the benchmark knows, the
-numbers of frames and words, comes from the benchmark.
+A recipe is a YAML file whose keys are the names of the command line options. Each value is converted in the same way
+as on the command line, so a recipe accepts the same values. The number of frames, the number of words and the clock
+come from the benchmark if neither sets them.
 """
 
 import argparse
@@ -28,7 +28,7 @@ _KEY_VALUE_OPTIONS = ("model_config", "data_options", "eval_data_options")
 
 @dataclass
 class ModelSettings:
-    """What is trained."""
+    """The model to train."""
 
     _argument_group_name = "model"
 
@@ -47,7 +47,7 @@ class ModelSettings:
 
 @dataclass
 class DataSettings:
-    """What it is trained and evaluated on."""
+    """The data for training and evaluation."""
 
     _argument_group_name = "data"
 
@@ -87,17 +87,17 @@ class Settings:
 
 
 class _Parser(HfArgumentParser):
-    """Raises an error of one line; the usage of hundreds of options would bury it."""
+    """Parser that raises an error of one line, without the usage text of hundreds of options."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
 
 def parse(args: Sequence[str]) -> Settings:
-    """Read the command line and the recipe that it names.
+    """Parse the command line and the recipe that it names.
 
     Raises:
-        FileNotFoundError: If there is no such recipe.
+        FileNotFoundError: If the recipe does not exist.
         ValueError: If an option or a key of the recipe is unknown, missing or has a wrong value.
         SystemExit: After `--help`.
     """
@@ -112,11 +112,11 @@ def parse(args: Sequence[str]) -> Settings:
     recipe_parser.add_argument("--recipe")
     recipe = recipe_parser.parse_known_args(list(args))[0].recipe
 
-    parser.set_defaults(output_dir="")  # not the library's, which would mix the runs of a folder
+    parser.set_defaults(output_dir="")  # the library's default would mix the runs of one working directory
     actions: dict[str, argparse.Action] = {}
     for action in options_of(parser):
         if action.dest not in ("help", "recipe"):
-            actions.setdefault(action.dest, action)  # the first: --no_streaming and its like share another's name
+            actions.setdefault(action.dest, action)  # keep the first: --no_streaming and --streaming share a name
     pairs: dict[str, dict[str, Any]] = {name: {} for name in _KEY_VALUE_OPTIONS}
     if recipe is not None:
         path = _recipe_path(recipe)
@@ -155,12 +155,12 @@ def parse(args: Sequence[str]) -> Settings:
 
 
 def options_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """All options of a parser, which argparse has no public name for."""
+    """Return all options of a parser, for which argparse has no public attribute."""
     return parser._actions
 
 
 def recipe_names() -> list[str]:
-    """The recipes that come with the package."""
+    """Return the names of the recipes in the package."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
@@ -191,7 +191,7 @@ def _mapping(values: Any, name: str) -> dict[str, Any]:
 
 
 def _converted(name: str, value: Any, actions: Mapping[str, argparse.Action], path: Path) -> Any:
-    """A value of a recipe, as the command line would have it."""
+    """Convert a value of a recipe in the same way as a command line value."""
     if name not in actions:
         raise ValueError(f"{path}: unknown option {name!r}{_similar(name, actions)}")
     convert = actions[name].type
@@ -214,7 +214,7 @@ _KINDS = {"int": "a whole number", "float": "a number", "string_to_bool": "true 
 
 
 def _pairs(option: str, words: Sequence[str]) -> dict[str, Any]:
-    """Read `KEY=VALUE` arguments, whose values are JSON where they can be."""
+    """Parse `KEY=VALUE` arguments. A value that is not valid JSON is a string."""
     try:
         return {key: json_or_text(value) for key, value in parse_named_values(words, "KEY=VALUE").items()}
     except ValueError as error:

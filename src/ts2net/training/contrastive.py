@@ -1,11 +1,11 @@
 """The contrastive loss over the batches of all processes.
 
-- A process computes only its rows (its texts against all videos) and its columns (all texts against its videos) of
-  the matrix of similarities: `n x P*n` entries instead of `(P*n)**2`, for `P` processes with `n` pairs each.
+- A process computes only its rows (its texts against all videos) and its columns (all texts against its videos) of the
+  similarity matrix: `n x P*n` entries each instead of `(P*n)**2`, for `P` processes with `n` pairs each.
 - The embeddings of the other processes are gathered with their gradient. Each process differentiates the mean over its
-  own rows and columns; the average of these gradients over processes, which DDP and FSDP compute, is the gradient of
-  one process with the whole batch.
-- Captions of one video are not each other's negatives, in any process.
+  own rows and columns. The average of these gradients over processes, which DDP and FSDP compute, equals the gradient
+  of one process with the whole batch.
+- Captions of the same video are not used as negatives of each other, even if they are in different processes.
 """
 
 from collections.abc import Callable
@@ -23,17 +23,17 @@ from .selection_loss import selection_logits
 
 @dataclass
 class ContrastiveLoss:
-    """What a batch costs, and how well its pairs are told apart.
+    """Loss and retrieval accuracies of a batch.
 
     Args:
-        loss: This process's part, to be differentiated: the mean over its texts and its videos, and its part of the
-            selection loss times its weight. Scalar.
-        global_loss: The loss of the whole batch, the same on all processes, without gradient. Scalar.
+        loss: This process's part of the loss, with gradient: the mean over its texts and videos, plus its part of the
+            weighted selection loss. Scalar.
+        global_loss: Loss of the whole batch, the same on all processes, without gradient. Scalar.
         text_to_video_accuracy: Share of texts, over all processes, that are nearer to their own video than to any
-            other. A tie counts as a miss. Scalar.
-        video_to_text_accuracy: The same for videos.
-        selection_loss: The selection loss of the whole batch, not weighted, without gradient. Scalar; `None` without
-            one.
+            other video. A tie counts as a miss. Scalar.
+        video_to_text_accuracy: Share of videos that are nearer to their own text than to any other text. Scalar.
+        selection_loss: Unweighted selection loss of the whole batch, without gradient. Scalar; `None` if it is not
+            used.
     """
 
     loss: torch.Tensor
@@ -56,22 +56,22 @@ def contrastive_loss_over_processes(
     word_logits: torch.Tensor | None = None,
     frame_logits: torch.Tensor | None = None,
 ) -> ContrastiveLoss:
-    """Symmetric cross-entropy over the pairs of all processes (paper, equation 9), of which this one has `n`.
+    """Compute the symmetric cross-entropy over the pairs of all processes (paper, equation 9), `n` on each process.
 
     Args:
-        model: The TS2-Net whose matching is used, wrapped for training or not. None of its parameters is read.
+        model: The TS2-Net whose `similarity` is used, wrapped for training or not. None of its parameters is used.
         text_embeds: Text embeddings of shape `(n, D)`, as in the model's output. Text `i` describes video `i`.
         video_embeds: Frame embeddings of shape `(n, T, D)`, as in the model's output.
         logit_scale: Factor of the cosines, as in the model's output. Scalar.
         padding_mask_videos: True (or 1) for real frames, of shape `(n, T)`. `None`: all are real.
-        video_keys: int64 of shape `(n,)`, equal for equal videos. Pairs of one video, other than a text and its own
-            clip, are left out of the denominators. `None`: all videos differ.
+        video_keys: int64 of shape `(n,)`, equal for equal videos. A text and another clip of the same video are left
+            out of the denominators. `None`: all videos differ.
         selected_tokens: The selected tokens of each frame, without [CLS], of shape `(n, T, K, D)`. Needed for the
             selection loss, which is the same cross-entropy over [`selection_logits`].
-        selection_weight: Weight of the selection loss. 0 does not compute it.
+        selection_weight: Weight of the selection loss. With 0 it is not computed.
         word_embeds: With word-token interaction: word embeddings of shape `(n, words, D)`, as in the model's output.
-        word_logits: With it: the first of the output's `weight_logits`, of shape `(n, words)`.
-        frame_logits: With it: the second, of shape `(n, T)`.
+        word_logits: With word-token interaction: the first of the output's `weight_logits`, of shape `(n, words)`.
+        frame_logits: With word-token interaction: the second of the output's `weight_logits`, of shape `(n, T)`.
 
     Returns:
         See [`ContrastiveLoss`].
@@ -93,7 +93,7 @@ def contrastive_loss_over_processes(
     if video_keys is None:
         video_keys = torch.arange(local_pairs.start, local_pairs.stop)
 
-    # One collective for embeddings and one for the rest: fewer waits, and one order in which they can run.
+    # One collective for the embeddings and one for the labels: less waiting, and a fixed order of the collectives.
     parts = [text_embeds[:, None], video_embeds]  # (n, 1, D), (n, T, D)
     if selected_tokens is not None:
         parts.append(selected_tokens.flatten(1, 2))  # (n, T * K, D)
@@ -101,7 +101,7 @@ def contrastive_loss_over_processes(
         assert word_logits is not None
         assert frame_logits is not None
         logits = torch.cat([word_logits, frame_logits], dim=1)  # (n, W + T)
-        # As rows of width D, of which the last is filled up.
+        # Reshaped to rows of width D; the last row is padded.
         rows = nn.functional.pad(logits, (0, -logits.shape[1] % text_embeds.shape[1]))
         parts += [word_embeds, rows.unflatten(1, (-1, text_embeds.shape[1]))]
     dtype = torch.promote_types(text_embeds.dtype, torch.float32)  # gradients are summed over processes
@@ -137,7 +137,7 @@ def contrastive_loss_over_processes(
 
 
 def loss_inputs(outputs: Any, selection_weight: float = 0.0) -> dict[str, torch.Tensor]:
-    """What [`contrastive_loss_over_processes`] takes of a model's outputs, by the names of its arguments."""
+    """Return the arguments of [`contrastive_loss_over_processes`] that come from a model's outputs, by name."""
     inputs = {name: outputs[name] for name in ("text_embeds", "video_embeds", "logit_scale")}
     if selection_weight:
         inputs["selected_tokens"] = outputs.video_model_output.selected_tokens[:, :, 1:]  # without [CLS]
@@ -149,12 +149,12 @@ def loss_inputs(outputs: Any, selection_weight: float = 0.0) -> dict[str, torch.
 
 @dataclass
 class _Batch:
-    """Which pairs of the batch of all processes this one has.
+    """Position of this process's pairs in the batch of all processes.
 
     Args:
-        num_pairs: Of all processes, `P * n`.
-        local_pairs: Those of this process.
-        same_video: `(n, P * n)`: pairs that are left out.
+        num_pairs: Number of pairs of all processes, `P * n`.
+        local_pairs: The pairs of this process.
+        same_video: `(n, P * n)`: pairs to leave out.
     """
 
     num_pairs: int
@@ -164,10 +164,10 @@ class _Batch:
     def loss_and_accuracies(
         self, similarity: Callable[[slice, slice], torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Symmetric cross-entropy of this process's pairs, and the accuracies of their texts and of their videos.
+        """Compute the symmetric cross-entropy of this process's pairs, and the accuracies of their texts and videos.
 
         Args:
-            similarity: Computes the logits of some texts and some videos of the batch.
+            similarity: Computes the logits of a slice of the texts and a slice of the videos of the batch.
         """
         everything = slice(0, self.num_pairs)
         rows = similarity(self.local_pairs, everything)  # (n, P * n)
@@ -178,7 +178,7 @@ class _Batch:
         return (text_loss + video_loss) / 2, text_accuracy, video_accuracy
 
     def _loss_and_accuracy(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross-entropy of `(n, P * n)` logits, and the share of rows whose pair stands above all others."""
+        """Compute the cross-entropy of `(n, P * n)` logits, and the share of rows whose own pair has the top logit."""
         logits = logits.masked_fill(self.same_video, -torch.inf)
         pairs = torch.arange(self.local_pairs.start, self.local_pairs.stop, device=logits.device)
         with torch.no_grad():
@@ -219,7 +219,7 @@ def _check_shapes(
             f"selected_tokens must have shape ({n}, {frames}, K, {width}) with K of at least 1, got "
             f"{(*selected_tokens.shape,)}"
         )
-    # A collective over different shapes would hang, or mix up the batches without a word.
+    # A collective over different shapes would hang, or silently mix up the batches.
     local_sizes = [*video_embeds.shape, *([] if word_embeds is None else [word_embeds.shape[1]])]
     shapes = distributed.gather(torch.tensor([local_sizes], device=video_embeds.device)).tolist()
     if any(shape != shapes[0] for shape in shapes):

@@ -1,4 +1,4 @@
-"""The evaluation in a run, and its figures under the names that Trainer logs."""
+"""Evaluation during a training run, and its metrics under the names that Trainer logs."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from .best_metric import DUAL_SOFTMAX
 
 
 class EvaluationError(ValueError):
-    """The evaluation data, or what the model makes of it, can't be evaluated."""
+    """Raised if the evaluation data, or the model's output for it, can't be evaluated."""
 
 
 def evaluate_split(
@@ -22,19 +22,19 @@ def evaluate_split(
     name: str,
     num_videos: int | None,
 ) -> RetrievalResult:
-    """Evaluate a model as a run's arguments say. All processes must call it.
+    """Evaluate a model according to a run's arguments. All processes must call it.
 
     Args:
         model: The whole model.
         dataset: The split.
         processor: The model's processor.
         args: The run's arguments.
-        name: What is evaluated, for messages.
+        name: Name of the evaluation, for messages.
         num_videos: Number of videos of the split, if known, for the progress bar.
 
     Raises:
         EvaluationError: If the data can't be used.
-        MainProcessError: On the other processes, if only the main one fails.
+        MainProcessError: On the other processes, if only the main process fails.
     """
     try:
         return evaluate_retrieval(
@@ -53,11 +53,11 @@ def evaluate_split(
 
 
 def logged_figures(result: RetrievalResult, prefix: str) -> dict[str, float]:
-    """All figures of an evaluation: `eval_text_to_video_R@1`, ...
+    """Return all values of an evaluation by their logged names: `eval_text_to_video_R@1`, ...
 
     Args:
-        result: The evaluation's.
-        prefix: Put before each name, with `_` between them.
+        result: The result of the evaluation.
+        prefix: Prefix of each name, followed by `_`.
     """
     dual_softmax = {f"{name}{DUAL_SOFTMAX}": value for name, value in result.dual_softmax.items()}
     figures = {

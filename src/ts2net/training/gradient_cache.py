@@ -1,10 +1,10 @@
-"""The gradient cache, for a batch that does not fit the device (GradCache, Gao et al. 2021).
+"""Gradient cache for batches that do not fit into device memory (GradCache, Gao et al. 2021).
 
 The contrastive loss needs all embeddings of a batch at once, but not all activations. So a step
 1. encodes the batch in chunks without gradient and keeps the embeddings;
-2. computes the loss over the whole batch, of all processes, and its gradient with respect to the embeddings;
+2. computes the loss over the whole batch of all processes, and its gradient with respect to the embeddings;
 3. encodes each chunk again, with gradient and the same random numbers, and propagates that gradient to the weights.
-It takes the memory of one chunk and one more forward pass; the gradients are those of a step without chunks.
+The memory is that of one chunk, the cost is one more forward pass, and the gradients equal those without chunks.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,17 +20,17 @@ from .sharding import without_gradient_sync
 
 
 class GradientCache:
-    """Computes the gradients of a contrastive batch a chunk at a time.
+    """Computes the gradients of a contrastive batch in chunks.
 
-    It works with a plain model, `DistributedDataParallel` and `fully_shard` (FSDP 2). Gradients are reduced over
-    processes once a step, after the last chunk; with FSDP 2 every process holds whole gradients until then.
+    Works with a plain model, `DistributedDataParallel` and `fully_shard` (FSDP 2). Gradients are reduced over the
+    processes once per step, after the last chunk. With FSDP 2 every process holds unsharded gradients until then.
 
     Args:
-        model: A TS2-Net as it is trained, in whatever wrapping.
-        chunk_size: Largest number of clips that are encoded at once.
-        backward: Differentiates the loss, such as `accelerator.backward`, or one that scales it for mixed precision.
-            It is called once a step and gets a scalar.
-        watch: Called with the output of each chunk's first pass, for figures that the loss does not give.
+        model: A TS2-Net in training, wrapped or not.
+        chunk_size: Maximum number of clips that are encoded at once.
+        backward: Function that differentiates the loss, such as `accelerator.backward`, or one that scales the loss
+            for mixed precision. It is called once per step with a scalar.
+        watch: Called with the output of each chunk's first pass, for metrics that are not part of the loss.
 
     Raises:
         ValueError: If `chunk_size` is not a positive number.
@@ -59,17 +59,17 @@ class GradientCache:
         """Add the gradients of one batch to the parameters' `grad`.
 
         Args:
-            inputs: What the model's `forward` takes: tensors whose first axis runs over the `n` pairs, on any device,
-                and settings. Every process must have as many pairs.
+            inputs: Arguments of the model's `forward`: tensors whose first axis has the `n` pairs, on any device, and
+                settings. Every process must have the same number of pairs.
             video_keys: int64 of shape `(n,)`, equal for equal videos; see [`contrastive_loss_over_processes`].
-            selection_weight: Weight of the selection loss; 0 is without it.
+            selection_weight: Weight of the selection loss; with 0 it is not computed.
 
         Returns:
-            The loss and accuracies of the batch; its `loss` has been differentiated and has no gradient any more.
+            The loss and accuracies of the batch. Its `loss` is already differentiated and detached.
 
         Raises:
-            ValueError: If the tensors of `inputs` differ in length, or as [`contrastive_loss_over_processes`] does,
-                or if `backward` has not differentiated.
+            ValueError: If the tensors of `inputs` differ in length, for the reasons of
+                [`contrastive_loss_over_processes`], or if `backward` has not differentiated the loss.
         """
         device = next(self.model.parameters()).device
         chunks = self._cut(inputs)
@@ -102,7 +102,7 @@ class GradientCache:
         for index, (chunk, random_state) in enumerate(zip(chunks, random_states, strict=True)):
             rows = slice(index * self.chunk_size, (index + 1) * self.chunk_size)
             last = index == len(chunks) - 1
-            # The scale is one number for the whole batch, so it gets its gradient once.
+            # The scale is one number for the whole batch, so its gradient is applied once.
             chunk_gradients = {name: gradient[rows] for name, gradient in gradients.items() if name != "logit_scale"}
             chunk_gradients["logit_scale"] = gradients["logit_scale"] * last
             _set_random_state(device, random_state)
@@ -112,7 +112,7 @@ class GradientCache:
         return replace(result, loss=result.loss.detach())
 
     def _encode(self, chunk: Mapping[str, Any], device: torch.device) -> Any:
-        # The batch may wait in the host's memory: only a chunk of it has to fit the device.
+        # The batch may be in host memory: only one chunk has to fit into device memory.
         chunk = {
             name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
             for name, value in chunk.items()
@@ -136,13 +136,13 @@ class GradientCache:
 
 
 def _take_on(outputs: dict[str, torch.Tensor], gradients: dict[str, torch.Tensor]) -> None:
-    """Take the gradient with respect to outputs on to the weights."""
+    """Backpropagate the gradients with respect to the outputs to the weights."""
     learning = [name for name, output in outputs.items() if output.requires_grad]
     torch.autograd.backward([outputs[name] for name in learning], [gradients[name] for name in learning])
 
 
 def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Of the CPU, which draws seeds, and of the device, which draws dropout."""
+    """Return the random state of the CPU, which draws seeds, and of the device, which draws dropout."""
     on_device = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
     return torch.get_rng_state(), on_device
 

@@ -1,8 +1,8 @@
-"""A learning-rate range test (Smith 2017, arXiv 1506.01186): which learning rates make the loss fall.
+"""Learning-rate range test (Smith 2017, arXiv 1506.01186), which finds learning rates that reduce the loss.
 
-One short run in which both rates grow from a hundredth to a hundred times what is given, by the same factor at each
-step. The loss is smoothed, and the run ends when it is far above its least. A peak that works is usually a tenth of
-the rate at which the smoothed loss is least.
+In one short run both rates grow from 0.01 to 100 times their given values, by a constant factor per step. The run ends
+when the smoothed loss is more than twice its minimum. A good peak rate is usually a tenth of the rate at the minimum
+of the smoothed loss.
 """
 
 import csv
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 TABLE = "learning_rate_range.csv"
 LOWEST, HIGHEST = 0.01, 100.0  # factors of the rates
-_SMOOTHING = 0.9  # of the average of past losses
-_STOP_ABOVE = 2.0  # times the least smoothed loss
+_SMOOTHING = 0.9  # weight of the past losses in the moving average
+_STOP_ABOVE = 2.0  # times the minimum of the smoothed loss
 _COLUMNS = ("factor", "learning_rate", "clip_learning_rate", "loss", "smoothed_loss")
 _SHOWN = 15  # rows on the terminal
 
 
 def growing_rates(optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
-    """The schedule of a test of so many steps, at least 2."""
+    """Create the schedule of a test of `steps` steps, at least 2."""
     return LambdaLR(optimizer, partial(_factor, steps=steps))
 
 
 class LossRecord(TrainerCallback):
-    """Keeps the loss of each step.
+    """Callback that records the loss of each step.
 
     Args:
-        steps: Of the run.
-        rates: `learning_rate` and `clip_learning_rate`, which the factors multiply.
+        steps: Number of steps of the run.
+        rates: `learning_rate` and `clip_learning_rate`, which are multiplied by the factors.
     """
 
     def __init__(self, steps: int, rates: tuple[float, float]) -> None:
@@ -51,7 +51,7 @@ class LossRecord(TrainerCallback):
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: Any = None, **kwargs: Any
     ) -> None:
-        """Keep the loss, and end the run where it is far above its least."""
+        """Record the loss, and end the run if the smoothed loss is far above its minimum."""
         if "loss" not in logs:
             return
         step = state.global_step - 1
@@ -65,12 +65,12 @@ class LossRecord(TrainerCallback):
 
 
 def _factor(step: int, steps: int) -> float:
-    """Of a step, counted from 0."""
+    """Return the factor of the learning rates at a step, counted from 0."""
     return LOWEST * (HIGHEST / LOWEST) ** (step / (steps - 1))
 
 
 def advice(rows: list[dict[str, float]]) -> str:
-    """What the rows say: the rates at a tenth of the factor at which the smoothed loss is least."""
+    """Return the recommended rates: a tenth of the rates at the minimum of the smoothed loss."""
     least = min(range(len(rows)), key=lambda index: rows[index]["smoothed_loss"], default=0)
     if least == 0:
         return "the loss never falls: give lower rates or more steps"
@@ -86,10 +86,10 @@ def advice(rows: list[dict[str, float]]) -> str:
 def learning_rate_range_test(trainer: "TS2NetTrainer") -> str:
     """Run the test with a trainer whose arguments have `learning_rate_range_test`.
 
-    Writes [`TABLE`] into the run's folder. A loss that is not finite ends the test: the rates have become too high.
+    Writes [`TABLE`] into the run's folder. A loss that is not finite ends the test, because the rates are too high.
 
     Returns:
-        Some rows of the table, and what they advise.
+        Some rows of the table, and the recommendation.
 
     Raises:
         OSError: If the table can't be written.

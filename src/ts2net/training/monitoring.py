@@ -1,7 +1,7 @@
-"""What a run counts and logs, and the errors that stop it.
+"""Counters and logged metrics of a training run, and the errors that stop it.
 
-Nothing waits for the device except where figures are logged, and for the two numbers of each step that must be finite:
-the loss and the norm of the gradient.
+The host waits for the device only when metrics are logged, and once per step for the two numbers that must be finite:
+the loss and the gradient norm.
 """
 
 import math
@@ -29,7 +29,7 @@ _LEAST_BROKEN = 20
 
 
 class NonFiniteError(RuntimeError):
-    """The loss or the gradient of a step is NaN or infinite. The weights are still those of the step before."""
+    """The loss or the gradient of a step is NaN or infinite. The weights are those of the previous step."""
 
     def __init__(self, what: str, value: float, step: int, video_ids: Sequence[str]) -> None:
         super().__init__(
@@ -42,16 +42,16 @@ class NonFiniteError(RuntimeError):
 
 
 class TooManyBrokenVideosError(RuntimeError):
-    """A larger share of the training videos than is allowed could not be used."""
+    """The share of training videos that can't be used is larger than allowed."""
 
 
 class BrokenVideos:
-    """Counts the training videos of a process that can't be used, and names each once.
+    """Counter of the training videos that a process can't use. Each of them is reported once.
 
     Args:
-        videos_read: Videos that this process has read before, broken ones included.
-        videos_broken: The broken ones among them.
-        reported: Those that were reported before, by id, with the reason.
+        videos_read: Number of videos that this process has read before, including broken videos.
+        videos_broken: Number of broken videos among `videos_read`.
+        reported: Reasons of the broken videos that were reported before, by id.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class BrokenVideos:
         self.videos_broken = videos_broken
         self.reported = dict(reported or {})
         self.new: dict[str, str] = {}
-        """Those that this process has reported itself, by id, with the reason."""
+        """Reasons of the broken videos that this process has reported itself, by id."""
 
     def add(self, num_good: int, broken: Iterable[BrokenVideo]) -> None:
         """Count the videos of a step."""
@@ -74,7 +74,7 @@ class BrokenVideos:
                 logger.warning(f"video {video.video_id!r} is skipped: {video.reason}")
 
     def total(self) -> "BrokenVideos":
-        """The counts of all processes, the same on each. All processes must call it."""
+        """Return the total counts of all processes, on each process. All processes must call it."""
         parts = gather_object([(self.videos_read, self.videos_broken, self.new)])
         return BrokenVideos(
             videos_read=sum(read for read, _, _ in parts),
@@ -83,12 +83,12 @@ class BrokenVideos:
         )
 
     def check(self, max_share: float, failure: DataLoadingError | None, accelerator: Accelerator) -> None:
-        """Stop all processes at once where one can't go on; alone it would leave the others waiting.
+        """Stop all processes together if one can't continue. If only one stopped, the others would wait for it.
 
         Args:
-            max_share: Largest share of broken videos.
-            failure: Why this process can't read its data.
-            accelerator: The run's.
+            max_share: Maximum share of broken videos.
+            failure: The error of this process in reading its data, if any.
+            accelerator: The accelerator of the run.
 
         Raises:
             DataLoadingError: If a process can't read its data.
@@ -109,17 +109,17 @@ class BrokenVideos:
 
 
 def too_many_broken(videos_read: int, videos_broken: int, max_share: float) -> bool:
-    """Whether more than this share of the videos that all processes have read is broken.
+    """Whether the share of broken videos of all processes is larger than `max_share`.
 
-    Returns False until 20 videos are broken: a share of a few says little.
+    Returns False until 20 videos are broken, because the share is not meaningful for a few videos.
     """
     return videos_broken >= _LEAST_BROKEN and videos_broken > max_share * videos_read
 
 
 class Stopwatch:
-    """Measures the time of the steps: clips, seconds, and the seconds among them spent waiting for data.
+    """Measures the speed of the steps: clips, seconds, and the seconds spent waiting for data.
 
-    It starts with the first wait. Evaluations and saving are left out.
+    It starts at the first wait for data. Evaluations and saving are excluded.
     """
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ class Stopwatch:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out the time of the block."""
+        """Exclude the time of the block."""
         start = time.perf_counter()
         yield
         if self._started is not None:
@@ -148,7 +148,7 @@ class Stopwatch:
         self._clips += count
 
     def read(self) -> tuple[int, float, float]:
-        """Clips, seconds, and seconds of waiting since the last call."""
+        """Return clips, seconds, and seconds of waiting since the last call."""
         now = time.perf_counter()
         reading = (self._clips, now - (self._started or now), self._waited)
         self._started, self._clips, self._waited = now, 0, 0.0
@@ -156,7 +156,7 @@ class Stopwatch:
 
 
 def write_tensorboard_to(folder: str, callbacks: Iterable[TrainerCallback]) -> None:
-    """Have TensorBoard's callback write into a folder of the user's choice."""
+    """Set the folder of TensorBoard's callback."""
     for callback in callbacks:
         if isinstance(callback, TensorBoardCallback):
             callback.logging_dir = folder
@@ -165,12 +165,12 @@ def write_tensorboard_to(folder: str, callbacks: Iterable[TrainerCallback]) -> N
 def training_figures(
     stopwatch: Stopwatch, steps: "StepFigures", config: TS2NetConfig, accelerator: Accelerator
 ) -> dict[str, float]:
-    """The figures that are logged beside Trainer's, over all processes, which must all call it.
+    """Return the metrics that are logged in addition to Trainer's, over all processes. All processes must call it.
 
     `batch_accuracy` is the share of texts that are nearest to their own video in the batch; `selection_loss` is the
-    loss on the selected tokens, not weighted, while it has a weight; `logit_scale` is the logarithm of the factor on
-    cosines; `clips_per_second` leaves out evaluations and saving; `data_wait_share` is the share of that time spent
-    waiting for a batch; `selection_entropy` is explained at [`selection_entropy`].
+    unweighted loss on the selected tokens, while its weight is not 0; `logit_scale` is the logarithm of the factor of
+    the cosines; `clips_per_second` excludes evaluations and saving; `data_wait_share` is the share of that time spent
+    waiting for a batch; for `selection_entropy` see [`selection_entropy`].
     """
     clips, seconds, waited = stopwatch.read()
     entropy = steps.selection_entropy(config)
@@ -187,7 +187,7 @@ def training_figures(
 
 
 class StepFigures:
-    """Keeps figures of the steps on their device until they are logged."""
+    """Metrics of the steps, kept on their device until they are logged."""
 
     def __init__(self) -> None:
         self._accuracies: list[torch.Tensor] = []
@@ -197,34 +197,34 @@ class StepFigures:
         self._logit_scale = torch.empty(0)
 
     def start_step(self, inputs: Mapping[str, torch.Tensor]) -> None:
-        """Remember what a step's selection depends on."""
+        """Store the inputs on which the selection of a step depends."""
         self._scores = []
         self._seeds, self._padding_mask = inputs["selection_seeds"], inputs["padding_mask_videos"]
 
     def watch(self, outputs: Any) -> None:
-        """Remember the model's output for the batch, or for one chunk of it after the other."""
+        """Store the selection scores and the logit scale of the model's output for the batch or a chunk of it."""
         scores = outputs.video_model_output.selection_scores
         if scores is not None:
             self._scores.append(scores.detach())
         self._logit_scale = outputs.logit_scale.detach()
 
     def add(self, result: ContrastiveLoss) -> None:
-        """Remember the accuracy and the selection loss of a step."""
+        """Store the accuracy and the selection loss of a step."""
         self._accuracies.append(result.text_to_video_accuracy)
         if result.selection_loss is not None:
             self._selection_losses.append(result.selection_loss)
 
     def read(self) -> dict[str, float]:
-        """Means of `batch_accuracy` and `selection_loss` since the last call, and the last `logit_scale`."""
+        """Return the mean `batch_accuracy` and `selection_loss` since the last call, and the last `logit_scale`."""
         means = {"batch_accuracy": self._accuracies, "selection_loss": self._selection_losses}
         figures = {name: torch.stack(values).mean().item() for name, values in means.items() if values}
         self._accuracies.clear()
         self._selection_losses.clear()
         scale = self._logit_scale.item()
-        return figures | {"logit_scale": math.log(scale) if scale else -math.inf}  # far too high a rate makes it 0
+        return figures | {"logit_scale": math.log(scale) if scale else -math.inf}  # 0 if the rate is far too high
 
     def selection_entropy(self, config: TS2NetConfig) -> torch.Tensor | None:
-        """[`selection_entropy`] of the last step; `None` if the model's selection isn't learned."""
+        """Compute [`selection_entropy`] of the last step; `None` if the model's selection isn't learned."""
         if not self._scores:
             return None
         return selection_entropy(torch.cat(self._scores), self._seeds, self._padding_mask, config)
@@ -233,20 +233,20 @@ class StepFigures:
 def selection_entropy(
     scores: torch.Tensor, seeds: torch.Tensor, padding_mask_videos: torch.Tensor, config: TS2NetConfig
 ) -> torch.Tensor:
-    """How undecided the token selection is: 1 if all patches are equally likely, near 0 if the choice is certain.
+    """Compute the normalised entropy of the token selection.
 
-    The perturbed maximum chooses `K` patches in each of its draws. The entropy is that of the share of all choices
-    that fell on each patch of a frame, divided by the logarithm of the number of patches. A choice that never changes
-    has `ln K / ln N`.
+    The perturbed maximum selects `K` of the `N` patches in each of its draws. The entropy of the patches' shares of
+    all selections in a frame is divided by `ln N`. The result is 1 if all patches are equally likely, and
+    `ln K / ln N` if the selection is the same in every draw.
 
     Args:
         scores: Scores of the scorer, `(B, T, N + 1)`, [CLS] first.
-        seeds: `(B,)`; the draws are those of the step itself.
+        seeds: Seeds of the step, `(B,)`, so that the draws are the same as in the step.
         padding_mask_videos: True for real frames, `(B, T)`.
-        config: The model's.
+        config: Configuration of the model.
 
     Returns:
-        The entropy of each real frame, a vector.
+        The entropy of each real frame, as a vector.
     """
     rows = scores.detach()[:, :, 1:].flatten(0, 1)  # (B * T, N)
     indicators = perturbed_topk(

@@ -1,7 +1,7 @@
-"""Which parameters are trained, and at which learning rate.
+"""Freezing of parameters, and separate learning rates for CLIP's and the new parameters.
 
-The optimizer is whichever Trainer makes. Its groups are only split, so that CLIP's parameters have a learning rate of
-their own. Those that CLIP does not have come first, and their rate is logged as `learning_rate`.
+The optimizer is the one that Trainer creates. Only its parameter groups are split, to give CLIP's parameters their own
+learning rate. The groups of the new parameters come first, and their rate is logged as `learning_rate`.
 """
 
 import math
@@ -16,29 +16,29 @@ from ..modeling_ts2net import TS2NetModel
 
 MAX_LOGIT_SCALE = math.log(100)
 
-# What CLIP does not have. Inside a name, for wrappers put names of their own before it.
+# Modules that CLIP does not have. They may be anywhere in a parameter name, because wrappers add prefixes.
 _NEW_PARTS = ("token_selector.", "temporal_encoder.", "word_interaction.", ".lora_")
-# Vectors and scalars that are no weights, beside the biases and norms that Trainer knows.
+# Parameters without weight decay, in addition to the biases and norms that Trainer excludes.
 _NO_DECAY = ("logit_scale", "class_embedding")
 
 
 def is_clip_parameter(name: str) -> bool:
-    """Whether a parameter of a TS2-Net, wrapped or not, has come from CLIP."""
+    """Whether a parameter of a TS2-Net, wrapped or not, comes from CLIP."""
     return not any(part in name for part in _NEW_PARTS)
 
 
 def without_scales(decayed: Collection[str]) -> list[str]:
-    """The names without those of scales and tokens: the logit scale and the [CLS] token."""
+    """Return the names without the logit scale and the [CLS] token."""
     return [name for name in decayed if not name.endswith(_NO_DECAY)]
 
 
 def split_off_clip(optimizer: torch.optim.Optimizer, model: nn.Module, learning_rate: float) -> None:
-    """Give CLIP's parameters groups of their own, after the others and otherwise like them.
+    """Move CLIP's parameters to separate groups at the end, with the same settings except for the learning rate.
 
     Args:
-        optimizer: Over parameters of `model`. It is changed.
+        optimizer: Optimizer of parameters of `model`, changed in place.
         model: A TS2-Net, wrapped or not.
-        learning_rate: That of the new groups.
+        learning_rate: Learning rate of the new groups.
     """
     clip = {id(parameter) for name, parameter in model.named_parameters() if is_clip_parameter(name)}
     for group in list(optimizer.param_groups):
@@ -49,13 +49,13 @@ def split_off_clip(optimizer: torch.optim.Optimizer, model: nn.Module, learning_
 
 
 def freeze_lower_layers(model: TS2NetModel, *, text: int, vision: int) -> None:
-    """Stop training the lower layers of CLIP's transformers, and the embeddings below them.
+    """Freeze the lower layers of CLIP's transformers, and the embeddings below them.
 
     Args:
-        model: The model. It is changed.
-        text: Layers of the text transformer. 0 freezes nothing, not even the embeddings; -1 freezes all of it and the
-            text projection.
-        vision: The same of the vision transformer.
+        model: The model, changed in place.
+        text: Number of layers of the text transformer. 0 freezes nothing, not even the embeddings; -1 freezes the
+            whole transformer and the text projection.
+        vision: The same for the vision transformer and the visual projection.
 
     Raises:
         ValueError: If a transformer has fewer layers.
@@ -79,19 +79,19 @@ def freeze_lower_layers(model: TS2NetModel, *, text: int, vision: int) -> None:
 
 
 def lock_clip(model: TS2NetModel) -> None:
-    """Stop training all that has come from CLIP."""
+    """Freeze all parameters that come from CLIP."""
     for name, parameter in model.named_parameters():
         if is_clip_parameter(name):
             parameter.requires_grad_(False)
 
 
 class LogitScaleLimit(TrainerCallback):
-    """Keeps `logit_scale` at most ln 100 after each step, as CLIP's training does, where it is trained."""
+    """Callback that limits a trained `logit_scale` to ln 100 after each step, as in CLIP's training."""
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Clamp."""
+        """Clamp `logit_scale`."""
         scale = kwargs["model"].logit_scale
         if scale.requires_grad:
             with torch.no_grad():

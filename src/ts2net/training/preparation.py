@@ -1,4 +1,4 @@
-"""From settings to a trainer: the model and its processor, the data, and what the card says of them."""
+"""Create a trainer from settings: load the model, its processor and the data, and collect details for the card."""
 
 import hashlib
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def prepare_run(settings: Settings) -> TS2NetTrainer:
         training.samples_per_epoch = train.num_captions
     eval_dataset, num_left_out = None, 0
     if training.eval_strategy != "no":
-        # A file of captions is that of the training split, whatever split is asked for.
+        # A captions file belongs to the training split, so it is not used for evaluation.
         options = settings.eval_data_options or {
             name: value for name, value in settings.data_options.items() if name != "captions"
         }
@@ -70,7 +70,7 @@ def prepare_run(settings: Settings) -> TS2NetTrainer:
 
 
 def _model(settings: Settings) -> tuple[TS2NetModel, TS2NetProcessor]:
-    """A TS2-Net, or one that starts from a CLIP; in float32, because mixed precision keeps its weights so."""
+    """Load a TS2-Net, or start one from a CLIP; in float32, because mixed precision keeps its weights in float32."""
     name, revision = str(settings.model.model), settings.model.model_revision
     num_frames = settings.training.num_frames
     if settings.model_config and read_model_type(name, revision) == "ts2net":
@@ -92,7 +92,7 @@ def _without_token(options: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Data:
-    """A split, what tells it from others, and what its manifest says of it if it has one."""
+    """A split, a string that identifies its content, and the counts of its manifest if it has one."""
 
     dataset: Any
     identity: str
@@ -105,13 +105,14 @@ def _load(settings: Settings, source: str, split: str, options: dict[str, Any], 
     data = settings.data
     origin = {name: options[name] for name in ("revision", "token") if name in options}
     manifest = None if data.benchmark == "dataset" else read_manifest(source, split, **origin)
-    # The rows of a plain folder hold no videos but their paths: nothing is copied, and its length is known.
+    # The rows of a plain folder hold only paths of videos, so nothing is copied without streaming, and the length is
+    # known.
     streaming = data.streaming and (manifest is not None or data.benchmark != "folder")
     dataset = load_benchmark(str(data.benchmark), source, split, streaming, with_missing=for_evaluation, **options)
     if manifest is None:
         location = Path(source).resolve() if Path(source).exists() else source
         return _Data(dataset, f"{data.benchmark} {location}, split {split}")
-    # Prepared shards are the same wherever they lie.
+    # Prepared shards are identified by their content, not by their location.
     digest = hashlib.sha256(repr(manifest.shards).encode()).hexdigest()[:12]
     identity = f"{manifest.benchmark}, split {split}, {manifest.videos} videos in shards {digest}"
     if for_evaluation:

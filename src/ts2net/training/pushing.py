@@ -1,4 +1,4 @@
-"""Pushes to the Hub: of checkpoints while training goes on, and of the saved model at its end."""
+"""Pushes to the Hub: checkpoints during training, and the saved model at its end."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -19,22 +19,22 @@ from .checkpoints import STATE_FILES
 logger = logging.get_logger(__name__)
 
 ARGUMENTS = "training_arguments.json"
-"""The run's arguments, beside a saved model. They tell of this machine, so they are not pushed."""
+"""File of the run's arguments in the folder of a saved model. It describes this machine, so it is not pushed."""
 
-# What the folder of a run holds beside the model.
+# Files in the folder of a run that don't belong to the model.
 LOCAL_FILES = ("checkpoint-*", ".*", "runs/*", ARGUMENTS)
 
 
 class PushError(RuntimeError):
-    """The Hub can't be reached or refuses a model."""
+    """Raised if the Hub can't be reached or refuses a model."""
 
 
 class CheckpointPushes:
-    """Pushes checkpoints in the background, one after the other. A push that fails is reported and stops nothing.
+    """Pushes checkpoints in the background, one at a time. A failed push is logged and does not stop the training.
 
     Args:
         repo_id: The repository.
-        token: Token with the right to write. `None` takes the one of `hf auth login` or `HF_TOKEN`.
+        token: Token with write access. `None` uses the token of `hf auth login` or `HF_TOKEN`.
         revision: Branch. `None` is `main`.
     """
 
@@ -46,12 +46,12 @@ class CheckpointPushes:
         self._uploads: list[Future] = []
 
     def start(self, checkpoint: Path, message: str, state_folder: str | None = None) -> None:
-        """Start to push a checkpoint, once the push before has ended.
+        """Start to push a checkpoint, after the previous push has ended.
 
         Args:
-            checkpoint: The folder. It must stay until [`CheckpointPushes.finish`].
+            checkpoint: The folder. It must exist until [`CheckpointPushes.finish`] returns.
             message: Title of the commit.
-            state_folder: Folder of the repository that gets the whole checkpoint. `None` pushes the model alone.
+            state_folder: Folder of the repository for the whole checkpoint. `None` pushes only the model.
         """
         self.finish()
         upload: Callable[..., Any] = partial(
@@ -68,7 +68,7 @@ class CheckpointPushes:
             self._uploads.append(upload(path_in_repo=state_folder, delete_patterns="*", commit_message=title))
 
     def finish(self) -> None:
-        """Wait for the push that was started, and report it if it failed."""
+        """Wait for the current push, and log its errors."""
         errors = [upload.exception() for upload in self._uploads]
         self._uploads = []
         for error in errors:
@@ -89,10 +89,10 @@ def push_saved_model(
     message: str,
     token: str | None,
 ) -> CommitInfo:
-    """Push a model that has been saved in a folder, in one commit.
+    """Push a model saved in a folder, in one commit.
 
     Raises:
-        PushError: If the Hub can't be reached or refuses.
+        PushError: If the Hub can't be reached or refuses the push.
     """
     model = TS2NetModel.from_pretrained(folder)
     try:
@@ -106,7 +106,7 @@ def push_saved_model(
             commit_message=message,
             token=token,
         )
-    except Exception as error:  # each HTTP client has its own
+    except Exception as error:  # each HTTP client has its own error types
         excluded = " ".join(f"--exclude '{pattern}'" for pattern in LOCAL_FILES)
         branch = f" --revision {quote(revision)}" if revision else ""
         reason = one_line(error).removesuffix(".")

@@ -1,8 +1,8 @@
-"""The optimizer, the schedule and the weight decay of the released code, for figures that may depend on them.
+"""Optimizer, schedule and weight decay of the released code, to reproduce results that may depend on them.
 
-They differ from AdamW with a cosine in four ways: moments are not corrected for their start at 0; the gradient of each
-parameter is clipped by itself, after the gradient as a whole; the cosine counts from the start of the run, so it goes
-on from below the peak after the warm-up; and everything but biases decays.
+They differ from AdamW with a cosine schedule in four ways: the moments have no bias correction; the gradient of each
+parameter is clipped separately, after the total gradient; the cosine starts at step 0, so that after the warm-up the
+rate continues below the peak; and weight decay applies to everything except biases.
 """
 
 import math
@@ -18,16 +18,16 @@ _MAX_NORM = 1.0  # of each parameter's gradient
 
 
 class BertAdam(Optimizer):
-    """Adam without bias correction, with decoupled weight decay, as in BERT's first code.
+    """Adam without bias correction, with decoupled weight decay, as in the original BERT code.
 
-    A step is `p -= lr * (m / (sqrt(v) + eps) + weight_decay * p)`, of moments of the clipped gradient.
+    A step is `p -= lr * (m / (sqrt(v) + eps) + weight_decay * p)`, with the moments of the clipped gradient.
 
     Args:
-        params: Parameters or groups of them.
-        lr: Learning rate, which a schedule changes.
+        params: Parameters or parameter groups.
+        lr: Learning rate, which a schedule can change.
         betas: Decay rates of the two moments.
-        eps: Added to the root of the second moment.
-        weight_decay: Share of a parameter that is taken off, times the learning rate.
+        eps: Added to the square root of the second moment.
+        weight_decay: Coefficient of the weight decay, which is multiplied by the learning rate.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class BertAdam(Optimizer):
         """Take a step.
 
         Args:
-            closure: Computes the loss anew, with its gradients.
+            closure: Recomputes the loss and its gradients.
         """
         loss = None
         if closure is not None:
@@ -69,12 +69,12 @@ class BertAdam(Optimizer):
 
 
 def follow_released_schedule(schedule: LambdaLR, num_warmup_steps: int, num_training_steps: int) -> None:
-    """Have a new schedule warm up linearly, then follow `(1 + cos(pi x)) / 2` with `x` the share of the whole run.
+    """Set a schedule to a linear warm-up and then `(1 + cos(pi x)) / 2`, where `x` is the fraction of the whole run.
 
     Args:
         schedule: A schedule before its first step, with the same warm-up.
-        num_warmup_steps: Steps of the warm-up.
-        num_training_steps: Steps of the run.
+        num_warmup_steps: Number of warm-up steps.
+        num_training_steps: Number of steps of the run.
     """
 
     def factor(step: int) -> float:
@@ -86,5 +86,5 @@ def follow_released_schedule(schedule: LambdaLR, num_warmup_steps: int, num_trai
 
 
 def released_decay(model: nn.Module) -> list[str]:
-    """Names of the parameters that decay: all but biases."""
+    """Return the names of the parameters with weight decay: all except biases."""
     return [name for name, _ in model.named_parameters() if "bias" not in name]

@@ -1,4 +1,4 @@
-"""The training data of a run: how long an epoch is, and the batches that are left."""
+"""Training data of a run: the length of an epoch and the remaining batches."""
 
 import math
 from collections.abc import Callable, Generator
@@ -20,14 +20,14 @@ class RunData:
     """Opens a dataset for a run.
 
     Args:
-        dataset: A dataset of `datasets`, streamed or not, with the standard columns.
+        dataset: A dataset of the `datasets` library, streamed or not, with the standard columns.
         processor: The model's processor.
         args: The run's arguments.
-        positions: Where the run stopped, as [`RunData.positions`] was then. `None` begins.
-        states: What locked vision layers make of the videos; see [`TrainingBatches`].
+        positions: Positions to resume from, as in [`RunData.positions`]. `None` starts at the beginning.
+        states: Cached outputs of the locked vision layers; see [`TrainingBatches`].
 
     Raises:
-        ValueError: If there is no dataset, the length of an epoch is unknown, or the dataset is smaller than a batch.
+        ValueError: If `dataset` is `None`, the length of an epoch is unknown, or the dataset is smaller than a batch.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class RunData:
             dataset,
             processor,
             batch_size=args.global_batch_size,
-            num_frames=cast(int, args.num_frames),  # the trainer has filled them in
+            num_frames=cast(int, args.num_frames),  # the trainer has set both
             max_words=cast(int, args.max_words),
             seed=args.seed if args.data_seed is None else args.data_seed,
             process_index=args.process_index,
@@ -62,21 +62,21 @@ class RunData:
 
     @property
     def positions(self) -> dict[str, list[int]]:
-        """Where this process reads next, before the first batch; each batch has the positions after it."""
+        """Reading positions of this process before the first batch. Each batch contains the positions after it."""
         return self._batches.positions
 
     def loader(self, steps_done: Callable[[], int]) -> DataLoader:
-        """The loader of the steps of an epoch.
+        """Return the loader of the steps of an epoch.
 
         Args:
-            steps_done: Returns the number of steps that the run has done. Called when the first batch is taken.
+            steps_done: Returns the number of completed steps of the run. Called when the first batch is requested.
         """
         num_steps = self._args.max_steps
         if num_steps <= 0:
             num_steps = math.ceil(self._args.num_train_epochs * self._steps_per_epoch)
 
         def open_batches() -> Generator[Batch, None, None]:
-            # The next batch is joined from its workers' parts and prepared while the device works on this one.
+            # The next batch is assembled and prepared while the device processes the current batch.
             batches_left = self._batches.batches(num_steps - steps_done())
             return read_ahead(prepare_each(batches_left, self._to_device_early), capacity=1)
 
@@ -84,14 +84,14 @@ class RunData:
         return step_loader(self._steps)
 
     def close(self) -> None:
-        """End the readers."""
+        """Stop the readers."""
         if self._steps is not None:
             self._steps.close()
 
     def _to_device_early(self, batch: Batch) -> Batch:
-        """Start to copy a batch to a GPU while it still works on the batch before.
+        """Start to copy a batch to the GPU while the GPU processes the previous batch.
 
-        With a gradient cache it stays in the host's memory: only a chunk of it may fit the device.
+        With a gradient cache the batch stays in host memory, because only a chunk of it may fit into GPU memory.
         """
         if self._args.device.type != "cuda":
             return batch
@@ -107,10 +107,10 @@ class RunData:
 
 
 def steps_per_epoch(dataset: Any, args: TS2NetTrainingArguments) -> int:
-    """Number of whole batches of captions in a dataset; `max_steps` where the number of captions is unknown.
+    """Return the number of whole batches of captions in a dataset, or `max_steps` if the number is unknown.
 
     Raises:
-        ValueError: If neither is known, or there are fewer captions than pairs in a batch.
+        ValueError: If neither is known, or the dataset has fewer captions than a batch has pairs.
     """
     captions = args.samples_per_epoch
     if captions is None and has_length(dataset):

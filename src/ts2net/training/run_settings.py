@@ -1,7 +1,7 @@
-"""What the result of a run depends on, and in what a resumed run may differ from its checkpoint.
+"""Settings that affect the result of a run, and the changes that are allowed on resuming.
 
-A checkpoint remembers all of it. A run that resumes from it must have the same values; a few may differ if the user
-names them in `changed_settings`, and then the new ones count from there on.
+A checkpoint stores these settings, and a run that resumes from it must have the same values. Some settings may differ
+if the user lists them in `changed_settings`. Their new values apply from the checkpoint on.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from ..modeling_ts2net import TS2NetModel
 from ..processing_ts2net import TS2NetProcessor
 from .optimisation import is_clip_parameter
 
-# Arguments that decide the result. These may change between a checkpoint and the run that resumes from it.
+# Arguments that affect the result and may change between a checkpoint and the run that resumes from it.
 CHANGEABLE_ARGUMENTS = (
     "num_train_epochs",
     "max_steps",
@@ -45,7 +45,7 @@ CHANGEABLE_ARGUMENTS = (
     "metric_for_best_model",
     "samples_per_epoch",
 )
-# These may not: the data would be read in another order, or the optimizer's state would not fit.
+# Arguments that must not change, because the data order would differ or the optimizer state would not fit.
 FIXED_ARGUMENTS = (
     "seed",
     "data_seed",
@@ -60,11 +60,11 @@ FIXED_ARGUMENTS = (
     "freeze_text_layers",
     "freeze_vision_layers",
 )
-# What only `python -m ts2net.training` knows of the data.
+# Settings of the data, which only `python -m ts2net.training` provides.
 DATA_SETTINGS = ("train_data", "data_options", "eval_data", "eval_data_options")
 CHANGEABLE = (*CHANGEABLE_ARGUMENTS, *DATA_SETTINGS)
 
-# Fields of a configuration that say where it comes from, not what the model computes.
+# Fields of a configuration that describe its origin and not the computation of the model.
 _NO_SETTINGS = (
     "_name_or_path",
     "processor_class",
@@ -81,13 +81,13 @@ _PROBE = "Two Frisbee-throwing dogs' owners weren't at the café: 1,234 o'clock 
 def run_settings(
     args: TrainingArguments, model: TS2NetModel, processor: TS2NetProcessor, data: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the result of a run depends on, by name, in values that JSON can hold.
+    """Return the settings that affect the result of a run, by name, in values that JSON can store.
 
     Args:
         args: The run's arguments.
-        model: The model as the run starts from it, not wrapped.
-        processor: Its processor.
-        data: Where the data comes from, by name. Of the names, [`DATA_SETTINGS`] may change.
+        model: The initial model of the run, not wrapped.
+        processor: The model's processor.
+        data: Origin of the data, by name. Only [`DATA_SETTINGS`] may change on resuming.
     """
     values = {name: getattr(args, name) for name in (*CHANGEABLE_ARGUMENTS, *FIXED_ARGUMENTS)}
     values |= data
@@ -115,7 +115,7 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 @torch.no_grad()
 def _fingerprint(model: TS2NetModel) -> str:
-    """Hash of a few numbers of each of CLIP's weights. New weights follow from `seed`."""
+    """Return a hash of a sample of the values of each of CLIP's weights. New weights are determined by `seed`."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.named_parameters()):
         if is_clip_parameter(name):
@@ -126,8 +126,8 @@ def _fingerprint(model: TS2NetModel) -> str:
 
 
 def _tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Hash of the vocabulary, and of the tokens of a text whose words, accents and numbers it has to cut up."""
-    tokens = tokenizer(_PROBE, verbose=False)["input_ids"]  # it may be longer than the model takes
+    """Return a hash of the vocabulary and of the tokens of a text with accents, numbers and an emoji."""
+    tokens = tokenizer(_PROBE, verbose=False)["input_ids"]  # no warning if it exceeds the maximum length
     content = [sorted(tokenizer.get_vocab().items()), tokens]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
@@ -135,19 +135,19 @@ def _tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
 def changes_since(
     checkpoint: str, saved: Mapping[str, Any], settings: Mapping[str, Any], accepted: Sequence[str] = ()
 ) -> dict[str, tuple[Any, Any]]:
-    """Compare the settings of a run with those of the checkpoint that it resumes from.
+    """Compare the settings of a run with the settings of the checkpoint that it resumes from.
 
     Args:
-        checkpoint: For messages.
-        saved: The checkpoint's. Those that it doesn't have, because an older version wrote it, are not compared.
-        settings: The run's.
-        accepted: Names that may differ.
+        checkpoint: Name of the checkpoint, for messages.
+        saved: Settings of the checkpoint. Settings that an older version did not save are not compared.
+        settings: Settings of the run.
+        accepted: Names of the settings that may differ.
 
     Returns:
-        The old and the new value of each that differs.
+        The old and the new value of each changed setting, by name.
 
     Raises:
-        ValueError: If one differs that is not accepted, or can't be changed.
+        ValueError: If a changed setting is not in `accepted` or can't be changed.
     """
     changes = {name: (saved[name], value) for name, value in settings.items() if saved.get(name, value) != value}
     fixed = {name: values for name, values in changes.items() if name not in CHANGEABLE}
@@ -176,19 +176,19 @@ def _shown(value: Any) -> str:
 
 
 class TakeOverChanges(TrainerCallback):
-    """Has a resumed run go on with its own settings where they may differ from the checkpoint's.
+    """Callback that applies the changed settings of a resumed run.
 
-    Trainer would go on with the checkpoint's, which are part of the state of its optimizer, schedule and trainer.
+    Trainer would use the settings of the checkpoint, which are in the states of optimizer, schedule and trainer.
     """
 
     def __init__(self) -> None:
         self.optimizer_settings: list[dict[str, Any]] = []
-        """Of each parameter group of the new optimizer."""
+        """Settings of each parameter group of the new optimizer."""
         self.changes: Mapping[str, tuple[Any, Any]] = {}
-        """As [`changes_since`] returns them."""
+        """The changed settings, as returned by [`changes_since`]."""
 
     def remember(self, optimizer: torch.optim.Optimizer) -> None:
-        """Keep the settings of a new optimizer, before a checkpoint's state replaces them."""
+        """Store the settings of a new optimizer before the state of a checkpoint replaces them."""
         self.optimizer_settings = [
             {name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups
         ]
@@ -196,7 +196,7 @@ class TakeOverChanges(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Put the run's settings into the state that has been loaded."""
+        """Apply the run's settings to the loaded state."""
         state.compute_steps(args, state.max_steps)  # when to log, evaluate and save
         if not self.changes:
             return

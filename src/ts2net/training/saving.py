@@ -1,4 +1,4 @@
-"""The part of the trainer that writes and reads files: checkpoints, models and their cards, and pushes to the Hub."""
+"""Files of the trainer: checkpoints, models and their cards, and pushes to the Hub."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from .sharding import WholeModel
 
 
 class SavingTrainer(Trainer):
-    """A Trainer whose checkpoints are whole Hub folders, written whole or not at all."""
+    """A Trainer whose checkpoints are complete Hub folders, written atomically."""
 
     sharding: WholeModel
     card_details: CardDetails
@@ -29,16 +29,16 @@ class SavingTrainer(Trainer):
     pushes: CheckpointPushes | None = None
     data_state: Callable[[], DataState]
     changes: list[dict[str, Any]]
-    """What was changed when the run was resumed, as `DataState` has it."""
+    """Settings changed on resuming; see [`DataState`]."""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save a whole Hub folder (weights, configuration, processor, code and card), and push it if asked to.
+        """Save a Hub folder (weights, configuration, processor, code and card), and push it if `push_to_hub` is set.
 
         Args:
-            output_dir: The folder. `None` is that of `args`.
+            output_dir: The folder. `None` uses `args.output_dir`.
 
         Raises:
-            SavingError: If it can't be written.
+            SavingError: If the folder can't be written.
         """
         model = self.sharding.model_to_save(self.model)
         if self.args.should_save:
@@ -50,7 +50,7 @@ class SavingTrainer(Trainer):
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def model_card(self, repo_id: str | None = None) -> ModelCard:
-        """The card of the present weights."""
+        """Return the card of the current weights."""
         step = self.state.global_step
         if not self.is_in_train and self.args.load_best_model_at_end and self.state.best_model_checkpoint:
             step = step_of(Path(self.state.best_model_checkpoint)) or step
@@ -74,7 +74,7 @@ class SavingTrainer(Trainer):
             self.model_card(self.hub_model_id).save(Path(self.args.output_dir) / "README.md")
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Have Trainer write a checkpoint into another folder, and give it its name once it is whole."""
+        """Let Trainer write a checkpoint into another folder, and rename it when it is complete."""
         run_dir = Path(self.args.output_dir)
         checkpoint = run_dir / f"checkpoint-{self.state.global_step}"
         is_writer, wait = self.args.should_save, self.accelerator.wait_for_everyone
@@ -83,7 +83,7 @@ class SavingTrainer(Trainer):
                 with self._run_in(written.parent):
                     super()._save_checkpoint(model, trial)
                 self.sharding.remove_copies(written)
-                # Trainer has looked for the best checkpoint in a folder that is about to be renamed.
+                # Trainer has set the path of the best checkpoint in the folder that is about to be renamed.
                 best = run_dir / f"checkpoint-{self.state.best_global_step}"
                 if best == checkpoint or best.is_dir():
                     self.state.best_model_checkpoint = str(best)
@@ -96,13 +96,13 @@ class SavingTrainer(Trainer):
             if self.args.push_to_hub and self.is_world_process_zero():
                 self._push_checkpoint(checkpoint)
             if is_writer:
-                # Not `best`: with more evaluations than checkpoints, that step may not have been saved.
+                # Not `best`, because with more evaluations than checkpoints that step may not have been saved.
                 best_saved = self.state.best_model_checkpoint
                 rotate(run_dir, self.args.save_total_limit, {checkpoint, *([Path(best_saved)] if best_saved else [])})
 
     @contextmanager
     def _run_in(self, folder: Path) -> Iterator[None]:
-        """Have Trainer take `folder` for that of the run, and neither push nor delete what is in it."""
+        """Make Trainer use `folder` as the folder of the run, without pushing it or deleting checkpoints."""
         original = {name: getattr(self.args, name) for name in ("output_dir", "push_to_hub", "save_total_limit")}
         self.args.output_dir, self.args.push_to_hub, self.args.save_total_limit = str(folder), False, None
         try:
@@ -112,7 +112,7 @@ class SavingTrainer(Trainer):
                 setattr(self.args, name, value)
 
     def finish_files(self) -> None:
-        """Do what Trainer would do after it has logged `train_loss`, but in a way that a kill can't disturb."""
+        """Finish pushes and delete checkpoints, as Trainer does after logging `train_loss`, but safely if killed."""
         if self.pushes is not None:
             self.pushes.finish()
         best = self.state.best_model_checkpoint
@@ -130,14 +130,14 @@ class SavingTrainer(Trainer):
     # ---- Hub ----
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Make the repository if it doesn't exist.
+        """Create the repository if it doesn't exist.
 
         Raises:
-            ConnectionError: If the Hub can't be reached or refuses.
+            ConnectionError: If the Hub can't be reached or refuses the request.
         """
         try:
             super().init_hf_repo(token, private)
-        except Exception as error:  # each HTTP client has its own
+        except Exception as error:  # each HTTP client has its own error types
             name = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
             raise ConnectionError(
                 f"push_to_hub: the repository {name} can't be made or found on the Hub: {one_line(error)}"
@@ -155,13 +155,13 @@ class SavingTrainer(Trainer):
 
         Args:
             commit_message: Title of the commit.
-            blocking: Wait for it.
-            token: Instead of that of `args`.
-            revision: Branch, instead of that of `args`.
+            blocking: Wait until the push has finished.
+            token: Token to use instead of `args.hub_token`.
+            revision: Branch to use instead of `args.hub_revision`.
             details: Fields of [`CardDetails`] to set.
 
         Returns:
-            The commit, or a future of it if not `blocking`; `None` on all processes but the main one.
+            The commit, or its future if `blocking` is False; `None` on all processes except the main process.
         """
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
         if self.hub_model_id is None:
@@ -187,7 +187,7 @@ class SavingTrainer(Trainer):
         return push() if blocking else HfApi().run_as_future(push)
 
     def _push_checkpoint(self, checkpoint: Path) -> None:
-        """Start to push a checkpoint, as `hub_strategy` says."""
+        """Start to push a checkpoint according to `hub_strategy`."""
         strategy = self.args.hub_strategy
         if strategy == HubStrategy.END:
             return

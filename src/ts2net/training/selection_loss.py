@@ -1,28 +1,29 @@
-"""A loss on the selected tokens themselves, which fades: it starts a token selection that the main loss can't start.
+"""Additional loss on the selected tokens that fades out. It starts the learning of a token selection.
 
-The scorer learns from what the temporal encoder reads out of the selected tokens, and the encoder learns to read only
-tokens that are selected. Where neither begins, this loss goes round the encoder. It is not in the paper.
+The scorer learns only from the selected tokens that the temporal encoder uses, and the encoder learns to use only
+tokens that are selected. If neither starts to learn, this loss trains the scorer without the encoder. It is not in the
+paper.
 """
 
 import torch
 from torch import nn
 
 SCALE = 12.0
-"""What cosines of texts and selected tokens are multiplied by."""
+"""Factor of the cosines of texts and selected tokens."""
 
 
 def selection_logits(
     text_embeds: torch.Tensor, selected_tokens: torch.Tensor, frame_mask: torch.Tensor
 ) -> torch.Tensor:
-    """How well the selected tokens of each video fit each text: the logsumexp of their scaled cosines.
+    """Compute the match of each text with the selected tokens of each video: the logsumexp of their scaled cosines.
 
-    It is close to the best token's, so a text that names a thing asks for one token that shows it.
+    The value is close to the scaled cosine of the best token, so one token that shows a named object is enough.
 
     Args:
         text_embeds: Text embeddings of shape `(Q, D)`, normalised or not.
         selected_tokens: The `K` selected tokens of each frame, without [CLS], of shape `(B, T, K, D)`, normalised or
             not.
-        frame_mask: True for real frames, of shape `(B, T)`. Tokens of other frames don't count.
+        frame_mask: True for real frames, of shape `(B, T)`. Tokens of padding frames are ignored.
 
     Returns:
         Logits of shape `(Q, B)`, in at least float32.
@@ -37,13 +38,13 @@ def selection_logits(
 
 
 def faded_weight(weight: float, steps: float, step: int, max_steps: int) -> float:
-    """Weight of the loss at a step: `weight` at the first one, then linearly less, and 0 after `steps` of them.
+    """Return the weight of the loss at a step, which falls linearly from `weight` to 0 over `steps` steps.
 
     Args:
-        weight: At the first step.
-        steps: A number of steps; below 1, a share of `max_steps`.
-        step: From 0.
-        max_steps: Of the run.
+        weight: Weight at the first step.
+        steps: Number of steps; below 1, a share of `max_steps`.
+        step: The step, from 0.
+        max_steps: Number of steps of the run.
     """
     end = steps if steps >= 1 else steps * max_steps
     return weight * max(0.0, 1.0 - step / end)

@@ -1,6 +1,6 @@
-"""How the model is spread over the processes of a run: whole on each of them, or sharded with FSDP 2.
+"""Distribution of the model over the processes of a run: a copy on each process, or sharded with FSDP 2.
 
-The trainer asks one object for everything that depends on it: [`WholeModel`] or [`ShardedModel`].
+The trainer uses one object for everything that depends on the distribution: [`WholeModel`] or [`ShardedModel`].
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,19 +20,19 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from ..hub.adapters import has_adapters, load_adapter_weights
 from ..modeling_ts2net import TS2NetModel
 
-# The file that Trainer keeps the optimizer's state in: of a whole model, and with FSDP.
+# File names of Trainer's optimizer state: without and with FSDP.
 OPTIMIZER_FILES = ("optimizer.pt", "optimizer.bin")
 
 
 def sharding_of(accelerator: Accelerator) -> "WholeModel":
-    """The object for the run that `accelerator` was made for."""
+    """Return the object for the distribution that `accelerator` uses."""
     has_fsdp = getattr(accelerator.state, "fsdp_plugin", None) is not None
     return ShardedModel(accelerator) if has_fsdp else WholeModel(accelerator)
 
 
 @contextmanager
 def without_gradient_sync(model: Any) -> Iterator[None]:
-    """Keep the gradients of a wrapped model on this process: no reduction over the processes inside the block."""
+    """Disable the reduction of a wrapped model's gradients over the processes inside the block."""
     if hasattr(model, "no_sync"):  # DistributedDataParallel
         with model.no_sync():
             yield
@@ -47,39 +47,39 @@ def without_gradient_sync(model: Any) -> Iterator[None]:
 
 
 class WholeModel:
-    """Every process has the whole model: one process alone, or several with `DistributedDataParallel`.
+    """A copy of the whole model on each process: a single process, or several with `DistributedDataParallel`.
 
     Args:
-        accelerator: The run's.
+        accelerator: The accelerator of the run.
     """
 
     def __init__(self, accelerator: Accelerator) -> None:
         self.accelerator = accelerator
 
     def prepare(self, model: TS2NetModel) -> None:
-        """Change a model before Trainer wraps it, where the wrapping needs that.
+        """Change a model before Trainer wraps it, if the wrapping requires it.
 
         Raises:
-            ValueError: If the model can't be spread as the settings say.
+            ValueError: If the model can't be distributed as configured.
         """
 
     def unwrapped(self, model: nn.Module) -> TS2NetModel:
-        """The TS2-Net inside the wrapping, whose weights may be shards."""
+        """Return the TS2-Net without wrappers. Its weights may be shards."""
         return self.accelerator.unwrap_model(model, keep_torch_compile=False)
 
     def whole_model(self, model: nn.Module) -> TS2NetModel:
-        """The TS2-Net with all of its weights, on its device. All processes must call it."""
+        """Return the TS2-Net with whole weights, on its device. All processes must call it."""
         return self.unwrapped(model)
 
     def model_to_save(self, model: nn.Module) -> TS2NetModel:
-        """The TS2-Net to save, whole on the main process alone. All processes must call it."""
+        """Return the TS2-Net to save, with whole weights on the main process only. All processes must call it."""
         return self.unwrapped(model)
 
     def load_weights(self, model: nn.Module, checkpoint: Path) -> None:
         """Load a checkpoint's weights. All processes must call it.
 
         Raises:
-            ValueError: If they are not the weights of such a model.
+            ValueError: If the weights don't fit the model.
         """
         unwrapped = self.unwrapped(model)
         if has_adapters(unwrapped):
@@ -90,17 +90,17 @@ class WholeModel:
         unwrapped.load_state_dict(weights)
 
     def gradient_norm(self, norm: torch.Tensor | float) -> float:
-        """The value of the gradient's norm, as accelerate returns it."""
+        """Return the value of the gradient norm that accelerate has computed."""
         return float(norm)
 
     def remove_copies(self, checkpoint: Path) -> None:
-        """Delete what Trainer has written into a checkpoint beside the safetensors and is not needed."""
+        """Delete redundant copies of the weights that Trainer has written into a checkpoint."""
 
     def check_checkpoint(self, checkpoint: Path) -> None:
-        """Check that a checkpoint's optimizer state was written by a run that spread the model in the same way.
+        """Check that a checkpoint's optimizer state was written with the same distribution of the model.
 
         Raises:
-            ValueError: If it was not.
+            ValueError: If the distribution was different.
         """
         if not (checkpoint / OPTIMIZER_FILES[0]).exists():
             raise ValueError(
@@ -109,10 +109,10 @@ class WholeModel:
 
 
 class ShardedModel(WholeModel):
-    """FSDP 2: every process has a shard of each weight, of its gradient and of its optimizer state."""
+    """FSDP 2: each process has a shard of each weight, of its gradient and of its optimizer state."""
 
     def prepare(self, model: TS2NetModel) -> None:
-        """Make all weights fit to be sharded, and have Trainer gather whole weights for its checkpoints."""
+        """Prepare the weights for sharding, and make Trainer gather whole weights for its checkpoints."""
         if has_adapters(model):
             raise ValueError(
                 "adapters can't be trained with FSDP: they take little memory, so train them in several processes "
@@ -121,30 +121,30 @@ class ShardedModel(WholeModel):
         plugin = self.accelerator.state.fsdp_plugin
         if plugin.fsdp_version != 2:
             raise ValueError(f"FSDP version {plugin.fsdp_version} can't be used: give version 2")
-        # Saved in shards, a checkpoint would be no model that loads, and the list of its shards is a pickle.
+        # A sharded checkpoint could not be loaded as a model, and the list of its shards is a pickle.
         plugin.set_state_dict_type("FULL_STATE_DICT")
         if plugin.transformer_cls_names_to_wrap is None:
-            # All transformer layers are of this class. Accelerate itself wraps the text embeddings, so they must not
-            # be wrapped as one of the modules that the model does not split.
+            # All transformer layers are of this class. The default, the model's `_no_split_modules`, includes the text
+            # embeddings, which accelerate already wraps itself.
             plugin.transformer_cls_names_to_wrap = ["CLIPEncoderLayer"]
-        # `fully_shard` takes no scalar. `_model_of` makes it one again.
+        # `fully_shard` does not support scalars. `_model_of` restores the scalar.
         scale = model.logit_scale
         model.logit_scale = nn.Parameter(scale.detach().reshape(1), requires_grad=scale.requires_grad)
 
     def whole_model(self, model: nn.Module) -> TS2NetModel:
-        """A copy with all weights, gathered from the shards, on this process's device."""
+        """Return a copy with whole weights, gathered from the shards, on this process's device."""
         weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
         return self._model_of(model, weights).to(self.accelerator.device)
 
     def model_to_save(self, model: nn.Module) -> TS2NetModel:
-        """A copy with all weights on the CPU; only the main process gets them."""
+        """Return a copy with whole weights on the CPU. Only the main process gets whole weights."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights = get_model_state_dict(model, options=options)
         return self._model_of(model, weights) if weights else self.unwrapped(model)
 
     def _model_of(self, model: nn.Module, weights: Mapping[str, Any]) -> TS2NetModel:
-        """A model with these very tensors for its weights, of which `logit_scale` has the shape `(1,)`."""
-        # Not on the meta device: buffers that no checkpoint has would stay there. Nor with random numbers of the run.
+        """Create a model that uses the given tensors as its weights. Their `logit_scale` has the shape `(1,)`."""
+        # Not on the meta device, where buffers that are not in `weights` would stay. The run's random state is kept.
         with no_init_weights(), torch.random.fork_rng(devices=[]):
             whole = TS2NetModel(self.unwrapped(model).config)
         scalar = {"logit_scale": weights["logit_scale"].reshape(())}
@@ -152,7 +152,7 @@ class ShardedModel(WholeModel):
         return whole.eval()
 
     def load_weights(self, model: nn.Module, checkpoint: Path) -> None:
-        """Give each process its shards of a checkpoint's weights, which the main process reads."""
+        """Read a checkpoint's weights on the main process, and send each process its shards."""
         weights: dict[str, Any] = {}
         if self.accelerator.is_main_process:
             weights = load_file(checkpoint / SAFE_WEIGHTS_NAME)
@@ -162,11 +162,11 @@ class ShardedModel(WholeModel):
         set_model_state_dict(model, weights, options=options)
 
     def gradient_norm(self, norm: Any) -> float:
-        """The value of the norm, of which each process has a part."""
+        """Return the value of the gradient norm, which is distributed over the processes."""
         return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
     def remove_copies(self, checkpoint: Path) -> None:
-        """Delete the weights that Trainer has written once more, as a pickle."""
+        """Delete the second copy of the weights, which Trainer writes as a pickle."""
         if self.accelerator.is_main_process:
             (checkpoint / f"{FSDP_MODEL_NAME}.bin").unlink(missing_ok=True)
 
@@ -179,7 +179,7 @@ class ShardedModel(WholeModel):
 
 
 def _check_shapes(weights: Mapping[str, torch.Tensor], model: nn.Module, checkpoint: Path) -> None:
-    """Name the first weight that differs, instead of the hundreds that PyTorch would."""
+    """Raise an error that names the first weight that differs. PyTorch's error would list hundreds."""
     expected = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     actual = {name: tuple(weight.shape) for name, weight in weights.items()}
     for name in sorted(expected.keys() | actual.keys()):

@@ -1,8 +1,8 @@
-"""The steps of a run as the loader that Trainer walks through, epoch by epoch.
+"""Data loader of the steps of a run, which Trainer iterates once per epoch.
 
-Trainer resumes in the middle of an epoch by skipping the numbers of the steps that were done. So the loader's data set
-is those numbers, and each comes with the next batch of readers that began at their saved positions: nothing is decoded
-to be thrown away. The readers run on from one epoch to the next.
+Trainer resumes in the middle of an epoch by skipping the indices of completed steps. So the loader's dataset consists
+of step indices, and each item is the next batch of readers that start at their saved positions. No video is decoded
+for a skipped step. The readers continue from one epoch to the next.
 """
 
 from collections.abc import Callable, Generator
@@ -16,11 +16,11 @@ Batch = dict[str, Any]
 
 
 class EpochSteps(Dataset):
-    """The steps of an epoch by number; each item is the next batch of the run, whatever its number.
+    """Dataset of the steps of an epoch. Each item is the next batch of the run, regardless of its index.
 
     Args:
         steps_per_epoch: Number of steps.
-        open_batches: Called once, when the first batch is taken. Returns a generator of the batches that are left.
+        open_batches: Called once, when the first batch is requested. Returns a generator of the remaining batches.
     """
 
     def __init__(self, steps_per_epoch: int, open_batches: Callable[[], Generator[Batch, None, None]]) -> None:
@@ -37,19 +37,19 @@ class EpochSteps(Dataset):
         return next(self._batches)
 
     def close(self) -> None:
-        """End the readers."""
+        """Stop the readers."""
         if self._batches is not None:
             self._batches.close()
             self._batches = None
 
 
 def step_loader(steps: EpochSteps) -> DataLoader:
-    """The loader that Trainer walks through once an epoch."""
+    """Create the loader that Trainer iterates once per epoch."""
     return DataLoader(
         steps,
         batch_size=1,
         collate_fn=_only,
-        # One of its own, because a loader without draws from the global one, on which the training depends.
+        # Its own generator, because otherwise it draws from the global one, which would change the training.
         generator=torch.Generator().manual_seed(0),
     )
 
@@ -57,7 +57,7 @@ def step_loader(steps: EpochSteps) -> DataLoader:
 def prepare_each(
     batches: Generator[Batch, None, None], prepare: Callable[[Batch], Batch]
 ) -> Generator[Batch, None, None]:
-    """Yield each batch as `prepare` returns it, and close `batches` at the end."""
+    """Apply `prepare` to each batch, and close `batches` at the end."""
     with closing(batches):
         for batch in batches:
             yield prepare(batch)

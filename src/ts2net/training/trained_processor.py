@@ -1,4 +1,4 @@
-"""The processor that is saved with a trained model: it says with which frames and words the model was trained."""
+"""Processor that is saved with a trained model. It stores the frames and words that the model was trained with."""
 
 import copy
 
@@ -7,11 +7,11 @@ from .arguments import TS2NetTrainingArguments
 
 
 def processor_of_run(processor: TS2NetProcessor, args: TS2NetTrainingArguments) -> TS2NetProcessor:
-    """A copy of a processor with the frames, words and clock of a run, which evaluations of the saved model use.
+    """Return a copy of a processor with the frames, words and clock of a run, for evaluations of the saved model.
 
     Args:
         processor: The model's processor.
-        args: The settings of the run.
+        args: The run's arguments.
     """
     trained = copy.copy(processor)
     trained.video_processor = copy.copy(processor.video_processor)

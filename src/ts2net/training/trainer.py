@@ -1,8 +1,8 @@
-"""`transformers.Trainer` for TS2-Net: the loss of the whole batch, streamed data, safe checkpoints.
+"""`transformers.Trainer` for TS2-Net: a loss over the global batch, streamed data and atomic checkpoints.
 
-Only what differs from Trainer is here: mixed precision, compilation, trackers, callbacks and schedules are its own.
-The figures of a run depend neither on the number of processes nor on how often it was killed and resumed, and every
-checkpoint is a whole Hub folder that loads with `AutoModel` and has its card.
+Mixed precision, compilation, trackers, callbacks and schedules are those of Trainer. The result of a run depends
+neither on the number of processes nor on how often the run was killed and resumed. Every checkpoint is a complete Hub
+folder that loads with `AutoModel` and has a card.
 """
 
 import math
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 logger = logging.get_logger(__name__)
 
-# The arguments of the model's forward that a batch has.
+# The entries of a batch that are arguments of the model's `forward`.
 _MODEL_INPUTS = (
     "input_ids",
     "attention_mask",
@@ -80,23 +80,23 @@ class TS2NetTrainer(SavingTrainer):
 
     Args:
         model: The model.
-        args: The settings.
-        train_dataset: A dataset of `datasets`, streamed or not, with the standard columns, such as `load_benchmark`
-            returns.
-        eval_dataset: The same for evaluation, or several by name. Of several, `metric_for_best_model` is a figure of
-            the first, unless it begins with the name of another: `"few_text_to_video_R@1"`.
+        args: The training arguments.
+        train_dataset: A dataset of the `datasets` library, streamed or not, with the standard columns, such as
+            `load_benchmark` returns.
+        eval_dataset: The evaluation dataset, or several by name. With several, `metric_for_best_model` refers to the
+            first, unless it begins with the name of another: `"few_text_to_video_R@1"`.
         processing_class: The model's processor.
-        card: What the card says beside what the trainer knows.
-        callbacks: Of Trainer.
+        card: Additional details for the model card.
+        callbacks: Additional callbacks of Trainer.
         optimizers: An optimizer and a schedule to use instead of those of `args`.
-        data_settings: Where the data comes from, by name. A run that resumes must have the same.
-        num_train_videos: Of `train_dataset`, if it is a stream and they are known. Otherwise `args.trunk_cache` counts
-            them, which reads all of it once.
+        data_settings: Origin of the data, by name. A resumed run must have the same.
+        num_train_videos: Number of videos of `train_dataset`, if it is a stream of known length. Otherwise, for
+            `args.trunk_cache`, the stream is read once to count them.
 
     Raises:
-        TypeError: If the model, its processor or `args` is of another kind.
+        TypeError: If the model, its processor or `args` is of another class.
         ValueError: If `args` does not fit the model or the evaluation data.
-        ConnectionError: If `args.push_to_hub` and the Hub can't be used.
+        ConnectionError: If `args.push_to_hub` is set and the Hub can't be used.
     """
 
     def __init__(
@@ -147,11 +147,11 @@ class TS2NetTrainer(SavingTrainer):
         )
         if args.logging_dir is not None:
             write_tensorboard_to(args.logging_dir, self.callback_handler.callbacks)
-        vars(self.model.config).pop("use_cache", None)  # Trainer's, for models that generate
+        vars(self.model.config).pop("use_cache", None)  # set by Trainer for generative models
         self._settings = run_settings(args, model, processor, data_settings or {})
         self.sharding = sharding_of(self.accelerator)
         self.sharding.prepare(self.model)
-        # Not by the base class, which would ask a stream for its length.
+        # Not set by the base class, which would request the length of a stream.
         self.train_dataset = train_dataset
         self.num_train_videos = num_train_videos
         self.card_details = card or CardDetails()
@@ -170,10 +170,10 @@ class TS2NetTrainer(SavingTrainer):
     # ---- Data ----
 
     def get_train_dataloader(self) -> DataLoader:
-        """The loader of the steps of an epoch, which begins where the run stopped.
+        """Return the loader of the steps of an epoch, starting at the resumed position.
 
         Raises:
-            ValueError: If there is no training data, or the length of an epoch is unknown.
+            ValueError: If there is no training data, the length of an epoch is unknown, or it is less than one batch.
         """
         positions = self._resumed.positions if self._resumed else None
         self._data = RunData(self.train_dataset, self.processing_class, self.args, positions, self._states)
@@ -181,20 +181,20 @@ class TS2NetTrainer(SavingTrainer):
         return self._data.loader(lambda: self.state.global_step)
 
     def close_data(self) -> None:
-        """End the readers of the training data."""
+        """Stop the readers of the training data."""
         if self._data is not None:
             self._data.close()
 
     def num_examples(self, dataloader: DataLoader) -> int:
-        """Number of pairs in an epoch."""
+        """Return the number of pairs in an epoch."""
         return len(dataloader) * self.args.global_batch_size
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
-        """Take the next batch, measure how long that took, and count its videos.
+        """Read the next batch, measure the waiting time, and count its videos.
 
         Raises:
-            DataLoadingError: On all processes, if one of them can't read its data.
-            TooManyBrokenVideosError: On all processes, if too many videos of all of them are broken.
+            DataLoadingError: On all processes, if one process can't read its data.
+            TooManyBrokenVideosError: On all processes, if too many videos of all processes are broken.
         """
         failure = None
         batches: tuple[list[Batch], Any] = [], None
@@ -211,7 +211,7 @@ class TS2NetTrainer(SavingTrainer):
     # ---- Optimizer ----
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Trainer's optimizer, in which CLIP's parameters have their own learning rate."""
+        """Create Trainer's optimizer with a separate learning rate for CLIP's parameters."""
         if self.optimizer is None:
             optimizer = super().create_optimizer(model)
             split_off_clip(optimizer, self.model if model is None else model, self.args.clip_learning_rate)
@@ -220,7 +220,7 @@ class TS2NetTrainer(SavingTrainer):
 
     @staticmethod
     def get_optimizer_cls_and_kwargs(args: TrainingArguments, model: Any = None) -> tuple[Any, Any]:
-        """Trainer's, or that of the released code."""
+        """Return the optimizer class and its arguments: Trainer's, or those of the released code."""
         if cast(TS2NetTrainingArguments, args).released_optimizer:
             betas = (args.adam_beta1, args.adam_beta2)
             return BertAdam, {"lr": args.learning_rate, "betas": betas, "eps": args.adam_epsilon}
@@ -229,7 +229,7 @@ class TS2NetTrainer(SavingTrainer):
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
-        """Trainer's schedule, or that of the released code or of a learning-rate range test."""
+        """Create Trainer's schedule, or the schedule of the released code or of a learning-rate range test."""
         if self.args.learning_rate_range_test is not None:
             self.lr_scheduler = growing_rates(self.optimizer if optimizer is None else optimizer, num_training_steps)
             return self.lr_scheduler
@@ -241,7 +241,7 @@ class TS2NetTrainer(SavingTrainer):
         return schedule
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Matrices and embeddings, but no bias, norm, scale, nor the [CLS] token; or as in the released code."""
+        """Return all parameters except biases, norms, the logit scale and [CLS], or those of the released code."""
         if self.args.released_optimizer:
             return released_decay(model)
         return without_scales(super().get_decay_parameter_names(model))
@@ -249,13 +249,13 @@ class TS2NetTrainer(SavingTrainer):
     # ---- A run ----
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """Train.
+        """Train the model.
 
         Args:
-            resume_from_checkpoint: A checkpoint's folder; `True`: the last one of `output_dir`; `"auto"`: the last
-                one if there is one.
-            args: As Trainer's.
-            kwargs: As Trainer's.
+            resume_from_checkpoint: A checkpoint folder; `True`: the last checkpoint of `output_dir`; `"auto"`: the
+                last checkpoint if there is one.
+            args: See `Trainer.train`.
+            kwargs: See `Trainer.train`.
 
         Raises:
             NonFiniteError: If a loss or a gradient is NaN or infinite.
@@ -263,7 +263,7 @@ class TS2NetTrainer(SavingTrainer):
             DataLoadingError: If the data can't be read.
             EvaluationError: If the evaluation data can't be used.
             SavingError: If a checkpoint can't be written.
-            ValueError: If the checkpoint is of a run with other data, another model or other settings.
+            ValueError: If the data, the model or the settings differ from those of the checkpoint.
         """
         if self.args.should_save:
             clean_up(Path(self.args.output_dir))
@@ -287,17 +287,17 @@ class TS2NetTrainer(SavingTrainer):
             self.close_data()
 
     def check(self, resume_from_checkpoint: str | bool | None = None) -> None:
-        """Check everything that can be wrong before the first step of [`TS2NetTrainer.train`].
+        """Check, without training, that [`TS2NetTrainer.train`] can read its checkpoint and its data.
 
         Raises:
             ValueError: If the data doesn't fit the settings, the processes or the checkpoint.
-            OSError: If there is no such checkpoint.
+            OSError: If the checkpoint does not exist.
         """
         self._resume_from(resume_from_checkpoint)
         self.get_train_dataloader()
 
     def _resume_from(self, choice: str | bool | None) -> Path | None:
-        """Find the checkpoint, check that this run may resume from it, and read where its run was in the data."""
+        """Find the checkpoint, check that this run may resume from it, and read its data state."""
         is_main = self.is_world_process_zero()
         checkpoint = agree_on_checkpoint(choice, Path(self.args.output_dir), is_main=is_main)
         self._resumed, self.changes, self._take_over.changes = None, [], {}
@@ -316,7 +316,7 @@ class TS2NetTrainer(SavingTrainer):
         return checkpoint
 
     def data_state(self) -> DataState:
-        """How far all processes have read the data."""
+        """Return the reading positions of all processes, the counts of broken videos and the settings of the run."""
         broken = self._broken.total()
         return DataState(
             positions={lane: position for part in gather_object([self._positions]) for lane, position in part.items()},
@@ -335,7 +335,7 @@ class TS2NetTrainer(SavingTrainer):
         """Add the gradient of a batch to the parameters' `grad`.
 
         Returns:
-            This process's part of the loss. The mean over processes is the loss of the whole batch.
+            This process's part of the loss. The mean over all processes is the loss of the whole batch.
         """
         self._positions = inputs["positions"]
         self._video_ids = inputs["video_ids"]
@@ -346,7 +346,7 @@ class TS2NetTrainer(SavingTrainer):
         chunk_size = self.args.gradient_cache_chunk_size
         if not chunk_size:
             return super().training_step(model, tensors, num_items_in_batch)
-        # What the base class does around the step.
+        # The same as in `training_step` of the base class.
         model.train()
         if callable(getattr(self.optimizer, "train", None)):
             self.optimizer.train()
@@ -367,7 +367,7 @@ class TS2NetTrainer(SavingTrainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """This process's part of the loss over the batches of all processes."""
+        """Compute this process's part of the loss over the batches of all processes."""
         inputs = dict(inputs)
         video_keys = inputs.pop("video_keys")
         self._figures.start_step(inputs)
@@ -385,21 +385,21 @@ class TS2NetTrainer(SavingTrainer):
         return (result.loss, outputs) if return_outputs else result.loss
 
     def _selection_weight(self) -> float:
-        """Weight of the selection loss in the step that is being taken."""
+        """Return the weight of the selection loss in the current step."""
         args = self.args
-        if args.learning_rate_range_test is not None:  # whose losses have to compare
+        if args.learning_rate_range_test is not None:  # its losses must be comparable
             return args.selection_loss_weight
         return faded_weight(
             args.selection_loss_weight, args.selection_loss_steps, self.state.global_step, self.state.max_steps
         )
 
     def _check_loss(self, result: ContrastiveLoss) -> None:
-        """Stop if the loss is not finite. It is the same on all processes, so they stop together."""
+        """Stop if the loss is not finite. The global loss is the same on all processes, so they stop together."""
         self._check_finite("loss", result.global_loss.item())
         self._figures.add(result)
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        """Trainer's norm of the gradient; stops if it is not finite, before the optimizer's step."""
+        """Return Trainer's gradient norm, and stop before the optimizer's step if it is not finite."""
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         if getattr(self.accelerator, "scaler", None) is None:  # fp16's scaler skips such steps and lowers its scale
             self._check_finite("norm of the gradient", self.sharding.gradient_norm(norm))
@@ -419,7 +419,7 @@ class TS2NetTrainer(SavingTrainer):
         self._figures = StepFigures()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, and add [`training_figures`] and `broken_videos`, the number of different videos skipped so far."""
+        """Log, and add [`training_figures`] and `broken_videos`, the number of distinct videos skipped so far."""
         if "loss" in logs:
             config = self.sharding.unwrapped(self.model).config
             logs |= training_figures(self.stopwatch, self._figures, config, self.accelerator)
@@ -437,20 +437,21 @@ class TS2NetTrainer(SavingTrainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Search the evaluation data with its own captions, in both directions.
+        """Evaluate text-to-video and video-to-text retrieval on the evaluation data.
 
         Args:
-            eval_dataset: To use instead of the trainer's; several by name are evaluated one after the other.
-            ignore_keys: Not used; there are no predictions to collect.
-            metric_key_prefix: Put before the name of each figure: `eval_text_to_video_R@1`, ...
+            eval_dataset: Dataset to use instead of the trainer's. Several by name are evaluated one after the other.
+            ignore_keys: Not used, because no predictions are collected.
+            metric_key_prefix: Prefix of the metric names: `eval_text_to_video_R@1`, ...
 
         Returns:
-            The figures of [`evaluate_retrieval`], those with the dual softmax too (`..._with_dual_softmax`), and the
+            The metrics of [`evaluate_retrieval`], also with the dual softmax (`..._with_dual_softmax`), and the
             numbers of videos, of queries and of missing videos, whose queries count as missed.
 
         Raises:
             EvaluationError: If the data can't be used.
-            MainProcessError: On the other processes, if only the main one fails.
+            MainProcessError: On the other processes, if only the main process fails.
+            ValueError: If there is no evaluation data.
         """
         eval_dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if eval_dataset is None:

@@ -1,8 +1,8 @@
-"""The lower vision layers that do not learn, run once for all epochs of a run.
+"""Cache of the outputs of the locked (frozen) lower vision layers, which run once for all epochs of a run.
 
-What they make of a video never changes, so it is computed before the first step and kept on disk. Batches then hold it
-in place of frames: nothing is decoded, and the layers are not run again. The results are those of a run without it, up
-to rounding. The folder of a cache is named after all that its content depends on.
+Their output for a video never changes, so it is computed before the first step and stored on disk. Batches then hold
+this output in place of frames: no video is decoded, and the layers are not run again. Up to rounding, the result of
+the run does not change. The folder name of a cache is a hash of everything that its content depends on.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _VIDEOS_A_BATCH = 16
 
 
 def locked_vision_layers(model: TS2NetModel) -> int:
-    """How many layers of the vision transformer, from the first on, do not learn, nor anything below them."""
+    """Count the leading layers of the vision transformer that are frozen, with everything below them frozen too."""
     vision = model.vision_model
     parts = [nn.ModuleList([vision.embeddings, vision.pre_layrnorm]), *vision.encoder.layers]
     learns = [any(parameter.requires_grad for parameter in part.parameters()) for part in parts]
@@ -51,18 +51,18 @@ def fill_trunk_cache(
     accelerator: Accelerator,
     num_videos: int | None = None,
 ) -> TrunkStates | None:
-    """Compute what is missing in the cache of a run. All processes must call it.
+    """Compute the missing entries in the cache of a run. All processes must call it.
 
     Args:
-        model: Not wrapped.
+        model: The model, not wrapped.
         dataset: The training data.
         processor: The model's processor.
-        args: The run's. `trunk_cache` is not None.
-        accelerator: The run's.
-        num_videos: Of the training data, if known. A stream is read once to count them otherwise.
+        args: The run's arguments. `trunk_cache` must be set.
+        accelerator: The accelerator of the run.
+        num_videos: Number of videos of the training data, if known. Otherwise a stream is read once to count them.
 
     Returns:
-        The states of all videos that can be decoded; None if they would take more than `trunk_cache_gb`.
+        The states of all videos that can be decoded; `None` if they would need more than `trunk_cache_gb`.
 
     Raises:
         ValueError: If no layer is locked, a locked layer has dropout, or a file of the cache is damaged.
@@ -86,7 +86,7 @@ def fill_trunk_cache(
     folder = Path(str(args.trunk_cache)) / _digest(model, num_layers, processor, args)
     states = TrunkStates(folder)
     device = model.device
-    model.to(accelerator.device)  # FSDP leaves it in the host's memory until it is sharded
+    model.to(accelerator.device)  # with FSDP the model is in host memory until it is sharded
     was_training = model.training
     model.eval()
     with torch.inference_mode(), accelerator.autocast():
@@ -137,7 +137,7 @@ def _write(states: TrunkStates, kept: list[tuple[str, torch.Tensor, torch.Tensor
 
 
 class _MissingRows:
-    """The sampler of the loader: this process's share of the rows whose videos are not in the cache."""
+    """Sampler of the loader: this process's share of the rows whose videos are not in the cache."""
 
     def __init__(self, stream: Any, states: TrunkStates, process_index: int, num_processes: int) -> None:
         self._stream = stream
@@ -153,7 +153,7 @@ class _MissingRows:
             try:
                 key = video_key(row)
             except OSError:
-                continue  # reported as a broken video when its turn comes
+                continue  # reported as a broken video during training
             if key not in self._states and key not in seen:
                 seen.add(key)
                 yield key, row
@@ -167,7 +167,7 @@ def _count(dataset: Any) -> int:
 
 @torch.no_grad()
 def _digest(model: TS2NetModel, num_layers: int, processor: TS2NetProcessor, args: TS2NetTrainingArguments) -> str:
-    """Of all that the states of a video depend on."""
+    """Return a hash of everything that the states of a video depend on."""
     vision = model.vision_model
     settings = {
         "layers": num_layers,

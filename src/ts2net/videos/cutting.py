@@ -84,7 +84,7 @@ def _copied(reader: VideoReader, muxer: str, start: float, end: float) -> bytes:
             if seconds - origin >= end:
                 if is_picture and seconds > last_shown:
                     break
-                if not is_picture or shown > last_shown:  # else shown before a copied picture
+                if not is_picture or shown > last_shown:  # others precede a copied picture
                     continue
             if first is None:
                 if not is_picture:  # sound before the first picture

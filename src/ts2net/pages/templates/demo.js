@@ -8,7 +8,7 @@ function playOnDemand(button) {
 }
 for (const button of document.querySelectorAll(".clip button")) playOnDemand(button);
 
-// The search box: of the phrases whose scores are known, the shortest that has all words which were typed.
+// The search box: finds the shortest phrase with known scores that contains all typed words.
 const { phrases, suggestions: begin, hits, command } = JSON.parse(document.getElementById("answers").textContent);
 const library = [...document.querySelectorAll("#library > .clip")];
 const form = document.getElementById("search");
