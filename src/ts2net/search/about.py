@@ -1,4 +1,4 @@
-"""What an index is made with. It stands in the schema of the table, so that no second file can disagree with it."""
+"""Model and settings of an index. The table's schema stores them, so that no second file can contradict them."""
 
 import json
 from collections.abc import Mapping
@@ -6,28 +6,28 @@ from dataclasses import asdict, dataclass, replace
 
 from .windows import WindowChoice, WindowSettings
 
-FORMAT = 4  # raise it when the tables change
+FORMAT = 4  # increment it when the tables change
 SEARCHABLE_FORMATS = (3, FORMAT)
-CONVERTIBLE_FORMATS = (2, 3)  # the first write converts an index of these
+CONVERTIBLE_FORMATS = (2, 3)  # the first write converts an index of such a format
 
 
 @dataclass(frozen=True)
 class About:
-    """What an index is made with. All fields but `model` and `revision` decide scores.
+    """Model and settings of an index. All fields but `model`, `revision` and `format` affect scores.
 
     Args:
-        model: The model's folder or repository.
+        model: Folder or repository of the model.
         revision: Commit of the repository; `None` for a folder.
-        fingerprint: Of the model and its processor, see `encoding.fingerprint`.
+        fingerprint: Fingerprint of the model and its processor, see `encoding.fingerprint`.
         dtype: Type of the weights, such as `"float32"`.
-        precision: What the layers that see single frames computed in: `"int8"`, or that type. PyTorch and ONNX Runtime
-            agree to 1e-4 in one precision, so which of them it was is not for scores to tell.
+        precision: Precision of the layers on single frames: `"int8"`, or the same as `dtype`. The runtime is not
+            stored, because PyTorch and ONNX Runtime agree to 1e-4 in the same precision.
         dim: Width `D` of an embedding.
-        windows: How videos are cut.
-        matching_kind: As in the model's configuration, like the next two.
-        temperature: Of the matching.
-        padding_mode: `"masked"` or `"released"`.
-        logit_scale: Factor of a similarity: the exponential of the model's own parameter.
+        windows: Window settings.
+        matching_kind: Kind of matching, from the model's configuration.
+        temperature: Temperature of the matching, from the model's configuration.
+        padding_mode: `"masked"` or `"released"`, from the model's configuration.
+        logit_scale: Factor of a similarity: the exponential of the model's `logit_scale` parameter.
         format: Version of the tables.
     """
 
@@ -45,26 +45,26 @@ class About:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
-        if not self.precision:  # indexes had none before there was int8
+        if not self.precision:  # missing in indexes from before int8 was supported
             object.__setattr__(self, "precision", self.dtype)
 
     def to_json(self) -> str:
-        """The text for the schema."""
+        """Return the text for the schema."""
         fields = asdict(self)
         if self.precision == self.dtype:
-            del fields["precision"]  # versions from before there was int8 read what they can mix with
+            del fields["precision"]  # so that versions before int8 can read the index
         return json.dumps(fields)
 
     @classmethod
     def from_json(cls, text: str | bytes, location: str) -> "About":
-        """Read the text of a schema.
+        """Parse the text of a schema.
 
         Args:
             text: The text.
-            location: Of the index, for errors.
+            location: Location of the index, for error messages.
 
         Raises:
-            AboutError: If the format is neither this one nor one that can be converted, or the table is not of this
+            AboutError: If the format is neither the current one nor convertible, or the table is not from this
                 package.
         """
         foreign = f"{location}: not an index that `ts2net index` wrote"
@@ -86,14 +86,14 @@ class About:
 
 
 class AboutError(ValueError):
-    """The index is of another format, or of another program."""
+    """The index has an unsupported format, or was written by another program."""
 
 
 def check_windows(path: str, about: About, windows: WindowSettings | WindowChoice | None) -> None:
-    """Check that videos are to be cut as in an index.
+    """Check that window settings equal the settings of an index.
 
     Raises:
-        ValueError: If not.
+        ValueError: If they differ.
     """
     choice = windows or WindowChoice()
     settings = choice if isinstance(choice, WindowSettings) else choice.complete(about.windows)
@@ -108,15 +108,15 @@ def check_same_model(path: str, present: About, about: About) -> None:
     """Check that the embeddings of a model can be added to an index.
 
     Args:
-        path: The index.
-        present: What it is made with.
-        about: What an index with the model is made with.
+        path: Location of the index.
+        present: Model and settings of the index.
+        about: Model and settings of a new index with the model.
 
     Raises:
-        ValueError: If they don't compare with those of the index.
+        ValueError: If the embeddings are not comparable with the embeddings of the index.
     """
     check_windows(path, present, about.windows)
-    # The same weights may be in another folder now.
+    # The same weights may have moved to another folder.
     if replace(present, model=about.model, revision=about.revision, format=about.format) == about:
         return
     if present.dtype != about.dtype:
@@ -137,13 +137,13 @@ def check_same_model(path: str, present: About, about: About) -> None:
 
 
 def check_same_embeddings(indexes: Mapping[str, About]) -> None:
-    """Check that one model made several indexes, so that their scores compare.
+    """Check that several indexes were made with the same model, so that their scores are comparable.
 
     Args:
-        indexes: What each is made with, by its location.
+        indexes: Model and settings of each index, by location.
 
     Raises:
-        ValueError: If not.
+        ValueError: If the models or their processors differ.
     """
     (first, about), *others = indexes.items()
     for path, other in others:

@@ -14,7 +14,7 @@ _SCHEMA = pa.schema([pa.field(name, pa.string()) for name in ("video", "key", "s
 
 
 class BrokenTable:
-    """The table of broken videos, each by its name in the index. Its methods raise what LanceDB raises.
+    """The table of broken videos, which are identified by their names in the index. Methods raise LanceDB's errors.
 
     Args:
         database: The LanceDB database.
@@ -24,13 +24,13 @@ class BrokenTable:
         self._database = database
 
     def read(self) -> list[BrokenVideo]:
-        """All broken videos."""
+        """Return all broken videos."""
         table = self._open()
         rows = [] if table is None else table.to_arrow().to_pylist()
         return [BrokenVideo(id_from_text(row["video"]), row["reason"], row["signature"]) for row in rows]
 
     def add(self, videos: Sequence[BrokenVideo]) -> None:
-        """Add videos that aren't among them."""
+        """Add videos that are not in the table yet."""
         rows = [
             {
                 "video": id_to_text(video.video_id),

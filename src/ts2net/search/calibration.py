@@ -1,8 +1,8 @@
-"""How unusual a score is: what texts that fit nothing reach in an index.
+"""Calibration of the scores of an index with texts that are unrelated to its videos.
 
-Notable here: a bank of captions of everyday scenes ships with the package. The best score of each of them in an index
-shows what a text reaches by chance there, for the index's model, its videos and their number. Some captions of the
-bank may fit a video after all; the threshold is a quantile, on which a few of them have little influence.
+A bank of captions of everyday scenes ships with the package. The best score of each caption in an index shows which
+scores are reached by chance, given the index's model, its videos and their number. Some captions may match a video
+after all. The threshold is a quantile, so a few such captions have little influence.
 """
 
 from bisect import bisect_left
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from ..modeling_ts2net import TS2NetModel
     from ..processing_ts2net import TS2NetProcessor
 
-CHANCE = 0.1  # the share of unrelated texts that find something by the default threshold
+CHANCE = 0.1  # share of unrelated texts that have hits above the default threshold
 _BANK = Path(__file__).with_name("unrelated_captions.txt")
-_GROWTH = 1.1  # of an index, in windows, from which on it is calibrated anew
+_GROWTH = 1.1  # factor of the number of windows beyond which an index is calibrated again
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What unrelated texts reach in an index.
+    """Scores of unrelated texts in an index.
 
     Args:
-        scores: The best score of each of them, in ascending order.
-        num_windows: How many windows there were.
+        scores: Best score of each text, in ascending order.
+        num_windows: Number of windows of the index when it was calibrated.
         captions: The texts, in the order of the scores.
     """
 
@@ -46,21 +46,21 @@ class Calibration:
         return float(np.quantile(self.scores, 1 - CHANCE))
 
     def chance(self, score: float) -> float:
-        """The share of unrelated texts that find something of at least this score, counted as one more than do."""
+        """Return the share `(n + 1) / (N + 1)`, where `n` of `N` unrelated texts reach at least this score."""
         reach = len(self.scores) - bisect_left(self.scores, score)
         return (reach + 1) / (len(self.scores) + 1)
 
 
 def read_bank() -> list[str]:
-    """The captions of the bank."""
+    """Return the captions of the bank."""
     return _BANK.read_text(encoding="utf-8").splitlines()
 
 
 def read_calibration(store: Store) -> Calibration | None:
-    """The calibration of an index, if it has one.
+    """Return the calibration of an index, or `None` if it has none.
 
     Raises:
-        OSError: If it can't be read.
+        OSError: If the index can't be read.
     """
     stored = store.unrelated_scores()
     if stored is None:
@@ -71,10 +71,10 @@ def read_calibration(store: Store) -> Calibration | None:
 
 
 def example_texts(store: Store, count: int) -> list[str]:
-    """Texts that are likely to find something in an index: the captions of the bank that score highest in it.
+    """Return texts that are likely to have hits in an index: the captions of the bank with the highest scores.
 
     Raises:
-        OSError: If it can't be read.
+        OSError: If the index can't be read.
     """
     calibration = read_calibration(store)
     best = [] if calibration is None else list(reversed(calibration.captions))
@@ -82,7 +82,7 @@ def example_texts(store: Store, count: int) -> list[str]:
 
 
 def is_stale(store: Store) -> bool:
-    """Whether an index has no calibration, or has grown or shrunk by a tenth since."""
+    """Whether an index has no calibration, or has grown or shrunk by about a tenth since its calibration."""
     calibration = read_calibration(store)
     windows = len(store.snapshot())
     if calibration is None or not calibration.num_windows:
@@ -91,15 +91,15 @@ def is_stale(store: Store) -> bool:
 
 
 def calibrate(store: Store, model: "TS2NetModel", processor: "TS2NetProcessor") -> None:
-    """Search an index for all captions of the bank, and store what they reach.
+    """Search an index for all captions of the bank, and store their best scores.
 
     Args:
         store: The index, open for writing.
-        model: Its model.
+        model: Model of the index.
         processor: The model's processor.
 
     Raises:
-        StoreError: If it can't be written.
+        StoreError: If the index can't be written.
     """
     from ..encoding.texts import encode_texts
 
@@ -109,7 +109,7 @@ def calibrate(store: Store, model: "TS2NetModel", processor: "TS2NetProcessor") 
     if not windows:
         return
     bank = read_bank()
-    # Many at a time, which takes a part of the time: no threshold depends on the last bits of their embeddings.
+    # Batches are faster. They change the last bits of the embeddings, which doesn't matter for a threshold.
     longest = processor(text=bank)["input_ids"].shape[1]
     embeds = encode_texts(model, processor, bank, max_words=longest).numpy()
     top = best_windows(snapshot, np.ascontiguousarray(embeds), 1, matching_of(about, model))

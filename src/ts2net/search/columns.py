@@ -1,7 +1,7 @@
-"""The columns of the table of windows, and windows as rows of it.
+"""Columns of the table of windows, and conversion of windows to rows.
 
-Each name of metadata is a column of its own, so that the database filters by it. Users choose these names, so a column
-is called after the bytes of its name in characters that need no quoting; the name can be read back from it.
+Each metadata name has its own column, so that the database can filter by it. Users choose these names, so the name of
+the column encodes their bytes in characters that need no quoting. The encoding is reversible.
 """
 
 import hashlib
@@ -19,27 +19,27 @@ from .records import IndexedVideo
 
 ABOUT_KEY = b"ts2net"
 CHECKSUM = "checksum"
-FIRST_WINDOWS = "number = 0"  # SQL for the rows that stand for whole videos
+FIRST_WINDOWS = "number = 0"  # SQL condition that selects one row per video
 VECTOR_COLUMN = "mean"
 _METADATA_PREFIX = "meta_"
 _TIMES = ("start", "end", "duration")
 
 
 def windows_schema(about: About, metadata_names: Iterable[str] = ()) -> pa.Schema:
-    """The columns of the table of windows, with what the index is made with."""
+    """Return the schema of the table of windows. Its metadata store the model and settings of the index."""
     return pa.schema(
         [
             pa.field("window", pa.string(), nullable=False),  # <key>-<number>
             pa.field("video", pa.string(), nullable=False),  # see id_to_text
             pa.field("key", pa.string(), nullable=False),  # see video_key
-            pa.field("number", pa.int32(), nullable=False),  # of the window in its video, from 0
+            pa.field("number", pa.int32(), nullable=False),  # number of the window in its video, from 0
             pa.field("signature", pa.string(), nullable=False),  # see join_signature
-            pa.field("duration", pa.float64(), nullable=False),  # seconds, of the video
+            pa.field("duration", pa.float64(), nullable=False),  # seconds of the whole video
             pa.field("start", pa.float64(), nullable=False),  # seconds
             pa.field("end", pa.float64(), nullable=False),
             pa.field("frame_times", pa.list_(pa.float32()), nullable=False),  # seconds
             pa.field("frames", pa.list_(pa.list_(pa.float16(), about.dim)), nullable=False),  # of length 1
-            pa.field(VECTOR_COLUMN, pa.list_(pa.float16(), about.dim), nullable=False),  # of frames, for candidates
+            pa.field(VECTOR_COLUMN, pa.list_(pa.float16(), about.dim), nullable=False),  # mean of the frames
             pa.field("thumbnail", pa.binary(), nullable=False),  # JPEG
             pa.field(CHECKSUM, pa.uint32(), nullable=False),  # see row_checksums
             *metadata_fields(metadata_names),
@@ -49,9 +49,9 @@ def windows_schema(about: About, metadata_names: Iterable[str] = ()) -> pa.Schem
 
 
 def row_checksums(rows: pa.RecordBatch) -> pa.Array:
-    """The CRC-32 of each window's times, embeddings and thumbnail, by which a check finds damage.
+    """Compute the CRC-32 of each window's times, embeddings and thumbnail, to detect damage.
 
-    Names, signature and metadata change after a video is indexed, and are not part of it.
+    Names, signature and metadata are not included, because they may change after a video is indexed.
 
     Args:
         rows: Rows of the table of windows.
@@ -69,7 +69,7 @@ def row_checksums(rows: pa.RecordBatch) -> pa.Array:
 
 
 def _row_bytes(column: pa.Array) -> list[bytes]:
-    """The numbers of each row of a column of lists, of one or two levels, as bytes."""
+    """Return the values of each row as bytes. The column contains lists, or lists of lists, of numbers."""
     if pa.types.is_fixed_size_list(column.type):
         width = column.type.list_size
         offsets = np.arange(len(column) + 1) * width
@@ -85,25 +85,25 @@ def _row_bytes(column: pa.Array) -> list[bytes]:
 
 
 def metadata_fields(names: Iterable[str]) -> list[pa.Field]:
-    """The columns of metadata; a video without that name has a null."""
+    """Return the columns of metadata names. A video without metadata of a name has a null."""
     return [pa.field(metadata_column(name), pa.string()) for name in names]
 
 
 def metadata_column(name: str) -> str:
-    """The column of a name: its lower-case letters and digits, and all other bytes as `_` and two digits."""
+    """Return the column of a name. Bytes other than a to z and digits become `_` and two hexadecimal digits."""
     encoded = name.encode("utf-8", "surrogatepass")
     return _METADATA_PREFIX + re.sub(r"[^a-z0-9]", lambda byte: f"_{ord(byte[0]):02x}", encoded.decode("latin-1"))
 
 
 def metadata_names(columns: Iterable[str]) -> list[str]:
-    """The names of metadata that have a column among these."""
+    """Return the metadata names of those columns that contain metadata."""
     encoded = [column.removeprefix(_METADATA_PREFIX) for column in columns if column.startswith(_METADATA_PREFIX)]
     texts = [re.sub(r"_([0-9a-f]{2})", lambda byte: chr(int(byte[1], 16)), text) for text in encoded]
     return [text.encode("latin-1").decode("utf-8", "surrogatepass") for text in texts]
 
 
 def metadata_rows(columns: pa.Table) -> Iterator[dict[str, str]]:
-    """The metadata of each row, from a table that has their columns among others."""
+    """Yield the metadata of each row. The table may have other columns too."""
     names = metadata_names(columns.column_names)
     values = [columns[metadata_column(name)].to_pylist() for name in names]
     for number in range(columns.num_rows):
@@ -112,7 +112,7 @@ def metadata_rows(columns: pa.Table) -> Iterator[dict[str, str]]:
 
 
 def metadata_arrays(metadata: Sequence[Mapping[str, str]], names: Iterable[str]) -> dict[str, pa.Array]:
-    """The columns of some names, with one row for each mapping."""
+    """Return the columns of some metadata names, with one row for each mapping."""
     return {
         metadata_column(name): pa.array(
             [id_to_text(row[name]) if name in row else None for row in metadata], pa.string()
@@ -122,26 +122,26 @@ def metadata_arrays(metadata: Sequence[Mapping[str, str]], names: Iterable[str])
 
 
 def video_key(video_id: str) -> str:
-    """A video's id as 16 hexadecimal digits, which need no quoting in a condition."""
+    """Return the key of a video: a hash of its id in 16 hexadecimal digits, which need no quoting in SQL."""
     return hashlib.blake2b(video_id.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def id_to_text(video_id: str) -> str:
-    """Any string as text that a table takes, from which it can be restored.
+    """Encode any string as valid UTF-8 text for a table, reversibly.
 
-    In a file's name, a byte that is no UTF-8 is half a character for Python. It becomes NUL and the byte's two
-    hexadecimal digits. NUL itself and the other halves become NUL, `u` and four digits.
+    Python represents a byte of a file name that is not valid UTF-8 by a surrogate. It is encoded as NUL and the byte's
+    two hexadecimal digits. NUL itself and all other surrogates are encoded as NUL, `u` and four hexadecimal digits.
     """
     return re.sub("[\0\ud800-\udfff]", lambda half: escaped_half(ord(half[0])), video_id)
 
 
 def escaped_half(code: int) -> str:
-    """The text in place of NUL or of half a character."""
+    """Return the escape sequence of NUL or of a surrogate."""
     return f"\0{code & 0xFF:02x}" if 0xDC80 <= code <= 0xDCFF else f"\0u{code:04x}"
 
 
 def id_from_text(text: str) -> str:
-    """The string from which `id_to_text` made a text."""
+    """Decode a text of `id_to_text`."""
     return re.sub("\0(?:u([0-9a-f]{4})|([0-9a-f]{2}))", _half, text)
 
 
@@ -150,18 +150,18 @@ def _half(escape: re.Match[str]) -> str:
 
 
 def join_signature(signature: str, content: str | None) -> str:
-    """The text that stands for a file in the index: what changes with it, and the digest of its bytes."""
+    """Join the signature of a file and the digest of its bytes, if known, to the text that the index stores."""
     return signature if content is None else f"{signature}#{content}"
 
 
 def split_signature(text: str) -> tuple[str, str | None]:
-    """What `join_signature` joined."""
+    """Split a text of `join_signature` into signature and digest."""
     signature, _, content = text.partition("#")
     return signature, content or None
 
 
 def window_rows(videos: Sequence[IndexedVideo], schema: pa.Schema) -> pa.Table:
-    """The windows of videos as rows of a table that has a column for all of their metadata."""
+    """Convert the windows of videos to rows. The schema must have columns for all of their metadata."""
     pairs = [(video, number) for video in videos for number in range(len(video.windows))]
     windows = [window for video in videos for window in video.windows]
     keys = {video.video_id: video_key(video.video_id) for video in videos}
@@ -198,11 +198,11 @@ def window_rows(videos: Sequence[IndexedVideo], schema: pa.Schema) -> pa.Table:
 
 
 def renamed_rows(rows: pa.Table, videos: Mapping[str, tuple[str, str]]) -> pa.Table:
-    """Windows whose videos have other names or signatures.
+    """Return windows with new names and signatures of their videos.
 
     Args:
         rows: The windows, with all columns.
-        videos: By the key until now: the name from now on, and what [`join_signature`] makes.
+        videos: New name and new text of [`join_signature`] of each video, by its previous key.
     """
     olds, numbers = rows["key"].to_pylist(), rows["number"].to_pylist()
     keys = [video_key(videos[old][0]) for old in olds]

@@ -1,4 +1,4 @@
-"""What decoding gives, apart from what decodes: whoever only hands it on need not import PyTorch for it."""
+"""Results of decoding, in a module of their own, so that a process can pass them on without importing PyTorch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ class DecodedWindow:
 
     Args:
         video_id: Id of the video.
-        number: Number of the window, from 0, not counting those that are left out.
+        number: Number of the window in the video, from 0. Windows that are left out are not counted.
         start: Second at which it starts.
         end: Second at which it ends.
         frame_times: Seconds at which its `T` frames come on screen.
         frame_numbers: Number of each frame in the video, in order of presentation.
         pixels: uint8 of shape `(T, 3, H, W)`, at the model's size.
-        thumbnail: The frame in the middle, a JPEG.
-        video_seconds: Seconds that the whole video lasts.
+        thumbnail: The middle frame as a JPEG.
+        video_seconds: Duration of the whole video in seconds.
     """
 
     video_id: str
@@ -37,15 +37,15 @@ class DecodedWindow:
 
 @dataclass(frozen=True)
 class EndOfVideo:
-    """Follows the last window of a video.
+    """End of a video, after its last window.
 
     Args:
         video_id: Id of the video.
         signature: Signature of its file.
-        duration: Its seconds.
-        metadata: Its metadata.
-        num_windows: Number of its windows, not counting those that are left out.
-        damage: What can't be read of it; `None` if all can.
+        duration: Duration of the video in seconds.
+        metadata: Metadata of the video.
+        num_windows: Number of its windows, without windows that are left out.
+        damage: Description of what can't be read; `None` if everything can.
     """
 
     video_id: str

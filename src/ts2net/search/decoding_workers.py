@@ -1,4 +1,4 @@
-"""Videos decoded side by side, each worker a process of its own with one video at a time."""
+"""Decode videos in parallel, in worker processes that each decode one video at a time."""
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -15,27 +15,27 @@ Decode = Callable[[VideoFile], Iterator[Decoded]]
 """`decode_windows` with all its arguments but the video, picklable."""
 
 ISOLATION = Isolation(preload=(f"{__package__}.streaming",))
-"""Processes that have imported all that decoding needs."""
+"""Worker processes that have imported the modules for decoding."""
 
-_PATIENCE = 120.0  # seconds that may pass without a window, and for each byte of the file as long as this takes:
-_SLOWEST = 2e5  # bytes a second of a film of few bits that must be decoded as a whole before its first window
+_PATIENCE = 120.0  # seconds without a window until a video is given up, besides its size / _SLOWEST
+_SLOWEST = 2e5  # bytes per second: a film of low bitrate may have to be decoded as a whole before its first window
 
 
 def decode_all(
     files: Iterable[VideoFile], decode: Decode, workers: int, stop: threading.Event
 ) -> Generator[Decoded, None, None]:
-    """Decode videos side by side.
+    """Decode videos in parallel.
 
     Args:
-        files: The videos. One is taken when a worker is free for it.
-        decode: Decodes one.
+        files: The videos. The next one is taken when a worker is free.
+        decode: Decodes a video.
         workers: Number of processes, at least 1.
-        stop: Set it to end early.
+        stop: Event that ends decoding early when it is set.
 
     Yields:
-        The windows of each video in order, and then its end or that it is broken; those of several videos mixed. A
-        video whose process crashed begins again from its first window, once. A video of which nothing comes for two
-        minutes, and five more for each 60 MB, is broken.
+        The windows of each video in order, then [`EndOfVideo`] or [`BrokenVideo`]. Items of several videos are
+        interleaved. If the process of a video crashes, the video is decoded once more from its first window. A video
+        is broken if nothing arrives for two minutes, plus five minutes for each 60 MB of its file.
 
     Raises:
         RuntimeError: If no worker can be started.

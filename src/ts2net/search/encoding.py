@@ -1,4 +1,4 @@
-"""Decoded windows to frame embeddings, as an index stores them."""
+"""Encoding of decoded windows to the frame embeddings that an index stores."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ from .decoded import DecodedWindow
 
 
 class WindowEncoder:
-    """A model and its processor, ready to encode windows.
+    """Encoder of windows, with a model and its processor.
 
-    No window is padded: what it is encoded to depends neither on other windows nor on how the model treats padding.
+    Windows are not padded, so their embeddings depend neither on other windows nor on the model's padding mode.
 
     Args:
         model: The model, in evaluation mode, on its device.
-        processor: Its processor.
+        processor: The model's processor.
     """
 
     def __init__(self, model: TS2NetModel, processor: TS2NetProcessor) -> None:
@@ -30,8 +30,8 @@ class WindowEncoder:
         """Encode windows of any lengths.
 
         Returns:
-            For each window its frame embeddings, of length 1: float16 of shape `(T, D)`. They are not finite where
-            the model's are not.
+            Normalised frame embeddings of each window, float16 of shape `(T, D)`. Values that are not finite in the
+            output of the model are not finite here either.
         """
         embeds = self._videos.encode(windows)
         return [torch.nn.functional.normalize(frames.float(), dim=-1).half().cpu().numpy() for frames in embeds]

@@ -1,4 +1,4 @@
-"""Found moments as files: clips, a table, or an edit list for an editing program."""
+"""Export of hits to files: clips, a CSV table, or an edit decision list for video editors."""
 
 import csv
 import io
@@ -11,19 +11,19 @@ from ..videos.cutting import cut_video
 from .hits import Hit
 from .sources import locate
 
-EDL_FPS = 25  # frames a second of the time codes
+EDL_FPS = 25  # frames per second of the time codes
 _COLUMNS = ("text", "rank", "video", "start", "end", "second", "score", "found in", "spoken", "window", "index")
 
 
 def export_clips(hits: Sequence[tuple[str, Sequence[Hit]]], folder: str | os.PathLike[str]) -> Iterator[Path | str]:
-    """Cut moments out of their videos into a folder, which is made.
+    """Cut moments out of their videos.
 
     Args:
-        hits: For each text its hits.
-        folder: Where to.
+        hits: Each text and its hits.
+        folder: Output folder. It is created if it does not exist.
 
     Yields:
-        For each moment its file, or the reason why there is none.
+        The file of each moment, or the reason why it could not be cut.
 
     Raises:
         OSError: If a file can't be written.
@@ -50,11 +50,11 @@ def export_clips(hits: Sequence[tuple[str, Sequence[Hit]]], folder: str | os.Pat
 
 
 def export_table(hits: Sequence[tuple[str, Sequence[Hit]]], path: str | os.PathLike[str]) -> None:
-    """Write moments as a CSV file, with a row for each.
+    """Write moments to a CSV file, one row per moment.
 
     Args:
-        hits: For each text its hits.
-        path: The file.
+        hits: Each text and its hits.
+        path: Path of the file.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -71,15 +71,15 @@ def export_table(hits: Sequence[tuple[str, Sequence[Hit]]], path: str | os.PathL
 
 
 def export_edit_list(hits: Sequence[tuple[str, Sequence[Hit]]], path: str | os.PathLike[str], title: str) -> None:
-    """Write moments as an edit decision list (CMX 3600), one after another, at 25 frames a second.
+    """Write moments to an edit decision list (CMX 3600), one after another, at 25 frames per second.
 
     Args:
-        hits: For each text its hits.
-        path: The file.
-        title: Of the list.
+        hits: Each text and its hits.
+        path: Path of the file.
+        title: Title of the list.
 
     Raises:
-        ValueError: If there are more moments than such a list can number.
+        ValueError: If there are more than 999 moments, the maximum of the format.
     """
     edits = [(text, hit) for text, of_a_text in hits for hit in of_a_text]
     if len(edits) > 999:
@@ -101,7 +101,7 @@ def export_edit_list(hits: Sequence[tuple[str, Sequence[Hit]]], path: str | os.P
 
 
 def _safe_cell(text: str) -> str:
-    """A cell that a spreadsheet doesn't take for a formula."""
+    """Escape the text of a cell that a spreadsheet would interpret as a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 

@@ -1,8 +1,8 @@
-"""The checksum of each file of an index that is a folder, in one more file beside the tables.
+"""Checksums of the files of an index in a folder, stored in a file beside the tables.
 
-Notable here: the database gives a file its content once, so a file that differs is damaged, wherever the bit is: in
-windows, in spoken words, in an index of the database. Files are noted at the end of a write. Those of a write that was
-killed are noted by the next one, and count as unchecked until then.
+The database never changes a file after writing it, so a file that differs is damaged, whether it contains windows,
+spoken words or an index of the database. Checksums are recorded at the end of a write. If a write was killed, the next
+write records the checksums of its files, which count as unchecked until then.
 """
 
 import json
@@ -19,11 +19,11 @@ _HINT = "latest_version_hint.json"  # changes with every commit, and nothing dep
 
 @dataclass(frozen=True)
 class FileCheck:
-    """The files of an index, compared with their checksums.
+    """Result of comparing the files of an index with their checksums.
 
     Args:
-        changed: Those that differ, relative to the index, sorted.
-        unchecked: How many have no checksum.
+        changed: Files that differ, relative to the index, sorted. A damaged file of checksums comes last.
+        unchecked: Number of files without a checksum.
     """
 
     changed: tuple[str, ...] = ()
@@ -31,10 +31,10 @@ class FileCheck:
 
 
 def note_files(folder: Path | None) -> None:
-    """Note the checksums of files that have none, and forget files that are gone.
+    """Record the checksums of files that have none, and remove the checksums of deleted files.
 
     Args:
-        folder: Of the index, `None` if it has none. Its only writer calls this.
+        folder: Folder of the index, `None` on object storage. Only the writer of the index may call this.
 
     Raises:
         OSError: If a file can't be read, or the checksums can't be written.
@@ -49,16 +49,16 @@ def note_files(folder: Path | None) -> None:
 
 
 def forget_files(folder: Path | None) -> None:
-    """Forget all checksums, so that [`note_files`] takes the files as they are."""
+    """Delete all checksums, so that [`note_files`] records the files in their present state."""
     if folder is not None:
         (folder / _FILE).unlink(missing_ok=True)
 
 
 def check_files(folder: Path | None) -> FileCheck:
-    """Compare the files of an index with their checksums. If these are damaged themselves, all files are unchecked.
+    """Compare the files of an index with their checksums. If the checksums are damaged, all files are unchecked.
 
     Args:
-        folder: Of the index. `None`, if it has none, is an index without files.
+        folder: Folder of the index. `None`, on object storage, counts as an index without files.
 
     Raises:
         OSError: If a file can't be read.
@@ -73,13 +73,13 @@ def check_files(folder: Path | None) -> FileCheck:
 
 
 def _names(folder: Path) -> list[str]:
-    """The files of the tables."""
+    """Return the files of the tables."""
     files = (file for file in folder.glob("*.lance/**/*") if file.is_file() and file.name != _HINT)
     return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
 def _read(folder: Path) -> dict[str, int]:
-    """The noted checksums by name; none if they are damaged."""
+    """Return the recorded checksums by name. If they are missing or damaged, returns none."""
     try:
         total, text = (folder / _FILE).read_bytes().split(b"\n", 1)
         sums: dict[str, int] = json.loads(text) if int(total) == zlib.crc32(text) else {}

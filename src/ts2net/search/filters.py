@@ -1,8 +1,8 @@
-"""Path patterns as regular expressions of RE2, which Arrow evaluates.
+"""Translation of path patterns to regular expressions of RE2, which Arrow evaluates.
 
-A pattern means what `fnmatch.fnmatchcase` makes of it: a star stands for any characters, slashes too. A pattern that
-doesn't begin with a star may begin at any folder. Paths are stored as `columns.id_to_text` has them, where a NUL
-begins an escape for one character; a star or a question mark never takes a part of an escape.
+Patterns have the syntax of `fnmatch.fnmatchcase`: a star matches any characters, including slashes. A pattern that
+doesn't begin with a star may begin at any folder. Paths are encoded by `columns.id_to_text`, where NUL begins an
+escape sequence for one character. A star or a question mark never matches a part of an escape sequence.
 """
 
 import sys
@@ -34,7 +34,7 @@ def pattern_to_regex(pattern: str) -> str:
     if begins_with_star and not inner:
         return ""
     regex = "".join(f"{_ANY}*" if part == "*" else part for part in inner)
-    # An expression without anchors is searched for several times as fast, but it must not begin inside of an escape.
+    # Without anchors the search is several times as fast, but a match must not begin inside an escape sequence.
     if not begins_with_star:
         head = "(?:^|/)"
     elif inner[0][0] not in {*_IN_ESCAPES, "("}:
@@ -45,7 +45,7 @@ def pattern_to_regex(pattern: str) -> str:
 
 
 def _parts(pattern: str) -> Iterator[str]:
-    """The expressions of single characters and, for runs of stars, `*`."""
+    """Yield the expression of each character or set, and `*` for a run of stars."""
     position = 0
     previous = ""
     while position < len(pattern):
@@ -58,7 +58,7 @@ def _parts(pattern: str) -> Iterator[str]:
             part = _ANY
         elif char == "[":
             first = position + 1 if pattern[position : position + 1] == "!" else position
-            end = pattern.find("]", first + 1)  # one that comes first is itself in the set
+            end = pattern.find("]", first + 1)  # a bracket in first position is a member of the set
             if end >= 0:
                 part = _one_of(pattern[first:end], negated=first > position)
                 position = end + 1
@@ -74,13 +74,13 @@ def _literal(char: str) -> str:
 
 
 def _one_of(characters: str, negated: bool) -> str:
-    """A set as in `[a-z_]`, given by what is between its brackets."""
+    """Translate a set such as `[a-z_]`, given the characters between its brackets."""
     ranges: list[tuple[int, int]] = []
     position = 0
     while position < len(characters):
         is_range = characters[position + 1 : position + 2] == "-" and position + 2 < len(characters)
         first, last = characters[position], characters[position + 2 if is_range else position]
-        ranges.append((ord(first), ord(last)))  # empty where the last comes before the first
+        ranges.append((ord(first), ord(last)))  # empty if the last comes before the first
         position += 3 if is_range else 1
     if negated:
         ranges = list(_complement(ranges))
@@ -104,7 +104,7 @@ def _one_of(characters: str, negated: bool) -> str:
 
 
 def _complement(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """The characters outside of all ranges, as ranges."""
+    """Yield the ranges of all characters outside the given ranges."""
     start = 0
     for first, last in sorted(pair for pair in ranges if pair[0] <= pair[1]):
         if first > start:
@@ -115,7 +115,7 @@ def _complement(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _overlaps(ranges: list[tuple[int, int]], low: int, high: int) -> Iterator[tuple[int, int]]:
-    """The parts of ranges from `low` to `high`."""
+    """Yield the parts of ranges between `low` and `high`."""
     for first, last in ranges:
         if max(first, low) <= min(last, high):
             yield max(first, low), min(last, high)

@@ -1,4 +1,4 @@
-"""A video as a stream of frames: those on screen at many moments, in memory that doesn't grow with the video."""
+"""Streaming of the frames on screen at many moments, in memory that doesn't grow with the video."""
 
 import warnings
 from collections import deque
@@ -22,19 +22,20 @@ from ..video_decoding_ts2net import (
 from ..video_source_ts2net import VideoSource, open_source
 from ..video_timing_ts2net import EPSILON, Timeline
 
-_MAX_KEPT_BYTES = 2**28  # of frames that may turn out to be wanted, while a stream without a table is counted
+# Of frames that are likely wanted, kept while the frames of a file without a table are counted.
+_MAX_KEPT_BYTES = 2**28
 
 
 @dataclass(frozen=True)
 class StreamedFrame:
-    """A frame of a video that is streamed.
+    """A frame of a streamed video.
 
     Attributes:
-        rgb: `(height, width, 3)`, uint8, as shown: pixels made square, rotation applied.
-        moment: the seconds into the file that were asked for.
-        timestamp: the seconds into the file at which the frame comes on screen.
-        index: its index in the video, in order of presentation.
-        info: the video as a whole, as far as is known by now.
+        rgb: `(height, width, 3)`, uint8, as shown: square pixels, after rotation.
+        moment: the requested moment, in seconds from the start of the file.
+        timestamp: seconds from the start of the file at which the frame comes on screen.
+        index: index of the frame in the video, in order of presentation.
+        info: properties of the whole video, as far as they are known so far.
     """
 
     rgb: torch.Tensor
@@ -51,28 +52,28 @@ def stream_video(
     num_threads: int | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[StreamedFrame]:
-    """Decodes the frames on screen at many moments, one after the other, in memory that doesn't grow with the video.
+    """Decode the frames on screen at many moments, one after the other, in memory that doesn't grow with the video.
 
-    They are the frames that `decode_video` takes of the same seconds by the clock `"seconds"`. The first frame counts
-    as on screen before it comes.
+    The frames equal those that `decode_video` selects at the same seconds with the clock `"seconds"`. Before the first
+    frame comes on screen, it counts as on screen.
 
-    A damaged file is gone on with after the last frame that is certain, with a warning. A file without any table of
-    its frames is decoded twice, the first time only to count them, unless it is short.
+    If a file is damaged, decoding continues after the last frame that is certain, with a warning. A file without any
+    table of its frames is decoded twice, the first time only to count them, unless it has few wanted frames.
 
     Args:
-        source: as for `decode_video`.
-        moments: returns the moments that are wanted, in ascending order, for a duration in seconds. Those past the end
-            are left out. It is called again when the duration turns out to be another; what was yielded by then
-            isn't yielded again.
-        num_threads: CPU cores to use; by default as many as torch does, which is one in a `DataLoader` worker.
-        max_pixels: a video with more pixels a frame is refused, before any memory is taken for it.
+        source: same as for `decode_video`.
+        moments: returns the wanted moments, in ascending order, given the duration of the video in seconds. Moments
+            after the end are ignored. The function is called again if the duration has to be corrected; frames of
+            moments that were yielded before are not yielded again.
+        num_threads: CPU cores to use; by default torch's number of threads, which is one in a `DataLoader` worker.
+        max_pixels: a video with more pixels per frame is refused before memory is allocated for it.
 
     Yields:
-        A frame for each moment. One that is on screen at several of them comes as often.
+        One frame for each moment, so a frame that is on screen at several moments is yielded several times.
 
     Raises:
-        VideoDecodingError: not a video, or none of its frames can be decoded.
-        OSError: the file can't be read.
+        VideoDecodingError: If the source is not a video, or none of its frames can be decoded.
+        OSError: If the file can't be read.
     """
     threads = num_threads or torch.get_num_threads()
     done = -1.0  # seconds
@@ -112,7 +113,7 @@ def stream_video(
 def _streamed(
     pictures: Iterable[tuple[int, Picture]], pairs: list[tuple[float, int]], timeline: Timeline
 ) -> Iterator[StreamedFrame]:
-    """A frame for each pair of a moment and an index, of pictures that come in the order of their indices."""
+    """Yield a frame for each pair of a moment and an index. The pictures are in the order of their indices."""
     waiting = deque(pairs)
     for index, picture in pictures:
         rgb = torch.from_numpy(picture.orientation.apply(picture.rgb))
@@ -123,7 +124,7 @@ def _streamed(
 
 
 def _few_likely_frames(reader: VideoReader, moments: Callable[[float], Iterable[float]]) -> set[int]:
-    """The frames on screen at certain moments if the header's figures are right; none if they would be many."""
+    """Predict the indices of the wanted frames from the header. Returns none if they would need too much memory."""
     count, fps = likely_num_frames(reader), reader.declared_fps
     if not count:
         return set()

@@ -1,4 +1,4 @@
-"""Windows that were found by their pictures and windows that were found by what is spoken in them, in one order."""
+"""Fusion of two rankings of windows: one by their pictures and one by the words spoken in them."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -18,15 +18,15 @@ class _WindowOrHit(Protocol):
 
 @dataclass(frozen=True)
 class FoundWindow:
-    """A window that was found, by its picture, by what is spoken in it, or by both.
+    """A window that was found by its picture, by the words spoken in it, or by both.
 
     Args:
         video_id: See `sources.VideoFile`.
         start: Second at which it starts.
         end: Second at which it ends.
-        row: Its row in the snapshot that was searched.
-        picture: What was found in its picture, if anything.
-        speech: What was found in what is spoken, if anything.
+        row: Row of the window in the snapshot that was searched.
+        picture: Match of the picture, if any.
+        speech: Match of the spoken words, if any.
     """
 
     video_id: str
@@ -38,36 +38,36 @@ class FoundWindow:
 
     @property
     def found_in(self) -> tuple[FoundIn, ...]:
-        """Where it was found."""
+        """Where the window was found: `"picture"`, `"speech"` or both."""
         return found_in(self.picture, self.speech)
 
     def reaches(self, least: float) -> bool:
-        """Whether its picture has at least a score, or it was found in what is spoken, which needs none."""
+        """Whether the picture has at least the score `least`. A window that was found in speech needs no score."""
         return self.speech is not None or (self.picture is not None and self.picture.score >= least)
 
     @property
     def words(self) -> str | None:
-        """What is spoken around what was found."""
+        """The words spoken around the match; `None` if the window was not found in speech."""
         return None if self.speech is None else self.speech.words
 
 
 def found_in(picture: object | None, speech: object | None) -> tuple[FoundIn, ...]:
-    """The names of those of the two that are there."""
+    """Return the names of the matches that are not `None`."""
     return (*(("picture",) if picture is not None else ()), *(("speech",) if speech is not None else ()))
 
 
 def share_modality(one: "_WindowOrHit", other: "_WindowOrHit") -> bool:
-    """Whether two windows or hits were both found by their pictures, or both by what is spoken."""
+    """Whether two windows or hits were both found by their pictures, or both in speech."""
     return not set(one.found_in).isdisjoint(other.found_in)
 
 
 def fuse_windows(pictures: Sequence[ScoredWindow], speech: Sequence[SpokenWindow]) -> list[FoundWindow]:
-    """Windows in one order, each once.
+    """Fuse two rankings of windows. Each window is returned once.
 
     Args:
-        pictures: Found by their pictures, best first.
-        speech: Found by what is spoken in them, best first. Of those of one window, in several languages, the first
-            counts.
+        pictures: Windows that were found by their pictures, best first.
+        speech: Windows that were found in speech, best first. A window that was found in several languages counts at
+            its first position.
     """
     windows: dict[tuple[str, float], FoundWindow] = {}
     for picture in pictures:
@@ -85,11 +85,11 @@ def fuse_windows(pictures: Sequence[ScoredWindow], speech: Sequence[SpokenWindow
 
 
 def fused_order(pictures: Sequence[Key], speech: Sequence[Key]) -> list[Key]:
-    """Two rankings as one, by LanceDB's reciprocal rank fusion: what is high up in both comes first.
+    """Fuse two rankings by LanceDB's reciprocal rank fusion, which prefers keys with high ranks in both.
 
     Args:
-        pictures: What was found by pictures, best first. It comes first where both are of one rank.
-        speech: What was found in speech, best first.
+        pictures: Keys that were found by pictures, best first. They come first in ties.
+        speech: Keys that were found in speech, best first.
     """
     if not (pictures and speech):
         return [*pictures, *speech]

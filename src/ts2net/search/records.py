@@ -1,4 +1,4 @@
-"""Records that are exchanged between engines, the store and searches. They need none of the libraries of these."""
+"""Records that engines, the store and searches exchange. The module imports no other library than NumPy."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class IndexedWindow:
         start: Second of the video at which it starts.
         end: Second at which it ends.
         frame_times: Second of each of its `T` frames.
-        frames: Normalized frame embeddings, float16 of shape `(T, D)`.
+        frames: Normalised frame embeddings, float16 of shape `(T, D)`.
         thumbnail: A small JPEG.
     """
 
@@ -35,7 +35,7 @@ class IndexedVideo:
         duration: Duration in seconds.
         metadata: Names and values, by which searches filter.
         windows: The windows in order.
-        content: Digest of its bytes, by which a renamed file is recognized.
+        content: Digest of its bytes, by which a renamed file is recognised.
     """
 
     video_id: str

@@ -32,7 +32,7 @@ def relocate(
 ) -> Relocation:
     """Record the new path of a folder of indexed videos.
 
-    A file of which only the modification time differs, as for a copy, is recognized by its content.
+    A file of which only the modification time differs, as for a copy, is recognised by its content.
 
     Args:
         path: Location of the index.

@@ -20,7 +20,7 @@ def search_several(indexes: Sequence[VideoIndex], texts: Sequence[str], options:
         The hits of each text, best first. A moment that is found in several indexes is returned once.
 
     Raises:
-        ValueError: As in [`VideoIndex.search`].
+        ValueError: Same as in [`VideoIndex.search`].
     """
     if len(indexes) == 1:
         return indexes[0].search(list(texts), options)

@@ -1,7 +1,7 @@
 """One version of an index for reading, which later commits don't change.
 
 - Candidates for a query are found without reading frames, in an index of one vector per window: the mean of its frame
-  embeddings, which is not normalized. Its product with a query is the mean of the frames' cosines; the score is never
+  embeddings, which is not normalised. Its product with a query is the mean of the frames' cosines; the score is never
   below this mean and seldom far above it. An index of all frames would have a dozen times as many vectors, most of
   them nearly equal, and cost a dozen times as much. The mean only selects candidates, which are then scored from all
   their frames.
@@ -162,7 +162,7 @@ class Snapshot:
             yield _window_batch(batch, self._present)
 
     def unit_frames(self, rows: Sequence[int]) -> dict[int, np.ndarray]:
-        """Return the normalized frame embeddings of some windows by row, each `(T, D)` in float32."""
+        """Return the normalised frame embeddings of some windows by row, each `(T, D)` in float32."""
         frames = {}
         for batch in self.take(rows):
             starts = np.cumsum(batch.lengths) - batch.lengths
@@ -199,7 +199,7 @@ class Snapshot:
         """Return the rows whose mean is nearest to a query. Rows newer than the vector index are included.
 
         Args:
-            query: Normalized query, `(D,)`.
+            query: Normalised query, `(D,)`.
             count: Number of rows.
             chosen: The videos to choose from.
         """

@@ -129,7 +129,7 @@ class FoundVideos:
 
 
 def find_videos(sources: Iterable[str | os.PathLike[str]], *, follow_links: bool = False) -> FoundVideos:
-    """Find videos.
+    """Find the videos of some sources.
 
     Args:
         sources: Files, folders with their subfolders, patterns such as `clips/**/*.mp4`, and tar files such as

@@ -423,7 +423,7 @@ class Store:
             self._spoken.drop_index()
 
     def forget(self, keys: Iterable[str]) -> None:
-        """Remove videos, by key, from those that the index should have."""
+        """Remove videos, by key, from the recorded videos."""
         with writing(self.path):
             self._names.forget(keys)
 
