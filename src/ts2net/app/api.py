@@ -59,7 +59,7 @@ def add_api(app: FastAPI, library: Library) -> None:
 
 
 def _as_json(answer: Callable[[Request], dict[str, Any]]) -> Callable[[Request], JSONResponse]:
-    """Return the answer, or the message of an error, as JSON."""
+    """Wrap a route so that it returns its result, or the message of an error, as JSON."""
 
     @wraps(answer)
     def answer_or_error(request: Request) -> JSONResponse:

@@ -16,11 +16,11 @@ class ListedVideo:
     """A video as visitors see it.
 
     Args:
-        video_id: Its id in the index, which visitors do not see.
-        name: Path relative to the folder that contains all videos; for an added video the name of its file.
+        video_id: Id of the video in the index, which visitors do not see.
+        name: Path relative to the folder that contains all videos; for an added video only the file name.
         seconds: Duration in seconds.
         metadata: Names and values.
-        added: Whether a visitor added it.
+        added: Whether a visitor added the video.
     """
 
     video_id: str
@@ -31,7 +31,7 @@ class ListedVideo:
 
 
 class Catalogue:
-    """All videos of an index, by name.
+    """All videos of an index, sorted by name.
 
     Visitors see the folders below the innermost folder that contains all videos, but neither this folder nor its
     parents. If the videos have only the root of the file system in common, visitors see the folder of each file.
@@ -69,8 +69,8 @@ class Catalogue:
         """Return the videos that match a filter.
 
         Args:
-            filter: Words, or phrases in quotes. Each has to occur in the name, with its folders, or in a value of the
-                metadata; `league=women` searches only the metadata `league`. Case and stars are ignored.
+            filter: Words, or phrases in quotes. Each has to occur in the name, including its folders, or in a value
+                of the metadata; `league=women` searches only the metadata `league`. Case and stars are ignored.
         """
         terms = [(name.strip(), value) for name, value in map(_term, _words(filter))]
         if not terms:

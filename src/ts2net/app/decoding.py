@@ -22,9 +22,9 @@ from ..video_sampling_ts2net import FrameSampling
 from ..videos.broken import BrokenVideo
 from .uploads import UploadError, UploadLimits, without_folders
 
-_PATIENCE = 300.0  # seconds that a video may take
-_MAX_PIXELS = 4096 * 2304  # of a frame of an upload: any 4K format
-_MAX_MEMORY = 4 * 2**30  # bytes, beside the libraries: 64 frames in 4K twice, and the memory of their decoder
+_PATIENCE = 300.0  # maximum seconds to decode a video
+_MAX_PIXELS = 4096 * 2304  # maximum pixels of a frame of an upload; any 4K format fits
+_MAX_MEMORY = 4 * 2**30  # bytes besides the libraries: two copies of 64 frames in 4K, and the decoder's memory
 _ISOLATION = replace(ISOLATION, memory=_MAX_MEMORY)
 
 
@@ -61,7 +61,7 @@ def clip_inputs(path: str, processor: TS2NetVideoProcessor, limits: UploadLimits
 
 
 def check_video(path: str, processor: TS2NetVideoProcessor, settings: WindowSettings, limits: UploadLimits) -> None:
-    """Check that an upload can be indexed, by decoding it in the same way.
+    """Check that an upload can be indexed, by decoding it as indexing does.
 
     Args:
         path: Path of the upload.
@@ -70,14 +70,14 @@ def check_video(path: str, processor: TS2NetVideoProcessor, settings: WindowSett
         limits: Limits of uploads.
 
     Raises:
-        UploadError: Same as in [`clip_inputs`]. The time limit is at least the maximum duration of an upload.
+        UploadError: Same as in [`clip_inputs`], with a time limit of at least the maximum duration of an upload.
     """
     seconds = max(_PATIENCE, limits.seconds)
     _isolated(path, path, _check_windows, processor, settings, limits, seconds=seconds)
 
 
 def window_frames(file: VideoFile, settings: WindowSettings, processor: TS2NetVideoProcessor) -> SeenWindow:
-    """Decode a window of the index again, to exactly the frames that were indexed.
+    """Decode exactly the frames that were indexed for a window.
 
     Args:
         file: The video, with the `start` and `end` of the window.
@@ -92,7 +92,7 @@ def window_frames(file: VideoFile, settings: WindowSettings, processor: TS2NetVi
 
 def _inputs(path: str, processor: TS2NetVideoProcessor, limits: UploadLimits) -> dict[str, Any]:
     _check_frame(path, limits)
-    inputs = processor([path], clock="seconds")  # as for indexed windows
+    inputs = processor([path], clock="seconds")  # the clock of indexed windows
     return {name: inputs[name].numpy() for name in ("pixel_values_videos", "padding_mask_videos")}
 
 
@@ -107,7 +107,7 @@ def _check_windows(path: str, processor: TS2NetVideoProcessor, settings: WindowS
 
 
 def _check_frame(path: str, limits: UploadLimits) -> None:
-    """Check the size of the frames, before memory is allocated for one, and the duration of a video."""
+    """Check the duration of a video and the size of its frames, before memory is allocated for a frame."""
     _check_duration(decode_video(path, FrameSampling(num_frames=1), max_pixels=_MAX_PIXELS).info.duration, limits)
 
 
@@ -127,10 +127,10 @@ def _isolated(name: str, path: str, read: Callable[..., Any], *args: Any, second
     """Call `read(path, *args)` in a separate process, and return the result.
 
     Args:
-        name: Name of the video. Visitors see its last part.
-        path: Path of its file.
+        name: Name of the video. Visitors see only the last part of it.
+        path: Path of the file.
         read: Function that reads the file.
-        args: Other arguments of `read`.
+        args: Further arguments of `read`.
         seconds: Time limit in seconds.
 
     Raises:
@@ -147,7 +147,7 @@ def _isolated(name: str, path: str, read: Callable[..., Any], *args: Any, second
         reason = "can't be read as a video: the process that decoded it crashed."
     except MemoryError:
         reason = f"takes too much memory to decode: more than {_MAX_MEMORY / 2**30:g} GiB."
-    except Exception as error:  # of any library that reads the file
+    except Exception as error:  # from any library that reads the file
         message = one_line(error).removeprefix(f"{path}: ")
         reason = f"can't be read as a video: {without_folders(message, path)}."
     raise UploadError(f"{name} {reason}")

@@ -1,4 +1,4 @@
-"""Explanation of a moment of an index from exactly the indexed frames, for the page and `ts2net explain`."""
+"""Explanation of an indexed moment, computed from exactly the indexed frames, for the page and `ts2net explain`."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,11 +26,11 @@ def explain_window(
 
     Args:
         index: The index.
-        window: Name of the window, see `Hit.window`.
+        window: Name of the window; see `Hit.window`.
         texts: At least one text.
         model: The model of the index.
-        processor: Its processor.
-        computing: Context that is entered while the model computes, but not while the video is decoded.
+        processor: Processor of the model.
+        computing: Context to enter while the model computes, such as a lock. Decoding runs outside it.
         query_embeds: Query embeddings to score instead of the texts; see [`explain_frames`].
 
     Returns:
@@ -39,7 +39,7 @@ def explain_window(
     Raises:
         LookupError: If the index has no such window.
         ValueError: If the video can't be decoded.
-        OSError: If its file is missing or has changed since it was indexed, or the index can't be read.
+        OSError: If the file of the video is missing or has changed since it was indexed, or the index can't be read.
     """
     moment = index.window(window)
     file = replace(index.open_video(moment.video_id), start=moment.start, end=moment.end)

@@ -43,14 +43,14 @@ _POLICY = (
     "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors "
 )
 _HEADERS = {"Referrer-Policy": "same-origin", "X-Content-Type-Options": "nosniff"}
-_MAX_FORM_BYTES = 2**16  # of an upload, beside its files
+_MAX_FORM_BYTES = 2**16  # of an upload request, besides its files
 _MAX_BODY_BYTES = 2**18  # of any other request
-_MAX_UPLOADS = 20  # of the maximum size, incoming or stored
+_MAX_UPLOADS = 20  # of the maximum size, incoming and stored ones together
 _ABANDONED_AFTER = 3600.0  # seconds after which an incomplete upload is removed
 
 
 class Guard:
-    """ASGI middleware that closes unused routes, limits the size of requests, and refuses requests of other sites.
+    """ASGI middleware that closes unused routes, limits the size of requests, and refuses requests from other sites.
 
     Args:
         app: The application.
@@ -105,7 +105,7 @@ class Guard:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > most:  # without a Content-Length
+            if received > most:  # possible if the request has no Content-Length
                 raise MultiPartException(too_large)  # Gradio then removes the partial file
             return message
 
@@ -125,7 +125,7 @@ class Guard:
             self._incoming -= size
 
     def _without_folders(self, send: Send) -> Send:
-        """Send the response to an upload with the names of its files, `<digest>/<name>`, instead of their paths."""
+        """Wrap `send` so that the response to an upload has file names, `<digest>/<name>`, instead of paths."""
         start: Message = {}
         body = b""
 
@@ -147,12 +147,12 @@ class Guard:
         return send_names
 
     def _stored_bytes(self) -> int:
-        """Return the bytes of all stored uploads, and remove abandoned partial files, which Gradio leaves behind."""
+        """Return the size of all stored uploads in bytes. Also remove abandoned partial files, which Gradio keeps."""
         total = 0
         for parent, _, names in os.walk(self._folder):
             for name in names:
                 file = Path(parent, name)
-                with contextlib.suppress(FileNotFoundError):  # Gradio moves and removes files meanwhile
+                with contextlib.suppress(FileNotFoundError):  # Gradio moves and removes files at the same time
                     status = file.stat()
                     is_part = file.parent == self._folder and name.startswith(tempfile.gettempprefix())
                     if is_part and status.st_mtime < time.time() - _ABANDONED_AFTER:
@@ -163,11 +163,11 @@ class Guard:
 
 
 def _is_cross_site(headers: Headers) -> bool:
-    """Whether a browser states that the request is from a page of another site. Other clients state nothing."""
+    """Whether the headers name a page of another site as the origin. Only browsers send such headers."""
     site = headers.get("sec-fetch-site")
     if site is not None:
         return site not in ("same-origin", "none")
-    origin = headers.get("origin")  # the only such header of old browsers, and of browsers without TLS
+    origin = headers.get("origin")  # old browsers, and any browser without TLS, send only this
     return origin is not None and origin.partition("://")[2] not in (
         headers.get("host"),
         headers.get("x-forwarded-host"),
@@ -185,5 +185,5 @@ async def _read_all(receive: Receive, most: int) -> None:
     while received <= most:
         message = await receive()
         received += len(message.get("body", b""))
-        if not message.get("more_body", False):  # also true of the message that the client has disconnected
+        if not message.get("more_body", False):  # also if the client has disconnected
             return

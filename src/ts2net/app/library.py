@@ -1,7 +1,7 @@
 """One index, shared by all visitors of a page.
 
 Each search reads one commit of the index, so requests don't affect each other. One lock serialises model calls,
-another one additions and removals: searches continue while a video is added.
+another lock serialises additions and removals, so searches continue while a video is added.
 """
 
 import math
@@ -34,14 +34,14 @@ from .query import Query
 from .uploads import UploadError, UploadLimits, check_room, check_upload, copy_whole, kept_path, without_folders
 
 _EXAMPLES = 3
-_MOMENTS_OF_A_VIDEO = 3  # in a result, unless only one video is searched
+_MOMENTS_OF_A_VIDEO = 3  # maximum in a result, unless only one video is searched
 _REMEMBERED_CLIPS = 1024
 _LONGEST_WINDOW = 64  # characters of a window's name
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The size of an index, and its model."""
+    """Size and model of an index."""
 
     videos: int
     moments: int
@@ -50,7 +50,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class OpenVideo:
-    """The bytes of an indexed video.
+    """An indexed video, opened for reading.
 
     Args:
         name: Name of the video in the index.
@@ -65,10 +65,10 @@ class OpenVideo:
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip that was searched with.
+    """An uploaded clip as a query.
 
     Args:
-        name: Name of its file.
+        name: Name of the file.
         embeds: Query embedding, `(1, D)`.
     """
 
@@ -77,15 +77,15 @@ class Clip:
 
 
 class Library:
-    """An index that several threads search and add to.
+    """An index that several threads can search and change.
 
     Args:
         path: The index.
-        model: Folder or repository of its model; `None` uses the one that the index names.
-        device: Device of the model. `None` is a GPU if there is one.
-        uploads: Folder for added videos; `None` accepts none.
+        model: Folder or repository of the index's model; `None` uses the location stored in the index.
+        device: Device of the model. `None` uses a GPU if there is one.
+        uploads: Folder for added videos; `None` accepts no videos.
         limits: Limits of uploads.
-        runtime: Runtime of the model, as in [`index_videos`]. The precision is the index's.
+        runtime: Runtime of the model, as in [`index_videos`]. The precision is always that of the index.
 
     Raises:
         ValueError: If the index was made with another model.
@@ -105,7 +105,7 @@ class Library:
         self.limits = limits
         self.uploads = uploads
         self._path = os.fspath(path)
-        ISOLATION.start_server()  # so that it is ready for the first upload
+        ISOLATION.start_server()  # start now, to be ready for the first upload
         self._store = Store.open(path)
         about = self._store.about
         name, revision = (about.model, about.revision) if model is None else (model, None)
@@ -120,18 +120,18 @@ class Library:
         self._listed: tuple[object, Catalogue] | None = None
 
     def facts(self) -> Facts:
-        """Return the size of the index, and its model."""
+        """Return the size and the model of the index."""
         model = self._index.about.model
         shown = os.path.basename(model) if os.path.isabs(model) else model  # without the folders of the server
         return Facts(len(self.catalogue().videos), len(self._index), shown)
 
     def examples(self) -> list[str]:
-        """Return three texts that are likely to find something."""
+        """Return three example texts that are likely to have results."""
         with self._without_folders():
             return example_texts(self._store, _EXAMPLES)
 
     def catalogue(self) -> Catalogue:
-        """Return the videos as visitors see them. The catalogue is created again after the index has changed."""
+        """Return the videos as visitors see them. The catalogue is cached until the index changes."""
         with self._without_folders():
             snapshot = self._store.snapshot()
             listed = self._listed
@@ -140,16 +140,16 @@ class Library:
             return listed[1]
 
     def covers(self, videos: Sequence[ListedVideo]) -> list[tuple[ListedVideo, WindowDetails]]:
-        """Return videos with their first windows, for a list with pictures."""
+        """Return each video with its first window, for a list with pictures."""
         with self._without_folders():
             windows = self._store.snapshot().covers([video.video_id for video in videos])
         return [(video, windows[video.video_id]) for video in videos if video.video_id in windows]
 
     def search(self, query: Query) -> list[Hit]:
-        """Find moments for a text, or for a clip that was searched with before, best first.
+        """Find moments for a text or a clip of [`remember_clip`], best first.
 
         Raises:
-            ValueError: If the query has neither a text nor a clip, or its clip is no longer remembered.
+            ValueError: If the query has neither a text nor a clip, or its clip is no longer stored.
             OSError: If the index can't be read.
         """
         embeds: np.ndarray | torch.Tensor | None = None
@@ -179,10 +179,10 @@ class Library:
             return self._index.search_text_embeds(embeds, options, [query.text])[0]
 
     def remember_clip(self, upload: str | None) -> str:
-        """Encode an uploaded clip, to search with it.
+        """Encode an uploaded clip and store it as a query.
 
         Returns:
-            The name of the clip for a [`Query`]. The server remembers the last 1,024 clips until it stops.
+            The name of the clip for a [`Query`]. The last 1,024 clips are kept in memory.
 
         Raises:
             UploadError: If the upload is no video, or exceeds a limit.
@@ -199,10 +199,10 @@ class Library:
         return name
 
     def clip(self, name: str) -> Clip:
-        """Return a clip that was searched with.
+        """Return a clip that [`remember_clip`] stored.
 
         Raises:
-            ValueError: If it is no longer remembered.
+            ValueError: If the clip is no longer stored.
         """
         clip = self._clips.get(name)
         if clip is None:
@@ -232,7 +232,7 @@ class Library:
         return self.catalogue().name(video_id), explanation
 
     def add(self, upload: str | None, subtitles: Sequence[str] = ()) -> str:
-        """Add an uploaded video to the index, under its own name, with subtitles that were uploaded with it.
+        """Add an uploaded video to the index, under its own name, with the subtitles uploaded together with it.
 
         Returns:
             A message for the visitor.
@@ -259,7 +259,7 @@ class Library:
                     if report.broken:
                         raise UploadError(f"{name} can't be used: {report.broken[0].reason}.")
                 except BaseException:
-                    # Keep a video that was committed before the error: searches find it.
+                    # Keep the file if the video was committed before the error, because searches find it.
                     if not existed and not self._holds(kept):
                         self._delete(kept)
                     raise
@@ -274,10 +274,10 @@ class Library:
         return self.covers([video for video in self.catalogue().videos if video.added])
 
     def remove(self, window: str) -> str:
-        """Remove a video that a visitor added, and its file.
+        """Remove a video that a visitor added from the index, and delete its file.
 
         Args:
-            window: Name of a window of the video.
+            window: Name of any window of the video.
 
         Returns:
             A message for the visitor.
@@ -314,7 +314,7 @@ class Library:
         return os.path.abspath(video) in self._index.videos()
 
     def _delete(self, kept: Path) -> None:
-        """Delete an added video with its subtitles, and its folder if that is empty then."""
+        """Delete an added video, its subtitles, and then its folder if the folder is empty."""
         kept.unlink(missing_ok=True)
         for file in list(kept.parent.iterdir()) if kept.parent.is_dir() else []:
             if subtitle_ending(file.name, kept.stem) is not None:
@@ -324,11 +324,11 @@ class Library:
 
     @contextmanager
     def _without_folders(self, *paths: str | None) -> Iterator[None]:
-        """Remove the folders of the server from the message of an error."""
+        """Context that removes the folders of the server from error messages."""
         try:
             yield
         except UploadError:
-            raise  # its message is for the visitor
+            raise  # the message is for visitors already
         except (ValueError, OSError) as error:
             secret = [path for path in (self._path, self.uploads, *paths) if path is not None]
             kind = OSError if isinstance(error, OSError) else ValueError

@@ -1,9 +1,9 @@
 """The search page in Gradio.
 
-The page's address contains the query, in the form of [`Query`]: `templates/app/hits.js` writes it there. When the page
-is opened or the visitor goes back, the query of the address is searched for. Names and texts are shown through
-templates, which escape them. An expected error is shown as a sentence instead of the result; an unexpected error is
-written to the server's log.
+`templates/app/hits.js` writes the query to the page's address, in the form of [`Query`]. When the page is opened or
+the visitor goes back, the page searches for the query of the address. Names and texts are shown through templates,
+which escape them. An expected error is shown as a sentence instead of the result; an unexpected error is written to
+the server's log.
 """
 
 import itertools
@@ -32,7 +32,7 @@ _LONGEST_WINDOW = 64  # characters of a window's name
 _SEARCH_IN = [("Picture and speech", ""), ("Picture only", "picture"), ("Speech only", "speech")]
 
 logger = logging.getLogger(__name__)
-_numbers = itertools.count()  # of explanations: the page only notices an explanation that differs from the last
+_numbers = itertools.count()  # of explanations; the page only notices an explanation that differs from the last
 
 
 def make_page(library: Library, arrivals: Path) -> gr.Blocks:
@@ -124,7 +124,7 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
             window = str(event.window)[: _LONGEST_WINDOW + 1]
             return _explanation(query, *library.explain(window, query))
 
-        # The last request is always answered, and no earlier answer replaces its result.
+        # The last request is always processed, and the result of an earlier request never replaces its result.
         shown: dict[str, Any] = {"show_progress_on": hits, "api_visibility": "private", "trigger_mode": "always_last"}
         navigation: dict[str, Any] = {
             "outputs": [text, filter, search_in, hits, tabs],
@@ -159,7 +159,7 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
                 return _message(library.remove, str(event.window))
 
             def refresh(words: str | None, words_of_videos: str | None, where: str | None) -> tuple[Any, ...]:
-                """Update the parts of the page that show videos of the index, after one was added or removed."""
+                """Update the parts of the page that show indexed videos, after a video was added or removed."""
                 is_list = not (words or "").strip()
                 start = find(words, words_of_videos, where) if is_list else gr.skip()
                 return _facts(library), _added(library), start
@@ -176,7 +176,7 @@ def make_page(library: Library, arrivals: Path) -> gr.Blocks:
 
 
 def theme() -> gr.Theme:
-    """Return the colours and fonts of the page. The fonts come with Gradio, so no other site is contacted for them."""
+    """Return the colours and fonts of the page. The fonts are part of Gradio, so none is loaded from another site."""
     font = gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700))
     mono = gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700))
     return gr.themes.Default(
@@ -194,7 +194,7 @@ def css() -> str:
 
 
 class _Page(gr.Blocks):
-    """Page that accepts only uploaded files, by the names that the guard gave them.
+    """Page that accepts only uploaded files, identified by the names that [`Guard`] returned.
 
     A request contains the names of its files. Gradio checks these names only for pages that it serves itself, not for
     a mounted page, and downloads names that are addresses.
@@ -211,7 +211,7 @@ class _Page(gr.Blocks):
 
 
 def _with_files(data: Any, arrivals: Path) -> Any:
-    """Return the same data with the names of uploads replaced by their paths."""
+    """Return a copy of the data with the names of uploads replaced by their paths."""
     if isinstance(data, list):
         return [_with_files(item, arrivals) for item in data]
     if isinstance(data, dict):
@@ -224,7 +224,7 @@ def _with_files(data: Any, arrivals: Path) -> Any:
 
 
 def _with_error_message(answer: Callable[..., str]) -> Callable[..., str]:
-    """Return the message of an error instead of the result."""
+    """Wrap a function so that it returns the message of an error as HTML instead of raising the error."""
 
     @wraps(answer)
     def answer_or_message(*args: Any) -> str:

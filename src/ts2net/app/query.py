@@ -1,4 +1,4 @@
-"""The query of a visitor, from the fields of the page, the address of the page or the JSON interface.
+"""Search query, parsed from the fields of the page, the address of the page or the JSON interface.
 
 The address contains the whole query, so that reloading, going back, bookmarks and links lead to the same result.
 """
@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from ..search.options import FoundIn
 
-MAX_TEXT = 1000  # characters; more than the model reads
+MAX_TEXT = 1000  # characters; the model reads fewer
 MAX_FILTER = 200
 MAX_COUNT = 96
 DEFAULT_COUNT = 12
@@ -23,12 +23,12 @@ class Query:
     """A search.
 
     Args:
-        text: Text to search for; empty for a clip, or to list videos.
-        filter: Words that all have to be in the path or the metadata of a video, see [`catalogue.Catalogue.matching`].
+        text: Text to search for. Empty to search for a clip or to list videos.
+        filter: Words that must all occur in the path or the metadata of a video; see [`catalogue.Catalogue.matching`].
         count: Maximum number of moments.
-        clip: Name that the server gave to a clip that was searched with.
-        everything: Whether to show moments that match no better than chance, too.
-        search_in: Search only pictures or only speech; `None` is both. A clip is searched for in pictures.
+        clip: Name of an uploaded clip; see [`library.Library.remember_clip`].
+        everything: Whether to include moments that match no better than chance.
+        search_in: Search only pictures or only speech; `None` is both. Clips are always searched for in pictures.
 
     Raises:
         ValueError: If a value is too long or out of range, with a message for the visitor.
@@ -61,7 +61,7 @@ class Query:
     def of_address(cls, address: str) -> "Query":
         """Create a query from the part of an address after the path, such as `?text=a+dog&filter=2024`.
 
-        Other fields are ignored, because sites add their own to a link.
+        Unknown fields are ignored, because some sites add fields to links.
 
         Raises:
             ValueError: Same as in the class, or if the count is no number.

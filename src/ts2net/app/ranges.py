@@ -1,4 +1,4 @@
-"""Range responses over HTTP: a browser that jumps to a moment of a video requests the bytes from that position on."""
+"""HTTP range responses, which browsers need to jump to a moment of a video without loading all of it."""
 
 import re
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ def range_response(file: BinaryIO, size: int, range_header: str | None, headers:
     """Answer a request for a file or one range of it (RFC 9110, section 14).
 
     Args:
-        file: Seekable file. It is closed at the end.
+        file: Seekable file, which is closed after the response.
         size: Size of the file in bytes.
-        range_header: The request's header `Range`. Anything but one range of bytes is ignored, as the standard allows.
+        range_header: `Range` header of the request. Anything but one range of bytes is ignored, as the RFC allows.
         headers: Headers of the response.
     """
     headers = {**headers, "Accept-Ranges": "bytes"}

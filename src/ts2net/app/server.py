@@ -1,7 +1,7 @@
-"""The server of the page: Gradio's server behind a guard, and a route that sends indexed videos only.
+"""Server of the page: Gradio's server behind [`Guard`], and a route that sends only indexed videos.
 
-A video is requested by a window of the index, never by a path, and the index determines which bytes are sent. So no
-request can contain a malicious path, and members of archives are sent like files.
+A request names a window of the index instead of a path, and the index determines which bytes are sent. So no request
+can contain a malicious path, and members of archives are sent like files.
 """
 
 import mimetypes
@@ -47,15 +47,14 @@ def create_app(
 
     Args:
         index: A folder, or an address that LanceDB accepts.
-        model: Present folder or Hub repository of the index's model. By default the one that the index names.
-        device: Device of the model, such as `"cuda:1"`. `None` is a GPU if there is one.
-        runtime: Runtime of the model, as in [`index_videos`]. The precision is the index's, and int8 is for `"onnx"`.
-        uploads: Folder for the videos that visitors add; by default one beside the index, with `-uploads` at the end
-            of its name.
-        read_only: Whether to accept no new videos.
+        model: Current folder or Hub repository of the index's model. By default the location stored in the index.
+        device: Device of the model, such as `"cuda:1"`. `None` uses a GPU if there is one.
+        runtime: Runtime of the model, as in [`index_videos`]. The precision is the index's; int8 requires `"onnx"`.
+        uploads: Folder for the videos that visitors add; by default `INDEX-uploads` beside the index.
+        read_only: Whether to refuse new videos.
         limits: Limits of uploads.
-        hosts: Host names that requests may use. Others are refused, so that no page on the internet can reach a
-            server on this computer under the host name of that page (DNS rebinding).
+        hosts: Host names that requests may use. Other names are refused to prevent DNS rebinding, by which a page on
+            the internet reaches a server on this computer under the host name of that page.
         frame_ancestors: Other sites that may show the page in a frame, such as `"https://huggingface.co"`.
 
     Raises:

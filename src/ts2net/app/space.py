@@ -1,7 +1,7 @@
-"""The page as a Hugging Face Space: a folder with the videos, the model, this package and a script that runs it.
+"""Hugging Face Space of the page: a folder with the videos, the model, this package and a start script.
 
 The folder is self-contained, and is written completely or not at all. It contains the videos, but not the index,
-because that has paths of this machine. The Space builds its own index when it starts.
+because the index contains paths of this machine. The Space builds its own index when it starts.
 """
 
 import csv
@@ -33,8 +33,8 @@ class WrittenSpace:
     """A written Space.
 
     Args:
-        videos: Number of videos in it.
-        left_out: Ids of indexed videos that are not in it, because they are missing or have changed.
+        videos: Number of copied videos.
+        left_out: Ids of indexed videos that were not copied, because their files are missing or have changed.
     """
 
     videos: int
@@ -53,14 +53,14 @@ def write_space(
 
     Args:
         index: The index.
-        folder: The folder to write. It must not exist, or be empty.
-        model: Folder or repository of the index's model; by default the one that the index names. A folder is copied.
+        folder: The folder to write, which must be missing or empty.
+        model: Folder or repository of the index's model; by default the location in the index. A folder is copied.
         limits: Limits of uploads.
-        read_only: Accept no new videos. A Space without persistent storage loses added videos when it restarts.
+        read_only: Refuse new videos. A Space without persistent storage loses added videos when it restarts.
 
     Raises:
         FileExistsError: If the folder is not empty.
-        ValueError: If all of the index's videos are missing.
+        ValueError: If all videos of the index are missing or have changed.
         OSError: If there is no index, or something can't be copied.
     """
     target = Path(folder)
@@ -104,7 +104,7 @@ def write_space(
 
 
 def _copy_videos(store: Store, folder: Path) -> WrittenSpace:
-    """Copy the videos of an index, also members of tar files, under names that are valid on any system."""
+    """Copy the videos of an index, including members of tar files, under names that are valid on any system."""
     copied: dict[str, Mapping[str, str]] = {}
     left_out = []
     for video in store.snapshot().videos():
@@ -128,7 +128,7 @@ def _copy_videos(store: Store, folder: Path) -> WrittenSpace:
 
 
 def _requirements() -> list[str]:
-    """The requirements of this package and its extras for the page, without the package itself."""
+    """Return the requirements of this package and of its extras for the page, without the package itself."""
     lines = []
     for line in requires("ts2net") or []:
         requirement = Requirement(line)

@@ -1,4 +1,4 @@
-"""Uploaded files: checks, limits, and where they are stored."""
+"""Checks, limits and storage of uploaded files."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from ..files import plain_name, whole_file
 from ..search.subtitle_files import subtitle_ending
 from ..videos.finding import SUBTITLE_SUFFIXES, VIDEO_SUFFIXES
 
-FILES_AT_ONCE = 10  # of the maximum size
+FILES_AT_ONCE = 10  # maximum-size files per upload request
 _MEGABYTE = 2**20  # as in Gradio
 
 
@@ -20,7 +20,7 @@ _OTHER_FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^/\s'\":]+/)+")
 
 
 class UploadError(ValueError):
-    """An upload that is refused. The message is for the visitor."""
+    """An upload was refused. The message is shown to the visitor."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ def check_upload(path: str | None, limits: UploadLimits) -> str:
 
 
 def with_subtitles(uploads: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Group uploads by their names.
+    """Group subtitle files with the videos of the same name.
 
     Args:
         uploads: Paths of videos and subtitle files.
 
     Returns:
-        The subtitle files of each video, which have its stem, and the subtitle files of no video.
+        The subtitle files of each video, matched by its stem, and the subtitle files without a video.
     """
     subtitles = [upload for upload in uploads if upload.lower().endswith(SUBTITLE_SUFFIXES)]
     videos = {
@@ -107,12 +107,12 @@ def check_room(uploads: Sequence[str], folder: Path, limits: UploadLimits) -> No
 
 
 def without_folders(message: str, *paths: str | os.PathLike[str]) -> str:
-    """Replace paths in a message by their last parts, so that visitors don't see the folders of the server.
+    """Replace paths in a message by their last parts so that visitors don't see the folders of the server.
 
     Args:
         message: The message.
-        paths: Paths that the message may contain, as given, absolute or resolved. They may contain spaces. In other
-            absolute paths, only folders without spaces are found.
+        paths: Paths that the message may contain, as given, absolute or resolved. They may contain spaces. Other
+            absolute paths are also shortened, but only if their folders have no spaces.
     """
     forms = {
         form
@@ -133,8 +133,8 @@ def kept_path(upload: str, folder: Path) -> Path:
         folder: Folder of the added videos.
 
     Returns:
-        A path with the upload's own name, in a folder that is named after its content. So another file never replaces
-        it, and a file that is uploaded again under another name keeps the first name.
+        A path with the name of the upload, in a folder that is named after the hash of its content. So no other file
+        replaces the upload, and the same file uploaded again under another name keeps its first name.
     """
     digest = hashlib.sha256()
     with open(upload, "rb") as file:
@@ -148,7 +148,7 @@ def kept_path(upload: str, folder: Path) -> Path:
 
 
 def _is_beside(file: Path) -> bool:
-    """Whether a file of a folder is not its video, but subtitles or a partially written file."""
+    """Whether a file in the folder of a video is not the video, but subtitles or a partially written file."""
     return file.name.startswith(".") or file.suffix.lower() in SUBTITLE_SUFFIXES
 
 

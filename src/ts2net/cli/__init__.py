@@ -15,7 +15,7 @@ def main(args: list[str] | None = None) -> None:
         SystemExit: Always, with the exit code.
     """
     try:
-        # All imports are here, so that Ctrl-C is handled from the first moment.
+        # Imports are inside the function, so that Ctrl-C is handled while they run.
         from ..interruption import ctrl_c_noticed
 
         with ctrl_c_noticed():
@@ -30,7 +30,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _run(args: list[str] | None) -> None:
-    # Each command registers itself.
+    # Importing a command registers it.
     from . import convert, demo, evaluate, explain, export, index, indexes, merge, prepare, score, search, serve  # noqa: F401
     from .app import app
 

@@ -34,7 +34,7 @@ _ORDER = (
 
 
 class _OrderedCommands(TyperGroup):
-    """Lists commands in the order of `_ORDER`, then the others."""
+    """Command group that lists the commands of `_ORDER` first, then the others."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         names = super().list_commands(ctx)
@@ -55,7 +55,7 @@ app = typer.Typer(
 class ManyValuesCommand(TyperCommand):
     """A command whose repeatable options accept several values, as a shell expands `--video *.mp4` to.
 
-    Only an option of the command ends the values, because the name of a file may begin with a dash.
+    Only an option of the command ends the list of values, because a file name may begin with a dash.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -82,18 +82,18 @@ class ManyValuesCommand(TyperCommand):
 
 
 def hush_loading() -> None:
-    """Hide the progress bars of loading and saving weights, but not those of downloads, which take minutes."""
+    """Hide progress bars for loading and saving weights, but keep them for downloads, which take minutes."""
     from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # also disables the Hub's
+    logging.disable_progress_bar()  # also disables the progress bars of the Hub
     if "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ:
         enable_progress_bars()
 
 
 @contextlib.contextmanager
 def stopping_keeps_what_is_done() -> Iterator[None]:
-    """On Ctrl-C, report that the same command resumes the work, and exit."""
+    """Context in which Ctrl-C exits with a message that the same command resumes the work."""
     try:
         with ctrl_c_noticed():
             yield
@@ -114,12 +114,12 @@ def _every_command(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    # Libraries read these when they are imported; child processes inherit them.
+    # Libraries read these variables when they are imported; child processes inherit the variables.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.showwarning = _print_warning
-    # A terminal or file may not be able to encode every character of a text or a file's name.
+    # The encoding of a terminal or file may not have every character of a text or a file name.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

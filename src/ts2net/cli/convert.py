@@ -135,7 +135,7 @@ def _save(model: Any, tokenizer: str, folder: Path, base_model: str | None = Non
         raise ValueError(f"cannot load the tokenizer {tokenizer!r}: {one_line(error)}") from error
     processor.video_processor.clock = clock
     end_of_text = model.config.text_config.eos_token_id
-    # Old configurations of CLIP have 2 here. The token with the highest id then ends a text.
+    # Old CLIP configurations have `eos_token_id=2`, which means that the token with the highest id ends a text.
     if end_of_text not in (2, processor.tokenizer.eos_token_id):
         raise ValueError(
             f"the tokenizer {tokenizer!r} ends a text with token {processor.tokenizer.eos_token_id}, but the model "

@@ -55,7 +55,7 @@ def demo(
     console = Console(highlight=False)
     hush_loading()
     if model is None and videos is None:
-        if serve:  # fail now if a library is missing, not after minutes
+        if serve:  # report a missing library now, not after minutes
             import uvicorn  # noqa: F401
 
             from ..app import create_app  # noqa: F401

@@ -183,7 +183,7 @@ def evaluate(
         split = split or (spec.evaluation_split if spec else "test")
         hush_loading()
         manifest = None if benchmark == "dataset" else read_manifest(path, split)
-        # An unprepared folder is not streamed: its rows are paths, so nothing is copied.
+        # An unprepared folder is not streamed, because its rows are paths, so loading copies no videos.
         streaming = manifest is not None or benchmark != "folder"
         dataset = load_benchmark(benchmark, path, split, streaming, with_missing=True, **user_data)
         with _processes(device) as state:
@@ -193,7 +193,7 @@ def evaluate(
             )
             if clock is not None:
                 processor.video_processor.clock = clock
-            elif spec and processor.max_words is None:  # not trained by this package, so it has no clock of its own
+            elif spec and processor.max_words is None:  # not trained by this package, so use the benchmark's clock
                 processor.video_processor.clock = spec.clock
             num_frames = num_frames or processor.video_processor.num_frames
             max_words = max_words or _max_words(processor, spec)
@@ -231,7 +231,7 @@ def evaluate(
 
         dataset_type = path if benchmark == "dataset" and not Path(path).exists() else benchmark
         dual_softmax = {f"{name} with dual softmax": value for name, value in result.dual_softmax.items()}
-        suffix = " with split texts" if long_texts == "split" else ""  # so that they don't replace other figures
+        suffix = " with split texts" if long_texts == "split" else ""  # keeps the figures of truncated texts
         evaluation = Evaluation(
             title,
             dataset_type,
@@ -251,7 +251,7 @@ def evaluate(
 
 
 def _max_words(processor: "TS2NetProcessor", benchmark: Benchmark | None) -> int:
-    """Return the tokens per text of the model's training, or else of the benchmark, limited by the tokenizer."""
+    """Return the tokens per text: the value from training, or else the benchmark's, up to the tokenizer's limit."""
     longest: int = processor.tokenizer.model_max_length
     if processor.max_words is not None:
         return processor.max_words
@@ -259,7 +259,7 @@ def _max_words(processor: "TS2NetProcessor", benchmark: Benchmark | None) -> int
 
 
 def _with_manifest(result: "RetrievalResult", manifest: "Manifest") -> "RetrievalResult":
-    """Add facts of the manifest: why videos are missing, and the number of videos whose captions were not kept."""
+    """Add the reasons why videos are missing, and the number of videos whose captions were not kept."""
     reasons = {remark.video_id: remark.reason for remark in manifest.left_out}
     broken = [replace(video, reason=reasons.get(video.video_id, video.reason)) for video in result.broken]
     if manifest.num_uncounted:
@@ -273,7 +273,7 @@ def _with_manifest(result: "RetrievalResult", manifest: "Manifest") -> "Retrieva
 
 
 def _parse_data(benchmark: str, data: list[str] | None) -> dict[str, Any]:
-    """Read the values of `--data`. Their names depend on the kind of data."""
+    """Parse the values of `--data`. The accepted names depend on the benchmark."""
     names = _DATA_SETTINGS.get(benchmark, ())
     form = f"NAME=VALUE with one of {', '.join(names)}" if names else f"none for {benchmark}"
     values: dict[str, Any] = dict(named_values("--data", data, form))
@@ -289,11 +289,11 @@ def _parse_data(benchmark: str, data: list[str] | None) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _processes(device: str | None) -> Iterator["PartialState"]:
-    """Join the processes that a launcher started, or use this one alone."""
+    """Join the processes that a launcher started, or use only this process."""
     import torch
     from accelerate import PartialState
 
-    # Accelerate joins processes without a GPU only with `cpu=True`.
+    # Without a GPU, Accelerate joins processes only with `cpu=True`.
     has_gpu = torch.accelerator.current_accelerator(check_available=True) is not None
     state = PartialState(cpu=not has_gpu or device == "cpu")
     if state.num_processes > 1 and device not in (None, state.device.type):
@@ -341,7 +341,7 @@ def _table(title: str, result: "RetrievalResult", num_frames: int, max_words: in
 
 
 def _update_card(model: str, revision: str | None, config: "TS2NetConfig", evaluation: "Evaluation") -> None:
-    """Add the figures to the model's card, in its folder or by a commit on the Hub. A missing card is created."""
+    """Add the figures to the model card, in a folder or by a commit on the Hub. Create the card if it is missing."""
     from huggingface_hub import HfApi, ModelCard
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
@@ -353,7 +353,7 @@ def _update_card(model: str, revision: str | None, config: "TS2NetConfig", evalu
         write_whole(file, str(add_evaluation(card, evaluation)))
         return
     api = HfApi(library_name="ts2net", library_version=__version__)
-    # Read the card of the newest commit, not of the cache. If another commit comes first, the Hub refuses this one.
+    # Read the card of the newest commit, not of the cache. The Hub refuses the upload if another commit comes first.
     commit = api.model_info(model, revision=revision).sha
     try:
         card = ModelCard.load(Path(api.hf_hub_download(model, "README.md", revision=commit)))

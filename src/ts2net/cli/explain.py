@@ -1,4 +1,4 @@
-"""`ts2net explain`: draw where the model looked."""
+"""`ts2net explain`: draw the frames of a video with their weights and selected patches."""
 
 import contextlib
 import sys
@@ -63,7 +63,7 @@ def explain(
     """
     _check_source(model, video, index, window, start is not None or end is not None)
     _check_out(out)
-    with contextlib.redirect_stdout(sys.stderr):  # for output of libraries
+    with contextlib.redirect_stdout(sys.stderr):  # output of libraries
         if index is not None:  # report a missing index before torch is imported
             from ..search.store import Store
 
@@ -96,7 +96,7 @@ def explain(
 
 
 def _check_source(model: str | None, video: str | None, index: str | None, window: str | None, times: bool) -> None:
-    """Check that either a model and a video are named, or an index and one of its windows."""
+    """Check that the options name either a model and a video, or an index and a window."""
     if (index is None) != (window is None):
         raise typer.BadParameter("name a moment of an index with both --index and --window", param_hint="--index")
     if index is None and (model is None or video is None):
@@ -109,13 +109,13 @@ def _check_source(model: str | None, video: str | None, index: str | None, windo
 
 
 def _file_name(video: str) -> str:
-    """Return the last part of a path or address. Pictures are shared, and the rest may contain names and secrets."""
+    """Return the last part of a path or address. The rest may contain names and secrets, and pictures are shared."""
     path = urlsplit(video).path if "://" in video else video
     return PurePath(path).name or video.partition("://")[0]
 
 
 def _check_out(file: Path) -> None:
-    """Check, before any work, that the picture can be written and replaces nothing but a picture."""
+    """Check, before any work, that the picture can be written and would only replace another PNG file."""
     if file.suffix.lower() != ".png" and not file.is_dir():
         raise typer.BadParameter(f"expected a file that ends in .png, got {file}", param_hint="--out")
     check_output("--out", file, "a PNG file")

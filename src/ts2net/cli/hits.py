@@ -1,4 +1,4 @@
-"""Printing of hits for people: one line per hit, never cut or wrapped, or two in a narrow terminal."""
+"""Print hits for people: one line per hit (two in a narrow terminal), then speech and copies. Lines are never cut."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..search.hits import Hit
 
 _NARROW = 72  # columns
-_MOST_COPIES = 3  # listed per hit
+_MOST_COPIES = 3  # printed per hit
 
 
 def print_hits(console: Console, text: str, hits: Sequence["Hit"], first_rank: int = 1) -> None:
@@ -20,7 +20,7 @@ def print_hits(console: Console, text: str, hits: Sequence["Hit"], first_rank: i
 
     Args:
         console: Console to print to.
-        text: Text that was searched for.
+        text: The searched text.
         hits: The moments.
         first_rank: Rank of the first moment.
     """

@@ -205,7 +205,7 @@ def index(
 
 
 def _warn(messages: Sequence[str], more: Callable[[int], str]) -> None:
-    """Print the first warnings, and the text that `more` returns for the number of the others."""
+    """Print the first warnings, then `more(n)`, where `n` is the number of warnings left out."""
     shown = [*messages[:_MOST_LISTED]]
     if len(messages) > _MOST_LISTED:
         shown.append(more(len(messages) - _MOST_LISTED))

@@ -1,6 +1,6 @@
 """Options shared by several commands, and checks of their values.
 
-A command whose option differs in any detail defines its own.
+A command defines its own option if the option differs in any detail.
 """
 
 from pathlib import Path
@@ -84,7 +84,7 @@ def _time(text: str) -> float:
 
 
 def time_option(help: str) -> typer.models.OptionInfo:
-    """Make an option for a time of a video: seconds, or `20:08`."""
+    """Create an option for a time in a video, given in seconds or as `20:08`."""
     option: typer.models.OptionInfo = typer.Option(help=help, parser=_time, metavar="TIME")
     return option
 
@@ -93,7 +93,7 @@ def named_values(option: str, arguments: list[str] | None, form: str = "NAME=VAL
     """Read the values of a repeatable `NAME=VALUE` option.
 
     Raises:
-        typer.BadParameter: If an argument has another form, or two arguments give a name different values.
+        typer.BadParameter: If an argument has another form, or two arguments give different values for a name.
     """
     try:
         return parse_named_values(arguments or [], form)
@@ -102,7 +102,7 @@ def named_values(option: str, arguments: list[str] | None, form: str = "NAME=VAL
 
 
 def check_output(option: str, file: Path, content: str) -> None:
-    """Check that a file named by an option can be written, before any work is done for it.
+    """Check, before any work, that the file named by an option can be written.
 
     Args:
         option: Name of the option, such as `--out`.

@@ -140,7 +140,7 @@ def prepare(
         return
     try:
         print(f"pushed to {push_prepared(out, push_to_hub, private=private or None).commit_url}")
-    except Exception as error:  # each HTTP client has its own errors
+    except Exception as error:  # HTTP clients raise different errors
         reason = one_line(error).removesuffix(".")
         raise RuntimeError(
             f"pushing to {push_to_hub} failed: {reason}. All is prepared in {out}; the same command pushes it"
@@ -175,7 +175,7 @@ def _report(console: Console, manifests: "list[Manifest]", out: Path) -> None:
 
 
 def _difference_from_published(manifest: "Manifest") -> str | None:
-    """Describe how annotation files differ from the published ones, which shows truncation or another protocol."""
+    """Describe how annotation files differ from the published files. They may be truncated or of another protocol."""
     benchmark = BENCHMARKS.get(manifest.benchmark)
     if not isinstance(benchmark, AnnotatedBenchmark):
         return None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..search.hits import Hit
     from ..search.options import SearchOptions
 
-_LOCATIONS = ("/", "./", "../", "~/", ".\\", "..\\")  # an argument with such a beginning is an index, not a text
+_LOCATIONS = ("/", "./", "../", "~/", ".\\", "..\\")  # prefixes of arguments that are indexes, not texts
 _MORE = "more"
 
 
@@ -234,7 +234,7 @@ def _check_outputs(html: Path | None, export: Path | None) -> None:
 
 
 def _check_indexes(paths: Sequence[str], metadata: dict[str, str]) -> None:
-    """Find mistakes that need no model, before torch is imported."""
+    """Check the indexes and the metadata filters before torch is imported, because the checks need no model."""
     from ..search.about import check_same_embeddings
     from ..search.store import Store
 
@@ -282,7 +282,7 @@ def _lines() -> Iterator[str]:
 
 
 def _export(path: Path, results: "Sequence[tuple[str, Sequence[Hit]]]", title: str) -> bool:
-    """Write moments to files. Returns whether all could be written."""
+    """Write moments to files. Return whether all were written."""
     from ..search.exporting import export_clips, export_edit_list, export_table
 
     if path.suffix.lower() == ".csv":

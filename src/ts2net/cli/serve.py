@@ -95,7 +95,7 @@ def _check_index(index: str) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Open the port before anything is loaded, because it may be in use."""
+    """Open the port before the model is loaded, so that an error is reported at once."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
@@ -104,7 +104,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _names(host: str) -> tuple[str, ...]:
-    """Return the host names that requests may use: any name, or local names if only this computer has access."""
+    """Return the host names that requests may use: local names if `host` is a loopback address, or else any name."""
     return ("localhost", "127.0.0.1", "[::1]", _in_address(host)) if _is_loopback(host) else ("*",)
 
 

@@ -1,1 +1,1 @@
-"""HTML pages of this package: the template environment and style of all pages, and the page of a search."""
+"""HTML pages: templates and style of all pages, and the page of search results."""

@@ -1,4 +1,4 @@
-"""The template environment of all pages, and the functions that their templates share.
+"""Template environment of all pages, and functions for their templates.
 
 Texts and names of videos are untrusted, so HTML templates escape all values. Templates whose names end in `.jinja`
 create other kinds of text and don't escape values.
@@ -22,23 +22,23 @@ def render(template: str, **values: Any) -> str:
     """Fill a template.
 
     Args:
-        template: Its path in the folder of templates, such as `"app/hits.html"`.
+        template: Path in the folder of templates, such as `"app/hits.html"`.
         values: Values that the template inserts.
     """
     return _environment().get_template(template).render(values)
 
 
 def render_page(template: str, *, media: str, script: str | None = None, **values: Any) -> str:
-    """Fill a template of a complete page in one file, which needs no other files but videos.
+    """Fill the template of a self-contained page, whose only other files are videos.
 
-    The page's content security policy allows its own script and style, pictures in the page, and videos from one kind
-    of address. So even a text that was not escaped could not load or run anything.
+    The content security policy allows only the script and styles of the page, embedded pictures, and videos from one
+    kind of address. So even a text that was not escaped by mistake could not load or run anything else.
 
     Args:
         template: Path of the template, which extends `base.html`.
         media: Allowed source of videos: `"data:"` or `"file:"`.
         script: Name of the page's script in the folder of templates.
-        values: Other values that the template inserts.
+        values: Further values that the template inserts.
     """
     policy = f"default-src 'none'; img-src data:; media-src {media}; style-src 'unsafe-inline'"
     code = None

@@ -1,7 +1,7 @@
-"""The page of a search in one file, with the moments of each text as pictures that play from the moment.
+"""Self-contained page of search results, with a picture of each moment that plays the video from the moment.
 
-A video has a `file:` address with the moment as its fragment (`#t=start,end`), so it plays only on the computer that
-has the file. A member of a tar file has no address, so only its picture is shown.
+The address of a video is a `file:` URL with the moment as its fragment (`#t=start,end`), so the video plays only on
+the computer that has the file. A member of a tar file has no address, so only its picture is shown.
 """
 
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answer:
-    """The moments found for a text, best first."""
+    """Moments found for a text, best first."""
 
     text: str
     hits: "Sequence[Hit]"
@@ -29,7 +29,7 @@ def render_search_page(title: str, answers: Sequence[Answer]) -> str:
 
     Args:
         title: Heading of the page.
-        answers: One answer per text.
+        answers: Moments of each text.
     """
     return render_page("search.html", media="file:", title=title, answers=answers, address=_address)
 

@@ -1,4 +1,4 @@
-"""What a search returns, and how a notebook shows it."""
+"""Results of a search, with their display in notebooks."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from .options import FoundIn
 
 @dataclass(frozen=True)
 class Copy:
-    """Another moment that shows the same.
+    """A moment that shows the same as a hit.
 
     Args:
         video_id: The video.
-        start: Second of the video at which it starts.
-        end: Second at which it ends.
+        start: Start of the moment, in seconds of the video.
+        end: End of the moment, in seconds of the video.
         window: Name of the window in the index.
     """
 
@@ -33,21 +33,21 @@ class Hit:
     """A moment of a video.
 
     Args:
-        video_id: Path of the video; for a member of a tar file that path, `#` and the id of the clip.
-        start: Second of the video at which the moment starts.
-        end: Second at which it ends.
-        second: Second of the best frame; or at which the words are spoken, if they are.
-        score: The model's similarity, as `TS2NetModel.similarity` gives it; `None` if the moment was found only
-            in what is spoken.
-        metadata: Names and values of the video.
+        video_id: Path of the video. For a member of a tar file: the path of the tar file, `#` and the id of the clip.
+        start: Start of the moment, in seconds of the video.
+        end: End of the moment, in seconds of the video.
+        second: Time of the best frame in seconds, or of the words if they are spoken in the moment.
+        score: The model's similarity, as `TS2NetModel.similarity` returns it; `None` if the moment was found only in
+            speech.
+        metadata: Names and values of the video's metadata.
         window: Name of the window in the index.
-        thumbnail: A small JPEG.
-        index: The index that it was found in.
-        copies: Other moments that show the same, if they were folded.
-        chance: The share of unrelated texts that find something of at least this score in the index; `None` for clips,
-            and where the index isn't calibrated.
-        spoken: What is spoken around the words of the text; `None` if they were not found in it.
-        spoken_score: How well that fits (BM25), which compares with that of other hits of the same text.
+        thumbnail: A small JPEG image.
+        index: Location of the index.
+        copies: Other moments that show the same, if copies are folded.
+        chance: Share of unrelated texts whose best score in the index is at least `score`; `None` for queries by a
+            clip, and if the index isn't calibrated.
+        spoken: Text of the subtitles around the words of the query; `None` if the words are not spoken in the moment.
+        spoken_score: BM25 score of the spoken words, comparable among the hits of one text.
     """
 
     video_id: str
@@ -66,25 +66,25 @@ class Hit:
 
     @property
     def found_in(self) -> tuple[FoundIn, ...]:
-        """Where the moment was found: `"picture"`, `"speech"` or both."""
+        """Modalities in which the moment was found: `"picture"`, `"speech"` or both."""
         return found_in(self.score, self.spoken_score)
 
     def __repr__(self) -> str:
-        """Without the picture."""
+        """Show times and score, but not the bytes of the thumbnail."""
         score_or_words = f"spoken={self.spoken!r}" if self.score is None else f"score={self.score:.2f}"
         return f"Hit({self.video_id!r}, {clock(self.start)} to {clock(self.end)}, {score_or_words})"
 
     def _repr_html_(self) -> str:
-        """For notebooks: the picture with its times and score."""
+        """Show the thumbnail with its times and score in notebooks."""
         return _gallery([self])
 
 
 def hit_fields(hit: Hit, name: Callable[[str], str] = str) -> dict[str, Any]:
-    """What a program is told of a hit, as JSON holds it, but for its metadata.
+    """Return the fields of a hit for JSON, without its metadata.
 
     Args:
         hit: The hit.
-        name: Turns the ids of videos into the names by which they are told.
+        name: Converts the id of a video to the name that is shown.
     """
     return {
         "video": name(hit.video_id),

@@ -1,6 +1,6 @@
-"""Searching an index: a sentence or a clip in, moments of videos out.
+"""Search an index with sentences or clips.
 
-Notable here: texts and clips are encoded one by one, so that no result depends on the other queries of a call.
+Texts and clips are encoded one by one, so that no result depends on the other queries of a call.
 """
 
 import os
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 class VideoIndex:
-    """An index of videos, to be searched. Use [`VideoIndex.open`].
+    """A searchable index of videos. Open one with [`VideoIndex.open`].
 
-    Every search takes [`SearchOptions`], as they are or as keywords: `index.search("a dog", k=5, path="*/2024/*")`.
+    Every search accepts [`SearchOptions`], as an object or as keywords: `index.search("a dog", k=5, path="*/2024/*")`.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class VideoIndex:
         """Open an index.
 
         Args:
-            path: A folder, or an address that LanceDB takes, such as `s3://bucket/index`.
-            model: What encodes texts and clips: a model, or the folder or repository of one. `None` loads the one that
-                the index was made with, once it is needed.
-            processor: The processor of a loaded model.
-            device: Where to load the model, such as `"cuda:1"`. `None` is a GPU if there is one.
+            path: A folder, or an address that LanceDB accepts, such as `s3://bucket/index`.
+            model: Model that encodes texts and clips, or its folder or repository. `None` loads the model that the
+                index was made with, when a search first needs it.
+            processor: The processor, for a loaded model.
+            device: Device for the model, such as `"cuda:1"`. `None` is a GPU if there is one.
 
         Raises:
             FileNotFoundError: If there is no index.
-            ValueError: If it is of another format, or was made with another model.
+            ValueError: If the index has another format, or was made with another model.
         """
         index = cls(Store.open(path), model, processor, device)
         if model is not None and not isinstance(model, (str, os.PathLike)):
@@ -76,24 +76,24 @@ class VideoIndex:
 
     @property
     def path(self) -> str:
-        """Where the index is."""
+        """Location of the index."""
         return self._store.path
 
     @property
     def about(self) -> About:
-        """What the index was made with."""
+        """Model and settings of the index."""
         return self._store.about
 
     def __len__(self) -> int:
-        """How many windows there are."""
+        """Number of windows."""
         return len(self._store.snapshot())
 
     def __repr__(self) -> str:
-        """Location and model; counting windows would read the index."""
+        """Show location and model, but no number of windows, which would read the index."""
         return f"VideoIndex({self.path!r}, model={self.about.model!r})"
 
     def _repr_html_(self) -> str:
-        """For notebooks: what the index holds."""
+        """Summarise the index for notebooks."""
         snapshot = self._store.snapshot()
         facts = {
             "index": self.path,
@@ -106,11 +106,11 @@ class VideoIndex:
         return f"<table>{''.join(rows)}</table>"
 
     def videos(self) -> list[str]:
-        """The ids of all indexed videos."""
+        """Return the ids of all indexed videos."""
         return self._store.snapshot().video_ids()
 
     def broken(self) -> list[BrokenVideo]:
-        """The videos that couldn't be indexed, with reasons."""
+        """Return the videos that couldn't be indexed, with reasons."""
         return self._store.broken()
 
     @overload  # a str is a sequence of str too, but type checkers take the first that matches
@@ -129,19 +129,19 @@ class VideoIndex:
         options: SearchOptions | None = None,
         **keywords: "Unpack[SearchKeywords]",
     ) -> list[Hit] | list[list[Hit]]:
-        """Find the moments that texts describe, or in which all of their words are spoken, by the videos' subtitles.
+        """Find the moments that texts describe, and those in which all words of a text are spoken (from subtitles).
 
         Args:
-            texts: A text, or several.
+            texts: One text or several.
             options: See [`SearchOptions`].
             **keywords: Fields of the options.
 
         Returns:
-            For a text its hits, best first; for several a list with the hits of each.
+            For one text its hits, best first. For several texts a list of hits for each.
 
         Raises:
             ValueError: If a text is empty, an option is out of range, no video has metadata of a name, `exact=False`
-                and there is no vector index, or the model can't be loaded or is not the index's.
+                is set for an index without a vector index, or the model can't be loaded or is not the index's.
         """
         options = _options(options, keywords)
         several = [texts] if isinstance(texts, str) else list(texts)
@@ -155,7 +155,7 @@ class VideoIndex:
         return hits[0] if isinstance(texts, str) else hits
 
     def calibration(self) -> Calibration | None:
-        """What unrelated texts reach in this index, if it is calibrated."""
+        """Return the scores of unrelated texts in this index, or `None` if it is not calibrated."""
         return read_calibration(self._store)
 
     def search_text_embeds(
@@ -164,15 +164,15 @@ class VideoIndex:
         options: SearchOptions | None = None,
         texts: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
-        """Find moments for embeddings of texts, and say how unusual their scores are.
+        """Find moments for embeddings of texts, with the chance of each score.
 
         Args:
-            embeds: From [`VideoIndex.encode_texts`]; `None` to search what is spoken only.
-            options: See [`SearchOptions`]. What is no better than chance is left out, unless it has a `min_score`.
-            texts: The texts, to search what is spoken too.
+            embeds: Embeddings from [`VideoIndex.encode_texts`]; `None` to search only speech.
+            options: See [`SearchOptions`]. Without `min_score`, hits that are no better than chance are left out.
+            texts: The texts, to search speech too.
 
         Raises:
-            ValueError: As in [`VideoIndex.search_embeds`], or if neither embeddings nor texts are given.
+            ValueError: If neither embeddings nor texts are given, and as in [`VideoIndex.search_embeds`].
         """
         options = options or SearchOptions()
         queries = None if embeds is None or options.search_in == "speech" else checked_embeds(embeds, self.about)
@@ -195,18 +195,18 @@ class VideoIndex:
 
     @property
     def needs_model(self) -> bool:
-        """Whether the model has to be loaded for a search by texts.
+        """Whether a search by texts has to load the model.
 
-        It has not where the model has run on ONNX Runtime before, as it does where it makes an index on a CPU: then
-        its text tower is at hand.
+        If the model has run on ONNX Runtime before, for example to make an index on a CPU, its exported text tower is
+        used instead.
         """
         return self._encoder.needs_model
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Encode texts for [`VideoIndex.search_embeds`], of this index or another one of the same model.
+        """Encode texts for [`VideoIndex.search_embeds`] of this index, or of another index of the same model.
 
         Returns:
-            Of shape `(Q, D)`, or with word-token interaction `(Q, words, D)`.
+            Embeddings `(Q, D)`, or with word-token interaction `(Q, words, D)`.
 
         Raises:
             ValueError: If the model can't be loaded or is not the index's.
@@ -222,22 +222,22 @@ class VideoIndex:
         end: float | None = None,
         **keywords: "Unpack[SearchKeywords]",
     ) -> list[Hit]:
-        """Find moments like a clip.
+        """Find moments that look like a clip.
 
-        The clip is encoded as a whole, and the mean of its frame embeddings, each of length 1, is the query, as a
-        text's embedding would be. The model is trained to match texts with videos and not videos with each other, so
-        the scores of the two kinds of search don't compare.
+        The query is the mean of the clip's normalised frame embeddings, used like the embedding of a text. The model
+        is trained to match texts with videos and not videos with each other, so the scores of the two kinds of search
+        are not comparable.
 
         Args:
-            video: A video of any kind that the processor takes.
+            video: A video in any form that the processor accepts.
             options: See [`SearchOptions`].
-            start: Second of the clip at which to start, for a part of it.
-            end: Second at which to end.
+            start: Start of the part of the clip to use, in seconds.
+            end: End of this part, in seconds.
             **keywords: Fields of the options.
 
         Raises:
             ValueError: If the video can't be decoded, and as in [`VideoIndex.search`].
-            OSError: If it can't be opened.
+            OSError: If the video can't be opened.
         """
         options = _options(options, keywords)
         return self.search_embeds(self._encoder.video(video, start, end), options)[0]
@@ -248,10 +248,10 @@ class VideoIndex:
         options: SearchOptions | None = None,
         **keywords: "Unpack[SearchKeywords]",
     ) -> list[Hit]:
-        """Find moments like a clip that is ready for the model, as [`VideoIndex.search_video`] does.
+        """Find moments that look like a preprocessed clip; see [`VideoIndex.search_video`].
 
         Args:
-            inputs: As for [`VideoIndex.encode_inputs`].
+            inputs: Inputs of [`VideoIndex.encode_inputs`].
             options: See [`SearchOptions`].
             **keywords: Fields of the options.
 
@@ -264,11 +264,11 @@ class VideoIndex:
         """Encode a clip for [`VideoIndex.search_embeds`].
 
         Args:
-            inputs: `pixel_values_videos` of shape `(1, T, 3, H, W)` and `padding_mask_videos` of shape `(1, T)`, as
-                the model's processor makes them.
+            inputs: `pixel_values_videos` of shape `(1, T, 3, H, W)` and `padding_mask_videos` of shape `(1, T)`, from
+                the model's processor.
 
         Returns:
-            Of shape `(1, D)`.
+            Embeddings `(1, D)`.
 
         Raises:
             ValueError: If the model can't be loaded or is not the index's.
@@ -284,31 +284,31 @@ class VideoIndex:
         """Find moments for embeddings of the index's own model.
 
         Args:
-            embeds: Of shape `(Q, D)` and any length but 0. With word-token interaction also `(Q, words, D)`, zeros for
-                padding; without the axis of words, each query is of one word.
+            embeds: Embeddings `(Q, D)` of any non-zero length. With word-token interaction also `(Q, words, D)`, with
+                zeros for padding; without the axis of words, each query has one word.
             options: See [`SearchOptions`].
             **keywords: Fields of the options.
 
         Returns:
-            One list of hits a query.
+            One list of hits for each query.
 
         Raises:
-            ValueError: If the embeddings are of another shape or aren't finite, and as in [`VideoIndex.search`].
+            ValueError: If the embeddings have another shape or aren't finite, and as in [`VideoIndex.search`].
         """
         return self._search(checked_embeds(embeds, self.about), _options(options, keywords))
 
     def _search(
         self, queries: np.ndarray | None, options: SearchOptions, texts: Sequence[str] | None = None
     ) -> list[list[Hit]]:
-        """Find moments, by their pictures if there are embeddings, and by what is spoken if there are texts."""
+        """Search pictures if there are embeddings, and speech if there are texts."""
         matching = None if queries is None else self._encoder.matching
         return Search(self._store.snapshot(), self.about, options, queries, matching, texts).hits()
 
     def window(self, window: str) -> IndexedMoment:
-        """Look up a window by its name, which [`Hit`] has.
+        """Look up a window by its name, such as `Hit.window`.
 
         Raises:
-            LookupError: If there is none of that name.
+            LookupError: If there is no window of that name.
         """
         moment = self._store.snapshot().window(window)
         if moment is None:
@@ -316,11 +316,11 @@ class VideoIndex:
         return moment
 
     def open_video(self, video_id: str) -> VideoFile:
-        """Find the file of an indexed video, and of no other; its `open()` gives the bytes.
+        """Find the file of an indexed video; its `open()` gives the bytes. Files that are not indexed are refused.
 
         Raises:
             LookupError: If no such video is indexed.
-            FileNotFoundError: If the file is gone or has changed since.
+            FileNotFoundError: If the file is gone or has changed since it was indexed.
         """
         video = self._store.snapshot().video(video_id)
         if video is None:

@@ -1,4 +1,4 @@
-"""Where an index lies, and the lock that keeps a second writer out."""
+"""Location of an index, and the lock that admits a single writer."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,17 +19,17 @@ _LOCK = ".lock"
 
 
 def index_folder(path: str) -> Path | None:
-    """The folder of an index, `None` if it lies on object storage."""
+    """Return the folder of an index, or `None` if the index is on object storage."""
     if path.startswith("file://"):
         return Path(url2pathname(urlsplit(path).path))
     return None if "://" in path else Path(path)
 
 
 def has_folder(path: str) -> bool:
-    """Whether the folder of an index is there, which connecting would make; always true of object storage.
+    """Whether the folder of an index exists. Connecting would create it. Always true for object storage.
 
     Raises:
-        NotADirectoryError: If a file is there.
+        NotADirectoryError: If the path is a file.
     """
     folder = index_folder(path)
     if folder is not None and folder.exists() and not folder.is_dir():
@@ -38,17 +38,17 @@ def has_folder(path: str) -> bool:
 
 
 def connect(path: str) -> Any:
-    """The LanceDB database of an index. Makes its folder if there is none."""
+    """Connect to the LanceDB database of an index. Creates its folder if there is none."""
     return lancedb.connect(index_folder(path) or path)
 
 
 @contextlib.contextmanager
 def only_writer(path: str) -> Iterator[None]:
-    """Keep other writers out of an index, which need not exist yet.
+    """Lock an index against other writers. The index may not exist yet.
 
     Raises:
         BlockingIOError: If another process is writing.
-        StoreError: If its folder can't be made.
+        StoreError: If the folder can't be created.
     """
     folder = index_folder(path)
     if folder is None:
@@ -65,10 +65,10 @@ def only_writer(path: str) -> Iterator[None]:
 
 
 def check_no_writer(path: str) -> None:
-    """Check that no process is writing to an index, before any work is done for it.
+    """Check that no process is writing to an index, before any work starts.
 
     Raises:
-        BlockingIOError: If one is.
+        BlockingIOError: If another process is writing.
     """
     folder = index_folder(path)
     if folder is not None and (folder / _LOCK).exists():

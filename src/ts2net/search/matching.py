@@ -1,11 +1,10 @@
-"""Exact scores of windows, and the best of any number of them without scoring all in full.
+"""Exact scores of windows, and a search for the best windows that scores few of them in full.
 
-Notable here:
-- A window's score is computed in float64 from its own frames and the query alone, each sum in one fixed order, and is
-  then rounded to float32. So it is the same bit for bit whatever else is scored with it, and equal windows tie.
-- A score lies between bounds that come from one float32 matrix product for a whole batch: the mean and the best of the
-  window's cosines. Only windows whose upper bound reaches what the best windows have at least are scored in full.
-  Word-token interaction has bounds of its own, see `word_matching`.
+- The score of a window is computed in float64 from its own frames and the query alone, each sum in a fixed order, and
+  then rounded to float32. So it does not depend on other windows, bit for bit, and equal windows tie.
+- Bounds of the scores come from one float32 matrix product per batch: the mean and the maximum of a window's cosines.
+  Only windows whose upper bound reaches the threshold of the best windows are scored in full. Word-token interaction
+  has bounds of its own, see `word_matching`.
 
 Shapes: `Q` queries, `W` windows, `T` frames of a window, `D` width.
 """
@@ -18,23 +17,23 @@ import numpy as np
 from .about import About
 from .records import WindowBatch
 
-# More than rounding does to a cosine in float32, of any width in use (D * 2**-24 at the most), and to a score.
+# Larger than the rounding error of a cosine in float32 (at most D * 2**-24) and of a score, for any width in use.
 _SLACK = 5e-4
 _ROWS_IN_CACHE = 256
-# Float32 has 13 bits more of a number after the point, and counts exponents from 112 lower.
+# Float32 has 13 more bits of mantissa than float16, and its exponent bias is 112 higher.
 _MORE_MANTISSA_BITS = 13
 _WITHOUT_COPIES_OF_SIGN = np.array(0x8FFFE000, dtype=np.uint32).view(np.int32)
 _EXPONENT_OFFSET = np.float32(2.0**112)
-TINY = 1e-12  # lengths below count as this, as in the model
+TINY = 1e-12  # lower limit of lengths, as in the model
 
 
 @dataclass(frozen=True)
 class Matching:
-    """How a model matches a text with frames (paper, section 3.5).
+    """Matching of a text with frames (paper, section 3.5).
 
     Args:
-        temperature: Of the weights; `None` for the plain mean.
-        scale: What the weighted mean of the cosines is multiplied by.
+        temperature: Temperature of the frame weights; `None` for the plain mean.
+        scale: Factor on the weighted mean of the cosines.
     """
 
     temperature: float | None
@@ -42,15 +41,15 @@ class Matching:
 
     @classmethod
     def of(cls, about: About) -> "Matching":
-        """The matching of the model that an index was made with."""
+        """Return the matching of the model that an index was made with."""
         return cls(about.temperature if about.matching_kind == "weighted" else None, about.logit_scale)
 
     def scores(self, frames: np.ndarray, query: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Score windows in full, see [`exact_scores`]."""
+        """Score windows in full; see [`exact_scores`]."""
         return exact_scores(frames, query, self)
 
     def bounds(self, batch: WindowBatch, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What the scores lie between, in float32 and not scaled: `(W, Q)` each."""
+        """Return lower and upper bounds of the scores before scaling, `(W, Q)` each, in float32."""
         units = np.asarray(queries, dtype=np.float32)
         units = units / np.maximum(np.linalg.norm(units, axis=1, keepdims=True), TINY)
         cosines = frame_cosines(batch, units)  # (all frames, Q)
@@ -59,20 +58,20 @@ class Matching:
         return means, np.maximum.reduceat(cosines, starts, axis=0)
 
     def direction(self, query: np.ndarray) -> np.ndarray:
-        """The vector of length 1 whose product with a window's mean tells candidates, `(D,)`."""
+        """Return the unit vector `(D,)` whose dot product with the mean of a window ranks candidates."""
         return query / np.linalg.norm(query)
 
 
 @dataclass(frozen=True, order=True)
 class ScoredWindow:
-    """A window with its score for one query. In sorted order the best comes first; ties go by video, then start.
+    """A window with its score for one query. Sorting puts the best first and breaks ties by video, then start.
 
     Args:
-        negated_score: Minus the score, a float32.
+        negated_score: The negative of the score, a float32.
         video_id: See `sources.VideoFile`.
-        start: Second at which it starts.
-        end: Second at which it ends.
-        row: Its row in the snapshot that was searched.
+        start: Start in seconds.
+        end: End in seconds.
+        row: Row in the snapshot that was searched.
         frame: Number of the best frame in the window.
     """
 
@@ -94,9 +93,9 @@ class Top:
     """The best windows of each query.
 
     Args:
-        windows: One list a query, best first.
-        pairs: How many pairs of a query and a window there were.
-        scored_in_full: How many of these pairs were scored in full.
+        windows: One list for each query, best first.
+        pairs: Number of pairs of a query and a window.
+        scored_in_full: Number of these pairs that were scored in full.
     """
 
     windows: list[list[ScoredWindow]]
@@ -105,17 +104,17 @@ class Top:
 
 
 def exact_scores(frames: np.ndarray, query: np.ndarray, matching: Matching) -> tuple[np.ndarray, np.ndarray]:
-    """Score windows of one number of frames in full.
+    """Score windows with the same number of frames in full.
 
     Args:
-        frames: Frame embeddings of any length and float type, `(W, T, D)`.
-        query: `(D,)`, of any length too.
+        frames: Frame embeddings `(W, T, D)`, of any length and float type.
+        query: Query embedding `(D,)`, of any length.
         matching: How to match.
 
     Returns:
         Scores `(W,)` in float32, and the number of each window's best frame `(W,)`.
     """
-    # np.vecdot sums each pair on its own, where a matrix product would sum as its shape suggests.
+    # np.vecdot sums each pair separately. The order of summation in a matrix product depends on its shape.
     frames = np.ascontiguousarray(frames, dtype=np.float64)
     query = np.ascontiguousarray(query, dtype=np.float64)
     query = query / max(np.sqrt(np.vecdot(query, query)), TINY)
@@ -135,9 +134,9 @@ def top_windows(batches: Iterable[WindowBatch], queries: np.ndarray, count: int,
     """Find the best windows of each query, reading every batch once.
 
     Args:
-        batches: The windows to choose from.
+        batches: The windows.
         queries: Query embeddings `(Q, D)` in float32; with word-token interaction `(Q, words, D)`, zeros for padding.
-        count: How many windows a query.
+        count: Number of windows for each query.
         matching: How to match.
     """
     best: list[list[ScoredWindow]] = [[] for _ in queries]
@@ -154,22 +153,22 @@ def top_windows(batches: Iterable[WindowBatch], queries: np.ndarray, count: int,
 
 
 def frame_cosines(batch: WindowBatch, units: np.ndarray) -> np.ndarray:
-    """Cosines of all frames of a batch with vectors `(n, D)` of length 1, in float32: `(all frames, n)`."""
+    """Compute the cosines of all frames of a batch with unit vectors `(n, D)`, in float32: `(all frames, n)`."""
     frames = half_to_single(batch.frames)  # (all frames, D)
     lengths = np.maximum(np.sqrt(np.vecdot(frames, frames)), TINY)
     return frames @ units.T / lengths[:, None]
 
 
 def half_to_single(values: np.ndarray) -> np.ndarray:
-    """Finite numbers `(n, D)` in float16 as float32, the same that `astype` gives.
+    """Convert finite numbers `(n, D)` from float16 to float32, with the same result as `astype`.
 
-    NumPy converts one number at a time, which takes four times as long and most of the time of an exact search.
+    NumPy converts one number at a time, which is four times slower and would take most of the time of an exact search.
     """
     result = np.empty(values.shape, dtype=np.float32)
     for first in range(0, len(values), _ROWS_IN_CACHE):
         some = result[first : first + _ROWS_IN_CACHE]
         bits = some.view(np.int32)
-        bits[:] = values[first : first + _ROWS_IN_CACHE].view(np.int16)  # the sign fills the upper bits
+        bits[:] = values[first : first + _ROWS_IN_CACHE].view(np.int16)  # sign extension fills the upper bits
         bits <<= _MORE_MANTISSA_BITS
         bits &= _WITHOUT_COPIES_OF_SIGN
         some *= _EXPONENT_OFFSET
@@ -177,22 +176,22 @@ def half_to_single(values: np.ndarray) -> np.ndarray:
 
 
 def window_starts(batch: WindowBatch) -> np.ndarray:
-    """Where in the frames of a batch each window begins, `(W,)`."""
+    """Return the index `(W,)` of each window's first frame among the frames of a batch."""
     return np.cumsum(batch.lengths) - batch.lengths
 
 
 def _threshold(best: list[ScoredWindow], lower: np.ndarray, count: int, matching: Matching) -> float:
-    """What a window's upper bound has to reach: no window below is among the `count` best so far."""
+    """Return the least upper bound with which a window can be among the `count` best so far."""
     threshold = -np.inf
     if len(best) == count:
         threshold = best[-1].score / matching.scale
-    if len(lower) >= count:  # as many windows score at least this much
+    if len(lower) >= count:  # at least `count` windows reach this score
         threshold = max(threshold, float(np.partition(lower, len(lower) - count)[len(lower) - count]))
     return threshold - 2 * _SLACK
 
 
 def _score(batch: WindowBatch, positions: np.ndarray, query: np.ndarray, matching: Matching) -> list[ScoredWindow]:
-    """Some windows of a batch with their exact scores."""
+    """Score some windows of a batch in full."""
     scored = []
     starts = window_starts(batch)
     for length in np.unique(batch.lengths[positions]):

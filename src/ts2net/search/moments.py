@@ -1,7 +1,7 @@
-"""From windows to moments: what overlaps, repeats or crowds out other videos is no result of its own.
+"""Choose the moments of a result from ranked windows: drop overlaps, fold copies, limit the moments of a video.
 
-Notable here: a moment is the best window itself, with its own start and end. If overlapping windows were joined, a
-long scene would become one result of minutes, which is no moment to jump to.
+A moment is the best window itself, with its own start and end. If overlapping windows were joined, a long scene would
+become one result of several minutes.
 """
 
 import math
@@ -14,16 +14,16 @@ import numpy as np
 from .fusing import FoundWindow, share_modality
 from .windows import WindowSettings
 
-COPY_COSINE = 0.995  # of every frame with the same frame of the other window
-_ROUNDING = 1e-6  # seconds: windows that meet don't overlap
+COPY_COSINE = 0.995  # least cosine of each frame with the frame of the same number in the other window
+_ROUNDING = 1e-6  # seconds; adjacent windows don't overlap
 
 
 @dataclass
 class Moment:
-    """A result.
+    """A moment of a result.
 
     Args:
-        window: The window.
+        window: The best window of the moment.
         copies: Windows that show the same, best first.
     """
 
@@ -32,22 +32,22 @@ class Moment:
 
 
 def windows_for(moments: int, settings: WindowSettings) -> int:
-    """How many of the best windows surely hold so many moments, if there are so many.
+    """Return a number of best windows that is certain to contain `moments` moments, if there are that many.
 
-    A window overlaps those that start before its end and those that end after its start, and each of them may be
-    better than the next moment.
+    A window overlaps the windows that start before its end and end after its start, and each of these may rank before
+    the next moment.
     """
     return moments * (2 * math.ceil(settings.length / settings.step - 1 - 1e-9) + 1)
 
 
 def merge(windows: Sequence[FoundWindow], count: int | None = None) -> list[FoundWindow]:
-    """Leave out each window that overlaps a better one of the same video that is itself a result.
+    """Drop each window that overlaps a better window of the same video which is kept.
 
-    What is only seen does not take in what is only spoken, and the other way round.
+    A window found only in pictures never replaces one found only in speech, or the reverse.
 
     Args:
-        windows: Best first.
-        count: The most to return; `None` for all.
+        windows: The windows, best first.
+        count: Maximum number of windows to return; `None` for all.
     """
     moments: list[FoundWindow] = []
     by_video: dict[str, list[FoundWindow]] = {}
@@ -75,15 +75,15 @@ def choose(
     """Choose the moments of a result.
 
     Args:
-        windows: Best first.
-        count: The most moments.
-        per_video: The most moments of one video; `None` for any number.
-        frames_of: Gives the frame embeddings `(T, D)` of windows by row. With it, windows that show the same as a
-            better one are its copies and no moments of their own, unless something else is spoken in them that was
-            found; `None` folds none.
+        windows: The windows, best first.
+        count: Maximum number of moments.
+        per_video: Maximum number of moments of one video; `None` for any number.
+        frames_of: Returns the frame embeddings `(T, D)` of windows by row. With it, a window that shows the same as a
+            better window becomes a copy of it, unless other words of the query's matches are spoken in it. `None`
+            folds no copies.
     """
     moments: list[Moment] = []
-    seen: list[Moment] = []  # those too that are too many of their video, for their copies are no results either
+    seen: list[Moment] = []  # includes moments above `per_video`, because their copies are not results either
     of_video: Counter[str] = Counter()
     merged = merge(windows, None if frames_of or per_video else count)
     if not merged:
@@ -103,16 +103,16 @@ def choose(
 
 
 class _Copies:
-    """Tells which windows show the same: as many frames, each nearly the same as that of the other.
+    """Detects windows that show the same: equally many frames, each nearly equal to its counterpart.
 
     Args:
-        frames: Frame embeddings `(T, D)` of length 1, by row.
+        frames: Normalised frame embeddings `(T, D)`, by row.
     """
 
     def __init__(self, frames: dict[int, np.ndarray]) -> None:
         self._frames = frames
         self._number = {row: number for number, row in enumerate(frames)}
-        # Unit frames of a cosine c are sqrt(2 - 2 c) apart, and means are no farther apart than their frames.
+        # Unit vectors of cosine c are sqrt(2 - 2 c) apart, and means are no farther apart than their frames.
         means = np.array([of_window.mean(axis=0) for of_window in frames.values()])
         squares = np.vecdot(means, means)
         distances = squares[:, None] + squares - 2 * means @ means.T

@@ -17,7 +17,7 @@ from ..files import write_whole
 from ..video_container_ts2net import MAX_PIXELS, VideoReader
 from ..video_source_ts2net import VideoDecodingError, VideoSource, open_source
 
-# Used if the source's container can't be written, or can't hold its codec. Matroska supports nearly every codec.
+# Container used if the source's container can't be written or can't hold the codec. Matroska holds nearly any codec.
 _FALLBACK = ".mkv"
 _LEADS = (0, 2, 10, 60)  # seconds before the moment to seek to
 _TOLERANCE = Fraction(1, 100)  # seconds
@@ -29,13 +29,13 @@ def cut_video(source: VideoSource, target: str | os.PathLike[str], start: float,
 
     Args:
         source: The video.
-        target: The file, with the suffix of the source. Where that container can't hold the streams, the file is
-            Matroska and ends in `.mkv`.
+        target: Path of the file, with the suffix of the source. If that container can't hold the streams, the file is
+            written as Matroska with the suffix `.mkv`.
         start: Second of the video at which the moment begins.
         end: Second at which it ends.
 
     Returns:
-        The file.
+        The path of the written file.
 
     Raises:
         VideoDecodingError: If the source is no video, has no frame in the moment, or can't be copied.
@@ -49,7 +49,7 @@ def cut_video(source: VideoSource, target: str | os.PathLike[str], start: float,
             with VideoReader(file, MAX_PIXELS) as reader:
                 try:
                     content = _copied(reader, _MUXERS[suffix], start, end)
-                except (av.FFmpegError, ValueError) as error:  # a ValueError for a codec that a container can't hold
+                except (av.FFmpegError, ValueError) as error:  # ValueError: the container can't hold the codec
                     problem = error
                     continue
             if not content:
@@ -62,7 +62,7 @@ def cut_video(source: VideoSource, target: str | os.PathLike[str], start: float,
 
 
 def _copied(reader: VideoReader, muxer: str, start: float, end: float) -> bytes:
-    """Return the moment as a file of a format; empty if the video has no frame in it."""
+    """Return the bytes of a file with the moment, or empty bytes if the video has no frame in the moment."""
     buffer = io.BytesIO()
     container = reader.container
     sound = container.streams.best("audio")
@@ -84,10 +84,10 @@ def _copied(reader: VideoReader, muxer: str, start: float, end: float) -> bytes:
             if seconds - origin >= end:
                 if is_picture and seconds > last_shown:
                     break
-                if not is_picture or shown > last_shown:  # others precede a copied picture
+                if not is_picture or shown > last_shown:  # other pictures are shown before a copied picture
                     continue
             if first is None:
-                if not is_picture:  # sound before the first picture
+                if not is_picture:  # skip sound before the first picture
                     continue
                 first = seconds
             elif seconds < first:
@@ -104,10 +104,10 @@ def _copied(reader: VideoReader, muxer: str, start: float, end: float) -> bytes:
 
 
 def _seek(reader: VideoReader, streams: list[av.stream.Stream], moment: Fraction) -> None:
-    """Seek to a video packet at or before a moment, given in the container's own clock."""
+    """Seek to a video packet at or before a moment, in seconds of the container's clock."""
     container = reader.container
     time_base = Fraction(reader.stream.time_base or 1)
-    for lead in _LEADS:  # some containers seek to a little after the moment
+    for lead in _LEADS:  # in some containers a seek ends slightly after the requested time
         position = int(max(moment - lead, Fraction(0)) / time_base)
         container.seek(position, stream=reader.stream)
         packets = (packet for packet in _packets(container, streams) if packet.stream.index == reader.stream.index)
@@ -118,10 +118,10 @@ def _seek(reader: VideoReader, streams: list[av.stream.Stream], moment: Fraction
 
 
 def _packets(container: av.container.InputContainer, streams: list[av.stream.Stream]) -> Iterator[av.Packet]:
-    """Yield the packets from the present position on, each with its decoding time.
+    """Yield the packets from the current position on, each with its decoding time.
 
-    Matroska stores no decoding times, and FFmpeg has them only some packets after a seek. The times of the packets
-    before are counted back from there.
+    Matroska stores no decoding times, and FFmpeg computes none for the first packets after a seek. The times of these
+    packets are counted back from the first known decoding time.
     """
     waiting: dict[int, list[av.Packet]] = {stream.index: [] for stream in streams}
     for packet in container.demux(streams):

@@ -2,7 +2,7 @@
 
 - A file matches an id if its full name is the id, or else if its name without the last extension is the id. Datasets
   circulate under slightly different names, so an id may have a second spelling, which is tried after the first.
-- If two files match equally well, neither is used, unless the caller prefers an extension.
+- If two files match equally well, matching fails, unless the caller prefers the extension of one file.
 - A link is followed only to a file inside the folder, unless `follow_links` is set.
 """
 
@@ -23,7 +23,7 @@ SUBTITLE_SUFFIXES = (".srt", ".vtt")
 
 
 class VideoFiles:
-    """The files of a folder and of all folders in it, by name.
+    """Index of the files in a folder and its subfolders, by name.
 
     Args:
         folder: The folder.
@@ -55,7 +55,7 @@ class VideoFiles:
         return self._by_name.get(name) or self._by_stem.get(name) or []
 
     def why_missing(self, names: Sequence[str]) -> str:
-        """Return the reason why no file has one of these names."""
+        """Return the reason why none of the given names has a file."""
         if self._names_of_links.intersection(names):
             return "its file is a link that leads out of the folder of videos"
         return "no file of that name"
@@ -83,11 +83,11 @@ class VideoFiles:
 
 @dataclass(frozen=True)
 class MatchedFiles:
-    """The file of each video id.
+    """Result of matching video ids with files.
 
     Attributes:
-        files: The file of each id; None if there is none.
-        preferred: The rejected files of each id for which a preferred extension decided.
+        files: The file of each id, or None if no file matches.
+        preferred: The rejected files of each id whose file was chosen by its extension.
     """
 
     files: dict[str, Path | None]
@@ -100,15 +100,15 @@ def match_files(
     file_names: Callable[[str], Sequence[str]],
     prefer: Sequence[str] = (),
 ) -> MatchedFiles:
-    """Find the video of each id.
+    """Find the file of each video id.
 
-    A file that one id names exactly is not used for another id.
+    A file that matches the first name of an id is not matched with another name of another id.
 
     Args:
         video_ids: The ids.
         files: The files to search.
-        file_names: Returns the possible names of the file of an id, the most common one first.
-        prefer: Extensions, such as `"mp4"`, the most preferred one first. They decide between files that match an id
+        file_names: Returns the possible file names of an id, the most common name first.
+        prefer: Extensions, such as `"mp4"`, in order of preference. They decide between files that match an id
             equally well.
 
     Raises:
@@ -145,12 +145,12 @@ def match_files(
 
 
 def walk_files(folder: Path, *, follow_links: bool = False, skipped: list[Path] | None = None) -> Iterator[Path]:
-    """Yield the files of a folder and of all folders in it, in order of their names.
+    """Yield the files of a folder and of its subfolders, sorted by name in each folder.
 
     Args:
         folder: The folder.
         follow_links: Also enter links to folders, each folder once.
-        skipped: Links to folders that are not entered are added to this list.
+        skipped: List to which links to folders are added if `follow_links` is not set.
 
     Raises:
         OSError: If a folder can't be read.
@@ -162,7 +162,7 @@ def walk_files(folder: Path, *, follow_links: bool = False, skipped: list[Path] 
             if not follow_links:
                 if skipped is not None:
                     skipped.append(link)
-            elif link.resolve() in entered:  # a loop
+            elif link.resolve() in entered:  # a loop of links, or a second link to the folder
                 folders.remove(link.name)
         entered.update(Path(parent, name).resolve() for name in folders)
         for name in sorted(names):

@@ -1,11 +1,12 @@
 """Re-encode videos for training: 224 pixels on the short side, 3 frames per second, H.264 in MP4, no sound.
 
-- The picture on screen at a given second stays the same. The new file has a frame for each `j / 3` seconds after the
-  start at which another frame of the original is on screen. So it never has more frames than the original, whatever
-  duration that declares. Pixels are made square, a rotation is applied, and colours are those of the decoded original.
+- The picture on screen at a given second stays the same. The new file has a frame at each time `j / 3` seconds after
+  the start at which the original shows a new frame. So it never has more frames than the original, whatever duration
+  the original declares. Pixels are made square, rotation is applied, and colours match the decoded original.
 - If a moment is given, the new file has only the frames from `start` to `end` inclusive.
-- There is one keyframe a second, because frames are sampled once a second. So each sampled frame is decoded alone.
-- A video is never enlarged: the processor does that, and a larger file would contain no more information.
+- Every third frame is a keyframe, so there is one a second. Because frames are sampled once a second, a sampled frame
+  is decoded without others, unless the original has fewer than 3 frames per second.
+- A video is never enlarged, because the processor does that, and a larger file would contain no more information.
 """
 
 import io
@@ -32,17 +33,17 @@ QUALITY = 20  # x264's constant rate factor
 _ENCODER_OPTIONS = {
     "crf": str(QUALITY),
     "preset": "medium",
-    "g": str(FPS),  # frames from one keyframe to the next
-    "sc_threshold": "0",  # no extra keyframes at cuts, which would cost bytes for nothing
+    "g": str(FPS),  # keyframe interval in frames
+    "sc_threshold": "0",  # no extra keyframes at cuts, which would only increase the size
     "bf": "0",
-    "x264-params": "cpu-independent=1",  # else the bytes differ from run to run on some processors
+    "x264-params": "cpu-independent=1",  # otherwise the bytes differ from run to run on some processors
 }
 # Without exact rounding, conversion to RGB and back darkens a video by one or two of 256 levels.
 _SCALING = (
     Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
 )
 _TIME_BASE = Fraction(1, FPS)
-_MAX_NUMBER = 2**31 - 1  # of a frame; MP4 has 32 bits for the time between two frames
+_MAX_NUMBER = 2**31 - 1  # of a frame; MP4 stores the time between two frames in 32 bits
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Reencoded:
 
     Attributes:
         video: Bytes of the new file.
-        damage: Description of what could not be read of the original, or None.
+        damage: Description of the parts of the original that could not be read, or None.
     """
 
     video: bytes
@@ -75,7 +76,7 @@ def reencode_video(source: VideoSource, start: float | None = None, end: float |
         try:
             return _reencode(_Frames(reader), start, end)
         except NoTimesError:
-            # Wrong times may be found only at the end, so now all times are read before anything is encoded.
+            # Invalid times may appear only at the end, so this second attempt reads all times before encoding.
             with reader.another() as counted, reader.another() as again:
                 run = decode_in_order(counted, (), threads=1)
                 return _reencode(_Frames(again, run.timeline), start, end)
@@ -97,7 +98,7 @@ def _on_screen(frames: "_Frames", start: float | None, end: float | None) -> Ite
     begin = 0.0
 
     def moment_from(seconds: float) -> int:
-        """Return the first moment, in thirds of a second, that isn't before a time."""
+        """Return the first third of a second that isn't before a time."""
         return max(math.ceil((seconds - begin - EPSILON) * FPS), 0)
 
     shown: av.VideoFrame | None = None
@@ -123,12 +124,12 @@ class _Frames:
 
     Attributes:
         reader: Reader of the file.
-        damage: Description of what could not be read so far, or None.
+        damage: Description of the parts that could not be read so far, or None.
         duration: Duration in seconds, once all frames have been read.
     """
 
     def __init__(self, reader: VideoReader, timeline: Timeline | None = None) -> None:
-        """Read the frames of a reader at the start of a file, with the times of a timeline or else their own."""
+        """Create from a reader at the start of its file. A timeline replaces the times in the file."""
         self.reader = reader
         self.damage: str | None = None
         self.duration = 0.0
@@ -142,7 +143,7 @@ class _Frames:
         """
         reader, clock = self.reader, self.reader.clock
         times: list[float] = []
-        pts, ticks = None, 0  # of the last frame
+        pts, ticks = None, 0  # timestamp and duration of the last frame
         for frame in reader.frames():
             if reader.met_damage:
                 self.damage = "damaged or cut off"
@@ -174,7 +175,7 @@ class _Writer:
         self._file = io.BytesIO()
         self._container: Any = None
         self._stream: Any = None
-        self._counts: dict[int | None, int] = {}  # thirds of a second that a frame stays on screen, by its timestamp
+        self._counts: dict[int | None, int] = {}  # durations in thirds of a second, by timestamp
 
     @property
     def is_empty(self) -> bool:
@@ -186,7 +187,7 @@ class _Writer:
 
         Args:
             frame: The frame.
-            number: Time at which it comes on screen, in thirds of a second.
+            number: Time at which the frame comes on screen, in thirds of a second.
             count: Duration in thirds of a second.
 
         Raises:
@@ -214,7 +215,7 @@ class _Writer:
             raise VideoDecodingError(f"{name}: its {frame.format.name} frames can't be re-encoded") from error
 
     def finish(self) -> bytes:
-        """Finish the file and return its bytes. Nothing can be added any more."""
+        """Finish the file and return its bytes. No frame can be added afterwards."""
         self._mux(self._stream.encode())
         self._container.close()
         return self._file.getvalue()
@@ -227,7 +228,7 @@ class _Writer:
     def _open(self, frame: av.VideoFrame) -> None:
         self._size = _small(*self._reader.shown_size)
         self._orientation = orientation(frame)
-        # A tick is a third of a second. In finer ticks, hours without a new picture would exceed 32 bits.
+        # A tick is a third of a second. With finer ticks, hours without a new picture would exceed 32 bits.
         self._container = av.open(self._file, "w", format="mp4", options={"video_track_timescale": str(FPS)})
         self._stream = self._container.add_stream("libx264", rate=FPS, options=_ENCODER_OPTIONS)
         width, height = self._size

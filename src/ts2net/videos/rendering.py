@@ -1,4 +1,4 @@
-"""Functions shared by the rendered benchmarks: encode frames as mp4, and draw pictures in several processes."""
+"""Encoding of frames as mp4, and drawing of pictures in several processes, for the rendered benchmarks."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ T = TypeVar("T")
 
 
 def encode_mp4(frames: np.ndarray, fps: int, crf: int) -> bytes:
-    """Encode frames as an mp4 file with H.264. The bytes are the same each time.
+    """Encode frames as an mp4 file with H.264. The bytes are reproducible.
 
     Args:
         frames: uint8 RGB of shape `(T, H, W, 3)`.
         fps: Frames per second.
-        crf: Constant rate factor of x264: smaller is finer.
+        crf: Constant rate factor of x264; lower values mean higher quality.
     """
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
@@ -38,13 +38,13 @@ def encode_mp4(frames: np.ndarray, fps: int, crf: int) -> bytes:
 def draw_in_processes(
     draw: Callable[[Sequence[T]], np.ndarray], items: Sequence[T], *, items_a_job: int, workers: int
 ) -> np.ndarray:
-    """Draw pictures of many items, in their order.
+    """Draw pictures of many items in several processes, in the order of the items.
 
     Args:
-        draw: Picklable function from some items to their pictures, `(items, H, W, 3)`.
+        draw: Picklable function that returns the pictures of some items, `(items, H, W, 3)`.
         items: The items.
         items_a_job: Number of items that a process draws at a time.
-        workers: Number of processes; 0 draws in this one.
+        workers: Number of processes; 0 draws in this process.
 
     Returns:
         The pictures, `(items, H, W, 3)`.

@@ -1,6 +1,6 @@
 const fields = ["text", "clip", "filter", "count", "all", "in"];
 const pageTitle = document.title;
-let isArriving = true; // the next result is the one of the address
+let isArriving = true; // the next result belongs to the current address
 const go = (address) => trigger("go", { address });
 watch("value", () => {
   const section = element.querySelector("[data-address]");
