@@ -58,7 +58,8 @@ def stream_video(
     frame comes on screen, it counts as on screen.
 
     If a file is damaged, decoding continues after the last frame that is certain, with a warning. A file without any
-    table of its frames is decoded twice, the first time only to count them, unless it has few wanted frames.
+    table of its frames is decoded twice, the first time only to count them. Once is enough if the header predicts
+    the wanted frames correctly and they fit into 256 MiB.
 
     Args:
         source: same as for `decode_video`.

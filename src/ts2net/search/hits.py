@@ -30,7 +30,7 @@ class Copy:
 
 @dataclass(frozen=True, repr=False)
 class Hit:
-    """A moment of a video.
+    """A moment of a video that was found.
 
     Args:
         video_id: Path of the video. For a member of a tar file: the path of the tar file, `#` and the id of the clip.
@@ -104,7 +104,7 @@ def hit_fields(hit: Hit, name: Callable[[str], str] = str) -> dict[str, Any]:
 
 
 class Hits(list[Hit]):
-    """The moments of one query, best first: a list that a notebook shows with pictures."""
+    """List of the hits of one query, best first. A notebook displays it with thumbnails."""
 
     def _repr_html_(self) -> str:
         return _gallery(self) if self else "<p>Nothing was found.</p>"

@@ -71,7 +71,7 @@ class VideoIndex:
         """
         index = cls(Store.open(path), model, processor, device)
         if model is not None and not isinstance(model, (str, os.PathLike)):
-            _ = index._encoder.model_and_processor  # to refuse another model at once
+            _ = index._encoder.model_and_processor  # checks the model now, not at the first search
         return index
 
     @property
@@ -113,7 +113,7 @@ class VideoIndex:
         """Return the videos that couldn't be indexed, with reasons."""
         return self._store.broken()
 
-    @overload  # a str is a sequence of str too, but type checkers take the first that matches
+    @overload  # a str is a sequence of str too, but type checkers use the first match
     def search(  # type: ignore[overload-overlap]
         self, texts: str, options: SearchOptions | None = None, **keywords: "Unpack[SearchKeywords]"
     ) -> list[Hit]: ...

@@ -1,4 +1,4 @@
-"""The model that an index is made with: which one, whether it is the index's, and whether the windows suit it."""
+"""Load the model for an index, and check that it is the index's own model and supports the windows."""
 
 import os
 
@@ -25,25 +25,26 @@ def prepare_encoder(
     runtime: RuntimeName | None = None,
     precision: Precision | None = None,
 ) -> tuple[WindowEncoder, About]:
-    """Load the model, if it isn't, and check that it can add to an index.
+    """Load a model, unless it is loaded already, and check that its embeddings can be added to an index.
 
     Args:
-        path: The index.
-        present: What it is made with. `None` is a new index.
-        model: A model, its folder or its repository. `None` is the index's own.
-        processor: The processor of a loaded model.
-        windows: How videos are cut. `None` is as in the index, or the default.
-        device: Where to load the model.
-        dtype: Type of the weights. `None` is as in the index, or the checkpoint's own.
+        path: Location of the index.
+        present: Model and settings of the index; `None` for a new index.
+        model: A model, its folder or its repository. `None` is the model of the index.
+        processor: Processor of `model`, if that is loaded already.
+        windows: Window settings. `None` is the settings of the index, or the default.
+        device: Device of the model.
+        dtype: Type of the weights. `None` is the type of the index, or of the checkpoint.
         revision: Branch, tag or commit of the repository.
-        runtime: As in [`load_on_runtime`].
-        precision: As there; `None` is as in the index.
+        runtime: Runtime; see [`load_on_runtime`].
+        precision: Precision; see [`load_on_runtime`]. `None` is the precision of the index.
 
     Returns:
-        The model, ready to encode, and what an index with it is made with.
+        The encoder, and model and settings of an index that is made with it.
 
     Raises:
-        ValueError: If the model can't be loaded, is not the index's, or takes fewer frames than a window has.
+        ValueError: If the model can't be loaded, is not the model of the index, or accepts fewer frames than a window
+            has.
     """
     if model is None:
         if present is None:
@@ -85,12 +86,12 @@ def _about(model: TS2NetModel, processor: TS2NetProcessor, name: str, windows: W
         matching_kind=config.matching_kind,
         temperature=float(config.matching_temperature),
         padding_mode=config.padding_mode,
-        logit_scale=float(model.logit_scale.detach().float().exp()),  # in float32, as the model has it
+        logit_scale=float(model.logit_scale.detach().float().exp()),  # in float32, as in the model
     )
 
 
 def _max_frames(model: TS2NetModel) -> int | None:
-    """The most frames of a video that a model takes, `None` if it takes any number."""
+    """Return the maximum number of frames of a video that a model accepts, or `None` if there is no limit."""
     encoder = model.temporal_encoder
     if encoder is None:
         return None

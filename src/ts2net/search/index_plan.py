@@ -1,4 +1,4 @@
-"""What has to be done to bring an index up to date with its videos."""
+"""Plan of the changes that bring an index up to date with its videos."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,14 +17,14 @@ class Plan:
     Args:
         todo: Videos to decode and encode, with their metadata.
         present: Ids of the videos that are in the index.
-        moved: Videos that are in the index under another path or with another time of change: by the id until now, the
-            id from now on, the file's signature and the digest of its content.
-        unchanged: Ids of those that need no decoding.
+        moved: Videos that are in the index under another path or with another modification time. Maps the previous id
+            to the new id, the signature of the file and the digest of its content.
+        unchanged: Ids of the videos that need no decoding, including moved ones.
         metadata: New metadata of unchanged videos, by id.
-        missing: Ids of videos of the index, indexed or broken, whose files are gone.
-        newly_broken: Videos that can't be read, to be noted in the index.
-        still_broken: Videos that are noted as broken and whose files haven't changed since.
-        previously_broken: All videos that are noted as broken.
+        missing: Ids of videos in the index, indexed or broken, whose files no longer exist.
+        newly_broken: Videos that can't be read, to be recorded in the index.
+        still_broken: Videos that are recorded as broken and whose files haven't changed since.
+        previously_broken: All videos that are recorded as broken.
     """
 
     todo: Sequence[VideoFile]
@@ -44,7 +44,7 @@ def plan(store: Store, listing: FoundVideos, metadata: Mapping[str, Mapping[str,
     Args:
         store: The index.
         listing: The videos.
-        metadata: New metadata of some of them, by id. Names that it doesn't have keep their values.
+        metadata: New metadata of some of the videos, by id. Other metadata of these videos keep their values.
     """
     stored = {video.video_id: video for video in store.snapshot().videos()}
     broken = {video.video_id: video for video in store.broken()}
@@ -79,7 +79,7 @@ def plan(store: Store, listing: FoundVideos, metadata: Mapping[str, Mapping[str,
         unchanged=unchanged,
         metadata=changed,
         missing=[video_id for video_id in missing if video_id not in moved],
-        # A folder or an archive is no video, and nothing would tell when all of it can be read again.
+        # Folders and archives are not recorded, because nothing would show that they can be read again.
         newly_broken=[
             video
             for video in listing.broken
@@ -91,10 +91,10 @@ def plan(store: Store, listing: FoundVideos, metadata: Mapping[str, Mapping[str,
 
 
 class _VideosByContent:
-    """Indexed videos by what is in them. A file is only read if one of its size is looked for.
+    """Indexed videos by their content. A file is read only if a video of the same size is searched for.
 
     Args:
-        missing: The videos whose files are gone.
+        missing: The indexed videos whose files no longer exist.
     """
 
     def __init__(self, missing: Sequence[StoredVideo]) -> None:
@@ -104,11 +104,11 @@ class _VideosByContent:
                 self._by_size[size_of_file(video.signature)].append(video)
 
     def take(self, file: VideoFile, present: StoredVideo | None) -> StoredVideo | None:
-        """The indexed video with the content of a file, each once.
+        """Return the indexed video with the content of a file, or `None`. A missing video is returned only once.
 
         Args:
             file: The file.
-            present: What is indexed under its id, with another signature.
+            present: The video that is indexed under the same id with another signature, if any.
         """
         if file.member is not None:
             return None
@@ -119,7 +119,7 @@ class _VideosByContent:
             return None
         try:
             content = content_digest(file)
-        except OSError:  # it is decoded in its turn, and the error told then
+        except OSError:  # decoding reports the error later
             return None
         video = next((video for video in candidates if video.content == content), None)
         if video is not None and video is not present:

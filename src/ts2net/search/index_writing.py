@@ -1,4 +1,4 @@
-"""Commit the videos of an engine as they are done."""
+"""Commit the videos of an engine while it encodes."""
 
 import time
 from collections.abc import Generator
@@ -27,14 +27,14 @@ def write_videos(
     report: IndexReport,
     console: Console | None,
 ) -> None:
-    """Commit what the engine gives, every few seconds, and whatever is done when it fails or is stopped.
+    """Commit finished videos every few seconds, and also when the engine fails or is stopped.
 
     Args:
         store: The index, open for writing.
-        outcomes: From the engine.
-        plan: What was in the index before.
-        report: What was done is added to it.
-        console: Where to show the progress.
+        outcomes: Outcomes of the engine.
+        plan: The plan with the videos of the engine.
+        report: Report to which the results are added.
+        console: Console for the progress; `None` shows none.
     """
     files = {file.video_id: file for file in plan.todo}
     done: list[IndexedVideo] = []
@@ -70,7 +70,7 @@ def write_videos(
 
 
 def _content(file: VideoFile | None) -> str | None:
-    """The digest of a file, if it is no member of an archive and still is what was decoded."""
+    """Return the digest of a file, or `None` if it is in an archive or has changed since it was decoded."""
     if file is None or file.member is not None:
         return None
     try:

@@ -1,10 +1,9 @@
-"""Make an index, or bring it up to date: new videos are added, changed ones replaced, and nothing else touched.
+"""Create an index, or bring it up to date: add new videos and replace changed ones.
 
-Notable here:
-- Only this process writes, and it commits whole videos every few seconds. There is no list of what is left to do: the
-  index itself shows what is done, so the same command goes on wherever it was stopped.
-- The model is loaded last, and only if there is a video to encode or a model to compare, since loading takes seconds
-  and most mistakes need no model to be found.
+- Only this process writes, and it commits complete videos every few seconds. No list of pending videos is stored: the
+  index itself shows which videos are done, so the same command resumes after any interruption.
+- The model is loaded last, and only if there is a video to encode or a model to compare, because loading takes seconds
+  and most mistakes can be detected without a model.
 """
 
 import os
@@ -38,24 +37,24 @@ if TYPE_CHECKING:
 
 @dataclass
 class IndexReport:
-    """What was done to an index.
+    """Changes to an index. Videos are given by their ids.
 
     Attributes:
-        indexed: Ids of videos that are new in it, as are the next six.
-        replaced: Videos that had changed.
-        relabelled: Videos of which only the metadata had changed.
-        moved: Videos that were in it under another path or time of change, by the id until now; nothing was decoded.
-        unchanged: Videos that were in it already.
-        lost: Videos that were damaged in the index, by a repair. Those whose files are still there are indexed again.
-        dropped: Videos that were removed, since their files are gone.
-        missing: Videos whose files are gone, and that were not removed.
+        indexed: Videos that were added.
+        replaced: Videos that were encoded again, because they had changed.
+        relabelled: Unchanged videos that got new metadata.
+        moved: New ids of moved or renamed videos by their previous ids. These videos were not decoded.
+        unchanged: Videos that were in the index already, including moved ones.
+        lost: Videos that a repair found damaged in the index. They are indexed again if their files still exist.
+        dropped: Videos that were removed, because their files no longer exist.
+        missing: Videos that were not removed, although their files no longer exist.
         broken: Videos that can't be indexed, with reasons.
-        damaged: For videos that are indexed as far as they can be read, what can't be.
-        spoken: Videos of which the subtitles were read.
-        damaged_subtitles: Files with subtitles that can't be read, with reasons.
-        unmatched_metadata: Files of metadata rows that are about none of the videos.
-        hours: Hours of video that were decoded.
-        seconds: Seconds that it took.
+        damaged: Videos of which only a part can be read and was indexed, with descriptions of the damage.
+        spoken: Videos whose subtitles were read.
+        damaged_subtitles: Subtitle files that can't be read, with reasons.
+        unmatched_metadata: Files in rows of the metadata that match none of the videos.
+        hours: Hours of decoded video.
+        seconds: Elapsed time in seconds.
     """
 
     indexed: list[str] = field(default_factory=list)
@@ -97,47 +96,48 @@ def index_videos(
     ray_address: str | None = None,
     console: Console | None = None,
 ) -> IndexReport:
-    """Make an index of videos, or bring one up to date.
+    """Create an index of videos, or bring an index up to date.
 
     Args:
-        videos: Files, folders, patterns, or shards that `ts2net prepare` made. An empty list adds none; an index of
-            an older format is converted all the same.
-        model: A model's folder or repository, or a model with its `processor`. `None` is the index's own.
-        out: The index: a folder, or an address that LanceDB takes.
-        processor: The processor of a loaded model.
-        settings: How videos are cut. What is `None` is as in the index; in a new one windows are 12 s long, or as
-            long as the model takes, every half a window at one frame a second.
-        metadata: A CSV file with a column `file` and a column for each name. A row replaces the values of its video
-            and adds new ones; videos without a row keep what they have.
-        repair: First find out what is damaged in the index, which reads all of it, and index the lost videos again.
-        drop_missing: Remove videos whose files are gone.
-        follow_links: As in [`sources.find_videos`].
-        workers: Processes that decode. 0 is this one alone, which a hostile video may then hold up or crash; `None`
-            is one for each core.
-        batch_size: Windows encoded at a time.
-        device: Such as `"cuda:1"`; `None` is a GPU if there is one.
-        dtype: Type of the weights; `"auto"` is the checkpoint's own. `None` is as in the index, or `"auto"`.
+        videos: Files, folders, patterns, or shards of `ts2net prepare`. An empty list adds no videos, but still
+            converts an index of an older format.
+        model: Folder or repository of a model, or a model with its `processor`. `None` is the model of the index.
+        out: Location of the index: a folder, or an address that LanceDB accepts.
+        processor: Processor of `model`, if that is loaded already.
+        settings: Window settings. Settings that are `None` are taken from the index. By default, a new index has
+            windows of 12 s, or of the maximum length of the model, every half a window at one frame per second.
+        metadata: A CSV file with a column `file` and a column for each name. A row replaces values of its video and
+            adds new ones. Videos without a row keep their metadata.
+        repair: First read all of the index to find damage, and index the lost videos again.
+        drop_missing: Remove videos whose files no longer exist.
+        follow_links: Same as in [`sources.find_videos`].
+        workers: Number of decoding processes. 0 decodes in this process, which a malicious video may then block or
+            crash; `None` is one per core.
+        batch_size: Number of windows that are encoded at a time.
+        device: Device of the model, such as `"cuda:1"`; `None` is a GPU if there is one.
+        dtype: Type of the weights; `"auto"` is the type of the checkpoint. `None` is that of the index, or `"auto"`.
         revision: Branch, tag or commit of the model's repository.
-        runtime: What computes: `"torch"` or `"onnx"`. `None` is `"onnx"` for a large model in float32 on the CPU if
-            ONNX Runtime is installed, and not with Ray; both give the same hits.
-        precision: `"int8"` is faster on ONNX Runtime and not quite equal. `None` is as in the index, or `"float32"`.
-        engine: `"local"` decodes and encodes on this machine, `"ray"` on a cluster, whose machines have to see the
-            videos under the same paths. There Ray decides `workers` and `device`.
-        ray_address: Of the cluster, as `ray.init` takes it; `None` is a Ray of this machine alone.
-        console: Where to show the progress; `None` shows none.
+        runtime: `"torch"` or `"onnx"`, which return the same hits. `None` is `"onnx"` for int8, and without Ray also
+            for a large float32 model on the CPU if ONNX Runtime is installed.
+        precision: `"int8"` is faster, on ONNX Runtime, but less exact. `None` is that of the index, or `"float32"`.
+        engine: `"local"` decodes and encodes on this machine, `"ray"` on a cluster, whose machines need access to the
+            videos under the same paths. Ray determines `workers` and `device` itself.
+        ray_address: Address of the cluster, as for `ray.init`; `None` starts Ray on this machine only.
+        console: Console for the progress; `None` shows none.
 
     Returns:
-        What was done. A video that can't be used is listed there and raises no error. It is tried again when its file
-        has changed, or when the cause may have passed, for instance if it couldn't be opened.
+        The changes. A video that can't be used is listed there and raises no error. It is tried again if its file has
+        changed, or if the cause may be temporary, for example if the file couldn't be opened.
 
     Raises:
-        FileNotFoundError: If there is no such source or model.
-        ValueError: If the index was made with another model or other settings, or an argument is out of range.
+        FileNotFoundError: If a source or the model does not exist.
+        ValueError: If the index was made with another model or other settings, a new index would have no videos, or an
+            argument is out of range.
         BlockingIOError: If another process is writing to the index.
-        DamageError: If files of the index are missing or damaged, and `repair` is not asked for.
-        StoreError: If the index can't be written. What it holds is whole, and a repeated call goes on.
-        ImportError: If the engine's library isn't installed.
-        ClusterError: If there is no such cluster, or it fails again and again; see `engines.ray`.
+        DamageError: If files of the index are missing or damaged, without `repair`.
+        StoreError: If the index can't be written. It remains intact, and a repeated call resumes.
+        ImportError: If the library of the engine isn't installed.
+        ClusterError: If there is no such cluster, or it fails repeatedly; see `engines.ray`.
     """
     begun = time.monotonic()
     if engine == "ray" and precision is None and (model is None or isinstance(model, (str, os.PathLike))):
@@ -191,7 +191,7 @@ def index_videos(
     encoder, about = load(present) if present is None or model is not None else (None, None)
     with Store.write(path, about) as store:
         if about is not None:
-            check_same_model(path, store.about, about)  # another process may have made the index a moment ago
+            check_same_model(path, store.about, about)  # another process may have just created the index
         difference = plan(store, listing, new_metadata)
         report = _carry_out(difference, store, drop_missing)
         report.broken += listing.broken
@@ -211,7 +211,7 @@ def index_videos(
             store.compact()
             store.update_vector_index()
             store.update_spoken()
-            may_calibrate = encoder is not None or damage is not None  # which may have been the calibration's
+            may_calibrate = encoder is not None or damage is not None  # which may have removed the calibration
             if may_calibrate and is_stale(store):
                 if encoder is None:
                     encoder, _ = load(store.about)
@@ -223,7 +223,7 @@ def index_videos(
 
 
 def _carry_out(difference: Plan, store: Store, drop_missing: bool) -> IndexReport:
-    """Do what needs no decoding."""
+    """Make the changes that need no decoding."""
     store.rename(difference.moved)
     store.set_metadata(difference.metadata)
     store.mark_broken(difference.newly_broken)

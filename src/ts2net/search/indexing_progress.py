@@ -1,4 +1,4 @@
-"""The progress of indexing on a terminal: hours of video done and to do, and how long it will take."""
+"""Progress of indexing on a terminal: finished and total hours of video, and the remaining time."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +16,12 @@ from .sources import VideoFile
 def indexing_progress(
     console: Console | None, files: Sequence[VideoFile]
 ) -> Iterator[Callable[[assembling.Outcome], None]]:
-    """Show a bar that advances by the bytes of the videos, also within each one.
+    """Show a progress bar that advances by the bytes of the videos, also within a video.
 
-    How long all videos last is reckoned from those that have begun, by their bytes.
+    The total duration is extrapolated from the videos that have begun, by their bytes.
 
     Yields:
-        What has to be called with each outcome of the engine.
+        A function to call with each outcome of the engine.
     """
     sizes = {file.video_id: file.size for file in files}
     fractions: dict[str, float] = {}
@@ -58,7 +58,7 @@ def indexing_progress(
 
 
 def _hours(seconds: dict[str, float], fractions: dict[str, float], sizes: dict[str, int]) -> str:
-    """Hours that are done, and of all videos, in words."""
+    """Format the finished and total hours of video."""
     begun = sum(sizes[video_id] for video_id in seconds)
     if not begun:
         return "starting"
@@ -70,7 +70,7 @@ def _hours(seconds: dict[str, float], fractions: dict[str, float], sizes: dict[s
 
 
 class _TimeToGo(ProgressColumn):
-    """How long it will take, in words."""
+    """Remaining time as text."""
 
     max_refresh = 1.0
 

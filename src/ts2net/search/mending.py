@@ -1,4 +1,4 @@
-"""Tables of a damaged index, brought to what can be opened. What is lost by it is found out afterwards."""
+"""Reset the tables of a damaged index to a state that can be opened. `repairing` then finds the lost videos."""
 
 import contextlib
 import shutil
@@ -17,27 +17,27 @@ from .windows_table import WINDOWS
 
 _SMALL_TABLES = (BROKEN, UNRELATED, ROOTS, NAMES, SPOKEN)
 _VERSIONS = "_versions"
-_DAMAGED = ".damaged"  # at the end of the name of what is put aside
-_LAST_VERSION = 2**64 - 1  # from which the database counts down in the names of manifests
+_DAMAGED = ".damaged"  # appended to the name of a manifest that is put aside
+_LAST_VERSION = 2**64 - 1  # names of manifests count down from here
 
 
 def mend_tables(path: str, changed: Collection[str]) -> list[str]:
-    """Have every table of an index be one that can be opened, and whose latest version is the one that was written.
+    """Reset every table of an index to an undamaged version that can be opened.
 
-    The rows of the table of windows need not all be readable. The smaller tables are removed if they can't be read or
-    are changed.
+    The table of windows may still contain rows that can't be read. The smaller tables are removed if they can't be
+    read or have changed.
 
     Args:
-        path: The index.
-        changed: Files that are not as they were written, see [`file_checksums.check_files`].
+        path: Location of the index.
+        changed: Files that differ from what was written, see [`file_checksums.check_files`].
 
     Returns:
-        The names of the tables that were removed, or went back to an earlier version.
+        The names of the tables that were removed or reset to an earlier version.
 
     Raises:
         DamageError: If no version of the table of windows can be opened.
     """
-    database, folder = connect(path), index_folder(path)  # on object storage nothing can be put aside
+    database, folder = connect(path), index_folder(path)  # on object storage, manifests can't be put aside
     mended = []
     while True:
         try:
@@ -50,7 +50,7 @@ def mend_tables(path: str, changed: Collection[str]) -> list[str]:
             if folder is None or not _latest_is_among(changed, folder, WINDOWS):
                 break
             if not _put_aside_latest(folder / f"{WINDOWS}.lance" / _VERSIONS):
-                break  # the only version there is
+                break  # there is no other version
         mended.append(WINDOWS)
     for name in _SMALL_TABLES:
         try:
@@ -62,7 +62,7 @@ def mend_tables(path: str, changed: Collection[str]) -> list[str]:
                 continue
         except OSError:
             pass
-        with contextlib.suppress(Exception):  # whatever the database makes of it
+        with contextlib.suppress(Exception):  # the damage may cause any error
             database.drop_table(name)
         if folder is not None:
             shutil.rmtree(folder / f"{name}.lance", ignore_errors=True)
@@ -71,7 +71,7 @@ def mend_tables(path: str, changed: Collection[str]) -> list[str]:
 
 
 def _is_changed(changed: Collection[str], folder: Path, name: str) -> bool:
-    """Whether rows of a table may not be those that were written. Its indexes are made anew, whatever they are."""
+    """Whether rows of a table may differ from what was written. Its indexes don't matter: they are rebuilt anyway."""
     parts = (f"{name}.lance/data/", f"{name}.lance/_deletions/")
     return any(file.startswith(parts) for file in changed) or _latest_is_among(changed, folder, name)
 
@@ -82,12 +82,12 @@ def _latest_is_among(changed: Collection[str], folder: Path, name: str) -> bool:
 
 
 def _manifests(versions: Path) -> list[Path]:
-    """The manifests of a table, the latest last."""
+    """Return the manifests of a table, the latest last."""
     return sorted((file for file in versions.glob("*.manifest") if file.stem.isdigit()), key=_version)
 
 
 def _put_aside_latest(versions: Path) -> bool:
-    """Rename the manifest of the latest version, if there is one before. Returns whether it was."""
+    """Rename the manifest of the latest version, if there is an earlier one. Returns whether it was renamed."""
     manifests = _manifests(versions)
     if len(manifests) < 2:
         return False

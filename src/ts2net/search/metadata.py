@@ -1,4 +1,4 @@
-"""Metadata of videos from a CSV file: a column `file`, and a column for each name."""
+"""Metadata of videos from a CSV file with a column `file` and a column for each metadata name."""
 
 import csv
 import os
@@ -14,11 +14,11 @@ _FILE_COLUMN = "file"
 
 @dataclass(frozen=True)
 class MatchedMetadata:
-    """Rows of a metadata file and the videos that they are about.
+    """Rows of a metadata file, matched with videos.
 
     Args:
-        rows: By video id.
-        unmatched: The files of rows that are about none of the videos.
+        rows: The metadata of each matched video, by id.
+        unmatched: Files in rows that match none of the videos.
     """
 
     rows: Mapping[str, Mapping[str, str]]
@@ -29,14 +29,14 @@ def read_metadata(path: str | os.PathLike[str], videos: Sequence[VideoFile]) -> 
     """Read metadata of videos.
 
     Args:
-        path: A CSV file with a column `file` and any others. A file is given by its path, which may be relative to the
-            folder of the CSV file, by its name alone, or by the id of a clip in a tar file.
+        path: A CSV file with a column `file` and any other columns. A file is given by its path, which may be relative
+            to the folder of the CSV file, by its name alone, or by the id of a clip in a tar file.
         videos: The videos.
 
     Raises:
-        ValueError: If it is no such file, a file is in it twice, there are rows and none is about these videos, or
-            one may be about several.
-        OSError: If it can't be read.
+        ValueError: If the format is wrong, a file is listed twice, none of the rows match a video, or a row matches
+            several videos.
+        OSError: If the file can't be read.
     """
     rows = _read(os.fspath(path))
     folder = Path(path).absolute().parent
@@ -63,7 +63,7 @@ def read_metadata(path: str | os.PathLike[str], videos: Sequence[VideoFile]) -> 
 
 
 def _read(path: str) -> dict[str, dict[str, str]]:
-    """The other columns of each file."""
+    """Return the other columns of each row, by the value of the column `file`."""
     rows: dict[str, dict[str, str]] = {}
     try:
         with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:

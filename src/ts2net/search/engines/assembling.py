@@ -17,7 +17,7 @@ from ..windows import WindowSettings
 
 @dataclass(frozen=True)
 class Encoded:
-    """A video that is done, and the part of it that cannot be read, if any."""
+    """An encoded video, and a description of the part that can't be read, if any."""
 
     video: IndexedVideo
     damage: str | None
@@ -25,7 +25,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a video has come, from 0 to 1, and the seconds that it lasts."""
+    """Progress within a video as a fraction from 0 to 1, and the duration of the video in seconds."""
 
     video_id: str
     fraction: float
@@ -36,7 +36,7 @@ Outcome = Encoded | BrokenVideo | Progress
 
 
 class Engine(Protocol):
-    """Decodes and encodes videos."""
+    """Engine that decodes and encodes videos."""
 
     @property
     def model_device(self) -> str | None:
@@ -52,16 +52,16 @@ class Engine(Protocol):
 
         Args:
             files: The videos.
-            settings: How they are cut.
-            encoder: The model.
+            settings: Window settings.
+            encoder: Encoder of the windows.
 
         Yields:
-            Each video once, done or broken, in any order; in between, how far one has come.
+            Each video once, encoded or broken, in any order, with [`Progress`] in between.
         """
 
 
 class Assembler:
-    """Puts videos together from their encoded windows and their ends, in whatever order these come."""
+    """Assembler of videos from their encoded windows and ends, which may arrive in any order."""
 
     def __init__(self) -> None:
         self._windows: defaultdict[str, dict[int, IndexedWindow]] = defaultdict(dict)

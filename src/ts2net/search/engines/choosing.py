@@ -41,13 +41,13 @@ def choose_engine(
 
     Args:
         name: `"local"` or `"ray"`.
-        batch_size: Windows encoded at a time.
-        workers: Of the local engine: processes that decode. 0 decodes in this process; `None` is one for each core.
-        device: Of the local engine: where the model computes; `None` is a GPU if there is one.
-        ray_address: Of the cluster, as `ray.init` takes it; `None` is a Ray of this machine alone.
+        batch_size: Number of windows that are encoded at a time.
+        workers: Number of decoding processes, local engine only. 0 decodes in this process; `None` is one per core.
+        device: Device of the model, local engine only; `None` is a GPU if there is one.
+        ray_address: Address of the cluster, as for `ray.init`; `None` starts Ray on this machine only.
 
     Raises:
-        ValueError: If the engine does not exist, an option is for the other one, or a number is out of range.
+        ValueError: If the engine does not exist, an option is for the other engine, or a number is out of range.
         ImportError: If the engine's library isn't installed.
     """
     check_engine(name, batch_size=batch_size, workers=workers, device=device, ray_address=ray_address)

@@ -1,4 +1,4 @@
-"""The engine of one machine: workers decode while the model encodes."""
+"""Engine of a single machine: worker processes decode while the model encodes."""
 
 import threading
 from collections.abc import Generator, Sequence
@@ -20,12 +20,12 @@ from .assembling import Assembler, Outcome
 
 @dataclass(frozen=True)
 class LocalEngine:
-    """Decodes and encodes on this machine; see [`Engine`].
+    """Engine that decodes and encodes on this machine; see [`Engine`].
 
     Args:
-        batch_size: Windows encoded at a time.
-        workers: Processes that decode; 0 decodes in this one, `None` is one for each core.
-        device: Where the model computes; `None` is a GPU if there is one.
+        batch_size: Number of windows that are encoded at a time.
+        workers: Number of decoding processes; 0 decodes in this process, `None` is one per core.
+        device: Device of the model; `None` is a GPU if there is one.
     """
 
     batch_size: int = 16
@@ -34,7 +34,7 @@ class LocalEngine:
 
     @property
     def model_device(self) -> str | None:
-        """Where this process should load the model."""
+        """Device on which this process should load the model."""
         return self.device
 
     def start(self) -> None:

@@ -1,9 +1,9 @@
-"""The engine of a Ray cluster.
+"""Engine of a Ray cluster.
 
 Actors decode and encode. Only this process assembles videos, so the index has one writer. The actors receive the model
 from this process. Videos are opened by their paths, which must be the same on every machine.
 
-Work that is lost with a machine is repeated: by Ray if it can, otherwise by this process when the stream fails or
+Work that is lost with a machine is repeated: by Ray if possible, otherwise by this process when the stream fails or
 stalls.
 """
 
@@ -34,8 +34,8 @@ from ..windows import WindowSettings
 from .assembling import Assembler, Outcome, Progress
 from .ray_decoder import Decoder, pack, unpack
 
-# Read when Ray is imported or started: else it reports to its makers, writes of its inner life to the screen, and
-# connects again by itself what was just disconnected.
+# Ray reads these variables when it is imported or started. Without them it sends usage statistics, prints internal
+# messages, and reconnects automatically after a disconnect.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
@@ -45,10 +45,10 @@ with name_missing_extra():
     import ray
     import ray.data
 
-_VIDEOS_A_BLOCK = 8  # at most: when a machine is lost, the videos of whole blocks are decoded again
-_BLOCK_BYTES = (16 * 2**20, 128 * 2**20)  # of decoded windows that travel together, at least and at most
-_STORE_BYTES = 2**30  # for decoded windows, on a Ray of this machine alone
-_PATIENCE = 60.0  # seconds in which nothing has come since a machine was lost
+_VIDEOS_A_BLOCK = 8  # at most; if a machine is lost, the videos of whole blocks are decoded again
+_BLOCK_BYTES = (16 * 2**20, 128 * 2**20)  # minimum and maximum target size of a block of decoded windows
+_STORE_BYTES = 2**30  # for decoded windows, if Ray is started on this machine only
+_PATIENCE = 60.0  # seconds without an item, after a machine was lost, until the stream counts as stalled
 
 
 class ClusterError(RuntimeError):
@@ -57,12 +57,12 @@ class ClusterError(RuntimeError):
 
 @dataclass(frozen=True)
 class RayEngine:
-    """Decodes and encodes on a cluster; see [`Engine`]. It computes on GPUs if the cluster has any.
+    """Engine that decodes and encodes on a cluster; see [`Engine`]. It uses GPUs if the cluster has any.
 
     Args:
-        batch_size: Windows encoded at a time.
-        address: Of the cluster, as `ray.init` takes it; `None` is a Ray of this machine alone, for as long as encoding
-            takes.
+        batch_size: Number of windows that are encoded at a time.
+        address: Address of the cluster, as for `ray.init`; `None` starts Ray on this machine only, until encoding
+            ends.
     """
 
     batch_size: int = 16
@@ -70,7 +70,7 @@ class RayEngine:
 
     @property
     def model_device(self) -> str:
-        """Where this process should load the model, which it only hands on."""
+        """Device on which this process should load the model. The CPU, because it only sends the model to actors."""
         return "cpu"
 
     def start(self) -> None:
@@ -89,7 +89,7 @@ class RayEngine:
         while left:
             before = len(left)
             reason = "the stream ended without them"
-            assembler = Assembler()  # a video that wasn't done begins again from its first window
+            assembler = Assembler()  # unfinished videos begin again from their first window
             try:
                 with (
                     _connected(self.address),
@@ -133,11 +133,11 @@ class _Encoder:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# From here
+# In this process
 
 
 class _StalledError(Exception):
-    """Nothing comes any more."""
+    """The stream has stalled."""
 
 
 @contextmanager
@@ -168,10 +168,10 @@ def _connected(address: str | None) -> Iterator[None]:
 def _stream(
     files: list[VideoFile], settings: WindowSettings, encoder: WindowEncoder, batch_size: int
 ) -> Generator[Any, None, None]:
-    """Yield results of the cluster, which a thread reads, so that a stall is noticed.
+    """Yield results of the cluster, read by a thread, so that a stall can be detected.
 
     Raises:
-        _StalledError: If a machine was lost, and nothing has come for a while.
+        _StalledError: If a machine was lost, and no item has arrived for `_PATIENCE` seconds.
         ray.exceptions.RayError: If Ray fails.
     """
     dataset = _dataset(files, settings, encoder, batch_size)
@@ -183,7 +183,7 @@ def _stream(
             raise _StalledError(f"nothing comes since {len(lost)} of its machines are lost")
 
     items = (item for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow") for item in unpack(block))
-    # Ray's own thread must be out of Ray before the connection goes, or it may crash this process.
+    # The thread must have left Ray before the connection is closed, or Ray may crash this process.
     return read_ahead(
         items,
         4 * batch_size,
@@ -194,9 +194,9 @@ def _stream(
 
 
 def end_stream(dataset: Any) -> None:
-    """End the stream of a dataset, also while nothing comes of it, once its first block has come.
+    """End the stream of a dataset, even while it is stalled, once its first block has arrived.
 
-    Ray has no public way.
+    Ray has no public API for this.
     """
     shut_down_executor = dataset._synchronize_progress_bar
     with suppress(Exception):  # an earlier error matters more
@@ -204,13 +204,13 @@ def end_stream(dataset: Any) -> None:
 
 
 def _dataset(files: list[VideoFile], settings: WindowSettings, encoder: WindowEncoder, batch_size: int) -> Any:
-    """Blocks of files, decoded and encoded."""
+    """Return a dataset that decodes and encodes blocks of files."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its errors are raised as well
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # What travels together is encoded together. Were batches made of blocks of another size, an actor would wait for
-    # what fills its batch, and others for what it has been given.
+    # Each block is encoded as it arrives. If batches were assembled from blocks of another size, an actor would wait
+    # for windows to fill its batch, and other actors for the windows that it holds.
     window_bytes = settings.num_frames * 3 * encoder.model.config.vision_config.image_size**2
     least, most = _BLOCK_BYTES
     context.target_max_block_size = min(max(batch_size * window_bytes, least), most)
@@ -222,8 +222,8 @@ def _dataset(files: list[VideoFile], settings: WindowSettings, encoder: WindowEn
         raise ClusterError("the cluster has GPUs, and ONNX Runtime computes on CPUs: choose runtime='torch'")
     if cpus == 0:
         raise ClusterError("the cluster has no CPU that decodes")
-    # For each core one actor that decodes; and for each GPU one that encodes, or else for each core too, where the
-    # system shares it out. They ask for less than that, so that those of a lost machine find room on the others.
+    # One decoding actor per core, and one encoding actor per GPU; without GPUs one per core too, and the operating
+    # system shares the cores. Actors request less than that, so that those of a lost machine fit on the others.
     share = math.floor(1e4 * _room(machines, "CPU") / (1 if gpus else 2)) / 1e4
     decode = partial(decode_windows, settings=settings, processor=encoder.processor.video_processor, num_threads=1)
     on_cpu = WindowEncoder(deepcopy(encoder.model).cpu(), encoder.processor)
@@ -253,11 +253,11 @@ def _dataset(files: list[VideoFile], settings: WindowSettings, encoder: WindowEn
 
 
 def _machines() -> dict[str, dict[str, float]]:
-    """The resources of each machine of the cluster that is alive."""
+    """Return the resources of each live machine of the cluster."""
     return {machine["NodeID"]: machine["Resources"] for machine in ray.nodes() if machine["Alive"]}
 
 
 def _room(machines: Any, resource: str) -> float:
-    """The share of a resource that remains if the machine with the most of it is lost; 1 on a single machine."""
+    """Return the share of a resource that remains if the largest machine is lost; 1 on a single machine."""
     amounts = [machine.get(resource, 0.0) for machine in machines]
     return 1 - max(amounts) / sum(amounts) or 1.0

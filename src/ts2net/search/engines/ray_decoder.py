@@ -1,7 +1,7 @@
-"""The actor that decodes, on a machine of a Ray cluster.
+"""Decoding actor on a machine of a Ray cluster.
 
-Its process only hands on what the process beside it decodes, so it imports neither PyTorch nor Ray's engine: there is
-one for each core.
+There is one actor per core. The process of an actor only passes on what a separate process decodes, so this module
+imports neither PyTorch nor the engine.
 """
 
 import os
@@ -22,17 +22,17 @@ from ..sources import VideoFile
 
 
 class Decoder:
-    """An actor that decodes, in a process beside it that a hostile video may crash.
+    """Actor that decodes in a separate process, which a malicious video may crash.
 
     Args:
-        pickled: What decodes a video, a pickled [`Decode`].
+        pickled: Pickled [`Decode`], the function that decodes a video.
     """
 
     def __init__(self, pickled: bytes) -> None:
         self._decode = partial(_decode, pickled)
         self._files: deque[VideoFile] = deque()
         self._decoded: Generator[Decoded, None, None] | None = None
-        ISOLATION.start_server()  # before there is a file
+        ISOLATION.start_server()  # before the first file arrives
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Decode the videos of a block."""
@@ -46,7 +46,7 @@ class Decoder:
             yield BrokenVideo(file.video_id, reason)
             return
         if self._decoded is None:
-            # One process for all videos, each taken when the one before is done.
+            # One process for all videos, which takes the next video when the previous one is done.
             self._decoded = decode_all(iter(self._files.popleft, None), self._decode, 1, threading.Event())
         self._files.append(file)
         is_whole = False
@@ -56,21 +56,21 @@ class Decoder:
                 is_whole = not isinstance(decoded, DecodedWindow)
                 yield decoded
         finally:
-            if not is_whole:  # nobody wants the rest
+            if not is_whole:  # the rest is not wanted
                 self._decoded.close()
                 self._decoded = None
 
 
 def _decode(pickled: bytes, file: VideoFile) -> Iterator[Decoded]:
-    """Decode a video, in the process that has imported what that takes."""
+    """Decode a video, in the process that has imported the needed modules."""
     return pickle.loads(pickled)(file)
 
 
 def pack(items: Sequence[Any]) -> pa.Table:
-    """Items as rows. They are pickled, as all data between Ray's processes is, which trust each other."""
+    """Convert items to rows by pickling. Ray's processes trust each other and pickle all their data."""
     return pa.table({"item": pa.array([pickle.dumps(item, protocol=5) for item in items], pa.large_binary())})
 
 
 def unpack(block: pa.Table) -> Iterator[Any]:
-    """The items of rows."""
+    """Yield the items of rows."""
     return (pickle.loads(item.as_buffer()) for item in block["item"])
