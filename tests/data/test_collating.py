@@ -1,4 +1,4 @@
-"""Rows into tensors of fixed shape, and videos that can't be used."""
+"""Conversion of rows to tensors of fixed shape, and unusable videos."""
 
 import io
 from pathlib import Path
@@ -20,7 +20,7 @@ def video_row(number: int, **values) -> VideoRow:
 
 
 def test_a_video_is_padded_to_the_number_of_frames_and_else_as_the_processor_gives_it():
-    """Every batch of a run has one shape, and holds the pixels that the model sees everywhere else."""
+    """All batches of a run have the same shape, and their pixels equal the processor's output."""
     processor = tiny_processor()
     tensors = video_tensors(video_row(1), processor, FRAMES)
     alone = processor(videos=[clip(1)])
@@ -31,7 +31,7 @@ def test_a_video_is_padded_to_the_number_of_frames_and_else_as_the_processor_giv
 
 
 def test_only_the_moment_of_a_row_is_decoded():
-    """LSMDC and DiDeMo are moments: what lies outside must not be seen."""
+    """Frames outside the moment of a row, as in LSMDC and DiDeMo, are not decoded."""
     moment = video_tensors(video_row(2, start=1.0, end=1.9), tiny_processor(), FRAMES)
     whole = video_tensors(video_row(2), tiny_processor(), FRAMES)
     assert moment["padding_mask_videos"].sum() == 1
@@ -52,7 +52,7 @@ def test_only_the_moment_of_a_row_is_decoded():
     ],
 )
 def test_a_video_that_cannot_be_used_is_named_with_a_reason(values: dict, reason: str):
-    """One bad file in a hundred thousand must cost neither the run nor a search for which one it was."""
+    """A bad file among a hundred thousand is reported with its ID and reason and does not end the run."""
     broken = video_tensors(video_row(1, **values), tiny_processor(), FRAMES)
     assert isinstance(broken, BrokenVideo)
     assert broken.video_id == "clip1"
@@ -62,7 +62,7 @@ def test_a_video_that_cannot_be_used_is_named_with_a_reason(values: dict, reason
 
 
 def test_a_video_that_there_is_no_memory_for_is_one_broken_video():
-    """It must not take the others with it."""
+    """Running out of memory on one video marks only that video as broken."""
 
     class TooLarge(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
@@ -73,7 +73,7 @@ def test_a_video_that_there_is_no_memory_for_is_one_broken_video():
 
 
 def test_a_video_may_lie_in_a_file(tmp_path: Path):
-    """Plain folders of videos are not packed into shards."""
+    """Videos of plain folders, which have no shards, are read from their files."""
     path = tmp_path / "a.mp4"
     path.write_bytes(clip(1))
     tensors = video_tensors(video_row(1, video={"bytes": None, "path": str(path)}), tiny_processor(), FRAMES)
@@ -83,7 +83,7 @@ def test_a_video_may_lie_in_a_file(tmp_path: Path):
 
 
 def test_texts_are_padded_and_cut_with_the_end_token_kept():
-    """The start and the end token count as words, and the text's embedding is read at the end token."""
+    """The start and end tokens count as words. Truncation keeps the end token, whose state is the text's embedding."""
     processor = tiny_processor()
     short, long = (text_tensors(text, processor, 8) for text in ("ab c", "abcdefghijkl"))
     assert short["input_ids"].shape == long["input_ids"].shape == (8,)
@@ -95,6 +95,6 @@ def test_texts_are_padded_and_cut_with_the_end_token_kept():
 
 @pytest.mark.parametrize(("frames", "words"), [(0, 8), (4, 1), (4, WORDS + 1)])
 def test_impossible_sizes_are_refused_before_anything_is_read(frames: int, words: int):
-    """A text longer than the model's positions would fail deep inside the first step."""
+    """Sizes that would fail only inside the first step, such as more words than positions, are errors at once."""
     with pytest.raises(ValueError, match="must"):
         check_sizes(tiny_processor(), frames, words)

@@ -1,4 +1,4 @@
-"""Every video of a split once, over any number of processes and workers, and all texts with their places."""
+"""Videos of a split for evaluation: each once over all processes and workers, and all texts with video indices."""
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def expected() -> torch.Tensor:
 @pytest.mark.parametrize("num_processes", [1, 2, 3, 9])
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_each_video_comes_once_over_all_processes(num_processes: int, num_workers: int, expected: torch.Tensor):
-    """No video is encoded twice or left out where they don't divide by the processes, and with idle processes."""
+    """No video is repeated or left out when the processes don't divide the split evenly or exceed it."""
     seen: dict[int, tuple[str, torch.Tensor]] = {}
     for process in range(num_processes):
         share = {"process_index": process, "num_processes": num_processes, "num_workers": num_workers}
@@ -50,7 +50,7 @@ def test_each_video_comes_once_over_all_processes(num_processes: int, num_worker
 
 @pytest.mark.parametrize("read_first", [True, False])
 def test_every_process_knows_all_texts_and_their_places(read_first: bool):
-    """Texts are ranked against the whole split, and find their own video by its place."""
+    """Every process has all texts of the split and the index of each text's video."""
     videos = EvaluationVideos(split_of_seven(), tiny_processor(), process_index=1, num_processes=2, **SETTINGS)
     if read_first:
         assert [id for batch in videos.batches() for id in batch["video_ids"]] == ["clip1", "clip3", "clip5"]
@@ -61,7 +61,7 @@ def test_every_process_knows_all_texts_and_their_places(read_first: bool):
 
 
 def test_rows_of_one_video_are_decoded_once():
-    """And those of one id that are not one video, such as files of one name in two folders, are kept apart."""
+    """Rows with one ID but different videos, such as files of one name in two folders, stay separate."""
     rows = [row(0), row(1), row(0, captions=["again"]), row(0, start=0.5), row(1, video=row(2)["video"])]
     videos = EvaluationVideos(stream([rows, rows[:1]]), tiny_processor(), **SETTINGS)
     assert [batch["indices"].tolist() for batch in videos.batches()] == [[0, 1], [2, 3]]
@@ -71,7 +71,7 @@ def test_rows_of_one_video_are_decoded_once():
 
 
 def test_broken_videos_are_left_out_and_told_by_place():
-    """Their texts have to count as misses, so their places must be known. A batch of nothing else is no batch."""
+    """Broken videos are reported by index, since their texts count as misses. A batch of only these is skipped."""
     rows = [row(0), row(1, video=None), *(row(n, video={"bytes": b"no video", "path": None}) for n in (2, 3)), row(4)]
     videos = EvaluationVideos(stream([rows]), tiny_processor(), num_workers=1, **SETTINGS)
     assert [batch["indices"].tolist() for batch in videos.batches()] == [[0], [4]]
@@ -81,7 +81,7 @@ def test_broken_videos_are_left_out_and_told_by_place():
 
 
 def test_a_data_set_in_memory_gives_the_same_as_a_stream(expected: torch.Tensor):
-    """`load_benchmark(..., streaming=False)` gives one of the other kind."""
+    """A `Dataset`, as from `load_benchmark(..., streaming=False)`, gives the same pixels as an `IterableDataset`."""
     dataset = Dataset.from_list(list(split_of_seven()), features=FEATURES)
     batches = list(EvaluationVideos(dataset, tiny_processor(), **SETTINGS).batches())
     assert torch.equal(torch.cat([batch["pixel_values_videos"] for batch in batches]), expected)
@@ -95,7 +95,7 @@ def test_evaluating_leaves_the_random_state_alone():
 
 
 def test_what_is_no_split_is_refused():
-    """Each mistake is named."""
+    """Invalid data sets and settings are refused with the reason."""
     processor = tiny_processor()
     with pytest.raises(TypeError, match=r"datasets\.IterableDataset or datasets\.Dataset, got list"):
         EvaluationVideos([row(0)], processor, **SETTINGS)
@@ -112,5 +112,5 @@ def test_what_is_no_split_is_refused():
 
 
 def test_clips_are_different():
-    """What the tests above compare would else prove nothing."""
+    """The clips differ, which the comparisons above depend on."""
     assert len({clip(number) for number in range(7)}) == 7

@@ -1,4 +1,4 @@
-"""Prepared shards as a `datasets` dataset: every clip once, however it is split, shuffled or resumed."""
+"""Prepared shards as a `datasets` dataset: every clip once under splitting, shuffling and resuming."""
 
 import json
 import os
@@ -32,12 +32,12 @@ NUM_SHARDS = 8
 
 
 def video_of(row: Row) -> bytes:
-    """Bytes that differ for every clip; nothing here decodes them."""
+    """Bytes that are unique to each clip. No test here decodes them."""
     return row.video_id.encode() * 100
 
 
 def write_prepared(folder: Path, split: str = "train", benchmark: str = "vatex") -> Path:
-    """A prepared folder without any video."""
+    """A prepared folder with placeholder bytes as videos."""
     folder.mkdir(exist_ok=True)
     shards = []
     for number, indices in enumerate(assign_to_shards([row.video_id for row in ROWS], NUM_SHARDS, seed=0)):
@@ -67,7 +67,7 @@ def ids(rows) -> Counter:
 
 
 def check(dataset) -> None:
-    """All rows with all that was written, undecoded."""
+    """Check that the dataset has all rows with all written values, undecoded."""
     assert dataset.features == standard_features()
     rows = {row["id"]: row for row in dataset}
     assert rows.keys() == IDS.keys()
@@ -84,7 +84,7 @@ def test_a_stream_has_the_standard_columns(stream: IterableDataset) -> None:
 
 
 def test_without_streaming_it_lies_on_disk(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mapped from the cache, so that videos need no memory."""
+    """The dataset is memory-mapped from the cache, so that its videos take no memory."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
     dataset = load_benchmark("vatex", folder, "train", streaming=False)
     assert isinstance(dataset, Dataset)
@@ -93,7 +93,7 @@ def test_without_streaming_it_lies_on_disk(folder: Path, tmp_path: Path, monkeyp
 
 
 def test_datasets_alone_reads_it_by_its_card(folder: Path) -> None:
-    """Whoever has no ts2net, and no library that decodes videos."""
+    """`datasets` can read the folder without ts2net or a library that decodes videos."""
     rows = {row["json"]["id"]: row for row in load_dataset(str(folder), split="train", streaming=True)}
     assert rows.keys() == IDS.keys()
     moment = rows[ROWS[1].video_id]
@@ -104,7 +104,7 @@ def test_datasets_alone_reads_it_by_its_card(folder: Path) -> None:
 def test_a_file_of_the_same_name_is_not_taken_for_the_video(
     stream: IterableDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`datasets` prefers a file of the current folder to the bytes of a `Video`."""
+    """`datasets` would prefer a file in the current folder to the bytes of a `Video`."""
     monkeypatch.chdir(tmp_path)
     for row in ROWS:
         if "/" not in row.video_id:
@@ -140,7 +140,7 @@ def test_shuffling_follows_its_seed_and_epoch(stream: IterableDataset) -> None:
 
 @pytest.mark.parametrize("num_read", [0, 1, 7, 8, 30, 63, 64])
 def test_a_position_is_restored_exactly(folder: Path, num_read: int) -> None:
-    """Also from JSON, and in the middle of a shard."""
+    """A position restored from JSON, also inside a shard, continues with the next row."""
     order = [row["id"] for row in load_benchmark("vatex", folder, "train")]
     stream = load_benchmark("vatex", folder, "train")
     rows = iter(stream)
@@ -159,7 +159,7 @@ def test_the_manifest_counts_videos_and_captions(folder: Path) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# What isn't right is said
+# Error messages
 # ----------------------------------------------------------------------------------------------------------------
 
 
@@ -179,7 +179,7 @@ def test_wrong_names_are_told(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_mistyped_folder_is_not_looked_for_on_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There it may be found. So it is said at once, and without a network too."""
+    """A mistyped folder is an error without a request, because a repository of that name may exist."""
     monkeypatch.chdir(folder.parent)
     for name in ("vatx", "./vatx", "vatex/shards", str(folder / "no" / "such")):
         with pytest.raises(FileNotFoundError, match="no folder|no such folder"):
@@ -190,11 +190,11 @@ def test_a_mistyped_folder_is_not_looked_for_on_the_hub(folder: Path, monkeypatc
 
 @pytest.mark.slow
 def test_without_a_network_both_ways_are_named() -> None:
-    """What looks like a repository may be a mistyped folder all the same. In a process that reaches no Hub."""
+    """Without the Hub, the error names both the missing folder and the Hub, since the name fits both."""
     code = "from ts2net.data import read_manifest; read_manifest('owner/vatex', 'train')"
     child = subprocess.run(
         [sys.executable, "-c", code],
-        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9"},  # the port of a service that nobody runs
+        env=os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9"},  # nothing listens on port 9
         capture_output=True,
         text=True,
     )
@@ -205,7 +205,7 @@ def test_without_a_network_both_ways_are_named() -> None:
 
 
 def test_a_shard_that_is_not_whole_is_an_error(tmp_path: Path) -> None:
-    """A copy that was cut off would silently train on less."""
+    """Truncated and missing shards are errors; training would silently use less data."""
     folder = write_prepared(tmp_path / "vatex")
     os.truncate(folder / "train-00002.tar", 1000)
     with pytest.raises(ValueError, match=r"train-00002\.tar: 1000 bytes, expected \d+"):
@@ -229,7 +229,7 @@ def _drop_shards(manifest: dict) -> None:
 
 @pytest.mark.parametrize("spoil", [_set_shard_name, _set_count, _drop_shards])
 def test_a_manifest_is_checked(folder: Path, tmp_path: Path, spoil) -> None:
-    """A stranger's manifest may name files of this machine."""
+    """A manifest is validated: an untrusted one could name other files on this machine."""
     manifest = json.loads((folder / "train.json").read_text())
     spoil(manifest)
     (tmp_path / "train.json").write_text(json.dumps(manifest))
@@ -250,5 +250,5 @@ def test_a_clip_without_captions_is_an_error(tmp_path: Path) -> None:
 
 
 def test_videos_stay_undecoded(stream: IterableDataset) -> None:
-    """Decoding is the processor's, and needs no library but its own."""
+    """Rows hold encoded videos, because the processor decodes them."""
     assert stream.features["video"] == Video(decode=False)

@@ -1,4 +1,4 @@
-"""Preparing data: the right file for each id, shards that no kill changes, small videos that show the same."""
+"""Data preparation: the file of each ID, shards that don't depend on interruptions, and equivalent small videos."""
 
 import errno
 import hashlib
@@ -54,7 +54,7 @@ def lsmdc(folder: Path, ids: list[str]) -> Path:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Every file of a folder, by the hash of its bytes."""
+    """SHA-256 hash of every file of a folder, by relative path."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
@@ -104,7 +104,7 @@ def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# Which file is which video
+# Matching of files to videos
 # ----------------------------------------------------------------------------------------------------------------
 
 
@@ -129,8 +129,8 @@ def prepared(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_video_is_found_under_its_usual_names(tmp_path: Path, benchmark: str, video_id: str, file: str) -> None:
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).touch()
-    (tmp_path / f"{video_id}.txt").touch()  # no video
-    (tmp_path / f"{video_id}x.mp4").touch()  # another one's
+    (tmp_path / f"{video_id}.txt").touch()  # not a video
+    (tmp_path / f"{video_id}x.mp4").touch()  # another video's file
     assert match_files([video_id, "other"], VideoFiles(tmp_path), BENCHMARKS[benchmark].file_names).files == {
         video_id: tmp_path / file,
         "other": None,
@@ -146,7 +146,7 @@ def test_the_full_name_and_the_own_spelling_come_first(tmp_path: Path) -> None:
 
 
 def test_two_files_for_one_video_are_an_error(tmp_path: Path) -> None:
-    """Neither of two different files may be taken for the video by chance."""
+    """Two files that match one video are an error, because the choice would be arbitrary."""
     (tmp_path / "small").mkdir()
     (tmp_path / "video0.mp4").touch()
     (tmp_path / "small" / "video0.webm").touch()
@@ -155,7 +155,7 @@ def test_two_files_for_one_video_are_an_error(tmp_path: Path) -> None:
 
 
 def test_a_file_is_one_videos_only(tmp_path: Path) -> None:
-    """What one id names exactly is not another's converted file; what may be either's is for a person to decide."""
+    """A file with the exact name of one ID is not used for another; a file that could belong to two is an error."""
     (tmp_path / "a.mov").touch()
     files, names = VideoFiles(tmp_path), BENCHMARKS["didemo"].file_names
     assert match_files(["a.avi", "a.mov"], files, names).files == {"a.avi": None, "a.mov": tmp_path / "a.mov"}
@@ -165,7 +165,7 @@ def test_a_file_is_one_videos_only(tmp_path: Path) -> None:
 
 
 def test_a_preferred_extension_decides_between_files(tmp_path: Path) -> None:
-    """Only where there are several, the first that any of them has; and two of that kind stay an error."""
+    """`prefer` selects the first listed extension among several files of a video; two files with it are an error."""
     for name in ("video0.mp4", "video0.webm", "video0.mkv", "video1.avi"):
         (tmp_path / name).touch()
     files, names = VideoFiles(tmp_path), BENCHMARKS["msrvtt"].file_names
@@ -179,7 +179,7 @@ def test_a_preferred_extension_decides_between_files(tmp_path: Path) -> None:
 
 
 def test_links_are_followed_on_request(tmp_path: Path) -> None:
-    """Archives are often kept elsewhere and linked; a loop of links ends."""
+    """Links to folders and files are followed with `follow_links`, and a loop of links ends."""
     (tmp_path / "archive" / "deep").mkdir(parents=True)
     (tmp_path / "archive" / "deep" / "video0.mp4").touch()
     (tmp_path / "one.mp4").touch()
@@ -228,7 +228,7 @@ def test_no_link_leads_out_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_any_of_the_videos_is_an_error(source: Path, tmp_path: Path) -> None:
-    """Thousands of missing videos mean a wrong folder, and nothing may be written for it."""
+    """A folder without any of the videos is an error, and nothing is written."""
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=f"empty: none of the {NUM_CLIPS} videos is there"):
         prepare(
@@ -242,7 +242,7 @@ def test_a_folder_without_any_of_the_videos_is_an_error(source: Path, tmp_path: 
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# Shards and what is said of them
+# Shards and their manifest
 # ----------------------------------------------------------------------------------------------------------------
 
 
@@ -253,7 +253,7 @@ def test_every_clip_is_in_a_shard_or_in_the_report(source: Path, prepared: Path)
     assert [remark.video_id for remark in manifest.broken] == [ids[4], ids[5]]
     assert manifest.missing[0].reason == "no file of that name"
     assert manifest.broken[0].reason.startswith("not a video")
-    assert str(source) not in (prepared / "test.json").read_text()  # it may be published
+    assert str(source) not in (prepared / "test.json").read_text()  # the manifest may be published
     clips = members(prepared)
     assert sorted(clips) == sorted(set(ids) - set(ids[3:6]))
     assert clips[ids[7]][0] == {
@@ -282,7 +282,7 @@ def test_without_reencoding_files_are_copied(source: Path, tmp_path: Path) -> No
 
 
 def test_moments_stay_true(tmp_path: Path) -> None:
-    """A copied file keeps its moment; a re-encoded one is the moment."""
+    """A copied file keeps the row's moment; a re-encoded file contains only the moment, so the row has none."""
     (tmp_path / "videos").mkdir()
     write_video(tmp_path / "videos" / "a.mov.mp4", frames=320, fps=10)
     (tmp_path / "test_list.txt").write_text("a.mov\n")
@@ -320,7 +320,7 @@ def test_the_number_of_shards_is_sensible(clips: int, shards: int) -> None:
 
 @pytest.mark.slow
 def test_moving_things_are_rendered(tmp_path: Path) -> None:
-    """Every split, by seed alone, with the groups of the diagnostic ones."""
+    """Every split is rendered from the seed alone; diagnostic splits have groups."""
     manifests = prepare("moving_things", tmp_path / "a", num_clips=8, workers=0)
     assert [manifest.split for manifest in manifests] == [
         "train",
@@ -341,7 +341,7 @@ def test_moving_things_are_rendered(tmp_path: Path) -> None:
 
 
 def test_what_an_older_drawing_made_is_not_taken_for_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of a split would show other pictures than the rest."""
+    """Videos of another drawing version need `overwrite`, because a split must not mix two versions."""
     prepare("moving_things", tmp_path, num_clips=8, workers=0, splits=["test"])
     monkeypatch.setattr(moving_things, "DRAWING", moving_things.DRAWING + 1)
     with pytest.raises(FileExistsError, match=r"'test' was prepared with drawing=\d+, not \d+; .*--overwrite"):
@@ -350,7 +350,7 @@ def test_what_an_older_drawing_made_is_not_taken_for_current(tmp_path: Path, mon
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# Stopped and repeated
+# Interrupted and repeated runs
 # ----------------------------------------------------------------------------------------------------------------
 
 RUN = """
@@ -367,7 +367,7 @@ prepare("lsmdc", out, annotations=f"{source}/annotations", videos=f"{source}/vid
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_a_killed_run_ends_with_the_same_bytes(source: Path, prepared: Path, tmp_path: Path) -> None:
-    """Killed at the start, inside several shards and near the end: the next run goes on, and nothing differs."""
+    """After kills at the start, in the middle and near the end, the next run continues and gives the same bytes."""
     out = tmp_path / "out"
     out.mkdir()
     for shard in (0, 2, 5):
@@ -383,7 +383,7 @@ def test_a_killed_run_ends_with_the_same_bytes(source: Path, prepared: Path, tmp
     noted = [path.stem for path in (out / ".test.preparing").glob("0*.json")]
     assert ForkedPython(["-c", RUN, source, out, "0"]).wait() == 0
     assert contents(out) == contents(prepared)
-    for number in noted:  # finished shards were kept, not made again
+    for number in noted:  # finished shards were kept
         assert (out / f"test-{number}.tar").stat().st_mtime_ns == done_before[f"test-{number}.tar"]
 
 
@@ -401,23 +401,23 @@ def test_ctrl_c_leaves_finished_shards_and_says_so(source: Path, prepared: Path,
     assert process.printed() == ("", "stopped; the same command goes on from here\n")
     prepare_lsmdc(source, out)
     assert contents(out) == contents(prepared)
-    assert not list(out.glob(".*.part"))  # an interrupt at the wrong moment leaves one, until the next run
+    assert not list(out.glob(".*.part"))  # an interrupt can leave one, which the next run removes
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
 def test_workers_end_with_a_killed_parent(source: Path, tmp_path: Path) -> None:
-    """Without being told, they would wait for work for ever."""
+    """Workers end when their parent is killed, and don't wait for work forever."""
     out = tmp_path / "out"
     process = subprocess.Popen([sys.executable, "-c", RUN, str(source), str(out), "2"], stdout=subprocess.PIPE)
     while process.poll() is None and not list(out.glob(".test-*.part")):
         time.sleep(0.002)
     process.kill()
-    process.communicate(timeout=60)  # returns when the last process that holds the pipe has ended
+    process.communicate(timeout=60)  # returns when the last process with the pipe open has ended
 
 
 def test_a_repeated_run_makes_only_what_has_changed(source: Path, tmp_path: Path) -> None:
-    """A video that turns up later changes its own shard and no other, and what comes out is what a new run gives."""
+    """A new video changes only its own shard, and the result equals that of a new run."""
     shutil.copytree(source, tmp_path / "source")
     out = tmp_path / "out"
     before = prepare_lsmdc(tmp_path / "source", out)
@@ -438,7 +438,7 @@ def test_a_repeated_run_makes_only_what_has_changed(source: Path, tmp_path: Path
 def test_a_repeated_run_tries_again_what_may_have_passed(
     source: Path, prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception | None
 ) -> None:
-    """A file server that was away and a system short of memory, which also kills (None), say nothing of a video."""
+    """I/O errors, `MemoryError` and killed workers (None) may be temporary, so that the next run retries the video."""
     out, unlucky = tmp_path / "out", f"{FILM}.007"
 
     def make(row: Row, source: Path, reencode: bool) -> object:
@@ -463,7 +463,7 @@ def test_a_repeated_run_tries_again_what_may_have_passed(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_told_with_the_shard(source: Path, tmp_path: Path) -> None:
-    """The partial file is one that nothing can be written to."""
+    """A write to a full disk raises an error that names the shard. The shard's partial file links to `/dev/full`."""
     (tmp_path / ".test-00000.tar.part").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left on device") as caught:
         prepare_lsmdc(source, tmp_path)
@@ -471,7 +471,7 @@ def test_a_full_disk_is_told_with_the_shard(source: Path, tmp_path: Path) -> Non
 
 
 def test_empty_captions_and_doubled_files_are_choices_that_are_counted(tmp_path: Path, capsys) -> None:
-    """One bad line in 180,000 must not cost the preparation, and none may vanish without a word."""
+    """Options skip empty captions and choose between duplicate files; the report counts and names each case."""
     (tmp_path / "videos").mkdir()
     sentences = [("video0", "a bar"), ("video0", " "), ("video1", ""), ("video2", "another bar")]
     data = {"sentences": [{"video_id": video_id, "caption": caption} for video_id, caption in sentences]}
@@ -500,7 +500,7 @@ def test_empty_captions_and_doubled_files_are_choices_that_are_counted(tmp_path:
 
 
 def test_other_settings_need_overwrite(source: Path, prepared: Path, tmp_path: Path) -> None:
-    """Shards of two kinds must not end up in one folder."""
+    """Other settings need `overwrite`, because a folder must not mix shards of two settings."""
     out = tmp_path / "out"
     shutil.copytree(prepared, out)
     for options in ({"seed": 1}, {"num_shards": 3}, {"reencode": False}):
@@ -514,7 +514,7 @@ def test_other_settings_need_overwrite(source: Path, prepared: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_two_runs_in_one_folder_are_kept_apart(source: Path, tmp_path: Path) -> None:
-    """They would write the same files."""
+    """A second run in a folder is refused, because both would write the same files."""
     (tmp_path / ".test.preparing").mkdir()
     with WeakFileLock(tmp_path / ".test.preparing" / "lock"):
         with pytest.raises(BlockingIOError, match="another process is preparing 'test' there"):
@@ -536,7 +536,7 @@ def test_a_folder_holds_one_benchmark(prepared: Path, tmp_path: Path) -> None:
 
 
 def likeness(original: torch.Tensor, small: torch.Tensor) -> float:
-    """Mean difference of two videos, in 256 levels."""
+    """Mean absolute difference of two videos, in levels of 0 to 255."""
     return (original.float() - small.float()).abs().mean().item()
 
 
@@ -545,7 +545,7 @@ def likeness(original: torch.Tensor, small: torch.Tensor) -> float:
 def test_sampling_the_small_video_gives_the_frames_of_the_original(
     fps: int, start: float | None, end: float | None
 ) -> None:
-    """Same number of frames, same moments, same pictures; a frame too early or late would differ far more."""
+    """The frames have the same number, times and pictures; a shift by one frame would differ far more."""
     original = encoded(frames=int(4.5 * fps), fps=fps, container="mp4")
     expected = decode_video(original, FrameSampling(start=start, end=end))
     reencoded = decode_video(reencode_video(original, start, end).video)
@@ -556,7 +556,7 @@ def test_sampling_the_small_video_gives_the_frames_of_the_original(
 
 
 def test_an_uneven_frame_rate_keeps_its_times(tmp_path: Path) -> None:
-    """Slides of different length: at each second the one is shown that was on screen then."""
+    """With slides of different durations, each sampled time shows the slide of the original at that time."""
     pts = [0, 1000, 1200, 1300, 4600, 9100]  # milliseconds
     slides = write_video(tmp_path / "slides.mkv", frames=6, pts=pts, time_base=Fraction(1, 1000), options={"bf": "0"})
     small = decode_video(reencode_video(slides).video, FrameSampling(num_frames=100))
@@ -572,7 +572,7 @@ def test_an_uneven_frame_rate_keeps_its_times(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_rotation_is_applied(tmp_path: Path, rotation: int) -> None:
-    """The decoder turns the original; the new file has nothing left to turn."""
+    """The decoder rotates the original; the re-encoded file stores rotated frames without rotation metadata."""
     original = write_video(tmp_path / "turned.mp4", rotation=rotation, size=(64, 48))
     expected, reencoded = decode_video(original), decode_video(reencode_video(original).video)
     assert expected.frames.shape == reencoded.frames.shape
@@ -615,7 +615,7 @@ def test_a_moment_behind_the_end_is_an_error() -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# On the Hub, and from the command line
+# The Hub and the command line
 # ----------------------------------------------------------------------------------------------------------------
 
 
@@ -645,14 +645,14 @@ print(json.dumps({
 
 @pytest.mark.slow
 def test_what_is_pushed_is_streamed_from_the_hub(prepared: Path, hub: LoopbackHub, tmp_path: Path) -> None:
-    """One commit; private; nothing but the prepared files; readable with ts2net and with `datasets` alone."""
+    """A push is one commit of only the prepared files to a private repository that ts2net and `datasets` can read."""
     folder = tmp_path / "folder"
     shutil.copytree(prepared, folder)
     (folder / "notes.txt").write_text("mine")
     commit = push_prepared(folder, "tester/lsmdc", private=True, token=hub.token)
     repository = hub.repositories["tester/lsmdc"]
     assert repository.private
-    assert len(repository.history()) == 2  # the Hub's own first one, and this
+    assert len(repository.history()) == 2  # the Hub's initial commit and the push
     files = repository.at("main").files
     assert set(files) == {".gitattributes", *contents(prepared)}
     assert 'load_dataset("tester/lsmdc", split="test"' in files["README.md"].content.decode()
@@ -710,7 +710,7 @@ def test_the_command_prepares_and_reports(source: Path, prepared: Path, tmp_path
 def test_a_command_whose_push_fails_says_where_all_is(
     source: Path, hub: LoopbackHub, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the same command pushes it, without preparing it again."""
+    """The error names the prepared folder, and repeating the command pushes it without a new preparation."""
     monkeypatch.setenv("HF_TOKEN", hub.token)
     arguments = ["--annotations", source / "annotations", "--videos", source / "videos", "--out", tmp_path]
     command = ["prepare", "lsmdc", *arguments, "--split", "test", "--workers", 0, "--push-to-hub", "tester/lsmdc"]

@@ -1,4 +1,4 @@
-"""Batches for training: the same on any hardware, and again from any point."""
+"""Training batches: independent of the hardware, and resumable at any step."""
 
 import io
 import json
@@ -29,18 +29,18 @@ pytestmark = pytest.mark.filterwarnings("error:This DataLoader will create:UserW
 
 @pytest.fixture(scope="module")
 def nine_steps() -> list[Step]:
-    """By one process without workers: three passes over the 24 videos."""
+    """Nine steps of one process without workers: three passes over the 24 videos."""
     return read(9, dataset=eight_shards(broken=(4, 17)))[0]
 
 
-# What does not depend on the hardware
+# Independence of the hardware
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_processes", [1, 2, 4])
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
 def test_global_batches_do_not_depend_on_processes_and_workers(num_processes: int, num_workers: int, nine_steps):
-    """A run on other hardware is the same run, broken videos and several passes included."""
+    """Global batches don't depend on the hardware, with broken videos and over several passes."""
     steps, _, broken = read(
         9, num_processes=num_processes, num_workers=num_workers, dataset=eight_shards(broken=(4, 17))
     )
@@ -51,7 +51,7 @@ def test_global_batches_do_not_depend_on_processes_and_workers(num_processes: in
 
 @pytest.mark.slow
 def test_a_process_gets_its_samples_in_one_order_from_any_number_of_workers():
-    """Sums in floating point depend on their order, so bit for bit the same needs this too."""
+    """The order in a process doesn't depend on its workers, because floating-point sums depend on their order."""
     orders = [
         [
             samples(batch)
@@ -68,7 +68,7 @@ def test_a_process_gets_its_samples_in_one_order_from_any_number_of_workers():
 def test_a_run_goes_on_exactly_where_it_stopped_on_other_hardware(
     stop: int, num_processes: int, num_workers: int, nine_steps
 ):
-    """A restored run must see every remaining sample once, none twice, whatever it was and is read with."""
+    """A resumed run reads each remaining sample once, for any processes and workers before and after."""
     dataset = eight_shards(broken=(4, 17))
     first, positions, _ = read(stop, num_processes=2, num_workers=1, dataset=dataset)
     positions = json.loads(json.dumps(positions))
@@ -79,7 +79,7 @@ def test_a_run_goes_on_exactly_where_it_stopped_on_other_hardware(
 
 
 def test_positions_count_what_was_taken_and_not_what_workers_read_ahead(nine_steps):
-    """A checkpoint is written while workers are steps ahead; what they prepared is lost with them."""
+    """Positions count only consumed batches: batches that workers read ahead are lost at a stop and read again."""
     reader = TrainingBatches(eight_shards(broken=(4, 17)), tiny_processor(), num_workers=2, **SETTINGS)
     batches = reader.batches(9)
     steps = [set(samples(next(batches))) for _ in range(2)]
@@ -89,14 +89,14 @@ def test_positions_count_what_was_taken_and_not_what_workers_read_ahead(nine_ste
 
 
 def test_each_batch_carries_the_positions_after_it():
-    """The trainer saves them with the step, which may be some batches behind the reader."""
+    """Each batch has the positions after it, because the trainer's step may be some batches behind the reader."""
     reader = TrainingBatches(eight_shards(), tiny_processor(), **SETTINGS)
     second = [batch["positions"] for batch in reader.batches(2)][-1]
     assert second == reader.positions == {str(lane): [0, 2] for lane in range(8)}
 
 
 def test_what_lies_before_a_position_is_not_decoded():
-    """Going on with a run would else take as long as coming there: spoilt videos there go unnoticed."""
+    """Videos before the position are not decoded, since that would slow down resuming, or reported if broken."""
     dataset = stream([[row(0), row(1)], [row(2), row(3)]])
     _, positions, _ = read(1, dataset=dataset, batch_size=2, shuffle_buffer=1)
     spoilt = stream([[row(0, video=NO_VIDEO), row(1)], [row(2, video=NO_VIDEO), row(3)]])
@@ -106,7 +106,7 @@ def test_what_lies_before_a_position_is_not_decoded():
 
 
 def test_reading_leaves_the_random_state_alone():
-    """A run that is restored starts workers where the uninterrupted one does not, and must draw the same dropout."""
+    """Reading keeps the random state: a resumed run starts workers at another step but needs the same dropout."""
     before = torch.get_rng_state()
     for num_workers in (0, 2):
         read(2, num_workers=num_workers)
@@ -114,17 +114,17 @@ def test_reading_leaves_the_random_state_alone():
 
 
 def test_all_that_a_worker_needs_can_be_sent_to_it():
-    """Where workers are not forked, as on macOS, they get everything pickled."""
+    """The reader can be pickled, which workers need where they are not forked, as on macOS."""
     reader = TrainingBatches(eight_shards(), tiny_processor(), **SETTINGS)
     copy = pickle.loads(pickle.dumps(reader))
     assert [samples(batch) for batch in copy.batches(2)] == [samples(batch) for batch in reader.batches(2)]
 
 
-# What is seen when
+# Order of videos and captions
 
 
 def test_each_video_comes_once_a_pass_and_each_caption_once_in_as_many_passes():
-    """An epoch is as many samples as captions, and all captions have to be trained on."""
+    """A pass has each video once, and as many passes as captions per video use each caption once."""
     dataset = stream([[row(2 * n, 3), row(2 * n + 1, 3)] for n in range(4)])
     captions: list[str] = []
     processor = tiny_processor()
@@ -136,7 +136,7 @@ def test_each_video_comes_once_a_pass_and_each_caption_once_in_as_many_passes():
 
 
 def test_captions_are_taken_in_an_order_by_chance_that_the_seed_decides():
-    """Video by video another order, and a new one when all have been used."""
+    """The order of captions depends on the seed, the video and the cycle through its captions."""
     captions = [str(number) for number in range(20)]
 
     def order(seed: int, video_id: str, cycle: int = 0) -> list[str]:
@@ -150,7 +150,7 @@ def test_captions_are_taken_in_an_order_by_chance_that_the_seed_decides():
 
 
 def test_passes_and_seeds_are_shuffled_differently():
-    """Videos that are together in one batch must not be together in all."""
+    """Passes and seeds have different orders, so that batches combine different videos."""
     dataset = stream([[row(n) for n in range(12)], [row(n) for n in range(12, 24)]])
     passes = read(12, dataset=dataset, batch_size=4, shuffle_buffer=24)[0]
     other_seed = read(6, dataset=dataset, batch_size=4, shuffle_buffer=24, seed=6)[0]
@@ -160,7 +160,7 @@ def test_passes_and_seeds_are_shuffled_differently():
 
 
 def test_two_captions_of_one_video_share_its_key_and_no_two_videos_do():
-    """They are not each other's negatives, and only the key says so across processes."""
+    """Captions of one video share its key, which excludes them as negatives of each other across processes."""
     dataset = stream([[row(0, 2)], [row(1, 2)]])
     (batch,) = TrainingBatches(dataset, tiny_processor(), **SETTINGS | {"batch_size": 4}).batches(1)
     assert batch["video_ids"] == ["clip0", "clip0", "clip1", "clip1"]
@@ -168,19 +168,19 @@ def test_two_captions_of_one_video_share_its_key_and_no_two_videos_do():
     assert a == b != c == d
     settings = SETTINGS | {"batch_size": 4, "same_video_negatives": True}
     (batch,) = TrainingBatches(dataset, tiny_processor(), **settings).batches(1)
-    assert len(set(batch["video_keys"].tolist())) == 4  # as the released code has it, on request
+    assert len(set(batch["video_keys"].tolist())) == 4  # `same_video_negatives`, as in the released code
     assert len(set(batch["selection_seeds"].tolist())) == 4
     assert len({ids.numpy().tobytes() for ids in batch["input_ids"]}) == 4
 
 
 def test_hashes_are_the_same_everywhere():
-    """Seeds and orders of a run must survive a change of machine or of Python."""
+    """Hashes don't depend on the machine or the Python version, since seeds and orders derive from them."""
     assert stable_hash("video", "clip0") == 1918991851654095670
     assert all(0 <= stable_hash(number) < 2**63 for number in range(1000))
 
 
 def test_a_data_set_in_memory_is_read_too():
-    """`load_benchmark(..., streaming=False)` gives one, which is cut into as many parts as it has use for."""
+    """A `Dataset`, as from `load_benchmark(..., streaming=False)`, is split into as many parts as a batch needs."""
     dataset = Dataset.from_list([row(number) for number in range(24)], features=FEATURES)
     reader = TrainingBatches(dataset, tiny_processor(), **SETTINGS)
     assert reader.num_lanes == 8
@@ -197,7 +197,7 @@ def test_a_data_set_in_memory_is_read_too():
     [(128, 1000, 64), (128, 64, 64), (128, 50, 32), (12, 9, 6), (7, 6, 1), (5, 1, 1)],
 )
 def test_lanes_follow_from_the_batch_and_the_shards(batch_size: int, num_shards: int, lanes: int):
-    """From nothing else, so that any hardware makes the same batches of them."""
+    """The number of lanes depends only on the batch and the shards, so that batches don't depend on the hardware."""
     assert count_lanes(batch_size, num_shards) == lanes
 
 
@@ -213,25 +213,25 @@ def test_lanes_follow_from_the_batch_and_the_shards(batch_size: int, num_shards:
 def test_processes_that_cannot_share_evenly_are_told_what_to_change(
     batch_size: int, num_shards: int, num_processes: int, advice: str
 ):
-    """Unequal shares would change the batches with the hardware."""
+    """An uneven split over processes is an error with advice, because it would change the batches."""
     dataset = stream([[row(0)] for _ in range(num_shards)])
     with pytest.raises(ValueError, match=f"{num_processes} processes can't share .*{advice}"):
         read(1, dataset=dataset, num_processes=num_processes, batch_size=batch_size)
 
 
 def test_one_shard_is_enough_for_one_process(caplog):
-    """Whoever has a small data set need not shard it; workers that find nothing to read are not started."""
+    """A small data set can have one shard; workers without a shard to read are not started."""
     steps, _, _ = read(2, dataset=stream([[row(n) for n in range(5)]]), num_workers=2, batch_size=5)
     assert [video_ids(step) for step in steps] == [[f"clip{n}" for n in range(5)]] * 2
     assert "1 of 2 workers are used" in caplog.text
 
 
-# What goes wrong
+# Errors
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_broken_videos_are_replaced_and_reported_in_their_batch(num_workers: int):
-    """A run goes on without them, and can name them and count them."""
+    """Broken videos are replaced by others and reported in the batch."""
     dataset = stream([[row(0), row(1, video=None)], [row(2, start=60.0), row(3, captions=[]), row(4)]])
     steps, _, broken = read(2, dataset=dataset, batch_size=2, num_workers=num_workers, shuffle_buffer=1)
     assert [video_ids(step) for step in steps] == [["clip0", "clip4"]] * 2
@@ -249,7 +249,7 @@ def test_broken_videos_are_replaced_and_reported_in_their_batch(num_workers: int
     ],
 )
 def test_a_part_without_a_video_to_use_ends_in_an_error(rows: list, problem: str, num_workers: int):
-    """Looking for a replacement there would never end."""
+    """A part without usable videos is an error; the search for a replacement would never end."""
     dataset = stream([[row(0), row(1)], rows])
     with pytest.raises(DataLoadingError, match=problem) as caught:
         read(2, dataset=dataset, batch_size=2, num_workers=num_workers)
@@ -267,7 +267,7 @@ def write_tar(path: Path, numbers: range) -> None:
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_shard_that_breaks_off_is_an_error_in_one_line(tmp_path: Path, num_workers: int):
-    """A shard cut off by a full disk must not look like a small one, nor bury its name in a worker's stack trace."""
+    """A truncated shard is a one-line error: not read as a smaller shard, nor hidden in a worker's stack trace."""
     write_tar(tmp_path / "a.tar", range(6))
     dataset = load_dataset("webdataset", data_files=[str(tmp_path / "a.tar")], split="train", streaming=True)
     dataset = dataset.decode(False).map(as_standard_row, features=FEATURES, remove_columns=dataset.column_names)
@@ -286,7 +286,7 @@ def as_standard_row(member: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_positions_of_another_run_are_refused():
-    """With other shards or another batch the same positions mean other samples."""
+    """Positions are refused with other shards or another batch size, where they would mean other samples."""
     _, positions, _ = read(1)
     with pytest.raises(ValueError, match="positions are given of 8 parts, expected 4"):
         read(1, batch_size=4, positions=positions)
@@ -296,7 +296,7 @@ def test_positions_of_another_run_are_refused():
 
 
 def test_impossible_settings_are_refused():
-    """Each with its name and value."""
+    """Invalid settings are refused with their name and value."""
     for name in ("batch_size", "shuffle_buffer", "num_frames"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
             read(1, **{name: 0})
@@ -321,7 +321,7 @@ assert {id for step in whole[:2] for id in video_ids(step)} == {f"clip{number}.m
 
 @pytest.mark.slow
 def test_prepared_shards_are_streamed_from_the_hub_in_workers(tmp_path: Path):
-    """The whole way of a data set; and the client's threads, which a fork loses, have been at work before it."""
+    """Prepared shards are pushed and streamed in workers, although the Hub client has threads before the fork."""
     videos = tmp_path / "videos"
     videos.mkdir()
     for number in range(16):

@@ -1,4 +1,4 @@
-"""Clips of one group in one batch: hard negatives, shuffled as whole groups, on any hardware."""
+"""Groups in training batches: the clips of a group, which are hard negatives, share a batch on any hardware."""
 
 import random
 from typing import Any
@@ -15,7 +15,7 @@ from ts2net.data.training_batches import TrainingBatches
 
 
 def pairs() -> Any:
-    """Sixteen groups of two clips in eight shards, two for each part of a batch."""
+    """Sixteen groups of two clips in eight shards of two groups."""
     rows = [row(number, group=f"group{number // 2}") for number in range(32)]
     return stream([rows[first : first + 4] for first in range(0, 32, 4)])
 
@@ -69,7 +69,7 @@ def test_a_batch_is_made_of_whole_groups() -> None:
 
 
 def test_a_group_lies_in_one_shard() -> None:
-    """Its clips follow each other there, in their order."""
+    """The clips of a group are consecutive in one shard, in their order."""
     names = [f"group{number // 4}" for number in range(102)]
     shards = assign_to_shards(names, 16, seed=0)
     assert sorted(index for shard in shards for index in shard) == [*range(102)]

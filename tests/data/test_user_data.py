@@ -1,4 +1,4 @@
-"""People's own videos: captions in every form that is offered, nothing read that isn't theirs."""
+"""User data: every supported form of captions, and no access to files outside the data."""
 
 import json
 import logging
@@ -80,7 +80,7 @@ def test_moments_are_rows_of_their_own(videos: Path) -> None:
 
 
 def test_moments_that_differ_have_ids_that_differ(videos: Path) -> None:
-    """However little, and however late in the video; a moment from the start is the same with and without the 0."""
+    """IDs of moments that differ by milliseconds differ, also late in a video; a missing start and 0 give one ID."""
     lines = ["file,caption,start,end", "dog.mp4,it sits,7201.251,", "dog.mp4,it runs,7201.254,"]
     (videos / "captions.csv").write_text("\n".join([*lines, "dog.mp4,first,,5", "dog.mp4,at first,0,5"]))
     assert rows(videos) == [
@@ -91,7 +91,7 @@ def test_moments_that_differ_have_ids_that_differ(videos: Path) -> None:
 
 
 def test_splits_are_files_or_folders(videos: Path, tmp_path: Path) -> None:
-    """What is trained on must not turn up in a test because a name was ignored."""
+    """A split is a captions file or a folder, and a missing one is an error, so that splits are never confused."""
     (videos / "val.csv").write_text("file,caption\ndog.mp4,a dog\n")
     (videos / "cats" / "cat.1.txt").write_text("a cat\n")
     assert rows(videos, "val") == [Row("dog.mp4", ("a dog",))]
@@ -142,7 +142,7 @@ def test_wrong_captions_are_told_with_their_line(videos: Path, name: str, text: 
 
 @pytest.mark.parametrize("streaming", [True, False])
 def test_a_folder_is_loaded_as_it_is(videos: Path, streaming: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """Its videos are read where they lie; one that isn't there is left to whoever counts broken ones."""
+    """Rows name the original files; a missing file is logged and kept, so that readers can count it as broken."""
     (videos / "captions.csv").write_text("file,caption\ndog.mp4,a dog\ngone.mp4,a ghost\n")
     with caplog.at_level(logging.WARNING):
         dataset = load_benchmark("folder", videos, "train", streaming=streaming)
@@ -164,13 +164,13 @@ def test_a_folder_is_prepared_and_loaded(videos: Path, tmp_path: Path) -> None:
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# Any dataset
+# Other datasets
 # ----------------------------------------------------------------------------------------------------------------
 
 
 def write_parquet(folder: Path, rows: list[dict], features: Features) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    # Not `Dataset.to_parquet`, which opens what its videos point at.
+    # `Dataset.to_parquet` would open the files that its videos name.
     pq.write_table(pa.Table.from_pylist(rows, schema=features.arrow_schema), folder / "train-00000.parquet")
     return folder
 
@@ -201,13 +201,13 @@ def test_any_dataset_with_videos_and_captions(
         "video": {"bytes": b"first", "path": None},
     }
     assert second["video"]["bytes"] == b"second"
-    assert len(second["id"]) == 32  # by its bytes
+    assert len(second["id"]) == 32  # hash of the bytes
     named = load_benchmark("dataset", folder, "train", streaming=streaming, id_column="key", **columns)
     assert [row["id"] for row in named] == ["1", "2"]
 
 
 def test_parquet_is_left_without_a_sleep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`datasets` sleeps five seconds whenever shuffled Parquet files are left, which a training run does often."""
+    """`datasets` would sleep five seconds after each early end of reading shuffled Parquet files."""
     assert hasattr(DatasetBuilder, "SLEEP_ON_THREADS_SHUTDOWNS"), "datasets has renamed what turns the sleep off"
     folder = tmp_path / "films"
     for number in range(3):
@@ -224,7 +224,7 @@ def test_parquet_is_left_without_a_sleep(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_zero_is_an_id(videos: Path) -> None:
-    """Ids often count from it, and a video that is a file has no bytes to make one of."""
+    """The ID 0 is valid: IDs often start at 0, and a video in a file has no bytes to hash instead."""
     (videos / "metadata.csv").write_text("file_name,caption,key\ndog.mp4,a dog,0\ncats/cat.1.mkv,a cat,1\n")
     dataset = load_benchmark("dataset", videos, "train", id_column="key")
     assert {row["captions"][0]: row["id"] for row in dataset} == {"a dog": "0", "a cat": "1"}
@@ -242,7 +242,7 @@ def test_plain_bytes_lists_of_captions_and_moments(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_datasets_own_kind(videos: Path) -> None:
-    """`videofolder` gives paths, which are good inside of the dataset's folder."""
+    """Paths from `videofolder` are accepted inside the dataset's folder."""
     (videos / "metadata.csv").write_text("file_name,caption\ndog.mp4,a dog\ncats/cat.1.mkv,a cat\n")
     dataset = load_benchmark("dataset", videos, "train")
     contents = {row["captions"][0]: Path(row["video"]["path"]).read_bytes() for row in dataset}
@@ -267,7 +267,7 @@ OUTSIDE = [
     "http://127.0.0.1:9/a.mp4",
     "hf://datasets/other/repo/a.mp4",
     "zip://a.mp4::hf://datasets/other/repo/a.zip",
-    # The first part of a chain is what is opened, whatever stands behind it.
+    # Only the first part of a chained URL is opened.
     "/etc/hostname::hf://datasets/me/clips@main/a.mp4",
     "file:///etc/hostname::hf://datasets/me/clips@main/a.mp4",
     "http://127.0.0.1:9/secret::hf://datasets/me/clips@main/a.mp4",
@@ -280,7 +280,7 @@ OUTSIDE = [
 def test_a_dataset_points_at_nothing_outside_itself(
     tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stranger's dataset must not have files of this machine read, nor addresses asked."""
+    """An untrusted dataset can't cause reads of local files or requests to other addresses."""
     monkeypatch.chdir(tmp_path)
     film = {"film": {"bytes": None, "path": path}, "text": "a film", "key": 1}
     write_parquet(tmp_path / "me" / "clips", [film], FILM_FEATURES)
@@ -289,7 +289,7 @@ def test_a_dataset_points_at_nothing_outside_itself(
 
 
 def test_a_dataset_points_at_no_other_repository_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others may be private: only what was downloaded of the dataset itself is its own."""
+    """Paths into the cache are accepted only for the dataset's own repository, because others may be private."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.chdir(tmp_path)
 
@@ -310,7 +310,7 @@ def test_a_dataset_points_at_no_other_repository_in_the_cache(tmp_path: Path, mo
 def test_a_dataset_of_the_hub_with_its_videos_in_an_archive(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Streamed, such a video is a file in the archive in the repository."""
+    """Videos in an archive in a repository can be streamed."""
     (videos / "metadata.csv").write_text("file_name,caption\ndog.mp4,a dog\n")
     (videos / "cats" / "cat.1.mkv").unlink()
     archive = shutil.make_archive(str(tmp_path / "clips"), "zip", videos)

@@ -1,4 +1,4 @@
-"""The exported towers against the model: any number of videos, frames, texts and words, with padding."""
+"""Exported towers compared with the model, for any number of videos, frames, texts and words, with padding."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def model() -> TS2NetModel:
 
 @pytest.fixture(scope="module")
 def folder(model, tmp_path_factory):
-    """By the command, into the model's own folder."""
+    """Model folder with the towers exported into it by the command."""
     folder = tmp_path_factory.mktemp("model")
     save_hub_folder(model, tiny_processor(model.config), folder)
     with pytest.raises(SystemExit) as ended:
@@ -32,7 +32,7 @@ def folder(model, tmp_path_factory):
 
 
 def scores(network, inputs):
-    """Through the same three methods, which both kinds of model have."""
+    """Embeddings and scores from the three methods that both kinds of model have."""
     mask = inputs["padding_mask_videos"]
     with torch.inference_mode():
         text = network.get_text_features(inputs["input_ids"], inputs["attention_mask"])
@@ -53,12 +53,12 @@ def test_int8_is_near(model, folder):
     inputs = random_inputs(8, 6, 8)
     ours = scores(TS2NetOnnx.from_pretrained(folder, precision="int8"), inputs)
     for our, expected in zip(ours[:2], scores(model, inputs)[:2], strict=True):
-        assert torch.nn.functional.cosine_similarity(our, expected).mean() > 0.95  # of random weights
+        assert torch.nn.functional.cosine_similarity(our, expected).mean() > 0.95  # the weights are random
         assert not torch.equal(our, expected)
 
 
 def test_matching_is_that_of_the_model_whatever_its_kind(model, folder):
-    """Also for a video without a real frame, and with the released code's mask."""
+    """Scores agree for all kinds of matching, also for a video without real frames and in `released` padding mode."""
     texts, frames = torch.randn(5, 32), torch.randn(4, 6, 32)
     mask = torch.tensor([[True] * 6, [True] + [False] * 5, [False] * 6, [True, False] * 3])
     onnx = TS2NetOnnx.from_pretrained(folder)

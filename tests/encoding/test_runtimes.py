@@ -1,4 +1,4 @@
-"""Models on ONNX Runtime against the same on PyTorch, and the files that they run from."""
+"""Models on ONNX Runtime compared with PyTorch, and the cache of exported files."""
 
 import os
 import pickle
@@ -57,7 +57,7 @@ def test_a_model_computes_the_same_on_both(folder: Path) -> None:
 
 @pytest.mark.parametrize("settings", [{"shift_kind": "none"}, {"shift_layers": [0, 2]}])
 def test_the_trunk_ends_where_shifting_begins(tmp_path: Path, settings) -> None:
-    """It may be all layers, or none but the embeddings."""
+    """The trunk can be all layers, or only the embeddings."""
     assert_same_as_torch(saved(tmp_path, tiny_model(**settings)))
 
 
@@ -68,7 +68,7 @@ def test_int8_is_near_and_texts_are_left_exact(folder: Path) -> None:
     pixels = random_inputs(videos=8)["pixel_values_videos"]
     with torch.inference_mode():
         int8_embeds, exact_embeds = (each.get_video_features(pixels).pooler_output for each in (model, exact))
-    assert torch.nn.functional.cosine_similarity(int8_embeds, exact_embeds).min() > 0.98  # of random weights
+    assert torch.nn.functional.cosine_similarity(int8_embeds, exact_embeds).min() > 0.98  # the weights are random
     assert not torch.equal(int8_embeds, exact_embeds)
     assert torch.equal(*(encode_texts(each, processor, ["a dog"]) for each in (model, exact)))
 

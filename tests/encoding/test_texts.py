@@ -1,4 +1,4 @@
-"""Texts encoded: one by one, or many at a time."""
+"""Encoding of texts, singly and in batches."""
 
 import torch
 
@@ -20,7 +20,7 @@ def test_a_text_alone_does_not_depend_on_the_others() -> None:
 
 
 def test_many_at_a_time_are_the_same_up_to_rounding(monkeypatch) -> None:
-    """If none is cut: in batches, padded to one length."""
+    """Padded batches give the same embeddings up to rounding unless `max_words` truncates a text."""
     monkeypatch.setattr(texts, "_TEXTS_A_BATCH", 3)
     model, processor = tiny_model(), tiny_processor()
     many = encode_texts(model, processor, TEXTS, max_words=16)

@@ -1,4 +1,4 @@
-"""Windows encoded with each frame once: what the model makes of each window alone, for fewer layers run."""
+"""Encoding of overlapping windows with shared frames: the embeddings of separate encoding, for less computation."""
 
 import random
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Window:
 
 
 def cut(video_id: str, num_frames: int, length: int, step: int, grid: int = 1, repeats: int = 1) -> list[Window]:
-    """Windows of every `grid`-th frame of a video; each frame stays on screen for `repeats` of them."""
+    """Cut windows of every `grid`-th frame from a video that repeats each frame `repeats` times."""
     frames = np.random.default_rng(num_frames).integers(0, 256, (num_frames, 3, 32, 32), dtype=np.uint8)
     windows = []
     for start in range(0, num_frames, step):
@@ -59,7 +59,7 @@ def assert_same(config: dict[str, Any], windows: list[Window], batch_size: int) 
 
 @pytest.mark.parametrize("seed", range(2 * len(SHIFTS)))
 def test_windows_are_encoded_as_each_alone(seed: int) -> None:
-    """Whatever shifts where, however windows are cut and come, and in both modes of padding."""
+    """Windows get the embeddings of separate encoding for any shift, cut, order and padding mode."""
     choose = random.Random(seed)
     config = SHIFTS[seed % len(SHIFTS)] | {
         "padding_mode": choose.choice(["masked", "released"]),
@@ -71,7 +71,7 @@ def test_windows_are_encoded_as_each_alone(seed: int) -> None:
         length = choose.randint(1, 6)
         cutting = {"length": length, "step": choose.randint(1, length), "grid": choose.choice([1, 1, 2, 3])}
         by_video.append(cut(name, choose.randint(1, 25), **cutting, repeats=choose.choice([1, 1, 1, 4])))
-    # Mixed, in order within each video, as engines have them.
+    # Windows of several videos alternate, in order within each video, as in the engines.
     windows = []
     while any(by_video):
         windows.append(choose.choice([video for video in by_video if video]).pop(0))
@@ -86,7 +86,7 @@ def test_a_video_may_begin_again_and_more_may_come_than_are_remembered(monkeypat
 
 
 def test_each_frame_goes_once_through_the_layers_that_see_it_alone() -> None:
-    """Layer-frames of a window of 12 every 6 with two of 12 layers that shift: 78, where each alone takes 144."""
+    """A window of 12 frames every 6, with 2 of 12 layers shifting, takes 78 layer-frames instead of 144."""
     config = tiny_config(num_frames=12)
     config.vision_config.num_hidden_layers, config.vision_config.shift_layers = 12, [10, 11]
     model = TS2NetModel(config).eval()
@@ -96,10 +96,10 @@ def test_each_frame_goes_once_through_the_layers_that_see_it_alone() -> None:
         def count(module, args, output, number=number) -> None:
             frames_of_layer[number] += len(output)
 
-        layer.mlp.register_forward_hook(count)  # part of every layer, however it is run
+        layer.mlp.register_forward_hook(count)  # every way of running a layer calls its MLP
     windows = cut("a", 12 + 6 * 8, length=12, step=6)
     encoder = VideoEncoder(model, tiny_processor(config))
-    for window in windows[:4]:  # until the first window is far enough behind
+    for window in windows[:4]:  # the first windows have fewer known frames
         encoder.encode([window])
     before = list(frames_of_layer)
     encoder.encode(windows[4:5])

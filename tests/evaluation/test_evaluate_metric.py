@@ -1,4 +1,4 @@
-"""The metric that `evaluate.load` takes from a folder: the figures of `retrieval_metrics`, however they are added."""
+"""The metric folder for `evaluate.load`, which gives the figures of `retrieval_metrics`."""
 
 import shutil
 import sys
@@ -17,23 +17,23 @@ SCORES = np.random.default_rng(0).normal(size=(len(VIDEO_OF_TEXT), 5))
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """`evaluate.load` that keeps what it writes in the test's folder and asks nothing of a network."""
+    """`evaluate.load`, offline and with its files in the test's folder."""
     monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", tmp_path / "modules")
     monkeypatch.setattr(evaluate.config, "HF_EVALUATE_OFFLINE", True)
-    monkeypatch.setattr("sys.path", [*sys.path])  # the library adds its own
+    monkeypatch.setattr("sys.path", [*sys.path])  # restored after the test, since the library adds an entry
     return lambda path=METRIC_PATH: evaluate.load(str(path), cache_dir=str(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("dual_softmax", [False, True])
 @pytest.mark.parametrize("convert", [np.asarray, np.ndarray.tolist, torch.from_numpy])
 def test_figures_are_those_of_the_package(load, convert, dual_softmax):
-    """From arrays, lists and tensors."""
+    """Arrays, lists and tensors give the figures of `retrieval_metrics`."""
     metrics = load().compute(predictions=convert(SCORES), references=convert(VIDEO_OF_TEXT), dual_softmax=dual_softmax)
     assert metrics == retrieval_metrics(SCORES, VIDEO_OF_TEXT, dual_softmax=dual_softmax)
 
 
 def test_rows_may_be_added_in_batches_and_one_by_one(load):
-    """And a metric may be used again, for it forgets what it has computed."""
+    """Rows can be added singly or in batches, and `compute` resets the metric for reuse."""
     metric = load()
     for _ in range(2):
         metric.add(prediction=SCORES[0], reference=VIDEO_OF_TEXT[0])
@@ -49,7 +49,7 @@ def test_precision_is_not_lost(load):
 
 
 def test_a_copy_of_the_folder_is_enough(load, tmp_path: Path):
-    """As somebody has it who uploads it as a metric to the Hub."""
+    """A copy of the folder works by itself, as after an upload to the Hub."""
     copy = shutil.copytree(METRIC_PATH, tmp_path / "elsewhere" / "text_video_retrieval")
     assert [path.name for path in copy.iterdir() if path.is_file()] == ["text_video_retrieval.py"]
     metric = load(copy)

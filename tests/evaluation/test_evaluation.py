@@ -1,4 +1,4 @@
-"""Evaluation of a whole split: the figures of the definition, whatever the batches, blocks and processes."""
+"""Evaluation of a whole split: figures as defined, for any batches, blocks and processes."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def evaluate(dataset: Dataset, **options) -> RetrievalResult:
 
 
 def brute_force_scores(dataset: Dataset) -> np.ndarray:
-    """One call of the whole model on everything at once, `(texts, videos)`."""
+    """Scores of one model call on the whole split, of shape `(texts, videos)`."""
     inputs = tiny_processor()(
         text=[caption for row in dataset for caption in row["captions"]],
         videos=[row["video"] for row in dataset],
@@ -52,7 +52,7 @@ def result(dataset: Dataset) -> RetrievalResult:
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# The figures
+# Figures
 # ----------------------------------------------------------------------------------------------------------------
 
 
@@ -62,13 +62,13 @@ def test_figures_are_those_of_the_whole_score_matrix(result: RetrievalResult, sc
     )
     assert result.dual_softmax == retrieval_metrics(scores, VIDEO_OF_TEXT, dual_softmax=True)
     assert (result.num_texts, result.num_videos, result.broken) == (NUM_TEXTS, NUM_VIDEOS, [])
-    # Else an evaluation that finds nothing, or everything, would pass too.
+    # Otherwise an evaluation that finds nothing, or everything, would pass too.
     assert 0 < result.metrics["text-to-video R@1"] < 100
     assert 0 < result.metrics["video-to-text R@1"] < 100
 
 
 def test_figures_of_words_are_those_of_the_whole_score_matrix(dataset: Dataset) -> None:
-    """With word-token interaction, whose texts are as many vectors as they have words."""
+    """Word-token interaction, where a text has one vector per word, gives the figures of the whole score matrix."""
     model, processor = tiny_model(matching_kind="wti"), tiny_processor()
     evaluation = evaluate_retrieval(model, dataset, processor, **SETTINGS)
     inputs = processor(
@@ -87,7 +87,7 @@ def test_figures_of_words_are_those_of_the_whole_score_matrix(dataset: Dataset) 
 
 @pytest.mark.parametrize("matching_kind", ["weighted", "wti"])
 def test_a_split_text_scores_the_mean_of_its_sentences(matching_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the blocks, and with a broken video left out."""
+    """A split text scores the mean of its pieces, also over several blocks and with a broken video left out."""
     monkeypatch.setattr(retrieval, "_TEXTS_A_BLOCK", 2)
     captions = [["a red cat. one two", "b"], ["c"], ["d; e. f ghijkl mno"], ["e f"], ["h"], ["j k"], ["l m n o"]]
     model, processor = tiny_model(matching_kind=matching_kind), tiny_processor()
@@ -107,7 +107,7 @@ def test_a_split_text_scores_the_mean_of_its_sentences(matching_kind: str, monke
 
 
 def test_groups_are_ranked_among_themselves(result: RetrievalResult, scores: np.ndarray) -> None:
-    """Against the definition, one comparison at a time; a group of one and a video without a group don't count."""
+    """Group figures follow the definition and ignore groups of one and videos without a group."""
     hits: dict[str, list[bool]] = {"text-to-video": [], "video-to-text": []}
     for video, group in enumerate(GROUPS):
         rivals = [other for other in ALL if other != video and GROUPS[other] == group]
@@ -126,7 +126,7 @@ def test_groups_are_ranked_among_themselves(result: RetrievalResult, scores: np.
 
 
 def test_a_row_a_caption_gives_the_figures_of_a_row_a_video(dataset: Dataset, result: RetrievalResult) -> None:
-    """Many data sets on the Hub have it so; copies of a video would tie with it, and nothing would ever be found."""
+    """Data sets with one row per caption give the same figures; repeated videos would tie and never be found."""
     first = [row | {"captions": row["captions"][:1]} for row in dataset]
     others = [row | {"captions": [caption]} for row in dataset for caption in row["captions"][1:]]
     assert evaluate(Dataset.from_list([*first, *others], features=dataset.features)) == result
@@ -146,7 +146,7 @@ def test_batches_and_workers_change_nothing(dataset: Dataset, result: RetrievalR
 def test_a_terminal_shows_how_far_it_is(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And only a terminal, and only if asked."""
+    """Progress is shown only with `progress=True` and only on a terminal."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     evaluate(dataset, num_videos=7, batch_size=5, progress=True)
     shown = capsys.readouterr()
@@ -162,7 +162,7 @@ def test_a_terminal_shows_how_far_it_is(
 def test_blocks_change_nothing(
     dataset: Dataset, result: RetrievalResult, cosines: int, texts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Blocks of one score, of some that divide neither side, and scores in a file instead of in memory."""
+    """Figures don't depend on block sizes, including uneven ones, or on scores in a file instead of in memory."""
     monkeypatch.setattr(retrieval, "_BLOCK_COSINES", cosines)
     monkeypatch.setattr(retrieval, "_TEXTS_A_BLOCK", texts)
     monkeypatch.setattr(retrieval, "_MOST_BYTES_IN_MEMORY", 0)
@@ -175,7 +175,7 @@ def test_a_stream_is_evaluated_alike(dataset: Dataset, result: RetrievalResult) 
 
 
 def test_every_video_is_decoded_and_encoded_once(dataset: Dataset) -> None:
-    """However many captions it has."""
+    """A video with several captions is decoded and encoded once."""
     decoded: list[int] = []
 
     class CountingProcessor(TS2NetVideoProcessor):
@@ -197,7 +197,7 @@ def test_every_video_is_decoded_and_encoded_once(dataset: Dataset) -> None:
 
 
 def test_the_model_is_left_as_it_was(dataset: Dataset, result: RetrievalResult) -> None:
-    """Each module gets its own mode back, and neither gradients nor random numbers are touched."""
+    """The training mode of each module and the random state are restored, and gradients can still be computed."""
     model = tiny_model().train()
     model.text_model.eval()
     modes = [module.training for module in model.modules()]
@@ -212,7 +212,7 @@ def test_the_model_is_left_as_it_was(dataset: Dataset, result: RetrievalResult) 
 
 
 def test_embeddings_are_float32_on_the_cpu_under_autocast(dataset: Dataset) -> None:
-    """The caller's autocast is used for encoding, and what is kept is float32."""
+    """Encoding uses the caller's autocast, and the stored embeddings are float32."""
     videos = EvaluationVideos(dataset, tiny_processor(), batch_size=4, num_frames=6)
     plain = encode_split(tiny_model(), tiny_processor(), videos, max_words=12)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -232,7 +232,7 @@ def test_embeddings_are_float32_on_the_cpu_under_autocast(dataset: Dataset) -> N
 
 
 def test_a_broken_video_is_reported_and_its_queries_are_misses(scores: np.ndarray) -> None:
-    """As if it scored below all: it is in nobody's way, its texts still are, and R@k never counts its queries."""
+    """A broken video counts as the lowest score: its queries are misses, and its texts still compete with others."""
     evaluation = evaluate(split(broken=(2, 5)))
     assert [video.video_id for video in evaluation.broken] == ["video2", "video5"]
     assert all(video.reason for video in evaluation.broken)
@@ -243,14 +243,14 @@ def test_a_broken_video_is_reported_and_its_queries_are_misses(scores: np.ndarra
     for name in ("MdR", "MnR", "R@1"):
         assert evaluation.metrics[f"text-to-video {name}"] == expected[f"text-to-video {name}"]
         assert evaluation.metrics[f"video-to-text {name}"] == expected[f"video-to-text {name}"]
-    # With seven candidates everything that can be found is among the first ten.
+    # With seven candidates, R@50 counts every query that can be found.
     for figures in (evaluation.metrics, evaluation.dual_softmax):
         assert figures["text-to-video R@50"] == pytest.approx(100 * (NUM_TEXTS - 4) / NUM_TEXTS)
         assert figures["video-to-text R@50"] == pytest.approx(100 * (NUM_VIDEOS - 2) / NUM_VIDEOS)
 
 
 def test_a_broken_video_misses_in_its_group(scores: np.ndarray) -> None:
-    """Video 5 is one of a group of two: its rival is found, unless by a text of video 5, and itself it isn't."""
+    """Broken video 5 in a group of two: its queries miss, and its rival is found unless its text scores higher."""
     evaluation = evaluate(split(broken=(5,)).select([1, 5]))
     assert evaluation.metrics["text-to-video group R@1"] == 50
     matching_score, rival_score = scores[VIDEO_OF_TEXT.index(1), 1], scores[VIDEO_OF_TEXT.index(5), 1]
@@ -295,11 +295,11 @@ def test_refuses_numbers_out_of_range(dataset: Dataset, options: dict, message: 
 # ----------------------------------------------------------------------------------------------------------------
 
 
-SOME = (0, 2, 4, 6)  # all videos of the first of two processes
+SOME = (0, 2, 4, 6)  # all videos of process 0 of 2
 
 
 def evaluate_in_process() -> dict:
-    """Everything that the tests below look at, because a process takes seconds to start."""
+    """All results that the tests below check, from one start of the processes, which takes seconds."""
     outcomes = {"whole": evaluate(split()).to_dict(), "some broken": evaluate(split(broken=SOME)).to_dict()}
     try:
         evaluate(split(broken=tuple(ALL)))
@@ -314,12 +314,12 @@ def in_two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
 
 
 def test_processes_share_the_work_and_get_the_same_figures(in_two_processes: list, result: RetrievalResult) -> None:
-    """Seven videos: none is counted twice, none is lost, and every process knows the result."""
+    """An odd number of videos over two processes is evaluated completely, and every process gets the result."""
     assert [outcomes["whole"] for outcomes in in_two_processes] == [result.to_dict()] * 2
 
 
 def test_processes_report_broken_videos_in_order(in_two_processes: list) -> None:
-    """Also where one process has nothing to contribute."""
+    """Broken videos are reported in order, also if all videos of one process are broken."""
     assert [outcomes["some broken"] for outcomes in in_two_processes] == [evaluate(split(broken=SOME)).to_dict()] * 2
 
 

@@ -1,4 +1,4 @@
-"""Retrieval metrics: the published definitions, ties, blocks of rows, and inputs that make no sense."""
+"""Retrieval metrics: published definitions, ties, blocks of rows, and invalid inputs."""
 
 import json
 import os
@@ -21,11 +21,11 @@ from ts2net.evaluation import (
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "metrics.json").read_text())
 NAMES = {"R1": "R@1", "R5": "R@5", "R10": "R@10", "R50": "R@50", "MedianR": "MdR", "MeanR": "MnR"}
-VIDEO_OF_TEXT = [3, 0, 6, 1, 1, 2, 3, 4, 0, 5, 3, 6, 3, 2, 3]  # 7 videos with 1 to 5 texts, in no order
+VIDEO_OF_TEXT = [3, 0, 6, 1, 1, 2, 3, 4, 0, 5, 3, 6, 3, 2, 3]  # 7 videos with 1 to 5 texts, unordered
 
 
 def brute_force_ranks(scores, video_of_text):
-    """Both directions by the definition, one comparison at a time."""
+    """Ranks of both directions from the definition, one comparison at a time."""
     num_videos = len(scores[0])
     texts_of = [[text for text, video in enumerate(video_of_text) if video == wanted] for wanted in range(num_videos)]
     text_to_video = [
@@ -43,7 +43,7 @@ def brute_force_ranks(scores, video_of_text):
 
 
 def tied_scores(rows, columns, seed, values=6):
-    """Random scores of so few values that many are equal."""
+    """Random scores with few distinct values, so that many are equal."""
     return np.random.default_rng(seed).integers(-values // 2, values // 2, (rows, columns)).astype(np.float32)
 
 
@@ -54,14 +54,14 @@ def plain_dual_softmax(scores):
 
 @pytest.fixture(params=[1, 20, 50, 2**20], ids="{} entries a block".format)
 def block_entries(request, monkeypatch):
-    """Blocks of one row, of a few, and of all."""
+    """Block sizes of one row, a few rows, and all rows."""
     monkeypatch.setattr(metrics, "_BLOCK_ENTRIES", request.param)
 
 
 @pytest.mark.parametrize("dual_softmax", [False, True], ids=["plain", "dual_softmax"])
 @pytest.mark.parametrize("case", ["paired", "multi_caption"])
 def test_equals_the_golden_figures(case, dual_softmax, block_entries):
-    """The golden percentages went through float32, so 1e-6 of the figure is as near as one can get."""
+    """The figures equal the golden percentages within 1e-6, the precision of the float32 they were computed in."""
     golden = GOLDEN[case]
     expected = {
         f"{direction} {NAMES[name]}": value
@@ -76,7 +76,7 @@ def test_equals_the_golden_figures(case, dual_softmax, block_entries):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_ranks_of_tied_scores_are_those_of_the_definition(seed, block_entries):
-    """Ties count against the model, a video's texts may lie in several blocks, and their order is free."""
+    """Ties count against the model. The texts of a video can be in any order and in several blocks."""
     scores = tied_scores(len(VIDEO_OF_TEXT), 7, seed)
     text_to_video, video_to_text = brute_force_ranks(scores.tolist(), VIDEO_OF_TEXT)
     assert text_to_video_ranks(scores, VIDEO_OF_TEXT).tolist() == text_to_video
@@ -89,11 +89,11 @@ def test_dual_softmax_is_the_formula(seed, block_entries):
     text_to_video, video_to_text = brute_force_ranks(plain_dual_softmax(scores).tolist(), VIDEO_OF_TEXT)
     assert text_to_video_ranks(scores, VIDEO_OF_TEXT, dual_softmax=True).tolist() == text_to_video
     assert video_to_text_ranks(scores, VIDEO_OF_TEXT, dual_softmax=True).tolist() == video_to_text
-    assert text_to_video != brute_force_ranks(scores.tolist(), VIDEO_OF_TEXT)[0]  # else this would show nothing
+    assert text_to_video != brute_force_ranks(scores.tolist(), VIDEO_OF_TEXT)[0]  # dual softmax matters
 
 
 def test_dual_softmax_survives_large_similarities():
-    """exp(1000) is infinite: the softmax must take the highest entry off first."""
+    """The softmax subtracts the maximum first, because exp(1000) is infinite."""
     scores = np.array([[1000.0, 900.0], [999.0, 901.0]])
     assert text_to_video_ranks(scores, dual_softmax=True).tolist() == [1, 1]
     assert text_to_video_ranks(scores).tolist() == [1, 2]
@@ -105,7 +105,7 @@ def constant_querybank(num_videos):
 
 @pytest.mark.parametrize("options", ["plain", "dual_softmax", "querybank"])
 def test_constant_matrix_finds_nothing(options, block_entries):
-    """A model that says the same of everything must not look perfect. 51 fills no vector register evenly."""
+    """Equal scores everywhere give the worst figures. 51 columns don't fill vector registers evenly."""
     chosen = {
         "plain": {},
         "dual_softmax": {"dual_softmax": True},
@@ -119,7 +119,7 @@ def test_constant_matrix_finds_nothing(options, block_entries):
 
 @pytest.mark.parametrize("options", ["plain", "dual_softmax", "querybank"])
 def test_copies_of_a_video_stay_tied(options):
-    """Equal columns are equal to the last bit wherever they stand. A plain sum over rows fails this at 50 by 200."""
+    """Equal columns are bit-identical at any position. A plain sum over rows fails this for 200 by 50 scores."""
     column = np.random.default_rng(0).normal(scale=30, size=(200, 1))
     chosen = {
         "plain": {},
@@ -131,7 +131,7 @@ def test_copies_of_a_video_stay_tied(options):
 
 
 def test_dual_softmax_keeps_copies_of_a_text_tied():
-    """Each text comes twice, for a right and for a wrong video: neither direction may prefer the right one."""
+    """Copies of a text, one for the right and one for a wrong video, tie, so the right one is never ranked first."""
     scores = np.random.default_rng(0).normal(scale=30, size=(25, 50)).repeat(2, axis=0)
     ranks = video_to_text_ranks(scores, dual_softmax=True)
     assert (ranks > 1).all()
@@ -139,7 +139,7 @@ def test_dual_softmax_keeps_copies_of_a_text_tied():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_querybank_is_the_dynamic_inverted_softmax(seed, block_entries):
-    """Against the formula as it is written, where some rows are normalised and some are not."""
+    """Ranks equal those from the published formula, with some rows normalised and some not."""
     generator = np.random.default_rng(seed)
     bank, scores = generator.normal(size=(5, 9)), generator.normal(size=(40, 9))
     video_of_text, beta = generator.integers(0, 9, 40), 1.5
@@ -159,13 +159,13 @@ def brute_force_text_to_video(scores, video_of_text):
 
 
 def test_querybank_takes_a_hub_off_its_place():
-    """Video 0 is near to every query, which the bank tells."""
+    """The querybank lowers the rank of video 0, a hub that is similar to every query."""
     scores = np.array([[0.9, 0.1, 0.1], [0.8, 0.7, 0.1], [0.8, 0.1, 0.7]])
     bank = Querybank(np.array([[0.8, 0.2, 0.1], [0.9, 0.1, 0.2], [0.7, 0.1, 0.1]]), beta=20)
     assert text_to_video_ranks(scores).tolist() == [1, 2, 2]
     actual = retrieval_metrics(scores, querybank=bank)
     assert actual["text-to-video MdR"] == 1
-    assert set(actual) == {f"text-to-video {name}" for name in NAMES.values()}  # a bank of texts says nothing of texts
+    assert set(actual) == {f"text-to-video {name}" for name in NAMES.values()}  # a bank of texts is for text-to-video
 
 
 @pytest.mark.parametrize("dual_softmax", [False, True])
@@ -174,7 +174,7 @@ def test_torch_and_numpy_agree(dtype, dual_softmax):
     scores = torch.from_numpy(tied_scores(len(VIDEO_OF_TEXT), 7, seed=1)).to(getattr(torch, dtype))
     expected = retrieval_metrics(scores.double().numpy(), np.array(VIDEO_OF_TEXT), dual_softmax=dual_softmax)
     assert retrieval_metrics(scores, torch.tensor(VIDEO_OF_TEXT), dual_softmax=dual_softmax) == expected
-    if dtype != "bfloat16":  # NumPy has none
+    if dtype != "bfloat16":  # NumPy has no bfloat16
         assert retrieval_metrics(scores.numpy(), VIDEO_OF_TEXT, dual_softmax=dual_softmax) == expected
 
 
@@ -205,9 +205,9 @@ print(size, peak() - before - size)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux keeps the peak of a process's memory")
 def test_memory_beside_the_scores_does_not_grow_with_them(tmp_path):
-    """A split of 50,000 texts and 20,000 videos has 4 GB of scores, of which no second copy may be made.
+    """The metrics never copy all scores, which take 4 GB for 50,000 texts and 20,000 videos.
 
-    The scores are read from a file without content. What is mapped of it counts as memory of the process.
+    The scores are read from a sparse file. Its mapped pages count as memory of the process.
     """
     (tmp_path / "scores").touch()
     os.truncate(tmp_path / "scores", 10_000 * 4_000 * 4)
@@ -220,13 +220,13 @@ def test_memory_beside_the_scores_does_not_grow_with_them(tmp_path):
 
 
 def test_precision_is_not_lost():
-    """In float32 these two would be tied."""
+    """Scores stay float64; in float32 these two would tie."""
     scores = [[1.0 + 1e-12, 1.0], [0.0, 1.0]]
     assert text_to_video_ranks(scores).tolist() == text_to_video_ranks(np.array(scores)).tolist() == [1, 1]
 
 
 def test_takes_what_evaluation_hands_over(tmp_path):
-    """A read-only memory map, views of any stride or byte order, and a tensor that wants a gradient."""
+    """Accepts a read-only memory map, views of any stride or byte order, and a tensor that requires a gradient."""
     scores = tied_scores(len(VIDEO_OF_TEXT), 7, seed=2)
     expected = retrieval_metrics(scores, VIDEO_OF_TEXT)
     np.save(tmp_path / "scores.npy", scores)
@@ -284,7 +284,7 @@ def test_refuses_what_does_not_fit(scores, video_of_text, error, message):
 
 
 def test_text_to_video_takes_distractors():
-    """Videos that no text belongs to only make the search harder."""
+    """Videos without texts are accepted as distractors."""
     assert text_to_video_ranks(np.array([[2.0, 3.0, 1.0], [2.0, 3.0, 4.0]]), [0, 2]).tolist() == [2, 1]
 
 
@@ -300,7 +300,7 @@ def test_refuses_a_querybank_that_does_not_fit():
 
 
 def test_rank_statistics():
-    """The median of an even number lies between the middle two."""
+    """The median of an even number of ranks is the mean of the middle two."""
     expected = {"R@1": 25.0, "R@5": 50.0, "R@10": 75.0, "R@50": 75.0, "MdR": 7.5, "MnR": 19.25}
     assert rank_statistics([1, 5, 10, 61]) == rank_statistics(torch.tensor([61, 5, 10, 1])) == expected
 

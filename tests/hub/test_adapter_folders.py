@@ -1,4 +1,4 @@
-"""Folders and repositories of adapters: what they hold, what loads them, and what is wrong with others."""
+"""Folders and repositories of adapters: contents, loading and errors."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ from ts2net.hub.adapters import (
     trained_share,
 )
 
-# huggingface_hub's own way of calling its HTTP library.
+# huggingface_hub causes this warning of its HTTP library.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
@@ -35,7 +35,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
 
 
 def adapted(base: str) -> TS2NetModel:
-    """A model with adapters that do something."""
+    """A model with adapters that change its scores."""
     model = tiny_model()
     add_adapters(model, lora_config(2), base)
     with torch.no_grad():
@@ -52,14 +52,14 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Adapters for the model in `base` beside them."""
+    """Folder of adapters for the model in the neighboring folder `base`."""
     base = save_hub_folder(tiny_model(), tiny_processor(), tmp_path / "base")
     return save_hub_folder(adapted(str(base)), tiny_processor(), tmp_path / "adapters")
 
 
 @pytest.mark.slow
 def test_a_pushed_repository_of_adapters_loads_from_the_hub(hub: LoopbackHub, tmp_path: Path) -> None:
-    """By every command's loading and by `AutoModel`, each with the model that they name."""
+    """`load_model` and `AutoModel` load pushed adapters together with their base model."""
     push_to_hub(tiny_model(), tiny_processor(), "tester/base", token=hub.token)
     model = adapted("tester/base")
     push_to_hub(model, tiny_processor(), "tester/adapters", token=hub.token)
@@ -98,7 +98,7 @@ def test_merging_changes_no_score_and_leaves_a_plain_model() -> None:
 
 
 def test_one_kind_of_model_replaces_the_other_in_a_folder(folder: Path) -> None:
-    """A configuration that is left behind would have transformers load the wrong one."""
+    """Saving removes the other kind's configuration; otherwise transformers would load the wrong model."""
     plain, base = tiny_model(seed=3), str(folder.parent / "base")
     save_hub_folder(plain, tiny_processor(), folder)
     assert not (folder / "adapter_config.json").exists()

@@ -1,7 +1,7 @@
-"""Saving a model as a folder that stands alone, pushing it to a Hub, and loading it back without ts2net.
+"""Saving a model as a self-contained folder, pushing it to a Hub, and loading it without ts2net.
 
-The Hub is `loopback_hub.LoopbackHub`, the client is the real one. What is pushed is loaded in fresh processes, where
-`import ts2net` fails unless the test says otherwise, and whose caches lie in the test's own folder.
+The Hub is `loopback_hub.LoopbackHub`; the client is the real one. Pushed models are loaded in new processes, with
+caches in the test's own folder. There `import ts2net` fails unless a test needs it.
 """
 
 import json
@@ -27,7 +27,7 @@ from support.video_files import write_video
 from ts2net import TextVideoScoringPipeline, TS2NetConfig, TS2NetModel
 from ts2net.hub import HUB_FILES, Evaluation, add_evaluation, make_model_card, push_to_hub, save_hub_folder
 
-# huggingface_hub's own way of calling its HTTP library.
+# huggingface_hub causes this warning of its HTTP library.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 REPO = "tester/tiny-ts2net"
@@ -60,7 +60,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
 
 
 def test_loopback_hub_keeps_files_and_history(hub: LoopbackHub, tmp_path: Path) -> None:
-    """What the other tests rest on: small, large and multi-part files come back whole, at every revision."""
+    """The loopback Hub returns small, large and multi-part files unchanged at every revision."""
     api = HfApi(token=hub.token)
     repo_id = api.create_repo("plain").repo_id
     contents = {"a.txt": b"one", "folder/b.bin": bytes(1000), "c.safetensors": os.urandom(50_000)}
@@ -87,7 +87,7 @@ def test_loopback_hub_keeps_files_and_history(hub: LoopbackHub, tmp_path: Path) 
 
 
 def test_loopback_hub_hides_private_repositories(hub: LoopbackHub) -> None:
-    """A test that pushes with the wrong token, or reads without one, must not pass by accident."""
+    """The loopback Hub checks tokens, so that a test with a wrong or missing token fails."""
     HfApi(token=hub.token).create_repo("secret", private=True)
     with pytest.raises(RepositoryNotFoundError):
         HfApi(token=False).model_info("tester/secret")
@@ -101,7 +101,7 @@ def test_loopback_hub_hides_private_repositories(hub: LoopbackHub) -> None:
 
 
 def test_push_is_one_commit_with_everything(hub: LoopbackHub, caplog: pytest.LogCaptureFixture) -> None:
-    """A repository has the weights, the configs, the code and the card together, or nothing new at all."""
+    """A push is one commit with weights, configs, code and card, so that a repository never has only some of them."""
     caplog.set_level("DEBUG")
     model = tiny_model(seed=0)
     card = make_model_card(model.config, REPO, base_model="openai/clip-vit-base-patch32", evaluations=[EVALUATION])
@@ -141,7 +141,7 @@ def test_push_is_one_commit_with_everything(hub: LoopbackHub, caplog: pytest.Log
 def test_push_that_fails_leaves_main_alone_and_can_be_repeated(
     hub: LoopbackHub, request_pattern: str, status: int | None
 ) -> None:
-    """Whoever loads the repository meanwhile gets the old model, whole; the repeat ends like an undisturbed push."""
+    """After a failed push the repository has the complete old model, and a repeated push gives the normal result."""
     push_to_hub(tiny_model(seed=0), tiny_processor(), REPO, token=hub.token, max_shard_size=SMALL_SHARDS)
     old = hub.repositories[REPO].at("main")
     new_model = tiny_model(seed=1)
@@ -163,7 +163,7 @@ def test_push_that_fails_leaves_main_alone_and_can_be_repeated(
 
 @pytest.mark.slow
 def test_push_to_a_branch_leaves_main_alone(hub: LoopbackHub) -> None:
-    """`revision` makes the branch when it is missing, and pushes to it when it is there."""
+    """A push to `revision` creates a missing branch and doesn't change main."""
     push_to_hub(tiny_model(seed=0), tiny_processor(), REPO, token=hub.token)
     main = hub.repositories[REPO].at("main")
     for seed in (1, 2):
@@ -175,7 +175,7 @@ def test_push_to_a_branch_leaves_main_alone(hub: LoopbackHub) -> None:
 
 @pytest.mark.slow
 def test_push_removes_weights_that_would_be_loaded_instead(hub: LoopbackHub) -> None:
-    """transformers prefers `model.safetensors` to shards: an old one must not stay beside new shards."""
+    """A push of shards deletes an old `model.safetensors`, which transformers would load instead."""
     names = []
     for max_shard_size in ("5GB", SMALL_SHARDS, "5GB"):
         push_to_hub(tiny_model(0), tiny_processor(), REPO, token=hub.token, max_shard_size=max_shard_size)
@@ -186,7 +186,7 @@ def test_push_removes_weights_that_would_be_loaded_instead(hub: LoopbackHub) -> 
 
 
 def test_push_checks_before_it_asks_the_hub_for_anything(hub: LoopbackHub) -> None:
-    """A wrong argument must not leave an empty repository behind."""
+    """A wrong argument is refused before any request, so that no empty repository is created."""
     with pytest.raises(ValueError, match="repo_id='a/b/c'"):
         push_to_hub(tiny_model(0), tiny_processor(), "a/b/c", token=hub.token)
     with pytest.raises(TypeError, match="processor must be a TS2NetProcessor, got a CLIPTokenizer"):
@@ -200,7 +200,7 @@ def test_push_checks_before_it_asks_the_hub_for_anything(hub: LoopbackHub) -> No
 
 
 def test_saving_over_a_folder_keeps_its_other_files(tmp_path: Path) -> None:
-    """Notes and training logs beside a model are the user's; old weights are not."""
+    """Saving removes old weights but keeps other files, such as notes and training logs."""
     folder = tmp_path / "model"
     save_hub_folder(tiny_model(0), tiny_processor(), folder)
     (folder / "notes.txt").write_text("mine")
@@ -211,12 +211,12 @@ def test_saving_over_a_folder_keeps_its_other_files(tmp_path: Path) -> None:
     assert torch.equal(
         TS2NetModel.from_pretrained(folder).text_projection.weight, tiny_model(1).text_projection.weight
     )
-    assert list(tmp_path.iterdir()) == [folder]  # nothing is left of the staging
+    assert list(tmp_path.iterdir()) == [folder]  # no staging folder is left
 
 
 @pytest.mark.slow
 def test_saving_that_fails_changes_nothing(tmp_path: Path) -> None:
-    """Neither half a new model nor a mixture of two."""
+    """A failed save leaves no partial or mixed model."""
     folder = save_hub_folder(tiny_model(0), tiny_processor(), tmp_path / "model")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for target in (folder, tmp_path / "new"):
@@ -227,7 +227,7 @@ def test_saving_that_fails_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_saving_refuses_what_it_cannot_save_whole(tmp_path: Path) -> None:
-    """Each refusal names what was wrong, before anything is written."""
+    """Invalid input is refused with the reason before anything is written."""
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(NotADirectoryError, match=str(file)):
@@ -261,7 +261,7 @@ HOSTILE = "x\n---\nlicense: gpl\n--- | <script>alert(1)</script> {{ 7 * 7 }} `co
 
 
 def test_card_describes_the_very_model() -> None:
-    """The card is read before the config is: each choice of the config shows in it."""
+    """The card shows every choice of the model's config."""
     settings: dict[str, Any] = {
         "released": {"padding_mode": "released"},
         "none: [CLS] only": {"selection_kind": "none"},
@@ -280,7 +280,7 @@ def test_card_describes_the_very_model() -> None:
 
 
 def test_card_survives_hostile_values() -> None:
-    """Free text can neither add metadata, nor markup, nor template code; a Hub id must be one."""
+    """Free text in the card can't add metadata, markup or template code, and Hub IDs are checked."""
     evaluation = Evaluation(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: 1.0})
     card = make_model_card(
         TS2NetConfig(), REPO, license=HOSTILE, evaluations=[evaluation], training={HOSTILE: HOSTILE}
@@ -302,7 +302,7 @@ def test_card_survives_hostile_values() -> None:
 
 
 def test_evaluation_is_added_to_a_card_that_is_there() -> None:
-    """A second run replaces its own numbers and touches nobody else's; words written by hand stay."""
+    """A second evaluation replaces only its own results in the card; other results and text stay."""
     card = ModelCard(str(make_model_card(TS2NetConfig(), REPO, evaluations=[EVALUATION])))
     card.text += "Written by hand.\n"
     better = Evaluation("MSR-VTT 1k-A", "msrvtt", "test", {"text-to-video R@1": 48.5})
@@ -322,7 +322,7 @@ def test_evaluation_is_added_to_a_card_that_is_there() -> None:
 
 
 def test_evaluation_refuses_what_is_no_result() -> None:
-    """A NaN in a model-index would be pushed and then break the page that reads it."""
+    """Empty and non-finite results are refused; a pushed NaN would break the model's page on the Hub."""
     with pytest.raises(ValueError, match="has no metrics"):
         Evaluation("MSR-VTT", "msrvtt", "test", {})
     with pytest.raises(ValueError, match="'R@1' of 'MSR-VTT' must be a finite number, got nan"):
@@ -346,7 +346,7 @@ class Absent:
 sys.meta_path.insert(0, Absent)
 """
 
-# PyPI's torchvision asks a CPU torch for two operators that it only brings for CUDA builds; nothing here calls them.
+# PyPI's torchvision needs two operators that it defines only for CUDA builds of torch; nothing here calls them.
 WITH_TORCHVISION = """
 import torch
 
@@ -361,7 +361,7 @@ TOOLS_FOLDER = Path(sys.prefix) / "tools"
 
 @dataclass(frozen=True)
 class Published:
-    """A repository with two commits on main, and what its models answer in this process."""
+    """A repository with two commits on main, and the results of its models in this process."""
 
     env: dict[str, str]
     clip: Path
@@ -371,7 +371,7 @@ class Published:
     hub: LoopbackHub
 
     def run(self, script: str, **extra_env: str) -> Any:
-        """Run Python in a fresh process with this Hub; what the script gives to `answer` comes back."""
+        """Run Python in a new process with this Hub and return the value that the script passes to `answer`."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING", "TRANSFORMERS_", "PYTHON"))}
         prelude = f"""
 def answer(value):
@@ -407,7 +407,7 @@ def published(clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.mark.slow
 def test_repository_works_where_ts2net_is_not_installed(published: Published, tmp_path: Path) -> None:
-    """The promise of the Hub folder: every Auto class and the pipeline, the same numbers, and a second saving."""
+    """Every Auto class and the pipeline work without ts2net, give the same numbers, and can be saved again."""
     card = ModelCard(published.hub.repositories[REPO].at("main").files["README.md"].content.decode())
     snippets = re.findall(r"```python\n(.*?)```", card.text, flags=re.DOTALL)
     assert len(snippets) == 2
@@ -457,7 +457,7 @@ answer({{
     assert answer["scores"] == answer["scores again"] == pytest.approx(published.scores[1], abs=1e-5)
     assert answer["scores of its own saving"] == answer["scores"]
     assert answer["pipeline"] == answer["pipeline again"] == published.pipeline_answer
-    assert "custom_pipelines" not in json.loads((again / "config.json").read_text())  # their code is not beside it
+    assert "custom_pipelines" not in json.loads((again / "config.json").read_text())  # the code isn't saved there
     for path in tmp_path.glob("*/*.json"):
         config = json.loads(path.read_text())
         references = [
@@ -470,7 +470,7 @@ answer({{
 
 @pytest.mark.slow
 def test_sentence_transformers_encodes_texts_and_videos(published: Published, tmp_path: Path) -> None:
-    """One vector of length 1 each, whatever the lengths in a batch, where ts2net is not installed."""
+    """Texts and videos of different lengths in a batch get unit vectors, where ts2net is not installed."""
     longer = write_video(tmp_path / "longer.mp4", frames=50, fps=8)
     answer = published.run(
         WITHOUT_TS2NET
@@ -496,7 +496,7 @@ answer([texts.tolist(), videos.tolist(), model.similarity(texts, videos).tolist(
 
 @pytest.mark.slow
 def test_installed_package_needs_no_trust(published: Published, tmp_path: Path) -> None:
-    """With ts2net imported, nothing from the repository is run; an older commit stays what it was."""
+    """With ts2net imported, no code from the repository runs, and an older commit gives its own scores."""
     changed = save_hub_folder(tiny_model(0), tiny_processor(), tmp_path / "changed")
     (changed / "modeling_ts2net.py").write_text((changed / "modeling_ts2net.py").read_text() + "\nCHANGED = True\n")
     answer = published.run(
@@ -557,7 +557,7 @@ answer({{
     not TORCHVISION_FOLDER.is_dir(), reason=f"torchvision is not in {TORCHVISION_FOLDER}, where `make test` puts it"
 )
 def test_auto_video_processor_where_torchvision_is(published: Published) -> None:
-    """transformers gives out AutoVideoProcessor only beside torchvision; ours then loads like any other."""
+    """`AutoVideoProcessor`, which transformers provides only with torchvision, loads the video processor."""
     expected = tiny_processor().video_processor(str(published.clip), return_tensors="pt")["pixel_values_videos"]
     answer = published.run(
         WITHOUT_TS2NET

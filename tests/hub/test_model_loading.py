@@ -1,4 +1,4 @@
-"""A model in: from a folder, with one error for everything that is wrong, and on the right device."""
+"""Model loading: folders and repositories, one error type for all failures, and the device."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ def test_a_folder_loads_ready_to_use(folder: Path) -> None:
 
 
 def test_a_model_from_a_repository_knows_its_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index and adapters note it, and are used with that commit after the repository has changed."""
+    """A loaded model has its commit, which indexes and adapters record to use it after the repository changes."""
     repo = "tester/commits"
     with LoopbackHub() as hub:
         hub.use_here(monkeypatch)

@@ -1,4 +1,4 @@
-"""What the processes of a run exchange, in real processes over gloo."""
+"""Communication between the processes of a run, in real processes over gloo."""
 
 from typing import Any
 
@@ -18,10 +18,10 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def all_work() -> dict[str, Any]:
-    """Everything that the tests below look at, because a process takes seconds to start."""
+    """All results that the tests below check, from one start of the processes, which takes seconds."""
     rank = distributed.rank()
     with distributed.cpu_group() as group:
-        # Row 5 is nobody's. The second process has no rows, and the others have parts of different sizes.
+        # No process has row 5. The second process has no rows, and the others have parts of different sizes.
         parts = {0: [numbered(4), numbered(0, 2)], 1: [], 2: [numbered(3), numbered(1)]}[rank]
         answers = {
             "rank": (rank, distributed.num_processes(), distributed.is_main_process()),
@@ -45,7 +45,7 @@ def numbered(*numbers: int) -> distributed.Part:
 
 
 def gathered_and_gradient() -> tuple[torch.Tensor, torch.Tensor]:
-    """Process r weighs entry i of all by `(r + 1) * i`."""
+    """Gathered entries, and the gradient of a sum in which process r weights entry i by `(r + 1) * i`."""
     local = torch.arange(4.0).view(2, 2) + 10 * distributed.rank()
     local.requires_grad_()
     gathered = distributed.gather_with_gradient(local)
@@ -84,7 +84,7 @@ def test_every_process_gets_the_mean(results: list[dict[str, Any]]) -> None:
 
 
 def test_rows_come_to_the_main_process_in_their_order(results: list[dict[str, Any]]) -> None:
-    """Parts of any size, from processes that may have none; rows that are nobody's are zero."""
+    """Rows are gathered in order from parts of any size, also from processes without rows. Missing rows are zero."""
     present = [0, 2, 4] if len(results) == 1 else [0, 1, 2, 3, 4]
     values, is_even = results[0]["rows"]
     for row in range(6):

@@ -1,4 +1,4 @@
-"""How several processes fail: what they print, and which exit codes their launcher sees."""
+"""Errors in several processes: the output, and the exit codes that a launcher gets."""
 
 import contextlib
 import io
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.spread
 
 
 def fail_together() -> tuple[str, bool]:
-    """What a process says of what both find, and of what only the second finds; and whether each knows of it."""
+    """Output of a process for an error in both and one in only the second, and the value of `has_failed()`."""
     printed = io.StringIO()
     with contextlib.redirect_stderr(printed):
         fail("found by both")
@@ -36,7 +36,7 @@ def test_an_error_is_said_once_whoever_finds_it(tmp_path: Path):
 
 
 def fail_under_a_launcher(folder: Path, rank: int, message: str, machines: int = 1) -> tuple[int, str, Path]:
-    """Exit code, message and error file of a process that fails before it has met the others."""
+    """Exit code, output and error file of a process that fails before it joins the process group."""
     error_file = folder / "attempt_0" / str(rank) / "error.json"
     error_file.parent.mkdir(parents=True)
     launched = {"LOCAL_RANK": f"{rank}", "TORCHELASTIC_ERROR_FILE": f"{error_file}", "GROUP_WORLD_SIZE": f"{machines}"}
@@ -47,7 +47,7 @@ def fail_under_a_launcher(folder: Path, rank: int, message: str, machines: int =
 
 
 def test_only_the_process_that_reports_ends_with_an_error(tmp_path: Path):
-    """Before they have met; one that finds something else reports that."""
+    """Before the process group exists, an error is reported by one process, and a different error also."""
     *first, error_file = fail_under_a_launcher(tmp_path, 1, "no such option")
     assert first == [2, "error: no such option\n"]
     assert json.loads(error_file.read_text())["message"]["message"] == "error: no such option"
@@ -58,7 +58,7 @@ def test_only_the_process_that_reports_ends_with_an_error(tmp_path: Path):
 
 
 def test_a_launcher_on_another_machine_sees_an_error_too(tmp_path: Path):
-    """It would take the end of its own processes for success."""
+    """With several machines, silent processes fail too, because their launcher would take exit code 0 for success."""
     assert fail_under_a_launcher(tmp_path, 0, "no such option", machines=2)[:2] == (2, "error: no such option\n")
     assert fail_under_a_launcher(tmp_path, 1, "no such option", machines=2)[:2] == (2, "")
 

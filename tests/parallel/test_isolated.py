@@ -1,4 +1,4 @@
-"""Jobs in processes of their own: whatever one does to its process, the others and this process go on."""
+"""Jobs in separate processes: a job that crashes or hangs doesn't affect other jobs or this process."""
 
 import ctypes
 import os
@@ -76,11 +76,11 @@ def test_a_call_may_take_so_much_memory_and_no_more() -> None:
     limited = Isolation(memory=2**30)
     assert ISOLATION.run(take_memory, 1) == 2**30
     with pytest.raises(MemoryError):
-        limited.run(take_memory, 1)  # exactly the limit: there is something beside the numbers
+        limited.run(take_memory, 1)  # the array alone has the size of the limit
 
 
 def count_up(job: str) -> Iterator[tuple[int, int]]:
-    """Numbers with the process's id. What else happens is in the job's name."""
+    """Yield numbers with the process's ID. The job's name selects a failure."""
     for number in range(3):
         if number == 2:
             if job == "crash":
@@ -151,7 +151,7 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_a_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    """Also in the middle of a job, from which it does not look at its pipe."""
+    """A process ends with its parent even during a job, while it doesn't read its pipe."""
     (tmp_path / "parent.py").write_text(PARENT)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     file = tmp_path / "id"

@@ -1,4 +1,4 @@
-"""Jobs run side by side, and one that crashes its process."""
+"""Parallel jobs, and a job that crashes its process."""
 
 import subprocess
 import sys

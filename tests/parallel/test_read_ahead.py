@@ -1,4 +1,4 @@
-"""A thread that reads ahead: the same items, and a clean end wherever it is left."""
+"""Reading ahead in a thread: the same items, and a clean end at any point."""
 
 import itertools
 import threading
@@ -11,7 +11,7 @@ from ts2net.parallel.read_ahead import read_ahead
 
 
 class Source:
-    """Counts items, remembers how many were read and by which threads, and whether it was closed."""
+    """Counter that records the number of items read, the reading threads, and whether it was closed."""
 
     def __init__(self) -> None:
         self.num_read = 0
@@ -43,7 +43,7 @@ def test_reads_in_another_thread_and_no_further_than_it_may() -> None:
     stream = read_ahead(source.items(), 3)
     assert source.num_read == 0, "nothing is read before the first item is asked for"
     assert [next(stream), next(stream)] == [0, 1]
-    wait_until(lambda: source.num_read == 6)  # two taken, three waiting, one that finds no room
+    wait_until(lambda: source.num_read == 6)  # two taken, three in the queue, one that waits for room
     time.sleep(0.3)
     assert source.num_read == 6
     stream.close()

@@ -1,4 +1,4 @@
-"""Adapters in a run: what is trained, checkpoints, the gradient cache, and what is loaded from a run's folder."""
+"""Training with adapters: trained parameters, checkpoints, the gradient cache, and loading from a run's folder."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def trainer_of(folder: Path, base: Path | None, **settings: Any) -> TS2NetTraine
     torch.manual_seed(0)
     model = tiny_model() if base is None else TS2NetModel.from_pretrained(base)
     for layer in model.text_model.encoder.layers:
-        layer.self_attn.dropout = 0.2  # so that a run needs the right random state
+        layer.self_attn.dropout = 0.2  # so that resuming depends on the restored random state
     return TS2NetTrainer(
         model,
         tiny_arguments(folder, **({"lora_r": 2, "max_steps": 4} | settings)),
@@ -45,7 +45,7 @@ def trainer_of(folder: Path, base: Path | None, **settings: Any) -> TS2NetTraine
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
-    """Of four steps, with a checkpoint after each two and the model saved at the end."""
+    """A run of four steps, with a checkpoint after every second step and the model saved at the end."""
     folder = tmp_path_factory.mktemp("run") / "run"
     trainer = trainer_of(folder, base, save_strategy="steps", save_steps=2)
     trainer.train()
@@ -81,11 +81,11 @@ def test_only_adapters_and_new_layers_are_trained(tmp_path: Path, base: Path, ca
     of_new = {name.partition(".")[0] for name in trained if "lora_" not in name}
     assert of_new == {"token_selector", "temporal_encoder", "word_interaction"}
     rates = {group["lr"] for group in trainer.optimizer.param_groups if group["params"]}
-    assert len(rates) == 1  # nothing learns at CLIP's rate
+    assert len(rates) == 1  # no parameter uses CLIP's learning rate
 
 
 def test_every_way_of_loading_gives_the_same_scores(run: Path, base: Path):
-    """`AutoModel`, PEFT and `load_model`, which merges: equal but for rounding. The processor comes along."""
+    """`AutoModel` and PEFT give identical scores; `load_model`, which merges the adapters, agrees up to rounding."""
     expected = logits(TS2NetModel.from_pretrained(run))
     assert not torch.allclose(expected, logits(TS2NetModel.from_pretrained(base)), atol=1e-3)
     assert torch.equal(logits(AutoModel.from_pretrained(run, trust_remote_code=True)), expected)
@@ -116,7 +116,7 @@ def test_a_folder_of_adapters_is_small_and_has_its_card(run: Path, base: Path):
 
 @pytest.mark.parametrize("source", ["base", "clip"])
 def test_a_resumed_run_ends_alike_to_the_last_bit(tmp_path: Path, run: Path, base: Path, source: str):
-    """From its own checkpoint; also where the model was in no folder, which is then saved beside the run."""
+    """A resumed run gives bit-identical weights, also when the base model had no folder and was saved with the run."""
     whole = run
     if source == "clip":
         whole = tmp_path / "whole"
@@ -138,7 +138,7 @@ def test_the_gradient_cache_takes_the_same_steps(tmp_path: Path, base: Path):
     for chunk_size in (None, 3):
         trainer = trainer_of(tmp_path / str(chunk_size), base, gradient_cache_chunk_size=chunk_size, max_steps=2)
         for layer in trainer.model.text_model.encoder.layers:
-            layer.self_attn.dropout = 0.0  # which chunks would draw otherwise
+            layer.self_attn.dropout = 0.0  # chunks would draw different dropout masks
         trainer.train()
         trainer.save_model()
         weights.append(trained_weights(tmp_path / str(chunk_size)))

@@ -1,4 +1,4 @@
-"""Which figure decides what the best checkpoint is, and in which direction."""
+"""The metric that chooses the best checkpoint, and its direction."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ GROUPED = stream([[row(0) | {"group": "a"}]])
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_less_is_better_of_ranks_alone(metric: str, tmp_path: Path):
-    """The trainer's own guess would be that greater is always better."""
+    """`greater_is_better` is False for ranks; Trainer's default would be True for every metric except a loss."""
     is_rank = "MdR" in metric or "MnR" in metric
     assert less_is_better(metric) == is_rank
     assert tiny_arguments(tmp_path, metric_for_best_model=metric).greater_is_better == (not is_rank)
@@ -58,7 +58,7 @@ def test_a_set_that_does_not_exist_is_refused_with_those_that_do():
 
 
 def evaluations_until_stop(tmp_path: Path, figures: list[float], **settings: Any) -> int | None:
-    """How many evaluations an early stopping with a patience of 2 lets happen; `None` if it never stops."""
+    """Number of evaluations until early stopping with a patience of 2 stops the run; `None` if it never does."""
     metric = "text_to_video_MnR"
     args = tiny_arguments(tmp_path, metric_for_best_model=metric, eval_strategy="epoch", early_stopping_patience=2)
     stopping, state, control = EarlyStopping(2), TrainerState(), TrainerControl()
@@ -73,7 +73,7 @@ def evaluations_until_stop(tmp_path: Path, figures: list[float], **settings: Any
 
 
 def test_early_stopping_counts_evaluations_that_are_not_better(tmp_path: Path):
-    """In the direction of the figure; equal is not better; other evaluation sets don't count."""
+    """Early stopping uses the metric's direction, counts an equal value as no improvement and ignores other sets."""
     assert evaluations_until_stop(tmp_path, [9, 8, 8, 9, 1]) == 4
     assert evaluations_until_stop(tmp_path, [9, 8, 9, 7, 8, 6]) is None
 

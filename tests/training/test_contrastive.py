@@ -34,7 +34,7 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def all_work() -> dict[str, Any]:
-    """Everything that the tests below look at, because a process takes seconds to start."""
+    """All results that the tests below check, from one start of the processes, which takes seconds."""
     steps = {name: step_in_process(case) for name, case in CASES.items()}
     return {"steps": steps, "uneven": error_of_uneven_batches()}
 
@@ -67,7 +67,7 @@ def test_uneven_batches_are_an_error_everywhere(results: list[dict[str, Any]]) -
 
 
 def test_same_videos_are_no_negatives() -> None:
-    """Two captions of one video: neither is held against the other, and the rest of the batch still is."""
+    """Two captions of one video are not negatives of each other; the rest of the batch still is."""
     model = tiny_model()
     texts, videos = torch.randn(3, 32), torch.randn(2, 6, 32)[[0, 0, 1]]
     scale = torch.tensor(5.0)
@@ -92,13 +92,13 @@ def test_without_a_weight_the_selection_loss_changes_no_bit() -> None:
 
 
 def test_a_tie_is_a_miss() -> None:
-    """A model that tells nothing apart has accuracy 0, not that of a lucky guess."""
+    """A model that gives every pair the same score has accuracy 0, not the accuracy of a lucky guess."""
     result = contrastive_loss_over_processes(tiny_model(), torch.ones(4, 32), torch.ones(4, 6, 32), torch.tensor(5.0))
     assert result.text_to_video_accuracy == result.video_to_text_accuracy == 0
 
 
 def test_the_model_gives_the_scale_of_its_logits() -> None:
-    """The loss takes the scale from the output, where the gradient of a sharded parameter can find its way back."""
+    """The loss takes the scale from the model output, so that its gradient reaches a sharded parameter."""
     model, inputs = tiny_model(), random_inputs(2)
     outputs = model(**inputs)
     torch.testing.assert_close(outputs.logit_scale, model.logit_scale.exp())

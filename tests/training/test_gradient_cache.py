@@ -1,4 +1,4 @@
-"""The gradient cache: whatever the chunks and the processes, the gradients are those of the batch in one piece."""
+"""The gradient cache: for any chunks and processes, the gradients equal the gradients of the undivided batch."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ CASES = {
     "float32, own noise": Case(own_noise=True, dtype=torch.float32),
 }
 SHARDED = Case(selection_weight=0.7)
-# Of 8 clips, or of 4 each: with chunks of 3 the last one is smaller, with 8 there is only one.
+# Processes have 8 clips, or 4 each: with a chunk size of 3 the last chunk is smaller, with 8 there is only one chunk.
 STEPS = [(name, 3) for name in CASES] + [
     (name, size) for name in ("tanh", "own noise", "float32") for size in (1, BATCH)
 ]
@@ -55,7 +55,7 @@ def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def all_work() -> dict[str, Any]:
-    """Everything that the tests below look at, because a process takes seconds to start."""
+    """All results that the tests below check, from one start of the processes, which takes seconds."""
     return {
         "steps": {(name, chunk_size): step_in_process(CASES[name], chunk_size) for name, chunk_size in STEPS},
         "reductions": [reductions(chunk_size) for chunk_size in (None, 1)],
@@ -69,7 +69,7 @@ def own_inputs() -> dict[str, torch.Tensor]:
 
 
 def reductions(chunk_size: int | None) -> int:
-    """How often DDP hands gradients over in a step."""
+    """Number of gradient reductions by DDP in a step."""
     wrapped = DistributedDataParallel(Case().model())
     handed_over = []
 
@@ -85,7 +85,7 @@ def reductions(chunk_size: int | None) -> int:
 
 
 def accumulated_gradients(chunk_size: int | None) -> dict[str, torch.Tensor]:
-    """Of two batches, handed over with the second one."""
+    """Gradients of two batches, reduced with the second one."""
     model = Case().model()
     wrapped = DistributedDataParallel(model)
     with wrapped.no_sync():
@@ -95,9 +95,9 @@ def accumulated_gradients(chunk_size: int | None) -> dict[str, torch.Tensor]:
 
 
 def sharded_gradients(chunk_size: int | None) -> dict[str, torch.Tensor]:
-    """Of a model whose parameters are spread over the processes."""
+    """Gradients of a model whose parameters are sharded over the processes."""
     model = SHARDED.model()
-    model.logit_scale = torch.nn.Parameter(model.logit_scale.detach()[None])  # a scalar can't be spread
+    model.logit_scale = torch.nn.Parameter(model.logit_scale.detach()[None])  # a scalar can't be sharded
     for layer in model.vision_model.encoder.layers:
         fully_shard(layer)
     fully_shard(model)
@@ -110,7 +110,7 @@ def sharded_gradients(chunk_size: int | None) -> dict[str, torch.Tensor]:
 def test_chunks_and_processes_together_take_the_step_of_one(
     results: list[dict[str, Any]], name: str, chunk_size: int
 ) -> None:
-    """Loss, accuracies and gradients are plain autograd's over the whole batch, noise and dropout included."""
+    """Loss, accuracies and gradients equal plain autograd over the whole batch, noise and dropout included."""
     case = CASES[name]
     expected = reference_step(case, len(results), chunk_size)
     for result in results:
@@ -118,14 +118,14 @@ def test_chunks_and_processes_together_take_the_step_of_one(
 
 
 def test_gradients_are_handed_over_once_a_step(results: list[dict[str, Any]]) -> None:
-    """Chunks before the last keep their gradients to themselves, or communication would grow with their number."""
+    """Only the last chunk reduces gradients; otherwise communication would grow with the number of chunks."""
     for result in results:
         plain, in_chunks = result["reductions"]
         assert in_chunks == plain > 0
 
 
 def test_batches_accumulate(results: list[dict[str, Any]]) -> None:
-    """A cached step inside another `no_sync` hands nothing over, and adds to the gradients that are there."""
+    """A cached step inside an outer `no_sync` reduces nothing and adds to the existing gradients."""
     twice = {name: 2 * gradient for name, gradient in reference_step(Case())["gradients"].items()}
     for result in results:
         for actual in result["accumulated"]:
@@ -140,7 +140,7 @@ def test_sharded_parameters_get_the_same_gradients(results: list[dict[str, Any]]
 
 
 def test_a_scaled_loss_scales_the_gradients() -> None:
-    """Mixed precision in float16 multiplies the loss, and divides the gradients later: once, not once a chunk."""
+    """The loss scaling of float16 mixed precision is applied once a step, not once a chunk."""
     model = Case().model()
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     cache = GradientCache(model, 3, backward=lambda loss: scaler.scale(loss).backward())
@@ -150,17 +150,17 @@ def test_a_scaled_loss_scales_the_gradients() -> None:
 
 
 def test_autocast_does_not_cut_the_weights_off() -> None:
-    """Autocast keeps converted weights for reuse: those made without gradient must not serve the second pass."""
+    """Autocast caches converted weights: the second pass must not reuse weights converted under `no_grad`."""
     case = Case(dtype=torch.float32)
     in_one_piece, in_chunks = case.model(), case.model()
     with torch.autocast("cpu", torch.bfloat16):
         take_step(in_one_piece, case.batch())
         take_step(in_chunks, case.batch(), chunk_size=3)
-    assert_same_gradients(gradients(in_chunks), gradients(in_one_piece), 0.1)  # bfloat16 has 8 bits
+    assert_same_gradients(gradients(in_chunks), gradients(in_one_piece), 0.1)  # bfloat16 has a significand of 8 bits
 
 
 def test_random_numbers_go_on_as_after_one_pass() -> None:
-    """The second pass draws the numbers of the first, and leaves the state where the first left it."""
+    """The second pass repeats the random numbers of the first and leaves the generator in the same state."""
     case = Case(own_noise=True)
     model, batch = case.model(), case.batch()
     torch.manual_seed(0)
@@ -173,7 +173,7 @@ def test_random_numbers_go_on_as_after_one_pass() -> None:
 
 
 def test_a_frozen_tower_stays_without_gradient() -> None:
-    """What is frozen gets nothing, and the rest gets what it got before."""
+    """Frozen parameters get no gradient, and the gradients of the other parameters don't change."""
     model = Case().model()
     model.text_model.requires_grad_(False)
     model.text_projection.requires_grad_(False)
@@ -185,7 +185,7 @@ def test_a_frozen_tower_stays_without_gradient() -> None:
 
 
 def test_outputs_can_be_watched() -> None:
-    """Whoever logs figures of the selection sees each clip once, not again in the second pass."""
+    """`watch` gets each clip's outputs once, not again in the second pass."""
     case, seen = Case(), []
     model, batch = case.model(), case.batch()
     expected = model(**batch).selected_token_indices
@@ -194,7 +194,7 @@ def test_outputs_can_be_watched() -> None:
 
 
 def test_settings_reach_every_chunk() -> None:
-    """Arguments of `forward` that are no tensors are not cut."""
+    """Arguments of `forward` that are not tensors are passed to every chunk unchanged."""
     model, batch = Case().model(), Case().batch()
     batch["pixel_values_videos"] = batch["pixel_values_videos"].repeat(1, 1, 1, 2, 2)
     with pytest.raises(ValueError, match="image size"):

@@ -1,4 +1,4 @@
-"""The learning-rate range test: which rates it takes, when it ends, and what it advises."""
+"""The learning-rate range test: its rates, its end, and its advice."""
 
 import csv
 from pathlib import Path
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 
 def run(folder: Path, **settings: Any) -> tuple[str, list[dict[str, float]], TS2NetTrainer]:
-    """What the test prints and writes."""
+    """The message, the table and the trainer of a learning-rate range test."""
     defaults = {"learning_rate_range_test": 12, "save_strategy": "steps", "save_steps": 1, "warmup_steps": 0.5}
     trainer = TS2NetTrainer(
         tiny_model(),
@@ -30,7 +30,7 @@ def run(folder: Path, **settings: Any) -> tuple[str, list[dict[str, float]], TS2
 
 
 def test_rates_grow_evenly_from_a_hundredth_to_a_hundredfold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """What the optimizer really takes, warm-up or not; nothing but the table is left."""
+    """The optimizer uses exactly the rates of the table, whatever the warm-up; only the table is left on disk."""
     rates_per_step = []
     step = TS2NetTrainer.training_step
 
@@ -53,7 +53,7 @@ def test_rates_grow_evenly_from_a_hundredth_to_a_hundredfold(tmp_path: Path, mon
 
 
 def test_it_ends_where_the_loss_rises_too_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Here at the first rise at all; twice the least is the rule."""
+    """The test stops at a rise of the loss: here at any rise above the minimum, by default at twice the minimum."""
     monkeypatch.setattr(learning_rate_range, "_STOP_ABOVE", 1.0)
     _, rows, trainer = run(tmp_path, learning_rate_range_test=40)
     losses = [row["smoothed_loss"] for row in rows]
@@ -77,7 +77,7 @@ def test_a_loss_that_is_not_finite_ends_it_too(tmp_path: Path, monkeypatch: pyte
 
 
 def test_rates_that_no_model_survives_are_recorded(tmp_path: Path):
-    """The logit scale becomes 0, whose logarithm is in the log."""
+    """The logit scale becomes 0, so its logarithm is logged as `-inf`."""
     _, rows, trainer = run(tmp_path, learning_rate=1e3, clip_learning_rate=1e3)
     assert rows
     assert any(entry.get("logit_scale") == float("-inf") for entry in trainer.state.log_history)

@@ -1,4 +1,4 @@
-"""The private parts of other libraries that the training depends on: the list is complete, and they exist.
+"""Private attributes of other libraries that training depends on: all are listed here, and all exist.
 
 If one of these tests fails after an upgrade, read what the library does now before the list is changed.
 """
@@ -15,14 +15,14 @@ from transformers import HfArgumentParser, Trainer, TrainingArguments
 import ts2net.training
 
 FOLDER = Path(ts2net.training.__file__).parent
-# Overridden or called, with the parameters that are relied on.
+# Methods that are overridden or called, with their expected parameters.
 TRAINER_METHODS = {
     "_get_grad_norm": ["self", "model", "grad_norm"],
     "_load_best_model": ["self"],
     "_load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
     "_save_checkpoint": ["self", "model", "trial"],
 }
-# Attributes that objects have: the number of GPUs of TrainingArguments, and the options of an ArgumentParser.
+# Instance attributes: the number of GPUs of TrainingArguments, and the options of an ArgumentParser.
 ATTRIBUTES = {"_n_gpu", "_actions"}
 
 
@@ -32,7 +32,7 @@ def test_trainer_has_the_method_that_is_overridden(name: str):
 
 
 def test_trainer_calls_the_methods_that_are_overridden():
-    """An override that nobody calls would do nothing."""
+    """An override that Trainer doesn't call would have no effect."""
     source = inspect.getsource(Trainer)
     for name in TRAINER_METHODS:
         assert f"self.{name}(" in source
@@ -57,7 +57,7 @@ def test_parsers_list_their_options_and_name_their_groups():
 
 
 def test_nothing_else_that_is_private_is_used():
-    """Of the classes that the training derives from."""
+    """No unlisted private attribute of a base class in training is used."""
     used = set()
     for path in FOLDER.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

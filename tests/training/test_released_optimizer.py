@@ -28,7 +28,7 @@ def test_a_step_is_that_of_the_formula():
         for number, parameter in enumerate(parameters):
             gradient = torch.randn(weights[number].shape, generator=generator) * (5 if number else 0.1)
             parameter.grad = gradient.clone()
-            clipped = gradient * min(1.0, 1 / (float(gradient.norm()) + 1e-6))  # each by itself
+            clipped = gradient * min(1.0, 1 / (float(gradient.norm()) + 1e-6))  # each parameter by its own norm
             mean, square = moments[number]
             mean, square = 0.9 * mean + 0.1 * clipped, 0.98 * square + 0.02 * clipped**2
             moments[number] = mean, square
@@ -64,13 +64,13 @@ def test_another_optimizer_or_schedule_is_refused(tmp_path: Path):
 
 
 def two_layers() -> nn.Sequential:
-    """The first has gradients far above the limit, the second far below; a bias of 3 is not a multiple of 2."""
+    """Layers whose bias of 3 elements can't be split evenly over 2 processes."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 4))
 
 
 def four_steps(layers: nn.Sequential) -> dict[str, torch.Tensor]:
-    """The weights after steps on data whose scale makes a parameter's gradient large or small."""
+    """The weights after four steps whose loss scales make gradient norms lie above and below the limit."""
     optimizer = BertAdam(layers.parameters(), lr=0.1, weight_decay=0.2)
     generator = torch.Generator().manual_seed(1)
     for scale in (100.0, 0.001, 10.0, 1.0):

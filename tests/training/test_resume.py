@@ -1,4 +1,4 @@
-"""A run that is killed again and again ends where one ends that was left alone, to the last bit."""
+"""A run that is killed repeatedly ends with weights that are bit-identical to an uninterrupted run's."""
 
 import json
 import signal
@@ -34,13 +34,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_that_is_killed_everywhere_ends_with_the_same_weights(uninterrupted: Path, tmp_path: Path):
-    """Each resumption may only use what the killed process left on the disk."""
+    """Losses, evaluations and weights don't change. Each resumed process has only the files of the killed one."""
     wheres = {
         "step:1": None,  # before there is any checkpoint
         "step:4": "checkpoint-2",  # in the middle of an epoch
         "save:4": "checkpoint-2",  # at the end of an epoch, with the checkpoint half-written
         "evaluation:6": "checkpoint-4",
-        "rename:6": "checkpoint-4",  # with the checkpoint written, but not named
+        "rename:6": "checkpoint-4",  # with the checkpoint written, but not renamed
         "rotate:8": "checkpoint-8",  # before the older one is deleted
     }
     answers = run_in_processes(tmp_path, *wheres, "nowhere:0")
@@ -63,7 +63,7 @@ def test_a_run_that_is_killed_everywhere_ends_with_the_same_weights(uninterrupte
 
 
 def test_only_whole_checkpoints_are_left(uninterrupted: Path):
-    """A kept run holds its last checkpoint and its best, and nothing half-done."""
+    """A finished run has its last checkpoint, and no hidden partial folders or pickles."""
     run = uninterrupted / "run"
     assert checkpoints_in(run)[-1].name == f"checkpoint-{NUM_STEPS}"
     assert not [path for path in run.iterdir() if path.name.startswith(".")]
@@ -86,7 +86,7 @@ def write(folder: Path, content: str = "whole") -> Path:
 
 
 def test_a_checkpoint_that_is_replaced_is_not_lost_between_the_two(tmp_path: Path):
-    """Killed after the old one was moved away and before the new one came, the old one is the last good one."""
+    """After a kill between moving the old checkpoint away and publishing the new one, the old one is restored."""
     write(tmp_path / ".replaced-checkpoint-4", "old")
     write(tmp_path / ".saving" / "checkpoint-4", "new, not flushed")
     clean_up(tmp_path)
@@ -95,7 +95,7 @@ def test_a_checkpoint_that_is_replaced_is_not_lost_between_the_two(tmp_path: Pat
 
 
 def test_a_checkpoint_can_be_saved_twice(tmp_path: Path):
-    """The end of an epoch may be a step that is saved anyway."""
+    """Saving a step that is already saved replaces its checkpoint, as when an epoch ends at a save step."""
     write(tmp_path / "checkpoint-4", "old")
     publish(write(start_saving(tmp_path) / "checkpoint-4", "new"), tmp_path / "checkpoint-4")
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-4"]
@@ -103,7 +103,7 @@ def test_a_checkpoint_can_be_saved_twice(tmp_path: Path):
 
 
 def test_what_is_half_deleted_or_half_written_is_no_checkpoint(tmp_path: Path):
-    """Names are given last and taken first."""
+    """A checkpoint gets its name only after it is written and loses it before it is deleted."""
     write(tmp_path / ".removed-checkpoint-9")
     write(saving_folder(tmp_path) / "checkpoint-8")
     write(tmp_path / "checkpoint-2")
@@ -114,7 +114,7 @@ def test_what_is_half_deleted_or_half_written_is_no_checkpoint(tmp_path: Path):
 
 
 def test_rotation_keeps_the_newest_and_those_to_keep(tmp_path: Path):
-    """The best checkpoint is older than others, and stays."""
+    """Rotation keeps the best checkpoint, even if it is older than deleted ones."""
     for step in (2, 4, 10, 12):
         write(tmp_path / f"checkpoint-{step}")
     rotate(tmp_path, 2, keep={tmp_path / "checkpoint-2", tmp_path / "checkpoint-12"})
@@ -123,7 +123,7 @@ def test_rotation_keeps_the_newest_and_those_to_keep(tmp_path: Path):
 
 @pytest.mark.parametrize("missing", ["model.safetensors", "optimizer.pt"])
 def test_a_part_of_a_checkpoint_is_told_from_a_whole_one(missing: str, tmp_path: Path):
-    """Such as one that was copied or deleted in part: Trainer would silently start from the first step's weights."""
+    """A partially copied or deleted checkpoint is an error: Trainer would silently use the initial weights."""
     (write(tmp_path / "checkpoint-4") / missing).unlink()
     with pytest.raises(ValueError, match=f"checkpoint-4: training can't go on from it, because {missing}"):
         find_checkpoint("auto", tmp_path)
@@ -138,7 +138,7 @@ def test_a_part_of_a_checkpoint_is_told_from_a_whole_one(missing: str, tmp_path:
     ],
 )
 def test_a_checkpoint_that_is_not_there_is_named(resume: str, message: str, tmp_path: Path, monkeypatch):
-    """Whoever mistypes a path should not train from scratch."""
+    """A mistyped checkpoint path is an error and doesn't start a new run."""
     monkeypatch.chdir(tmp_path)
     Path("other").mkdir()
     with pytest.raises((FileNotFoundError, ValueError), match=message):

@@ -1,4 +1,4 @@
-"""What the result of a run depends on is compared when it resumes; what may change is taken over and shows."""
+"""Settings that decide a run's result are compared on resuming; changes that are allowed are applied and recorded."""
 
 import dataclasses
 import math
@@ -15,8 +15,8 @@ from ts2net import TS2NetModel, TS2NetProcessor
 from ts2net.training import TS2NetTrainer, TS2NetTrainingArguments
 from ts2net.training.run_settings import CHANGEABLE, CHANGEABLE_ARGUMENTS, FIXED_ARGUMENTS, changes_since
 
-# What the result does not depend on: where, when and how fast things are computed, logged and saved; and what is
-# refused or does nothing here. Adapters are remembered as they are, whichever arguments have made them.
+# Arguments that don't change the result (where, when and how fast a run computes, logs and saves), or that are refused
+# or have no effect. Checkpoints record the adapters themselves instead of the arguments that created them.
 OTHER_ARGUMENTS = """
     output_dir per_device_train_batch_size gradient_accumulation_steps average_tokens_across_devices
     label_smoothing_factor bf16_full_eval fp16_full_eval activation_checkpointing activation_checkpointing_kwargs
@@ -40,7 +40,7 @@ OTHER_ARGUMENTS = """
 
 
 def test_every_argument_is_known_to_decide_the_result_or_not():
-    """One that a new version of the library brings has to be put into one of the lists."""
+    """Each argument that a new version of transformers adds has to be added to one of the lists."""
     names = [*CHANGEABLE_ARGUMENTS, *FIXED_ARGUMENTS, *OTHER_ARGUMENTS.split()]
     assert len(names) == len(set(names))
     assert {field.name for field in dataclasses.fields(TS2NetTrainingArguments)} == set(names)
@@ -67,7 +67,7 @@ def trainer_for(
     folder: Path, model: TS2NetModel | None = None, processor: TS2NetProcessor | None = None, **settings: Any
 ) -> TS2NetTrainer:
     data_settings = settings.pop("data_settings", None)
-    # The schedule's factor at step 2 of 8, of which 2 warm up, is 1.
+    # With 2 warm-up steps of 8, the schedule's factor at step 2 is 1.
     defaults = {"max_steps": 8, "save_strategy": "steps", "save_steps": 2, "warmup_steps": 2}
     return TS2NetTrainer(
         model or tiny_model(),
@@ -104,7 +104,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_does_not_resume_with_other_settings(
     checkpoint: Path, settings: dict[str, Any], message: str, tmp_path: Path
 ):
-    """Which it would ignore, while its card told of them. It is found out before the first step."""
+    """Changed settings are refused before the first step; Trainer would ignore them, but the card would state them."""
     with pytest.raises(ValueError, match=f"checkpoint-2 was written with {message}"):
         trainer_for(tmp_path, **settings).check(str(checkpoint))
 
@@ -132,7 +132,7 @@ def test_a_run_does_not_resume_with_another_model(checkpoint: Path, model: Any, 
 def test_a_run_does_not_resume_with_another_tokenizer(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Of the same size, whose ids mean other words."""
+    """A tokenizer of the same size with other token ids is refused."""
     processor = tiny_processor()
     vocabulary = processor.tokenizer.get_vocab()
     first, second = sorted(vocabulary)[5:7]
@@ -144,7 +144,7 @@ def test_a_run_does_not_resume_with_another_tokenizer(
 
 @pytest.mark.slow
 def test_what_does_not_change_the_result_may_differ(checkpoint: Path, tmp_path: Path):
-    """And is that of the run that resumes: Trainer would log and save as the checkpoint has it."""
+    """Settings for saving and logging come from the resumed run; Trainer would use the checkpoint's."""
     settings = {"gradient_cache_chunk_size": 4, "save_steps": 3, "logging_steps": 5, "save_total_limit": None}
     trainer = trainer_for(tmp_path, **settings)
     trainer.train(str(checkpoint))
@@ -154,7 +154,7 @@ def test_what_does_not_change_the_result_may_differ(checkpoint: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_a_change_that_is_named_is_taken_over_and_shows(checkpoint: Path, tmp_path: Path):
-    """From the first step on, on the schedule of the new settings; the card says when, and so do later checkpoints."""
+    """The new schedule applies from the first resumed step; the card and later checkpoints record the change."""
     changes = {"learning_rate": 5e-4, "clip_learning_rate": 1e-5, "max_steps": 12, "weight_decay": 0.1}
     trainer = trainer_for(tmp_path, changed_settings=[*changes], **changes)
     trainer.train(str(checkpoint))
@@ -172,7 +172,7 @@ def test_a_change_that_is_named_is_taken_over_and_shows(checkpoint: Path, tmp_pa
 
 
 def test_a_checkpoint_of_another_model_is_refused_with_the_first_weight(checkpoint: Path, tmp_path: Path):
-    """Instead of 200 lines of shapes, whatever else agrees."""
+    """Weights of other shapes are reported by the first mismatch instead of 200 lines of shapes."""
     trainer = trainer_for(tmp_path)
     with torch.no_grad():
         trainer.model.text_projection.weight = torch.nn.Parameter(torch.ones(32, 16))

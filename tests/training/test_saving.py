@@ -1,4 +1,4 @@
-"""What the trainer writes and pushes, and what it says when that fails."""
+"""Files that the trainer writes and pushes, and the errors when it fails."""
 
 import errno
 import os
@@ -38,12 +38,12 @@ def trainer_for(folder: Path, **settings: Any) -> TS2NetTrainer:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# A disk that is full
+# Full disk
 
 
 @contextmanager
 def files_of_at_most(num_bytes: int) -> Iterator[None]:
-    """Have this process fail to write larger files, as it would on a full disk."""
+    """Make writes of files above `num_bytes` fail in this process, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
@@ -55,7 +55,7 @@ def files_of_at_most(num_bytes: int) -> Iterator[None]:
 
 
 def test_a_full_disk_is_named_with_the_path(tmp_path: Path):
-    """As Python reports it, and as safetensors does, whose error carries the system's number in its text."""
+    """Python's `OSError` and safetensors' error, which has the error number in its text, are both recognized."""
     full = OSError(errno.ENOSPC, "No space left on device")
     in_rust = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
     for error in (full, in_rust):
@@ -68,7 +68,7 @@ def test_a_full_disk_is_named_with_the_path(tmp_path: Path):
     ("share", "reason"), [(0.5, "File too large"), (1.5, r"writing failed; its disk has \d+ MB left")]
 )
 def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(share: float, reason: str, tmp_path: Path):
-    """Whether it is the weights or, which torch writes and doesn't say why, the optimizer's state."""
+    """A failure to write the weights, or the optimizer state (torch gives no reason), keeps the last checkpoint."""
     trainer_for(tmp_path, max_steps=1, save_steps=1, warmup_steps=0).train()
     first = tmp_path / "checkpoint-1"
     size = (first / "model.safetensors").stat().st_size
@@ -96,7 +96,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
 
 @pytest.mark.slow
 def test_push_to_hub_brings_a_folder_that_stands_alone(hub: LoopbackHub, tmp_path: Path):
-    """At every save and at the end, and the state of the run stays at home."""
+    """Each save and the end of a run push a complete model folder, but never the run's state."""
     trainer = trainer_for(
         tmp_path,
         max_steps=2,
@@ -152,7 +152,7 @@ def test_a_push_that_fails_during_training_is_mentioned_and_the_next_one_is_made
 
 @pytest.mark.slow
 def test_a_push_that_fails_at_the_end_says_how_to_make_it_later(hub: LoopbackHub, tmp_path: Path):
-    """The model is saved, and the command that stands there pushes it."""
+    """The model is saved, and the command in the error message pushes it."""
     trainer = trainer_for(tmp_path, **pushing(hub, hub_strategy="end"))
     trainer.train()
     with hub.break_request("POST .*/commit/", status=403), pytest.raises(PushError) as error:

@@ -1,4 +1,4 @@
-"""The selection loss: what its logits are, and how its weight fades. Its gradients are tested with the main loss's."""
+"""The selection loss: its logits, and the decay of its weight. Its gradients are tested with the main loss."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from ts2net.training.selection_loss import faded_weight, selection_logits
 
 
 def test_logits_are_the_logsumexp_over_tokens_of_real_frames() -> None:
-    """Neither length of a vector nor a padding frame counts, and mixed precision rounds nothing."""
+    """The logits ignore vector lengths and padding frames, and are computed in float32 under autocast."""
     generator = torch.Generator().manual_seed(0)
     texts = torch.randn(4, 32, generator=generator)
     tokens = torch.randn(3, 6, 2, 32, generator=generator)
@@ -23,6 +23,6 @@ def test_logits_are_the_logsumexp_over_tokens_of_real_frames() -> None:
 
 @pytest.mark.parametrize("steps", [0.2, 100])
 def test_the_weight_falls_linearly_to_zero(steps: float) -> None:
-    """Over a share of the run, or over a number of steps."""
+    """`selection_loss_steps` is a share of the run or a number of steps."""
     weights = [faded_weight(0.5, steps, step, max_steps=500) for step in (0, 50, 75, 100, 499)]
     assert weights == pytest.approx([0.5, 0.25, 0.125, 0.0, 0.0])

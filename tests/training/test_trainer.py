@@ -1,4 +1,4 @@
-"""The trainer on a tiny model and real videos: what is optimised, logged, refused, saved and pushed."""
+"""The trainer on a tiny model and real videos: optimisation, logging, errors, saving and pushing."""
 
 import json
 import math
@@ -57,7 +57,7 @@ def evaluation_rows(count: int = 6) -> list[list[dict[str, Any]]]:
 
 
 def test_clip_and_the_new_parameters_have_rates_of_their_own(tmp_path: Path):
-    """And weight decay is for matrices and embeddings alone."""
+    """CLIP and the new parameters have their own rates, and only matrices and embeddings have weight decay."""
     trainer = trainer_for(tmp_path)
     optimizer = trainer.create_optimizer()
     names = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
@@ -87,11 +87,11 @@ def test_the_rates_warm_up_and_then_fall_to_zero(tmp_path: Path):
 
 
 def test_the_logit_scale_stays_below_its_limit(tmp_path: Path):
-    """Pushed past ln 100 by a step, it is put back after that step."""
+    """A step that raises the logit scale above ln 100 is followed by a clamp."""
     model = tiny_model()
     with torch.no_grad():
         model.logit_scale.fill_(MAX_LOGIT_SCALE - 1e-4)
-    model.logit_scale.register_hook(lambda grad: -torch.ones_like(grad))  # which asks for more
+    model.logit_scale.register_hook(lambda grad: -torch.ones_like(grad))  # the step increases the scale
     trainer = trainer_for(tmp_path, model, max_steps=2, clip_learning_rate=0.1, warmup_steps=0)
     trainer.train()
     assert model.logit_scale.item() == pytest.approx(MAX_LOGIT_SCALE, abs=1e-6)
@@ -99,13 +99,13 @@ def test_the_logit_scale_stays_below_its_limit(tmp_path: Path):
 
 
 def test_lower_layers_can_be_frozen(tmp_path: Path):
-    """Both towers' embeddings and first layers stay as they are, and everything else is trained."""
+    """The embeddings and the first layers of both towers don't change, and all other parameters do."""
     trainer = trainer_for(tmp_path, max_steps=3, freeze_layers=2, warmup_steps=0)
     before = copy_of_weights(trainer)
     trainer.train()
     frozen = re.compile(r"(text|vision)_model\.(embeddings\.|pre_layrnorm\.|encoder\.layers\.[01]\.)")
     for name, value in trainer.model.state_dict().items():
-        # A softmax does not notice a bias of its keys.
+        # A bias of the keys does not change a softmax, so its gradient is 0.
         if "k_proj.bias" not in name:
             assert torch.equal(value, before[name]) == bool(frozen.match(name)), name
     with pytest.raises(ValueError, match="freeze_layers=4, but the vision transformer has 3 layers"):
@@ -113,7 +113,7 @@ def test_lower_layers_can_be_frozen(tmp_path: Path):
 
 
 def test_one_tower_can_be_frozen_by_itself(tmp_path: Path):
-    """All of it, with its projection; and the lower layers of the other."""
+    """-1 freezes a whole tower with its projection, and the other tower's lower layers can be frozen separately."""
     trainer = trainer_for(tmp_path, freeze_vision_layers=-1, freeze_text_layers=1)
     frozen = re.compile(r"vision_model\.|visual_projection\.|text_model\.(embeddings\.|encoder\.layers\.0\.)")
     for name, parameter in trainer.model.named_parameters():
@@ -127,7 +127,7 @@ def test_one_tower_can_be_frozen_by_itself(tmp_path: Path):
 )
 @pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")
 def test_what_saves_memory_does_not_change_the_run(settings: dict[str, Any], tmp_path: Path):
-    """With selection noise and all, and a loss on the selected tokens that fades before the end."""
+    """Results are equal up to rounding, with selection noise and with a selection loss that fades before the end."""
     fading = {"max_steps": 5, "selection_loss_weight": 1.0, "selection_loss_steps": 3}
     plain, saving = trainer_for(tmp_path, **fading), trainer_for(tmp_path, **fading, **settings)
     plain.train(), saving.train()
@@ -145,7 +145,7 @@ def test_what_saves_memory_does_not_change_the_run(settings: dict[str, Any], tmp
 
 
 class Modes(torch.optim.SGD):
-    """Needs to be told whether it trains, as optimisers without a schedule do."""
+    """An optimiser with a training mode, as schedule-free optimisers have."""
 
     trained = False
 
@@ -155,7 +155,7 @@ class Modes(torch.optim.SGD):
 
 @pytest.mark.parametrize("chunk_size", [None, 3], ids=["plain", "cache"])
 def test_a_step_is_trainers_own_with_a_gradient_cache_too(chunk_size: int | None, tmp_path: Path, monkeypatch):
-    """It tells the optimiser that it trains, and empties the device's cache as often as wanted."""
+    """A step switches the optimiser to training mode and empties the device cache at the requested interval."""
     emptied = []
     for module in ("transformers.trainer", "ts2net.training.trainer"):
         monkeypatch.setattr(f"{module}.clear_device_cache", lambda: emptied.append(1))
@@ -168,7 +168,7 @@ def test_a_step_is_trainers_own_with_a_gradient_cache_too(chunk_size: int | None
 
 
 def test_a_compiled_model_trains_alike(tmp_path: Path):
-    """Traced by torch.compile, run without a compiler; evaluated and saved under the model's own names."""
+    """A model traced by torch.compile (eager backend) trains equally and is saved under the original names."""
     plain = trainer_for(tmp_path / "plain", max_steps=3)
     compiled = trainer_for(
         tmp_path / "compiled", max_steps=3, torch_compile_backend="eager", eval_dataset=stream(evaluation_rows())
@@ -204,7 +204,7 @@ def test_every_step_says_how_it_goes(tmp_path: Path):
 
 
 def test_selection_entropy_is_one_for_chance_and_least_for_a_sure_choice():
-    """Scores that are all alike leave it to the noise; far apart, they leave it nothing."""
+    """Equal scores leave the selection to the noise (entropy 1); scores far apart make it certain (the minimum)."""
     config = tiny_model().config
     config.selection_num_samples = 2000
     alike, apart = torch.zeros(2, 6, 17), torch.arange(17.0).expand(2, 6, 17)
@@ -218,7 +218,7 @@ def test_selection_entropy_is_one_for_chance_and_least_for_a_sure_choice():
 
 @pytest.mark.parametrize("logging_dir", [None, "logs"])
 def test_trackers_see_the_figures(logging_dir: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """TensorBoard is one of Trainer's; what we log arrives there, in a folder of the user's choice."""
+    """Our logged figures reach Trainer's TensorBoard callback, in the folder of `logging_dir` if it is given."""
     event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     monkeypatch.chdir(tmp_path)
     trainer = trainer_for(tmp_path / "run", max_steps=2, report_to="tensorboard", logging_dir=logging_dir)
@@ -230,7 +230,7 @@ def test_trackers_see_the_figures(logging_dir: str | None, tmp_path: Path, monke
 
 
 # ----------------------------------------------------------------------------------------------------------------
-# What stops a run
+# Errors that stop a run
 # ----------------------------------------------------------------------------------------------------------------
 
 
@@ -247,7 +247,7 @@ class Poison(TrainerCallback):
 
 @pytest.mark.parametrize("settings", [{}, {"gradient_cache_chunk_size": 4}], ids=["plain", "cache"])
 def test_a_loss_that_is_not_finite_stops_the_run_before_the_step(settings: dict[str, Any], tmp_path: Path):
-    """With the step, the videos and what to try; and the optimiser must not see it."""
+    """The error names the step, the videos and remedies, and the optimiser does not use the gradient."""
     trainer = trainer_for(tmp_path, callbacks=[Poison(3)], **settings)
     with pytest.raises(NonFiniteError, match=r"the loss is nan at step 3.*clip\d+.*Try a lower learning_rate"):
         trainer.train()
@@ -278,14 +278,14 @@ def with_broken(*names: str) -> list[list[dict[str, Any]]]:
 
 @pytest.fixture
 def warnings_of_monitoring(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is said of broken videos; the library's loggers do not reach pytest's `caplog`."""
+    """Warnings about broken videos; the library's loggers do not reach pytest's `caplog`."""
     messages: list[str] = []
     monkeypatch.setattr("ts2net.training.monitoring.logger.warning", messages.append)
     return messages
 
 
 def test_a_broken_video_is_skipped_counted_and_named_once(tmp_path: Path, warnings_of_monitoring: list[str]):
-    """However often it comes round."""
+    """A broken video is named once, however often the data repeats, and counted once in the final figure."""
     trainer = trainer_for(tmp_path, rows=with_broken("clip3", "clip9"), max_broken_share=1)
     result = trainer.train()
     assert [message.split("'")[1] for message in sorted(warnings_of_monitoring)] == ["clip3", "clip9"]
@@ -316,7 +316,7 @@ def test_a_stream_of_unknown_length_needs_the_number_of_steps(tmp_path: Path):
 
 
 def test_a_data_set_knows_its_own_length(tmp_path: Path):
-    """Of captions: an epoch shows each of them once."""
+    """The length is the number of captions; an epoch uses each caption once."""
     datasets = pytest.importorskip("datasets")
     rows = [one for shard in training_rows() for one in shard]
     trainer = trainer_for(tmp_path, samples_per_epoch=None, num_train_epochs=1)
@@ -357,7 +357,7 @@ class Shake(TrainerCallback):
 
 
 def test_the_best_checkpoint_by_text_to_video_recall_is_loaded_at_the_end(tmp_path: Path):
-    """And the folder that is saved is that model, with its own figures in its card."""
+    """The saved folder holds the best model, and its card has that checkpoint's figures."""
     trainer = trainer_for(
         tmp_path,
         eval_dataset=stream(evaluation_rows()),
@@ -394,7 +394,7 @@ def test_the_best_checkpoint_by_text_to_video_recall_is_loaded_at_the_end(tmp_pa
 
 
 class Recalls(TrainerCallback):
-    """Has the evaluations find what the test wants, in their order."""
+    """Replaces the metric of successive evaluations by the given values."""
 
     def __init__(self, *recalls: float, metric: str = "text_to_video_R@1") -> None:
         self.recalls = list(recalls)
@@ -432,7 +432,7 @@ def test_the_best_checkpoint_is_the_better_one_of_any_figure_and_the_earlier_of_
 
 
 def test_training_stops_early_also_after_it_was_resumed(tmp_path: Path):
-    """A run that resumes goes on counting where the checkpoint was."""
+    """A resumed run continues the patience count of its checkpoint."""
     settings: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
     settings |= {"early_stopping_patience": 3, "load_best_model_at_end": True, "save_total_limit": None}
     data = stream(evaluation_rows())
@@ -446,7 +446,7 @@ def test_training_stops_early_also_after_it_was_resumed(tmp_path: Path):
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_the_best_checkpoint_is_kept_when_not_every_evaluation_is_saved(limit: int, tmp_path: Path):
-    """Step 5 is better than the best of those that were saved, step 2, but there is no going back to it."""
+    """The best saved step, 2, is kept and loaded, because step 5, which is better, was not saved."""
     trainer = trainer_for(
         tmp_path,
         max_steps=8,
@@ -470,7 +470,7 @@ def test_the_best_checkpoint_is_kept_when_not_every_evaluation_is_saved(limit: i
 
 
 def test_a_kill_at_the_very_end_leaves_no_half_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """With a limit of one, all but the best are deleted then."""
+    """With `save_total_limit=1`, only the best checkpoint is kept at the end; others are renamed before deletion."""
     each_step = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
     data = stream(evaluation_rows())
     limits = {"max_steps": 2, "save_total_limit": 1, "load_best_model_at_end": True}
@@ -490,7 +490,7 @@ def test_a_kill_at_the_very_end_leaves_no_half_of_a_checkpoint(tmp_path: Path, m
 
 
 def test_every_checkpoint_is_a_whole_hub_folder(tmp_path: Path):
-    """It loads with the Auto classes, and holds no pickle and no secret."""
+    """A checkpoint loads with the Auto classes and does not contain the Hub token."""
     trainer = trainer_for(tmp_path, max_steps=2, save_strategy="steps", save_steps=2, hub_token="hf_secret")
     trainer.train()
     checkpoint = tmp_path / "checkpoint-2"
@@ -504,7 +504,7 @@ def test_every_checkpoint_is_a_whole_hub_folder(tmp_path: Path):
 
 
 def figures_on(trainer: TS2NetTrainer) -> list[EvalResult]:
-    """What the trainer's card says."""
+    """Evaluation results in the trainer's card."""
     return trainer.model_card("me/my-ts2net").data.eval_results
 
 
@@ -520,7 +520,7 @@ def test_several_evaluation_sets_are_told_apart_by_name(tmp_path: Path):
 
 
 def test_one_of_several_evaluation_sets_names_the_best_checkpoint(tmp_path: Path):
-    """The first, or the one whose name its figure has."""
+    """The first set chooses the best checkpoint unless `metric_for_best_model` begins with another set's name."""
     each_step = {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
     sets = {"few": stream(evaluation_rows(2)), "more": stream(evaluation_rows(6))}
     trainer = trainer_for(tmp_path, eval_dataset=sets, max_steps=2, load_best_model_at_end=True, **each_step)

@@ -1,4 +1,4 @@
-"""FSDP: parameters spread over processes train as they do on one, and what is saved is a model like any other."""
+"""FSDP: sharded training gives the results of one process, and saves an ordinary model folder."""
 
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,15 @@ pytestmark = pytest.mark.spread
 def trainer(folder: Path, **settings: Any) -> TS2NetTrainer:
     args = two_steps(folder, **settings)
     if args.fsdp:
-        # Accelerate shards on accelerators alone. What it does there, it can do on a CPU when it takes it for one.
+        # Accelerate shards only on accelerators. The same code runs on a CPU that is declared to be one.
         PartialState().distributed_type = DistributedType.MULTI_GPU
     return spread_training.trainer(args)
 
 
 def train_sharded(folder: Path) -> dict[str, Any]:
-    """A run, and another that goes on from its first step, in chunks."""
+    """Train a run, and resume another from its first step with a gradient cache."""
     as_launched()
-    # Whoever asks for shards gets whole weights all the same: it is what `accelerate config` proposes.
+    # `accelerate config` proposes sharded state dicts; weights are saved whole even so.
     whole = trainer(folder / "run", fsdp=True, fsdp_config={"state_dict_type": "SHARDED_STATE_DICT"})
     whole.train()
     sharded = all(isinstance(parameter, DTensor) for parameter in whole.model.parameters())
@@ -55,7 +55,7 @@ def train_sharded(folder: Path) -> dict[str, Any]:
 
 
 def test_sharded_processes_train_as_one_does(tmp_path: Path):
-    """Losses, gradients, evaluation and weights are those of one process; and so are they of a run that goes on."""
+    """Losses, gradients, evaluations and weights equal those of one process, in a new and in a resumed run."""
     alone = trainer(tmp_path / "alone")
     alone.train()
     expected = figures(alone)
@@ -87,7 +87,7 @@ def train_sharded_as_released(folder: Path) -> None:
 
 
 def test_sharded_processes_take_the_released_steps(tmp_path: Path):
-    """Without a limit of the gradient as a whole, so that the limit of each parameter's has something to do."""
+    """The global gradient clipping is off, so that the optimizer's clipping of each parameter takes effect."""
     alone = trainer(tmp_path / "alone", released_optimizer=True, max_grad_norm=0)
     alone.train()
     run_in_processes(train_sharded_as_released, 2, tmp_path, tmp_path)

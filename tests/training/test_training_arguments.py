@@ -1,4 +1,4 @@
-"""The recipe that is the default, what follows from it, and what is refused."""
+"""Training arguments: the defaults, the recipes, and refused settings."""
 
 import gc
 import sys
@@ -20,7 +20,7 @@ def arguments(tmp_path: Path, **settings: Any) -> TS2NetTrainingArguments:
 
 
 def test_the_defaults_are_the_papers_recipe(tmp_path: Path):
-    """Section 4.2: whoever gives nothing gets what the paper did."""
+    """The defaults are the settings of section 4.2 of the paper."""
     args = arguments(tmp_path)
     recipe = {
         "global_batch_size": 128,
@@ -39,12 +39,12 @@ def test_the_defaults_are_the_papers_recipe(tmp_path: Path):
     }
     assert {name: getattr(args, name) for name in recipe} == recipe
     assert args.per_device_train_batch_size == 128
-    assert args.greater_is_better  # of recalls
+    assert args.greater_is_better  # the default metric is a recall
     assert args.get_warmup_steps(1000) == 100
 
 
 def test_the_batch_is_shared_by_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The batch is part of the loss, so it is given as a whole, and has to divide evenly."""
+    """`global_batch_size` is the whole batch, because the loss depends on it, and has to divide evenly."""
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(ValueError, match="global_batch_size=128 can't be split evenly over 3 processes"):
         arguments(tmp_path)
@@ -77,13 +77,13 @@ def test_the_batch_is_shared_by_the_processes(tmp_path: Path, monkeypatch: pytes
     ],
 )
 def test_what_would_train_something_else_is_refused(settings: dict[str, Any], message: str, tmp_path: Path):
-    """Trainer has settings that would silently change the loss, or do nothing."""
+    """Trainer's settings that would silently change the loss or have no effect are errors."""
     with pytest.raises(ValueError, match=message):
         arguments(tmp_path, **settings)
 
 
 def test_deepspeed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """As an argument, and as a setting of the launcher, which is an environment variable."""
+    """DeepSpeed is refused as an argument and as the environment variable that Accelerate's launcher sets."""
     message = "DeepSpeed is not supported: FSDP 2 shards weights and optimizer state too"
     with pytest.raises(ValueError, match=message):
         arguments(tmp_path, deepspeed={"zero_optimization": {"stage": 2}})
@@ -94,7 +94,7 @@ def test_deepspeed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("name", ["activitynet", "didemo", "lsmdc", "msrvtt", "msvd", "vatex"])
 def test_a_recipe_agrees_with_its_benchmark(name: str, tmp_path: Path):
-    """The benchmark knows its protocol; the recipe must not know another."""
+    """A recipe uses the evaluation protocol of its benchmark."""
     settings = parse(["--recipe", name, *REQUIRED, "--output_dir", str(tmp_path)])
     benchmark = BENCHMARKS[name]
     assert settings.data.benchmark == name
@@ -106,7 +106,7 @@ def test_a_recipe_agrees_with_its_benchmark(name: str, tmp_path: Path):
 
 
 def test_a_recipe_takes_the_seconds_of_its_benchmark(tmp_path: Path):
-    """The paper's benchmarks count frames as the released code does; a clock on the command line has the last word."""
+    """Recipes of the paper's benchmarks use the released code's clock; `--clock` overrides a recipe."""
     for name in recipe_names():
         clock = "seconds" if name == "moving_things" else "released"
         line = ["--recipe", name, *REQUIRED, "--output_dir", str(tmp_path)]
@@ -130,7 +130,7 @@ def test_recipes_are_read_by_name_and_come_with_the_package():
 
 
 def test_the_command_line_has_the_last_word(tmp_path: Path):
-    """Over the recipe, which has it over the defaults; also within the fields of the model."""
+    """The command line overrides the recipe, and the recipe the defaults, also for single `model_config` fields."""
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(
         "benchmark: msrvtt\nlearning_rate: 3e-4\nglobal_batch_size: 64\nbf16: false\n"
@@ -138,7 +138,7 @@ def test_the_command_line_has_the_last_word(tmp_path: Path):
     )
     line = ["--recipe", str(recipe), *REQUIRED, "--output_dir", str(tmp_path), "--global_batch_size", "32"]
     settings = parse([*line, "--model_config", "shift_kind=channel", "shift_layers=[1, 2]"])
-    # YAML takes 3e-4 for a text; the option's own conversion does not.
+    # YAML reads 3e-4 as a string; the option's type converts it.
     assert settings.training.learning_rate == 3e-4
     assert settings.training.global_batch_size == 32
     assert settings.model_config == {"num_selected_tokens": 2, "shift_kind": "channel", "shift_layers": [1, 2]}
@@ -184,7 +184,7 @@ def test_a_wrong_command_line_is_explained_in_a_line(line: list[str], message: s
 
 @pytest.mark.parametrize("tracker", ["mlflow", "neptune", "comet_ml"])
 def test_a_tracker_that_is_not_installed_is_said_and_nothing_else(tracker: str, tmp_path: Path, monkeypatch):
-    """What the library has made of it by then fails in its own way when it is deleted."""
+    """Deleting the library's partially constructed callback must not print a second error."""
     ignored: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", ignored.append)
     with pytest.raises(ValueError, match=f"^report_to={tracker}: .* to be installed"):

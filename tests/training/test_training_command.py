@@ -67,7 +67,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def line(clip_folder: Path, videos: Path, tmp_path: Path) -> list[str]:
-    """A command line that works."""
+    """A valid command line."""
     recipe = tmp_path / "folder.yaml"
     recipe.write_text(RECIPE)
     run = ["--recipe", str(recipe), "--model", str(clip_folder), "--train_data", str(videos)]
@@ -80,7 +80,7 @@ def history(run: Path) -> list[dict[str, float]]:
 
 
 def test_evaluation_sees_the_videos_that_prepare_found_missing(line: list[str], videos: Path, tmp_path: Path):
-    """Their queries count as missed; there is nothing to train on in them."""
+    """Queries of missing videos count as misses; training leaves the videos out."""
     source = tmp_path / "source"
     shutil.copytree(videos, source)
     for split in ("train", "test"):
@@ -95,12 +95,12 @@ def test_evaluation_sees_the_videos_that_prepare_found_missing(line: list[str], 
 
 
 def test_a_run_from_a_clip_to_a_hub_folder(line: list[str], clip_folder: Path, tmp_path: Path, capsys):
-    """The recipe trains, evaluates, keeps the best and saves a folder that says so; a second run goes on from it."""
+    """The recipe trains, evaluates and saves the best model with its results; another run can start from it."""
     assert main(line) == 0
     run = tmp_path / "run"
     model = AutoModel.from_pretrained(run)
     assert (model.config.num_frames, model.config.vision_config.shift_stride) == (6, 5)
-    assert TS2NetProcessor.from_pretrained(run).video_processor.clock == "released"  # as it was trained
+    assert TS2NetProcessor.from_pretrained(run).video_processor.clock == "released"  # the clock used in training
     steps = [entry for entry in history(run) if "loss" in entry]
     assert [entry["step"] for entry in steps] == [*range(1, 2 * (24 // 4) + 1)]
     card = ModelCard.load(run / "README.md")
@@ -114,7 +114,7 @@ def test_a_run_from_a_clip_to_a_hub_folder(line: list[str], clip_folder: Path, t
     capsys.readouterr()
     assert main(line) == 1
     assert "has checkpoints of an earlier run: go on with --resume_from_checkpoint auto" in capsys.readouterr().err
-    # The folder is a model like any other, to train further.
+    # The saved folder can be used as the model of another run.
     further = [str(run) if part == str(clip_folder) else part for part in line[:-1]]
     assert (
         main(
@@ -132,7 +132,7 @@ def test_a_run_from_a_clip_to_a_hub_folder(line: list[str], clip_folder: Path, t
 
 
 def test_two_launched_processes_train_as_one_does(line: list[str], tmp_path: Path):
-    """The same losses, figures and weights, data and evaluation and all."""
+    """Two processes give the losses, figures and weights of one."""
     settings = [
         "--max_steps",
         "6",
@@ -143,7 +143,7 @@ def test_two_launched_processes_train_as_one_does(line: list[str], tmp_path: Pat
     ]
     assert main([*line, *settings]) == 0
     two = [str(tmp_path / "two") if part == str(tmp_path / "run") else part for part in line]
-    # Its `--cpu` starts a single process. Processes that find no GPU compute on the CPU.
+    # Accelerate's `--cpu` starts a single process. Processes without a GPU compute on the CPU.
     done = launch("--multi_gpu", "-m", "ts2net.training", *two, *settings)
     assert done.code == 0, done.err
     one_process, two_processes = history(tmp_path / "run"), history(tmp_path / "two")
@@ -153,7 +153,7 @@ def test_two_launched_processes_train_as_one_does(line: list[str], tmp_path: Pat
         for name in set(one) - {"clips_per_second", "data_wait_share", "eval_runtime", "eval_samples_per_second"}:
             assert other[name] == pytest.approx(one[name], rel=1e-4 if name == "grad_norm" else 1e-5), name
     assert_same_weights(saved_weights(tmp_path / "two"), saved_weights(tmp_path / "run"))
-    # Each process has the state of its own random numbers.
+    # Each process saves its own random state.
     states = {path.name for path in (tmp_path / "two" / "checkpoint-6").glob("rng_state*")}
     assert states == {"rng_state_0.pth", "rng_state_1.pth"}
 
@@ -168,7 +168,7 @@ main()
 
 
 def launch(*arguments: str, largest_file: int = 0) -> Result:
-    """Have accelerate start two processes, which may write files of so many bytes."""
+    """Start two processes with Accelerate, which can't write files above `largest_file` bytes (0: no limit)."""
     options = ["--num_processes=2", "--num_machines=1", "--mixed_precision=no", "--main_process_port=0"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     return ForkedPython(["-c", LAUNCH, str(largest_file), *options, *arguments], environment=environment).result()
@@ -179,7 +179,7 @@ def saved_weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_learning_rate_range_test_prints_its_table(line: list[str], tmp_path: Path, capsys):
-    """And saves no model."""
+    """The range test prints its table and saves nothing but the table."""
     assert main([*line, "--learning_rate_range_test", "10"]) == 0
     printed = capsys.readouterr().out
     assert f"all steps are in {tmp_path / 'run' / 'learning_rate_range.csv'}" in printed
@@ -209,7 +209,7 @@ def test_a_learning_rate_range_test_prints_its_table(line: list[str], tmp_path: 
     ],
 )
 def test_a_mistake_is_explained_in_a_line(options: list[str], code: int, message: str, line: list[str], capsys):
-    """And nothing is trained."""
+    """A wrong option ends the command with one error line and no stack trace."""
     assert main([*line, *options]) == code
     printed = capsys.readouterr().err.strip().splitlines()
     assert printed[-1].startswith("error: ")
@@ -228,7 +228,7 @@ def test_a_mistake_is_explained_in_a_line(options: list[str], code: int, message
 def test_the_launcher_ends_with_the_message(
     module: str, options: list[str], message: str, line: list[str], videos: Path
 ):
-    """One process says it, and the launcher's own report lists this one alone."""
+    """The message is printed once, and the launcher's report lists only the process that printed it."""
     arguments = [*line, *options] if module == "ts2net.training" else ["evaluate", "nowhere", "folder", str(videos)]
     done = launch("--multi_gpu", "-m", module, *arguments)
     assert done.code == 1
@@ -237,13 +237,13 @@ def test_the_launcher_ends_with_the_message(
     assert message in report
     errors = [printed for printed in before.splitlines() if printed.startswith("error: ")]
     assert len([error for error in errors if message in error]) == 1
-    assert before.count("Traceback (most recent call last)") == 1  # the launcher's
+    assert before.count("Traceback (most recent call last)") == 1  # from the launcher
 
 
 def test_a_process_that_fails_alone_is_the_only_one_that_reports(line: list[str], tmp_path: Path):
-    """The others lose their connection to it, which is not worth a stack trace."""
+    """The other process ends without a stack trace when its connection to the failed process is lost."""
     settings = ["--save_strategy=steps", "--save_steps=1", "--eval_strategy=no", "--load_best_model_at_end=false"]
-    done = launch("--multi_gpu", "-m", "ts2net.training", *line, *settings, largest_file=100_000)  # as a full disk
+    done = launch("--multi_gpu", "-m", "ts2net.training", *line, *settings, largest_file=100_000)  # like a full disk
     assert done.code == 1
     message = f"error: cannot save {tmp_path / 'run' / 'checkpoint-1'}: File too large"
     assert [printed for printed in done.err.splitlines() if printed.startswith("error: ")] == [message]
@@ -265,7 +265,7 @@ def test_broken_videos_end_it_in_a_line(line: list[str], videos: Path, tmp_path:
 
 
 def test_an_evaluation_that_fails_ends_it_in_a_line(line: list[str], videos: Path, tmp_path: Path, capsys):
-    """With the step of the training that it was made at."""
+    """The error names the training step of the evaluation."""
     test = tmp_path / "evaluation" / "test"
     test.mkdir(parents=True)
     (test / "clip0.mp4").write_bytes(b"not a video")
@@ -277,7 +277,7 @@ def test_an_evaluation_that_fails_ends_it_in_a_line(line: list[str], videos: Pat
 
 
 def test_a_file_of_captions_is_not_that_of_the_evaluation_too(line: list[str], tmp_path: Path):
-    """Else the recall of the training captions would choose the best checkpoint."""
+    """The training captions file is not used in evaluation; otherwise it would choose the best checkpoint."""
     captions = tmp_path / "mine.csv"
     captions.write_text("file,caption\n" + "".join(f"train/clip{number}.mp4,clip {number}\n" for number in range(12)))
     trained_on = ["--data_options", f"captions={captions}"]

@@ -1,4 +1,4 @@
-"""What two processes do together: they stop at once and alike, and go on from the same checkpoint."""
+"""Agreement of two processes: they stop at the same step with the same error, and resume from the same checkpoint."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.spread
 
 
 def trainer(folder: Path, broken: set[int], **settings: Any) -> TS2NetTrainer:
-    """Of a process of a launcher, on data of which these clips are broken. Clips 4 to 7 and 12 to 15 are of rank 1."""
+    """Trainer of a launched process, with the clips `broken` damaged. Rank 1 reads clips 4 to 7 and 12 to 15."""
     rank, num_processes = str(dist.get_rank()), str(dist.get_world_size())
     os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_processes, "LOCAL_WORLD_SIZE": num_processes}
     shards = training_rows()
@@ -29,7 +29,7 @@ def trainer(folder: Path, broken: set[int], **settings: Any) -> TS2NetTrainer:
 
 
 def stop_by_broken_videos(folder: Path) -> tuple[str, str, tuple[int, int]]:
-    """The messages of a run with too many broken videos, of one of which a part can't be read, and how many were."""
+    """Messages for too many broken videos and for an unreadable part, and the counts of a run within the limit."""
     with pytest.raises(TooManyBrokenVideosError) as too_many:
         trainer(folder, broken={4, 5, 12, 13}, max_steps=99, max_broken_share=0.3).train()
     allowed = trainer(folder, broken={4, 5, 12, 13}, max_steps=24, max_broken_share=0.4)
@@ -41,7 +41,7 @@ def stop_by_broken_videos(folder: Path) -> tuple[str, str, tuple[int, int]]:
 
 
 def test_processes_stop_together_for_what_one_of_them_finds(tmp_path: Path):
-    """The share of broken videos is that of all, so it doesn't depend on how many share the work."""
+    """The share of broken videos is computed over all processes, so it doesn't depend on their number."""
     (first, *_), (second, *_) = results = run_in_processes(stop_by_broken_videos, 2, tmp_path, tmp_path)
     assert first == second
     assert "training videos could not be used, more than max_broken_share=0.3 allows" in first
@@ -54,12 +54,12 @@ def test_processes_stop_together_for_what_one_of_them_finds(tmp_path: Path):
 
 
 def resume_from_own_disk(folder: Path) -> list[str]:
-    """What happens to processes of which only the first, then only the second has a checkpoint on its disk."""
+    """Outcomes when only the first, then only the second process has a checkpoint on its disk."""
     outcomes = []
     for owner in (0, 1):
         disk = folder / f"disk{dist.get_rank()}" / str(owner)
         disk.mkdir(parents=True)
-        os.chdir(disk)  # the same relative path on another disk, as on another node
+        os.chdir(disk)  # the same relative path on another disk, as on two nodes
         if dist.get_rank() == owner:
             checkpoint = Path("run/checkpoint-1")
             checkpoint.mkdir(parents=True)
@@ -74,7 +74,7 @@ def resume_from_own_disk(folder: Path) -> list[str]:
 
 
 def test_processes_go_on_from_the_same_checkpoint(tmp_path: Path):
-    """Without a disk that they share, one must not go on while the other starts anew."""
+    """Without a shared disk, one process must not resume while the other starts a new run."""
     first, second = run_in_processes(resume_from_own_disk, 2, tmp_path, tmp_path)
     assert first == second
     assert first[0].startswith("run/checkpoint-1: only some of the processes find it; expected a folder on a disk")

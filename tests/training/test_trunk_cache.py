@@ -1,4 +1,4 @@
-"""Vision layers that do not learn, run once for all epochs: the run stays the same, and nothing is decoded again."""
+"""The trunk cache: frozen vision layers run once for all epochs, results don't change, no video is decoded twice."""
 
 import os
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_chunks_and_a_resumed_run_read_the_cache_too(tmp_path: Path) -> None:
 
 
 def test_each_video_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the whole run, and not at all in another one of the same data."""
+    """Each video is decoded once in a run, and not at all in another run on the same data."""
     rows = training_rows()
     rows[1][2]["video"] = {"bytes": b"not a video", "path": None}
     first = trainer(tmp_path / "first", rows, trunk_cache=str(tmp_path / "cache"), max_broken_share=1)
@@ -103,7 +103,7 @@ def test_other_layers_frames_or_videos_are_other_entries(tmp_path: Path) -> None
         run.train()
     assert len({file.parent for file in parts(tmp_path / "cache")}) == 3
     rows = training_rows()
-    rows[0][0]["video"] = rows[0][1]["video"]  # the same id, another file
+    rows[0][0]["video"] = rows[0][1]["video"]  # same id, other file
     before = len(parts(tmp_path / "cache"))
     trained(tmp_path / "d", rows, trunk_cache=cache, max_steps=1)
     assert len(parts(tmp_path / "cache")) == before, "its content is known"
