@@ -1,4 +1,4 @@
-"""The page in a real browser, and the server behind it: what it shows, what it says, and what it keeps to itself."""
+"""The web app in a real browser, its server and JSON API, and the limits on uploads and access."""
 
 import asyncio
 import contextlib
@@ -78,7 +78,7 @@ def folder(tmp_path_factory):
 
 @contextlib.contextmanager
 def serving(app):
-    """The address of an application that is served, by a real server on a real port."""
+    """Serve an application on a free port and yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -110,7 +110,7 @@ def browser():
 
 @pytest.fixture
 def page(browser, address):
-    """The page, opened. Whatever it asks of another server, and every error in its scripts, fails the test."""
+    """The opened page. A request to another server or an error in a script fails the test."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(20_000)
     elsewhere, errors = [], []
@@ -118,7 +118,7 @@ def page(browser, address):
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(address)
     yield page
-    assert page.title().endswith("Search your videos")  # else something hostile was run
+    assert page.title().endswith("Search your videos")  # otherwise, a hostile name was executed
     assert "hacked" not in page.title()
     assert not elsewhere
     assert not errors
@@ -136,7 +136,7 @@ def search(page, text):
 
 
 def choose(page, tab, file):
-    """Open a tab, and choose a file in it: a path, or a name with the bytes."""
+    """Open a tab and choose a file in it, given by its path or as a name with content."""
     page.get_by_role("tab", name=tab).click()
     panel = page.locator("#clip" if tab == "By a clip" else "#add")
     expect(panel).to_be_visible()
@@ -146,7 +146,7 @@ def choose(page, tab, file):
 
 def upload(page, tab, file):
     panel = choose(page, tab, file)
-    expect(panel.get_by_label("Clear").first).to_be_visible()  # it has arrived
+    expect(panel.get_by_label("Clear").first).to_be_visible()  # the upload has finished
     return panel
 
 
@@ -155,7 +155,7 @@ def upload(page, tab, file):
 
 
 def test_searches_and_escapes_what_is_not_ours(page):
-    """Names and captions are anyone's: they are shown as they are, and nothing in them is run."""
+    """Names, captions and queries are untrusted: they are shown as text and never executed."""
     search(page, "a dog <b>catches</b> ${1}")
     names = page.locator(".ts-card strong").all_inner_texts()
     assert set(names) == {"long.mp4", HOSTILE, "clip"}
@@ -166,7 +166,7 @@ def test_searches_and_escapes_what_is_not_ours(page):
 
 
 def test_plays_from_the_moment(page):
-    """A hit begins to play where its moment begins, and its best second can be jumped to."""
+    """A hit plays from the start of its moment, and a button jumps to its best second."""
     search(page, "rain")
     cards = page.locator(".ts-card")
     spans = [
@@ -191,7 +191,7 @@ def test_plays_from_the_moment(page):
 
 
 def test_explains_a_hit(page):
-    """The frames that the model saw come with weights that make up the whole."""
+    """The explanation shows the frames of the window with weights that add up to 100 %."""
     search(page, "rain")
     page.locator(".ts-why").first.click()
     dialog = page.locator("dialog[open]")
@@ -201,7 +201,7 @@ def test_explains_a_hit(page):
     assert sum(weights) == pytest.approx(100, abs=len(weights) / 2)
     assert all(dialog.locator("img").evaluate_all("all => all.map(image => image.naturalWidth > 0)"))
     dialog.get_by_role("button", name="Close").click()
-    page.locator(".ts-why").first.click()  # the same again
+    page.locator(".ts-why").first.click()  # a second explanation of the same hit
     expect(page.locator("dialog[open]")).to_be_visible()
 
 
@@ -220,7 +220,7 @@ def test_searches_by_an_uploaded_clip(page, folder):
 
 
 def test_says_what_is_wrong_with_an_upload(page, folder, tmp_path):
-    """A broken video, one that is too long, and none at all: a sentence each, without our folders or a stack trace."""
+    """A broken, too long or missing upload gets one sentence, without paths of the server or a stack trace."""
     (tmp_path / "broken<b>.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(500))
     write_video(tmp_path / "too-long.mp4", frames=62, fps=2)
     for name, sentence in {
@@ -239,7 +239,7 @@ def test_says_what_is_wrong_with_an_upload(page, folder, tmp_path):
 
 
 def test_a_search_is_not_replaced_by_what_the_page_opens_with(page, monkeypatch):
-    """Someone may be faster than the list of videos that the page begins with."""
+    """A search is kept if the list of videos that the page loads first arrives after it."""
     searched, arrived = threading.Event(), threading.Event()
     covers = Library.covers
 
@@ -281,7 +281,7 @@ def test_refuses_a_file_that_is_too_large(page):
 
 
 def test_adds_several_videos_under_their_own_names_and_removes_them(page, folder, tmp_path):
-    """They are found at once, are never there twice, and one that is no video hinders no other."""
+    """Added videos are found at once and never added twice, and an invalid file doesn't affect the others."""
     expect(page.locator(".ts-card").first).to_be_visible()
     before = page.locator(".ts-head p").inner_text()
     write_video(tmp_path / "Straße (rm -rf $HOME).MP4", frames=25, fps=10)
@@ -297,7 +297,7 @@ def test_adds_several_videos_under_their_own_names_and_removes_them(page, folder
     assert [parts[1] for parts in kept] == ["Straße (rm -rf HOME).MP4"]
     assert re.fullmatch("[0-9a-f]{16}", kept[0][0])
 
-    leave_nothing_out(folder / "index")  # which was calibrated anew, as it has grown
+    leave_nothing_out(folder / "index")  # the index has grown and was calibrated again
     page.get_by_role("tab", name="By words").click()
     search(page, "rain once more")
     assert page.locator(".ts-card strong", has_text="Straße (rm -rf HOME).MP4").count() == 1
@@ -311,7 +311,7 @@ def test_adds_several_videos_under_their_own_names_and_removes_them(page, folder
 
 
 def test_adds_a_video_with_its_subtitles(page, folder, tmp_path):
-    """Its words are found, a file of no video's name is left out, and all goes when the video is removed."""
+    """Uploaded subtitles are searchable, those without a video are skipped, and removing the video removes them."""
     write_video(tmp_path / "talk.mp4", frames=50, fps=10)
     for name, words in (("talk.en.srt", "the tide is out"), ("else.srt", "nobody says this")):
         (tmp_path / name).write_text(f"1\n00:00:01,000 --> 00:00:03,000\n{words}\n")
@@ -332,8 +332,8 @@ def test_adds_a_video_with_its_subtitles(page, folder, tmp_path):
 
 
 def test_the_address_has_the_search(page, address):
-    """So reloading, going back and links lead to the same results."""
-    expect(page.locator(".ts-example")).to_have_count(3)  # the start: examples, and what there is to search
+    """The search is part of the URL, so that reloading, going back and links lead to the same results."""
+    expect(page.locator(".ts-example")).to_have_count(3)  # the start page has examples and the indexed videos
     assert set(page.locator(".ts-card strong").all_inner_texts()) == {"long.mp4", HOSTILE, "clip"}
     search(page, "rain & snow")
     assert page.url == f"{address}/?text=rain+%26+snow"
@@ -351,9 +351,9 @@ def test_the_address_has_the_search(page, address):
     assert page.locator("#filter").locator("input, textarea").input_value() == ""
     page.go_back()
     page.locator(".ts-example").first.click()
-    expect(page.locator(".ts-summary")).to_contain_text("“a text”")  # the one that the index is calibrated with
+    expect(page.locator(".ts-summary")).to_contain_text("“a text”")  # the caption that the index is calibrated with
     assert page.url == f"{address}/?text=a+text"
-    page.go_forward()  # there is nothing after a new search
+    page.go_forward()  # a new search clears the forward history
     assert page.url == f"{address}/?text=a+text"
     page.goto(f"{address}/?text=rain&filter=nowhere")
     expect(page.locator(".ts-none")).to_have_text(
@@ -384,7 +384,7 @@ def test_says_in_words_that_nothing_fits_or_a_file_is_missing(browser, folder, t
 
 
 def test_says_what_is_spoken_in_a_moment(browser, folder, tmp_path):
-    """On the page, where its button leads to the words, and for programs; nothing in subtitles is run."""
+    """Speech is shown on the page and in the API, a button plays it, and nothing in subtitles is executed."""
     shutil.copy(folder / "videos" / "long.mp4", tmp_path / "talk.mp4")
     words = "we choose &lt;img src=x onerror=document.title='hacked'&gt; to go"
     (tmp_path / "talk.srt").write_text(f"1\n00:00:07,500 --> 00:00:09,000\n{words}\n")
@@ -421,7 +421,7 @@ def test_says_what_is_spoken_in_a_moment(browser, folder, tmp_path):
 
 
 def test_no_answer_has_a_path_of_the_server(browser, address, folder):
-    """Neither the page and what it loads, nor the answers to an upload and to searches that fail."""
+    """No response contains a path of the server: the page, its resources, uploads and failed searches."""
     page = browser.new_page()
     answers = []
     page.on("response", lambda response: answers.append(response))
@@ -429,9 +429,9 @@ def test_no_answer_has_a_path_of_the_server(browser, address, folder):
     search(page, "rain")
     upload(page, "By a clip", folder / "labels.csv.mp4").get_by_role("button", name="Search with this clip").click()
     expect(page.get_by_role("alert")).to_contain_text("labels.csv.mp4 can't be read as a video")
-    texts = [page.content()]  # which has what came as a stream
+    texts = [page.content()]  # includes the streamed updates
     for answer in answers:
-        with contextlib.suppress(Error):  # of a stream
+        with contextlib.suppress(Error):  # a streamed response has no text
             texts.append(answer.text())
     page.close()
     config = httpx.get(f"{address}/config").text
@@ -446,14 +446,14 @@ def test_no_answer_has_a_path_of_the_server(browser, address, folder):
 
 
 class CrashingProcessor:
-    """Ends the process that uses it, as a decoder that a video has broken does."""
+    """Processor that ends its process, as a decoder that crashes on a video does."""
 
     def __call__(self, *args, **settings):
         os._exit(1)
 
 
 class GreedyProcessor:
-    """Takes memory beyond reason, as a decoder may for a few bytes."""
+    """Processor that allocates 8 GiB, as a decoder may for a file of a few bytes."""
 
     def __call__(self, *args, **settings):
         return np.empty(2**33, np.uint8)
@@ -473,7 +473,7 @@ def test_an_upload_that_takes_too_much_memory_gets_a_sentence(folder):
 
 
 def test_frames_beyond_4k_are_refused(folder, tmp_path):
-    """In a clip to search with, and in a video to add, of which nothing stays."""
+    """Frames beyond 4K are refused in query clips and in added videos, and no file is kept."""
     write_video(tmp_path / "huge.mp4", frames=1, size=(4224, 2400), options={"preset": "ultrafast", "crf": "51"})
     library = Library(folder / "index", model=None, device="cpu", uploads=tmp_path / "kept", limits=LIMITS)
     for use in (library.remember_clip, library.add):
@@ -483,7 +483,7 @@ def test_frames_beyond_4k_are_refused(folder, tmp_path):
 
 
 def test_explains_the_very_windows_that_were_found(folder, tmp_path):
-    """With their own frames and score, whatever the index's windows and the video's clock: not with the model's."""
+    """An explanation has the frames and score of the indexed window, not those of the model's own sampling."""
     write_video(tmp_path / "tv.mp4", frames=270, fps=Fraction(30000, 1001))
     videos = [tmp_path / "tv.mp4", folder / "videos"]
     index_videos(
@@ -503,7 +503,7 @@ def test_explains_the_very_windows_that_were_found(folder, tmp_path):
 
 
 def test_explaining_decodes_apart_and_keeps_nobody_waiting(folder):
-    """Searches go on meanwhile, and a video that crashes the decoder gets a sentence."""
+    """Explaining doesn't block other visitors, and a video that crashes the decoder gives one sentence."""
     library = Library(folder / "index", model=None, device="cpu", uploads=None, limits=LIMITS)
     window = library.search(Query("rain", count=1))[0].window
     library._processor.video_processor = CrashingProcessor()
@@ -514,7 +514,7 @@ def test_explaining_decodes_apart_and_keeps_nobody_waiting(folder):
 
 
 def test_a_clip_is_searched_for_as_the_index_does_it(folder):
-    """Decoded apart or here, it finds the same with the same scores."""
+    """A clip decoded in a separate process gives the same hits and scores as one decoded in this process."""
     index, clip = folder / "index", str(folder / "clip.mp4")
     library = Library(index, model=None, device="cpu", uploads=None, limits=LIMITS)
     query = Query(clip=library.remember_clip(clip), count=5)
@@ -529,7 +529,7 @@ def test_a_clip_is_searched_for_as_the_index_does_it(folder):
 
 
 def test_visitors_add_no_more_than_is_allowed(folder, tmp_path):
-    """The one that is too much is refused, nothing of it stays, and what is kept already may come again."""
+    """A video beyond the total limit is refused and not kept, and adding a known video again is still allowed."""
     shutil.copytree(folder / "index", tmp_path / "index")
     limits = UploadLimits(megabytes=2, seconds=30, total_megabytes=1)
     library = Library(tmp_path / "index", model=None, device="cpu", uploads=tmp_path / "kept", limits=limits)
@@ -549,7 +549,7 @@ def test_visitors_add_no_more_than_is_allowed(folder, tmp_path):
 
 
 def test_a_video_that_is_found_keeps_its_file(folder, tmp_path, monkeypatch):
-    """Also when what follows its commit fails; one that isn't found leaves nothing behind."""
+    """A committed video keeps its file even if a later step fails, and an uncommitted one leaves no file."""
     shutil.copytree(folder / "index", tmp_path / "index")
     monkeypatch.chdir(tmp_path)
     library = Library("index", model=None, device="cpu", uploads=tmp_path / "kept", limits=LIMITS)
@@ -570,13 +570,13 @@ def test_a_video_that_is_found_keeps_its_file(folder, tmp_path, monkeypatch):
 
 
 def windows(folder):
-    """A window of each video, by the video's name."""
+    """Map each video id to the name of one of its windows."""
     hits = VideoIndex.open(folder / "index").search("rain", k=50)
     return {hit.video_id: hit.window for hit in hits}
 
 
 def test_sends_indexed_videos_in_ranges(address, folder):
-    """Also a member of an archive is sent alone, whole or in part."""
+    """Indexed videos and members of archives are sent whole or as byte ranges."""
     for video, window in windows(folder).items():
         file = folder / "clip.mp4" if ".tar#" in video else Path(video)
         content, url = file.read_bytes(), f"{address}/video/{window}"
@@ -623,7 +623,7 @@ def test_reads_nothing_to_say_how_long_a_video_is(folder):
     ],
 )
 def test_sends_nothing_else(address, folder, path):
-    """No path, address or trick with either leads to a file that is not indexed."""
+    """No path or address gives access to a file that is not indexed."""
     path = path.format(secret=folder / "secret.mp4", folder=folder, address=address)
     answer = httpx.get(address + path)
     assert answer.status_code in (400, 403, 404)
@@ -633,7 +633,7 @@ def test_sends_nothing_else(address, folder, path):
 
 @pytest.fixture(scope="module")
 def upload_here(folder):
-    """Sends an upload straight to an application, with nothing between that would look at its length."""
+    """A function that sends an upload directly to the application, without a server that checks its length."""
     app = create_app(folder / "index", device="cpu", limits=LIMITS, read_only=True)
 
     def send(content, headers=(), url="/gradio_api/upload"):
@@ -641,7 +641,7 @@ def upload_here(folder):
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
                 return await client.post(url, content=content, headers=dict(headers) | {"Content-Type": FORM})
 
-        with ThreadPoolExecutor(1) as thread:  # this one's loop is the browser's
+        with ThreadPoolExecutor(1) as thread:  # the event loop of this thread belongs to the browser
             return thread.submit(asyncio.run, post()).result()
 
     return send
@@ -652,27 +652,27 @@ PART = b'--x\r\nContent-Disposition: form-data; name="files"; filename="%d.mp4"\
 
 
 async def many_files():
-    """A form without a length, of more files than may come at once, none of which is too large."""
+    """A form without a length that has too many files, none of them too large."""
     for number in range(45):
         yield PART % (number, bytes(500_000))
     yield b"--x--\r\n"
 
 
 def arrived():
-    """What there is of uploads, in bytes."""
+    """Map each uploaded file on the server to its size in bytes."""
     folder = Path(os.environ["GRADIO_TEMP_DIR"])
     return {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
 
 
 def test_takes_some_uploads_at_a_time(upload_here):
-    """Whether they say their length or not; of those that are too large or too many nothing stays."""
+    """Uploads that are too large or too many are refused with or without a length, and no file is kept."""
     before = arrived()
     several = b"".join(PART % (number, bytes([number]) * 1_500_000) for number in (1, 2)) + b"--x--\r\n"
     accepted = upload_here(several)
     assert accepted.status_code == 200
     assert sum(arrived().values()) == sum(before.values()) + 3_000_000
     assert {Path(name).name for name in accepted.json()} == {"1.mp4", "2.mp4"}
-    assert set(accepted.json()) == arrived().keys() - before.keys()  # without the folder
+    assert set(accepted.json()) == arrived().keys() - before.keys()  # paths relative to the upload folder
     before = arrived()
     too_many = (413, "The request exceeds the maximum allowed size of 21037056 bytes.")
     for content in (many_files(), PART % (1, bytes(21_100_000)) + b"--x--\r\n"):
@@ -686,7 +686,7 @@ def test_takes_some_uploads_at_a_time(upload_here):
 
 
 def test_takes_no_more_uploads_than_it_can_keep(upload_here):
-    """Those that were broken off long ago make room."""
+    """Uploads are refused while too many are waiting, and old interrupted uploads are deleted to make room."""
     parts = [Path(os.environ["GRADIO_TEMP_DIR"], f"tmp{number}") for number in range(21)]
     for part in parts:
         part.write_bytes(bytes(2**21))
@@ -720,14 +720,14 @@ def test_takes_no_more_uploads_than_it_can_keep(upload_here):
     ],
 )
 def test_other_sites_upload_nothing(upload_here, headers, status):
-    """A form on any page may be sent to any address, so it is what the browser says of the page that counts."""
+    """Forms of other sites can be sent to this server, so uploads are checked by `Origin` and `Sec-Fetch-Site`."""
     before = arrived()
     assert upload_here(PART % (2, b"a video") + b"--x--\r\n", headers).status_code == status
     assert status == 200 or arrived() == before
 
 
 def test_a_filter_knows_what_visitors_see(folder):
-    """Words in the names that visitors see, whatever else is in the paths, and in metadata."""
+    """A filter matches displayed names and metadata, and nothing else in the paths."""
     library = Library(folder / "index", model=None, device="cpu", uploads=None, limits=LIMITS)
 
     def matching(filter):
@@ -741,7 +741,7 @@ def test_a_filter_knows_what_visitors_see(folder):
 
 @pytest.mark.parametrize("where", ["secret", "address"])
 def test_takes_no_file_that_was_not_uploaded(address, folder, where):
-    """A request that names a file of the server, or an address, in place of an upload gets nothing done with it."""
+    """A request that names a file of the server or an address instead of an upload fails and changes nothing."""
     path = {"secret": str(folder / "clip.mp4"), "address": "https://example.org/clip.mp4"}[where]
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
     config = httpx.get(f"{address}/config").json()
@@ -758,7 +758,7 @@ def test_takes_no_file_that_was_not_uploaded(address, folder, where):
 
 
 def test_does_not_send_what_has_taken_a_videos_place(tmp_path, folder):
-    """A link to a secret under an indexed name is another file."""
+    """An indexed file that was replaced by a link to another file is no longer sent."""
     video = write_video(tmp_path / "video.mp4", frames=24)
     index_videos(
         video, folder / "model", tmp_path / "index", settings=WindowSettings(6, 3, 1), workers=0, device="cpu"
@@ -771,12 +771,12 @@ def test_does_not_send_what_has_taken_a_videos_place(tmp_path, folder):
         assert httpx.get(f"{address}/video/{window}").status_code == 404
         ids = {one["props"].get("elem_id") for one in httpx.get(f"{address}/config").json()["components"]}
         assert "search" in ids
-        assert "add-button" not in ids  # it is read-only
+        assert "add-button" not in ids  # the app is read-only
         assert not (tmp_path / "index-uploads").exists()
 
 
 def test_answers_several_users_at_once(address):
-    """Each gets the answer to their own question."""
+    """Concurrent requests each get the results of their own query."""
     texts = [f"visitor {number}" for number in range(8)]
 
     def ask(text):
@@ -795,7 +795,7 @@ API_HIT = {
 
 
 def test_programs_search_by_json(address, folder):
-    """With the filters and limits of the page, and errors as JSON."""
+    """The JSON API has the filters and limits of the page, and returns errors as JSON."""
     searched = httpx.get(f"{address}/api/search", params={"text": "rain", "filter": "LONG"}).json()
     assert {hit["video"] for hit in searched["hits"]} == {"long.mp4"}
     assert searched["hits"][0]["metadata"] == {"caption": "<script>document.title='hacked'</script>"}
@@ -822,7 +822,7 @@ def test_programs_search_by_json(address, folder):
 
 
 def test_an_index_that_cannot_be_read_is_no_fault_of_the_request(folder, tmp_path):
-    """A program may ask again later. The message tells no folder of the server."""
+    """An unreadable index gives status 503, and the message contains no folder of the server."""
     index = shutil.copytree(folder / "index", tmp_path / "index")
     with serving(create_app(index, device="cpu", read_only=True)) as address:
         assert httpx.get(f"{address}/api/search", params={"text": "rain"}).status_code == 200
@@ -835,7 +835,7 @@ def test_an_index_that_cannot_be_read_is_no_fault_of_the_request(folder, tmp_pat
 
 
 def test_answers_to_its_own_name_only(address, folder):
-    """A page on the internet can't reach a server on this computer under a name of its own."""
+    """Requests with another host name are refused, so that other sites can't reach a local server (DNS rebinding)."""
     assert httpx.get(address, headers={"Host": "evil.example"}).status_code == 400
     policy = httpx.get(address).headers["content-security-policy"]
     assert policy.startswith("default-src 'self'")
@@ -878,7 +878,7 @@ def test_the_command_says_what_is_wrong(arguments, message, capsys, tmp_path, mo
 
 
 def test_the_page_answers_to_the_address_that_it_was_given():
-    """Other names are refused only where no other computer can ask."""
+    """Other host names are refused only if the server listens on a loopback address."""
     assert "127.0.0.2" in _names("127.0.0.2")
     assert "[::1]" in _names("::1")
     assert "evil.example" not in _names("localhost")
@@ -892,7 +892,7 @@ def test_the_command_says_that_a_port_is_taken(capsys):
 
 
 def test_a_space_stands_alone(folder, tmp_path):
-    """The folder that is written runs where neither this package nor the index is, and finds the same videos."""
+    """The folder of a Space runs without the installed package and the original index, and finds the same videos."""
     space = tmp_path / "space"
     written = write_space(folder / "index", space, limits=LIMITS)
     assert written.videos == len(list((space / "videos").glob("*.mp4"))) >= 3

@@ -1,4 +1,4 @@
-"""Names of videos for visitors, and filters by words."""
+"""Displayed names of videos, and word filters."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def names(catalogue, filter=""):
     [
         (["/secret/dog.mp4"], ["dog.mp4"]),
         (["/secret/2023/a.mp4", "/secret/2024/x/b.mp4"], ["2023/a.mp4", "2024/x/b.mp4"]),
-        (["/home/me/a/b.mp4", "/mnt/disk/c.mp4"], ["a/b.mp4", "disk/c.mp4"]),  # no folder in common
+        (["/home/me/a/b.mp4", "/mnt/disk/c.mp4"], ["a/b.mp4", "disk/c.mp4"]),  # no common folder
         (["/secret/shards/TEST.TAR#dog"], ["dog"]),
         (["/secret/a/train.tar#pets/b.tar#dog", "/secret/c.mp4"], ["a/pets/b.tar#dog", "c.mp4"]),
         (["/secret/\udcff.mp4"], ["\\udcff.mp4"]),
@@ -33,7 +33,7 @@ def test_shows_the_folders_below_the_one_that_holds_all(videos, shown):
 
 
 def test_added_videos_have_their_own_names():
-    """And don't change those of the others."""
+    """Added videos have their own names and don't change the names of other videos."""
     videos = catalogue("/secret/2023/a.mp4", "/secret/2024/b.mp4", "/up/0123/c.mp4", uploads=Path("/up"))
     assert names(videos) == ["2023/a.mp4", "2024/b.mp4", "c.mp4"]
     assert [video.added for video in videos.videos] == [False, False, True]
@@ -50,7 +50,7 @@ def test_added_videos_have_their_own_names():
         ("STRASSE", ["2024/Straße.mp4"]),
         ("women", ["2023/Goal.mp4"]),
         ("League=WOMEN goal", ["2023/Goal.mp4"]),
-        ("league=men", ["2023/Goal.mp4"]),  # a part of a word
+        ("league=men", ["2023/Goal.mp4"]),  # a substring of a word
         ("other=women", []),
         ("secret", []),
     ],

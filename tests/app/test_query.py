@@ -1,4 +1,4 @@
-"""What is searched for, in addresses and out of them."""
+"""Queries as URL parameters, and queries parsed from a URL."""
 
 import pytest
 

@@ -1,7 +1,6 @@
-"""The command line: what it prints where, what it exits with, and that every failure is one line.
+"""The command line: output, exit codes and one-line errors.
 
-Commands run in this process through `main`, which is what the installed script calls; the few tests of the process
-itself start one.
+Most tests call `main` in this process, as the installed script does. Tests of the process itself start a new one.
 """
 
 import http.server
@@ -43,15 +42,15 @@ TEXTS = ["a red circle moves left", "a red circle moves right", "a blue square m
 
 
 class Workshop(NamedTuple):
-    """What the tests work with; they don't change it."""
+    """Models and videos shared by the tests, which don't change them."""
 
     clip: Path  # a transformers CLIP
-    model: Path  # the TS2-Net that starts from it
+    model: Path  # a TS2-Net initialized from it
     videos: list[str]
 
 
 def write_clip(folder: Path) -> None:
-    """A transformers CLIP whose tokenizer has the words of the texts."""
+    """Write a transformers CLIP whose tokenizer is trained on the texts."""
     tokenizer = train_tokenizer(TEXTS)
     config = tiny_clip_config()
     config.text_config.vocab_size, config.text_config.max_position_embeddings = len(tokenizer), TEXT_LENGTH
@@ -86,7 +85,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
 
 
 def assert_fails(result: Result, *words: str) -> None:
-    """It failed with one line that says these words, and printed nothing else."""
+    """Check that a command failed with a one-line error that contains the words, and printed nothing else."""
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("error: ")
     assert result.err.count("\n") == 1, result.err
@@ -100,7 +99,7 @@ def assert_fails(result: Result, *words: str) -> None:
 
 
 def test_json_has_the_scores_of_the_pipeline_best_first(run: Run, workshop: Workshop) -> None:
-    """What programs read: the documented fields, and the numbers that the pipeline gives for the same folder."""
+    """The JSON output has the documented fields, and the scores of the pipeline for the same folder."""
     result = run(
         "score", "--model", workshop.model, "--video", *workshop.videos, "--text", *TEXTS, "--best-second", "--json"
     )
@@ -122,7 +121,7 @@ def test_json_has_the_scores_of_the_pipeline_best_first(run: Run, workshop: Work
 
 
 def test_options_may_be_repeated_or_take_many_values(run: Run, workshop: Workshop) -> None:
-    """A shell turns `--video *.mp4` into one option with many values; it means the same as the option repeated."""
+    """An option with many values, as a shell expands `--video *.mp4`, equals the option repeated."""
     first, second = workshop.videos
     many = run("score", "-m", workshop.model, "-v", first, second, "-t", *TEXTS, "--json", "--top-k", "1")
     repeated = run(
@@ -134,7 +133,7 @@ def test_options_may_be_repeated_or_take_many_values(run: Run, workshop: Worksho
 
 
 def test_table_marks_the_best_video_of_each_text(run: Run, workshop: Workshop) -> None:
-    """The table for people shows the same scores, one row a text, with one mark a row."""
+    """The table shows the scores of the JSON output, with one row per text and one mark per row."""
     args = ["score", "--model", workshop.model, "--video", *workshop.videos, "--text", *TEXTS]
     table = run(*args)
     results = json.loads(run(*args, "--json").out)["results"]
@@ -151,14 +150,14 @@ def test_table_marks_the_best_video_of_each_text(run: Run, workshop: Workshop) -
 def test_table_of_one_column_marks_its_best(
     run: Run, workshop: Workshop, num_videos: int, num_texts: int, note: str
 ) -> None:
-    """With a single text or a single video there is nothing to choose from in a row."""
+    """With a single text or a single video, the best score of the whole column is marked."""
     result = run("score", "-m", workshop.model, "-v", *workshop.videos[:num_videos], "-t", *TEXTS[:num_texts])
     assert f"* {note}" in result.out
     assert result.out.count("*") == 2  # in the table, and in the note
 
 
 def test_table_of_many_videos_fits_the_terminal(run: Run, workshop: Workshop) -> None:
-    """Columns that are too wide are numbered, and their names stand below; no score is cut off."""
+    """Columns that are too wide are numbered, and their names are listed below; no score is truncated."""
     result = run("score", "-m", workshop.model, "-v", *workshop.videos * 5, "-t", *TEXTS * 4)
     lines = result.out.splitlines()
     assert max(map(len, lines)) <= 80
@@ -167,7 +166,7 @@ def test_table_of_many_videos_fits_the_terminal(run: Run, workshop: Workshop) ->
 
 
 def test_table_tells_videos_of_one_name_apart(run: Run, workshop: Workshop, tmp_path: Path) -> None:
-    """By the folder they lie in; a name that is there once stays short."""
+    """Videos of the same name are shown with their folder; a unique name stays short."""
     videos = [tmp_path / "d1" / "1.mp4", tmp_path / "d2" / "1.mp4", tmp_path / "d2" / "2.mp4"]
     for video in videos:
         video.parent.mkdir(exist_ok=True)
@@ -179,7 +178,7 @@ def test_table_tells_videos_of_one_name_apart(run: Run, workshop: Workshop, tmp_
 
 
 def test_heads_that_are_alike_once_shortened_are_numbered() -> None:
-    """Else two columns of the table would have one name."""
+    """Labels that are equal after shortening are numbered, so that all labels differ."""
     console = Console(width=200, file=io.StringIO())
     texts = ["the man at the window sits on a chair", "the man at the door is sitting on a chair"]
     assert _shortened(texts[0]) == _shortened(texts[1])
@@ -194,7 +193,7 @@ def test_heads_that_are_alike_once_shortened_are_numbered() -> None:
 def test_an_output_of_few_characters_still_gets_the_answer(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
-    """A file or terminal that is not UTF-8 gets escapes for what it can't show, and never an error after the work."""
+    """A file or terminal without UTF-8 gets escapes for characters that it can't encode, instead of an error."""
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252"))
     with pytest.raises(SystemExit) as end:
@@ -207,7 +206,7 @@ def test_an_output_of_few_characters_still_gets_the_answer(
 
 
 def test_values_may_begin_with_a_dash(run: Run, workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of values ends at an option of the command alone: what `*.mp4` stands for may be `-v.mp4`."""
+    """Only an option of the command ends a list of values, because `*.mp4` may expand to `-v.mp4`."""
     monkeypatch.chdir(Path(workshop.videos[0]).parent)
     result = run(
         "score", "-m", workshop.model, "--video", "noext", "-v.mp4", "--text", "a", "-dash", "--top-k=1", "--json"
@@ -218,7 +217,7 @@ def test_values_may_begin_with_a_dash(run: Run, workshop: Workshop, monkeypatch:
 
 
 def test_top_k_and_best_second_list_videos_by_text(run: Run, workshop: Workshop) -> None:
-    """With either option the answer for people is a ranking a text."""
+    """With either option, the output is a ranking of videos for each text."""
     result = run("score", "-m", workshop.model, "-v", *workshop.videos, "-t", *TEXTS, "--top-k", "1", "--best-second")
     assert result.code == 0
     assert all(text in result.out for text in TEXTS)
@@ -227,7 +226,7 @@ def test_top_k_and_best_second_list_videos_by_text(run: Run, workshop: Workshop)
 
 
 def test_a_broken_video_does_not_cost_the_others(run: Run, workshop: Workshop, tmp_path: Path) -> None:
-    """Each video that can't be read gets one line and the exit code is 1, but the rest is scored as without it."""
+    """Each unreadable video gives one error line and exit code 1, and the scores of the others are unchanged."""
     (tmp_path / "broken.mp4").write_bytes(b"this is no video")
     (tmp_path / "empty.mp4").touch()
     broken = [str(tmp_path / name) for name in ("broken.mp4", "empty.mp4", "missing.mp4")]
@@ -256,7 +255,7 @@ def test_no_video_that_works_is_still_valid_json(run: Run, workshop: Workshop) -
 def test_a_damaged_video_is_scored_with_a_warning(run: Run, workshop: Workshop, tmp_path: Path) -> None:
     """A warning is one line on standard error, without a line of source code."""
     video = bytearray(Path(workshop.videos[0]).read_bytes())
-    middle = video.index(b"mdat") + len(video) // 2  # the first frame, which all others need, is left whole
+    middle = video.index(b"mdat") + len(video) // 2  # keeps the first frame, which all others need
     video[middle : middle + 2000] = bytes(2000)
     damaged = tmp_path / "damaged.mp4"
     damaged.write_bytes(video)
@@ -267,7 +266,7 @@ def test_a_damaged_video_is_scored_with_a_warning(run: Run, workshop: Workshop, 
 
 
 def test_dtype_is_that_of_the_weights(run: Run, workshop: Workshop) -> None:
-    """bfloat16 is close to float32 and not the same: the option does something, and half precision works."""
+    """The option takes effect: scores in bfloat16 are close to those in float32, but not equal."""
     args = ["score", "-m", workshop.model, "-v", workshop.videos[0], "-t", "a red circle", "--json"]
     scores = [
         json.loads(run(*args, "--dtype", dtype).out)["results"][0]["videos"][0]["score"]
@@ -294,7 +293,7 @@ def test_what_is_no_model_is_said_in_one_line(
 
 
 def test_a_model_with_missing_weights_is_refused(run: Run, workshop: Workshop, tmp_path: Path) -> None:
-    """Scores of a model that is partly random would look like any others."""
+    """A model with missing weights is refused, because its partly random scores would look valid."""
     shutil.copytree(workshop.model, tmp_path, dirs_exist_ok=True)
     weights = load_file(tmp_path / "model.safetensors")
     del weights["text_projection.weight"]
@@ -326,7 +325,7 @@ def test_an_unknown_device_is_said_in_one_line(run: Run, workshop: Workshop) -> 
     ],
 )
 def test_a_wrong_command_line_exits_with_2(run: Run, args: list[str], named: str) -> None:
-    """Before anything is loaded, and naming the option."""
+    """A wrong command line fails before anything is loaded, and the error names the option."""
     result = run(*args)
     assert (result.code, result.out) == (2, "")
     assert named in result.err
@@ -338,7 +337,7 @@ def test_a_wrong_command_line_exits_with_2(run: Run, args: list[str], named: str
 
 
 def test_adapters_are_merged_into_a_folder_that_scores(run: Run, workshop: Workshop, tmp_path: Path) -> None:
-    """As every command does that loads them, which `score` shows."""
+    """Adapters give the same scores merged into a folder as loaded by a command."""
     model, processor = load_model(workshop.model, device="cpu")
     add_adapters(model, lora_config(2), str(workshop.model))
     for name, parameter in model.named_parameters():
@@ -359,7 +358,7 @@ def test_adapters_are_merged_into_a_folder_that_scores(run: Run, workshop: Works
 
 
 def test_convert_clip_makes_a_folder_that_scores(run: Run, workshop: Workshop, tmp_path: Path) -> None:
-    """From a transformers CLIP: its tensors unchanged, its tokenizer, and the fields that were set."""
+    """A converted transformers CLIP keeps its tensors and tokenizer, and has the config fields given by `--set`."""
     result = run(
         "convert", "clip", workshop.clip, tmp_path / "out", "--set", "num_frames=3", "--set", "shift_layers=[1, 2]",
         "--set", "matching_kind=mean",
@@ -378,7 +377,7 @@ def test_convert_clip_makes_a_folder_that_scores(run: Run, workshop: Workshop, t
 
 
 def test_convert_original_takes_the_tokenizer_from_elsewhere(run: Run, tmp_path: Path) -> None:
-    """From a file of the released code. A tokenizer of another model would give nonsense, so it is refused."""
+    """A checkpoint of the released code needs a separate tokenizer, and a tokenizer that doesn't fit is refused."""
     state = {
         name.removeprefix("state."): tensor for name, tensor in load_file(GOLDEN).items() if name.startswith("state.")
     }
@@ -399,7 +398,7 @@ def test_convert_original_takes_the_tokenizer_from_elsewhere(run: Run, tmp_path:
     assert TS2NetModel.from_pretrained(tmp_path / "out").config.padding_mode == "released"
     processor = TS2NetProcessor.from_pretrained(tmp_path / "out")
     assert processor.tokenizer.model_max_length == 77
-    assert processor.video_processor.clock == "released"  # it was trained with such seconds
+    assert processor.video_processor.clock == "released"  # the clock it was trained with
 
 
 @pytest.mark.parametrize(
@@ -421,7 +420,7 @@ def test_convert_fails_in_one_line_and_leaves_nothing(
 
 
 def test_convert_never_overwrites_unasked(run: Run, workshop: Workshop, tmp_path: Path) -> None:
-    """A file, or a folder with something in it, stays as it is; `--overwrite` replaces the model in a folder."""
+    """A file or a non-empty folder is not overwritten; `--overwrite` replaces only the model in a folder."""
     file, folder = tmp_path / "file", tmp_path / "folder"
     file.write_text("mine")
     folder.mkdir()
@@ -442,7 +441,7 @@ def test_convert_never_overwrites_unasked(run: Run, workshop: Workshop, tmp_path
 
 
 def test_help_and_version_load_no_model_library() -> None:
-    """`ts2net --help` answers at once: torch and transformers are imported only by what needs them."""
+    """`ts2net --help` is fast because torch and transformers are imported only by commands that need them."""
     code = (
         "import sys, ts2net.cli\n"
         "for args in (['--version'], ['--help'], ['score', '--help'], ['convert', 'clip', '--help']):\n"
@@ -459,7 +458,7 @@ def test_help_and_version_load_no_model_library() -> None:
 
 
 def test_nothing_but_json_reaches_standard_output(workshop: Workshop) -> None:
-    """In a fresh process, where libraries say on loading what they have to say; run as a module."""
+    """In a new process, where libraries may print on import, standard output has only JSON. It runs as a module."""
     command = [
         sys.executable,
         "-m",
@@ -479,14 +478,14 @@ def test_nothing_but_json_reaches_standard_output(workshop: Workshop) -> None:
 
 
 def test_next_to_nothing_is_imported_before_ctrl_c_is_handled() -> None:
-    """What the installed script imports first can only end in a traceback."""
+    """The entry point imports almost nothing, because Ctrl-C during its imports gives a traceback."""
     code = "import sys; before = set(sys.modules); from ts2net.cli import main; print(*(set(sys.modules) - before))"
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert set(child.stdout.split()) == {"ts2net", "ts2net.cli"}
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback(workshop: Workshop) -> None:
-    """Interrupted in the middle of its work: while it waits for a video from a server that does not answer."""
+    """Ctrl-C during the work exits with 130; the command is waiting for a server that doesn't respond."""
     requested, done = threading.Event(), threading.Event()
 
     class Silent(http.server.BaseHTTPRequestHandler):
@@ -514,7 +513,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(workshop: Workshop) -> None:
 
 
 def test_errors_of_libraries_become_one_line() -> None:
-    """The first sentence is kept, with what it announces; advice that fills a page is not."""
+    """Errors of libraries are shortened to their first line, and the next one if it ends with a colon."""
     assert one_line(OSError("no such model\nTo log in, see\nhttps://...")) == "no such model"
     assert one_line(RuntimeError("Error(s) in loading:\n\tsize mismatch")) == "Error(s) in loading: size mismatch"
     assert one_line(FileNotFoundError(2, os.strerror(2), "a.mp4")) == "a.mp4: No such file or directory"

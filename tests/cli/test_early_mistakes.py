@@ -1,4 +1,4 @@
-"""Mistakes that need no model are told before torch is imported, which takes seconds."""
+"""Errors that don't depend on a model are reported before torch is imported, which takes seconds."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ print(json.dumps(ends))
 
 
 def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
-    """An index or a folder that is missing, and an index that another process writes to."""
+    """A missing index or folder, and an index locked by another process, are reported without importing torch."""
     missing = "error: none: there is no index; `ts2net index VIDEOS --out none` makes one\n"
     busy = "error: index: another process is writing to this index\n"
     expected = {

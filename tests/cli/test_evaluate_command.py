@@ -1,4 +1,4 @@
-"""The command `ts2net evaluate`: the table, the file, the card, and what it refuses before any work."""
+"""The command `ts2net evaluate`: its table, JSON file, model card and early errors."""
 
 import csv
 import dataclasses
@@ -19,7 +19,7 @@ from support.loopback_hub import LoopbackHub
 from support.tiny_models import tiny_model, tiny_processor
 from ts2net import TS2NetProcessor
 from ts2net.benchmarks import BENCHMARKS
-from ts2net.cli import evaluate, main  # noqa: F401  the command is there once its file is imported
+from ts2net.cli import evaluate, main  # noqa: F401  importing the module registers the command
 from ts2net.data.prepare import prepare
 from ts2net.evaluation.retrieval import evaluate_retrieval
 from ts2net.hub import add_evaluation, push_to_hub, save_hub_folder
@@ -37,7 +37,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of videos with the captions of a split "test", and of one in which the last video is cut off."""
+    """A folder of videos with captions of a split "test", and of a split "cut" whose last video is truncated."""
     folder = tmp_path_factory.mktemp("videos")
     for number in range(NUM_VIDEOS):
         (folder / f"video{number}.mp4").write_bytes(clip(number))
@@ -64,12 +64,12 @@ def expected() -> dict:
 
 
 def columns(text: str) -> list[list[str]]:
-    """The cells of each line, which two spaces or more keep apart."""
+    """Split each line into cells, which are separated by two or more spaces."""
     return [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in text.splitlines()]
 
 
 def test_prints_a_table_and_writes_the_file(run: Run, model: Path, videos: Path, expected: dict, tmp_path: Path):
-    """The figures are those of the library; the settings that matter for them stand beside them in the file."""
+    """Table and file have the library's figures, and the file also has the settings that they depend on."""
     file = tmp_path / "result.json"
     done = run("evaluate", model, "folder", videos, "--split", "test", "--workers", 0, "--json", file)
     assert done.code == 0, done.err
@@ -89,7 +89,7 @@ def test_prints_a_table_and_writes_the_file(run: Run, model: Path, videos: Path,
 
 
 def test_reports_what_is_broken(run: Run, model: Path, videos: Path, tmp_path: Path):
-    """By name and reason, in the file too; the figures are there all the same."""
+    """A broken video is reported with its name and reason, also in the file, and doesn't stop the evaluation."""
     file = tmp_path / "result.json"
     done = run("evaluate", model, "folder", videos, "--split", "cut", "--workers", 0, "--json", file)
     assert done.code == 0
@@ -123,7 +123,7 @@ def test_settings_reach_the_model(run: Run, model: Path, videos: Path, tmp_path:
 def test_a_prepared_folder_is_read_where_it_lies(
     run: Run, model: Path, videos: Path, expected: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """As large as the data is, it must not be copied into a cache before it can be evaluated."""
+    """A prepared folder is read in place, because its data may be too large to copy into a cache."""
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     prepare("folder", tmp_path / "prepared", videos=videos, splits=["test"], workers=0)
     file = tmp_path / "result.json"
@@ -136,7 +136,7 @@ def test_a_prepared_folder_is_read_where_it_lies(
 
 @pytest.fixture(scope="module")
 def prepared(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The split "cut", of which one video is broken, and another that has none of video 2's file, prepared."""
+    """Prepared splits "cut", with one broken video, and "gone", where the file of video 2 is missing as well."""
     (videos / "gone.csv").write_text((videos / "cut.csv").read_text().replace("video2.mp4", "gone.mp4"))
     out = tmp_path_factory.mktemp("prepared") / "data"
     prepare("folder", out, videos=videos, splits=["cut", "gone"], workers=0)
@@ -147,7 +147,7 @@ def prepared(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_videos_that_prepare_left_out_count_as_missed(
     run: Run, model: Path, videos: Path, prepared: Path, split: str, tmp_path: Path
 ):
-    """As in the folder before it was prepared; else the figures would rise with every video that is lost."""
+    """Videos that `prepare` left out count as missed, so that lost videos don't improve the figures."""
     written = {}
     for name, path in {"before": videos, "after": prepared}.items():
         file = tmp_path / f"{name}.json"
@@ -167,7 +167,7 @@ def test_videos_that_prepare_left_out_count_as_missed(
 
 @pytest.mark.slow
 def test_missing_videos_are_left_out_on_request(run: Run, model: Path, prepared: Path, tmp_path: Path):
-    """The figures of a smaller split, and the result says so."""
+    """With `--leave-out-missing`, the figures are those of the smaller split, and the result reports this."""
     file = tmp_path / "result.json"
     options = ["--split", "gone", "--workers", 0, "--json", file, "--leave-out-missing", "--update-card"]
     done = run("evaluate", model, "folder", prepared, *options)
@@ -184,7 +184,7 @@ def test_missing_videos_are_left_out_on_request(run: Run, model: Path, prepared:
 
 
 def test_a_manifest_without_captions_says_what_it_cannot_count(run: Run, model: Path, prepared: Path, tmp_path: Path):
-    """Those of earlier versions name what is missing, but not its queries."""
+    """Manifests of earlier versions list missing videos without their captions, so that a warning is printed."""
     old = tmp_path / "old"
     shutil.copytree(prepared, old)
     manifest = json.loads((old / "cut.json").read_text())
@@ -199,7 +199,7 @@ def test_a_manifest_without_captions_says_what_it_cannot_count(run: Run, model: 
 
 
 def test_the_models_own_training_decides_frames_and_words(run: Run, tmp_path: Path):
-    """Not the benchmark's recipe, for which the model may not have been made; and the command line before both."""
+    """Frames and words come from the command line, then from the model's training, then from the benchmark."""
     prepare("moving_things", tmp_path / "shapes", splits=["test"], num_clips=4, workers=0)
     processor = tiny_processor()
     processor.video_processor.num_frames, processor.max_words = 3, 5
@@ -210,7 +210,7 @@ def test_the_models_own_training_decides_frames_and_words(run: Run, tmp_path: Pa
     for folder, options, lengths in [
         (trained, [], (3, 5)),
         (trained, ["--num-frames", 2, "--max-words", 4], (2, 4)),
-        (untold, [], (3, 16)),  # the recipe's 26 words, as far as the tokenizer goes
+        (untold, [], (3, 16)),  # the recipe's 26 words, limited by the tokenizer
     ]:
         done = run("evaluate", folder, "moving_things", tmp_path / "shapes", "--workers", 0, "--json", file, *options)
         assert done.code == 0, done.err
@@ -220,7 +220,7 @@ def test_the_models_own_training_decides_frames_and_words(run: Run, tmp_path: Pa
 
 
 def test_a_benchmark_is_evaluated_by_its_own_clock(run: Run, model: Path, tmp_path: Path, monkeypatch):
-    """Published figures come from frames that are counted, not timed; other data keep the model's own seconds."""
+    """A model that this package trained keeps its own clock, and other models use the benchmark's clock."""
     prepare("moving_things", tmp_path / "shapes", splits=["test"], num_clips=4, workers=0)
     clocks = []
 
@@ -233,7 +233,7 @@ def test_a_benchmark_is_evaluated_by_its_own_clock(run: Run, model: Path, tmp_pa
         benchmark = dataclasses.replace(BENCHMARKS["moving_things"], clock=clock)
         monkeypatch.setitem(BENCHMARKS, "moving_things", benchmark)
         assert "noted" in run("evaluate", model, "moving_things", tmp_path / "shapes").err
-    # The last benchmark's clock is not that of a model that was trained by another; the command line decides.
+    # A model trained with another clock keeps its own, unless the command line sets one.
     processor = tiny_processor()
     processor.max_words = 16
     trained = save_hub_folder(tiny_model(), processor, tmp_path / "trained")
@@ -256,7 +256,7 @@ def test_any_dataset_with_its_own_column_names(run: Run, model: Path, expected: 
 
 
 def test_updates_the_card_of_a_folder(run: Run, model: Path, videos: Path, expected: dict):
-    """Once more doesn't add a second line, and what a person wrote stays."""
+    """A repeated update of the card doesn't add a second row, and manual text is kept."""
     card = model / "README.md"
     card.write_text(card.read_text() + "\nWritten by hand.\n")
     for _ in range(2):
@@ -283,7 +283,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
 def test_updates_the_card_on_the_hub(
     run: Run, hub: LoopbackHub, videos: Path, expected: dict, monkeypatch: pytest.MonkeyPatch
 ):
-    """In one commit that changes the card and nothing else."""
+    """The card on the Hub is updated in one commit that changes no other file."""
     monkeypatch.setenv("HF_TOKEN", hub.token)
     push_to_hub(tiny_model(), tiny_processor(), REPO, token=hub.token)
     before = hub.repositories[REPO].at("main")
@@ -300,10 +300,10 @@ def test_updates_the_card_on_the_hub(
 def test_leaves_a_card_on_the_hub_that_cannot_be_read(
     run: Run, hub: LoopbackHub, videos: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Neither a new card nor an old copy may take the place of what a person wrote."""
+    """If the card on the Hub can't be read, it is not replaced by a new card or an outdated copy."""
     monkeypatch.setenv("HF_TOKEN", hub.token)
     push_to_hub(tiny_model(), tiny_processor(), REPO, token=hub.token)
-    HfApi().hf_hub_download(REPO, "README.md")  # a copy that will be out of date
+    HfApi().hf_hub_download(REPO, "README.md")  # a copy that becomes outdated
     HfApi().upload_file(path_or_fileobj=b"Written by hand.\n", path_in_repo="README.md", repo_id=REPO)
     before = hub.repositories[REPO].at("main")
     with hub.break_request("resolve/.*/README.md", status=403, times=100):
@@ -317,7 +317,7 @@ def test_leaves_a_card_on_the_hub_that_cannot_be_read(
 def test_leaves_a_card_that_is_changed_meanwhile(
     run: Run, hub: LoopbackHub, videos: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """What somebody commits between the reading of the card and its writing stays."""
+    """A commit made between reading and writing the card is not overwritten."""
     monkeypatch.setenv("HF_TOKEN", hub.token)
     push_to_hub(tiny_model(), tiny_processor(), REPO, token=hub.token)
 
@@ -379,7 +379,7 @@ def test_refuses_a_model_that_is_none(run: Run, videos: Path, tmp_path: Path):
 
 @pytest.mark.slow
 def test_launched_in_two_processes(run: Run, model: Path, videos: Path, tmp_path: Path):
-    """By what `accelerate launch` starts processes with: one table, and the file of one process to the last byte."""
+    """Two processes, launched as by `accelerate launch`, print one table and write the same file as one process."""
     arguments = ["evaluate", str(model), "folder", str(videos), "--split", "cut", "--workers", "0", "--json"]
     one = run(*arguments, tmp_path / "one.json")
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "ts2net"]

@@ -1,4 +1,4 @@
-"""The command `ts2net explain`: the picture it makes, and that every refusal is one line and leaves nothing behind."""
+"""The command `ts2net explain`: its picture, and one-line errors that leave no file behind."""
 
 import os
 from pathlib import Path
@@ -35,14 +35,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def video(model: Path) -> Path:
-    """Four seconds."""
+    """A video of four seconds."""
     path = model.parent / "clip.mp4"
     write_video(path, frames=40, fps=10)
     return path
 
 
 def drawn(video: Path, *, shifted: bool = False, **moment: float) -> bytes:
-    """The picture that the library makes."""
+    """Pixels of the picture that the library draws."""
     explanation = explain(tiny_model(), tiny_processor(), video, TEXTS, **moment)
     return draw_explanation(explanation, title=video.name, shifted=shifted).tobytes()
 
@@ -54,7 +54,7 @@ def read(file: Path) -> bytes:
 
 
 def test_it_makes_the_picture_of_the_library(run: Run, model: Path, video: Path, tmp_path: Path) -> None:
-    """Of the whole video, of a moment of it, and with the shifted tokens."""
+    """The command draws the library's picture of a whole video, and of a moment with shifted tokens."""
     args = ["-m", model, "-v", video, "-t", *TEXTS, "--out"]
     assert run(*args, tmp_path / "whole.png") == Result(0, "", "")
     assert run(*args, tmp_path / "moment.PNG", "--start", 1, "--end", 2, "--shifted").code == 0
@@ -64,7 +64,7 @@ def test_it_makes_the_picture_of_the_library(run: Run, model: Path, video: Path,
 
 
 def test_dtype_and_device_are_taken(run: Run, model: Path, video: Path, tmp_path: Path) -> None:
-    """Half precision gives another picture, and a machine that is not there gives none."""
+    """`--dtype` changes the picture, and an unknown `--device` is a one-line error."""
     args = ["-m", model, "-v", video, "-t", *TEXTS, "-o", tmp_path / "out.png"]
     assert run(*args, "--dtype", "bfloat16", "--device", "cpu").code == 0
     assert read(tmp_path / "out.png") != drawn(video)
@@ -76,7 +76,7 @@ def test_dtype_and_device_are_taken(run: Run, model: Path, video: Path, tmp_path
 def test_a_picture_is_made_anew_and_nothing_else_is_overwritten(
     run: Run, model: Path, video: Path, tmp_path: Path
 ) -> None:
-    """An earlier PNG or an empty file is replaced; a folder, or a file that is no PNG, is left as it is."""
+    """An existing PNG or an empty file is replaced; a folder or any other file is not overwritten."""
     args = ["-m", model, "-v", video, "-t", *TEXTS, "--out"]
     old, empty, text, folder = (tmp_path / name for name in ("old.png", "empty.png", "text.png", "folder.png"))
     Image.new("RGB", (1, 1)).save(old)
@@ -111,7 +111,7 @@ def test_a_picture_is_made_anew_and_nothing_else_is_overwritten(
 def test_what_goes_wrong_is_one_line_and_leaves_nothing(
     run: Run, model: Path, video: Path, tmp_path: Path, changes: dict[str, str], words: list[str]
 ) -> None:
-    """A sentence that names the argument or the file."""
+    """An error is one line that names the argument or the file, and no file is left."""
     out = tmp_path / changes.get("--out", "out.png")
     options = {"--model": model, "--video": video, "--text": "a dog", **changes, "--out": out}
     failed = run(*(word for option in options.items() for word in option))
@@ -134,7 +134,7 @@ def test_times_are_typed_as_a_clock_too(run: Run, model: Path, video: Path, tmp_
 
 
 def test_a_model_without_shifted_tokens_says_so(run: Run, video: Path, tmp_path: Path) -> None:
-    """Rather than draw a picture that shows none."""
+    """`--shifted` is an error if the model shifts no whole tokens."""
     model = tiny_model(shift_kind="none")
     folder = save_hub_folder(model, tiny_processor(model.config), tmp_path / "model")
     failed = run("-m", folder, "-v", video, "-t", "a", "--shifted", "-o", tmp_path / "out.png")
@@ -161,14 +161,14 @@ def test_a_pipe_is_not_waited_for(run: Run, model: Path, video: Path, tmp_path: 
     ],
 )
 def test_a_wrong_command_line_exits_with_2(run: Run, args: list[str], named: str) -> None:
-    """Before anything is loaded."""
+    """A wrong command line fails before anything is loaded."""
     failed = run(*args)
     assert (failed.code, failed.out) == (2, "")
     assert named in failed.err
 
 
 def test_a_picture_does_not_show_where_the_video_was() -> None:
-    """Only its name: pictures are shown around, and folders and addresses may have names and secrets in them."""
+    """A picture shows only the file name, because it may be shared and paths or URLs may contain secrets."""
     assert _file_name("/home/me/videos/clip.mp4") == "clip.mp4"
     assert _file_name("https://user:secret@host/folder/clip.mp4?token=secret#t=3") == "clip.mp4"
     assert _file_name("https://host") == "https"
@@ -184,7 +184,7 @@ def test_a_moment_of_an_index_is_explained_from_the_frames_that_were_indexed(
     hit = opened.search(TEXTS[0], k=1)[0]
     video_id, explanation = explain_window(opened, hit.window, TEXTS, network, processor)
     assert video_id == hit.video_id
-    assert explanation.scores[0] == pytest.approx(hit.score, rel=1e-2)  # the index keeps half the digits
+    assert explanation.scores[0] == pytest.approx(hit.score, rel=1e-2)  # the index stores float16
     assert explanation.seconds == pytest.approx([hit.start + number / 2 for number in range(4)])
     args = ["--index", tmp_path / "index", "-t", *TEXTS, "-o"]
     assert run(*args, tmp_path / "index.png", "--window", hit.window).code == 0

@@ -1,4 +1,4 @@
-"""What the help says, and a command line that is stopped before it has begun."""
+"""Help texts of the commands, and Ctrl-C during the imports."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from ts2net.cli import main
 
 @pytest.fixture
 def help_of(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    """The help of a command on a wide terminal."""
+    """A function that returns the help of a command on a wide terminal."""
     monkeypatch.setenv("COLUMNS", "200")
 
     def read(*arguments: str) -> str:
@@ -28,7 +28,7 @@ def test_a_short_option_asks_for_help_everywhere(help_of) -> None:
 
 
 def test_patterns_keep_their_stars(help_of) -> None:
-    """Markdown would take two of them for emphasis."""
+    """Asterisks in patterns are kept, although Markdown would parse two of them as emphasis."""
     assert "such as */holidays/*." in help_of("search", "-h")
     assert "--path '*/2024/*'" in help_of("search", "-h")
     assert "'more/**/*.mkv'" in help_of("index", "-h")

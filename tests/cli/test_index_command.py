@@ -1,4 +1,4 @@
-"""The command `ts2net index`: the table, what is broken, what it refuses, and Ctrl-C."""
+"""The command `ts2net index`: its table, broken videos, errors and Ctrl-C."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def test_the_table_says_what_was_done_and_again_with_the_indexs_own_model(run: R
     (videos / "a.mp4").unlink()
     (videos / "c.mp4").write_bytes(
         encoded(container="mp4", frames=60)
-    )  # else it would be known as the one that is gone
+    )  # otherwise, it would count as the renamed a.mp4
     second = run(videos, "-o", index)
     assert figures(second)[:5] == ["1", "0", "1", "0", "0"]
     assert "1 of its videos are gone; --drop-missing removes them" in second.out
@@ -68,17 +68,17 @@ def test_the_table_says_what_was_done_and_again_with_the_indexs_own_model(run: R
 
 
 def test_broken_videos_are_listed_in_a_line_each(run: Run, model: Path, videos: Path):
-    """A name can't break the line, colour the terminal or be taken for markup."""
+    """A broken video gives one line; its name can't add lines, colours or markup."""
     (videos / "two\nlines\x1b[31m[red].mp4").write_bytes(b"broken")
     result = run(videos, "-m", model, "-o", videos.parent / "index")
-    assert result.code == 1  # as of every command that could not read something and did the rest
+    assert result.code == 1  # as for every command that skipped unreadable files
     assert figures(result)[:5] == ["2", "0", "0", "0", "1"]
     (line,) = [line for line in result.out.splitlines() if line.startswith("broken: ")]
     assert r"two\nlines\x1b[31m[red].mp4: not a video" in line
 
 
 def test_json_lists_every_video(run: Run, model: Path, videos: Path):
-    """The table is for a reader, and names ten of those that are broken."""
+    """The JSON output lists every broken video, and the table only ten."""
     for number in range(12):
         (videos / f"{number}.mp4").write_bytes(b"broken")
     index = videos.parent / "index"
@@ -129,7 +129,7 @@ def test_what_can_not_be_is_one_line_and_makes_no_index(
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is a signal of Unix here")
 def test_ctrl_c_says_that_the_same_command_goes_on(model: Path, tmp_path: Path, run: Run):
-    """And it does, from where it was."""
+    """After Ctrl-C, the message says that the same command resumes, and running it again does."""
     folder, index = tmp_path / "videos", tmp_path / "index"
     folder.mkdir()
     clip = encoded(container="mp4", frames=240)
@@ -139,7 +139,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(model: Path, tmp_path: Path, 
     process = ForkedPython(command)
     while not (Store.exists(index) or process.poll() is not None):
         time.sleep(0.05)
-    time.sleep(1)  # after the start much is garbage, and Python drops a signal that comes while it collects that
+    time.sleep(1)  # waits for the garbage collection after the start, during which Python drops signals
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
         process.wait()

@@ -1,4 +1,4 @@
-"""`ts2net info`, `list` and `remove`: what an index holds, without its model."""
+"""`ts2net info`, `list` and `remove`, which read the contents of an index without its model."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`ts2net search`: what it prints, writes and refuses."""
+"""The command `ts2net search`: its output, files and errors."""
 
 import io
 import json
@@ -22,7 +22,7 @@ from ts2net.search.store import Store
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index of three videos, and its model where it says."""
+    """An index of three videos, with its model at the recorded location."""
     folder = tmp_path_factory.mktemp("command")
     model = tiny_model()
     model.save_pretrained(folder / "model")
@@ -52,7 +52,7 @@ def test_json_is_what_the_library_gives(index, capsys):
 
 
 def test_the_table_and_the_page(index, capsys, tmp_path, monkeypatch):
-    """For a reader, on a terminal and in a browser."""
+    """The filtered hits are shown in the table on the terminal and on the HTML page."""
     monkeypatch.setenv("COLUMNS", "100")
     assert run(index, "a dog", "--where", "kind=b", "--html", tmp_path / "page.html") == 0
     out = capsys.readouterr().out
@@ -77,7 +77,7 @@ def test_min_score_decides_which_pictures_are_listed(index, capsys):
 
 
 def test_nothing_found_is_said(index, capsys):
-    """An answer without hits, with the reason beside it."""
+    """A search without hits gives an empty result and the reason on standard error."""
     assert run(index, "a dog", "--path", "nowhere", "--json") == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["results"] == [{"text": "a dog", "hits": []}]
@@ -116,7 +116,7 @@ def test_a_folder_without_an_index(tmp_path, capsys):
 
 
 def test_several_indexes_are_searched_as_one(index, tmp_path, capsys, monkeypatch):
-    """A name is an index where there is one, and else a text; a moment that is in both comes once."""
+    """An argument is an index if its path has one, otherwise a text; a moment in both indexes is listed once."""
     model = tiny_model()
     videos = [random_video("/clips/a.mp4", 0), random_video("/clips/other.mp4", 9)]
     make_index(tmp_path / "second", model, videos, kept_in=str(index.with_name("model")))
@@ -175,7 +175,7 @@ def test_rank_and_name_are_whole_in_a_narrow_terminal_and_a_pipe(width):
 
 @pytest.fixture
 def spoken(index, tmp_path) -> Path:
-    """An index of a video in which something is said, whose model is nowhere."""
+    """An index of a video with speech, whose model doesn't exist."""
     model = tiny_model()
     make_index(tmp_path / "spoken", model, [random_video("/clips/a.mp4", 0)], kept_in="/nowhere")
     with Store.write(tmp_path / "spoken") as store:
@@ -186,7 +186,7 @@ def spoken(index, tmp_path) -> Path:
 
 
 def test_what_is_spoken_is_found_without_a_model(spoken, capsys, tmp_path):
-    """And told: on a terminal, in JSON, in a table and on a page."""
+    """Speech is found without a model, and shown on the terminal, in JSON, in CSV and on the HTML page."""
     assert run(spoken, "go to the moon", "--in", "speech", "--export", tmp_path / "found.csv") == 0
     *_, row, words = capsys.readouterr().out.splitlines()
     assert row.split() == ["1", "0:04.0", "0:08.0", "0:05.5", "-", "/clips/a.mp4"]

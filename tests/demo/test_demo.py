@@ -1,4 +1,4 @@
-"""The demo: the whole way to a page in short form, and its last step for anybody's videos."""
+"""The demo: a short run from data to the page, and its last step with a given model and videos."""
 
 import json
 import os
@@ -28,7 +28,7 @@ NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
 
 
 def times(folder: Path) -> dict[str, int]:
-    """When each file in a folder was written, but for the small ones that say what is in it."""
+    """Modification times of the files in a folder, without `.json`, `.md` and files without an extension."""
     return {
         str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix not in ("", ".json", ".md")
     }
@@ -36,7 +36,7 @@ def times(folder: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, int]]:
-    """A demo that Ctrl-C ended while it was training, with no network; and the files that were done."""
+    """Folder of a demo without network that Ctrl-C stopped in training, and the times of its finished files."""
     out = tmp_path_factory.mktemp("stopped") / "demo"
     code = f"from support.short_demo import run_short; from pathlib import Path; run_short(Path({str(out)!r}))"
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -51,20 +51,20 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, i
 
 @pytest.fixture(scope="module")
 def demo(stopped: tuple[Path, dict[str, int]]) -> tuple[Path, str]:
-    """The same, run again to its end; and what it printed."""
+    """Folder of the same demo after a second run to the end, and the printed text."""
     out, _ = stopped
     return out, run_short(out)
 
 
 def test_a_stopped_demo_goes_on_where_it_was(stopped: tuple[Path, dict[str, int]], demo: tuple[Path, str]) -> None:
-    """Nothing that was done is done again: neither the shards nor the steps up to the last checkpoint."""
+    """A resumed demo repeats neither the finished shards nor the steps up to the last checkpoint."""
     out, before = stopped
     assert before.items() <= (times(out / "data") | times(out / "training" / "checkpoint-10")).items()
     assert (out / "training" / "checkpoint-30").exists()
 
 
 def test_demo_goes_the_whole_way(demo: tuple[Path, str]) -> None:
-    """Recalls in the card and on screen, a folder that loads by itself, an index, and a page of what it finds."""
+    """The demo prints the recalls of the card, and writes a self-contained model folder, an index and a page."""
     out, printed = demo
     figures = json.loads((out / "demo.json").read_text())["figures"]
     recall = figures["eval_text_to_video_R@1"]
@@ -90,7 +90,7 @@ def test_demo_goes_the_whole_way(demo: tuple[Path, str]) -> None:
 
 
 def test_selected_patches_are_compared_with_what_the_clips_show(demo: tuple[Path, str]) -> None:
-    """A plain loop over patches and frames gives the printed share."""
+    """The printed share of selected patches equals that of a plain loop over frames and patches."""
     out, printed = demo
     model, processor = (kind.from_pretrained(out / "model") for kind in (TS2NetModel, TS2NetProcessor))
     on_things, total = 0, 0
@@ -116,7 +116,7 @@ def test_another_query_is_answered_without_training_again(demo: tuple[Path, str]
 
 
 def test_the_quickstart_notebook_runs_on_the_demo(demo: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every cell, offline, in a kernel of its own; and it finds clips."""
+    """Every cell of the notebook runs offline in its own kernel, and its search finds clips."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("TS2NET_DEMO", str(demo[0]))
@@ -128,7 +128,7 @@ def test_the_quickstart_notebook_runs_on_the_demo(demo: tuple[Path, str], monkey
 
 
 def test_a_folder_keeps_to_its_settings(tmp_path: Path) -> None:
-    """Half of one demo and half of another would be neither."""
+    """A demo folder refuses other settings, which would mix the files of two demos."""
     Record(tmp_path, {"clips": 10})
     Record(tmp_path, {"clips": 10})
     with pytest.raises(ValueError, match="other settings: delete it, or give another --out"):
@@ -162,7 +162,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_demo_takes_real_models_and_videos(built: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Nothing is rendered or built, and a video that can't be read is named without hiding the others."""
+    """With a given model, nothing is rendered or trained, and an unreadable video doesn't stop the others."""
     args = ["demo", "--model", built / "model", "--videos", "missing.mp4", built / "dog.mp4"]
     with pytest.raises(SystemExit) as end:
         main([str(arg) for arg in [*args, "--text", "one", "two", "--out", tmp_path / "out"]])
@@ -179,7 +179,7 @@ def test_demo_takes_real_models_and_videos(built: Path, capfd: pytest.CaptureFix
 def test_demo_accepts_only_a_model_that_brings_its_code(
     built: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Else it would show that the installed classes work, and not that the folder stands alone."""
+    """A model without its own code is refused, because the demo shows that the folder is self-contained."""
     clip, video = small_clip_folder(), built / "dog.mp4"
     with pytest.raises(SystemExit) as end:
         main(["demo", "--model", str(clip), "--videos", str(video), "--text", "one", "--out", str(tmp_path / "out")])
@@ -192,7 +192,7 @@ def test_demo_accepts_only_a_model_that_brings_its_code(
 def test_demo_refuses_what_is_no_model_before_it_makes_anything(
     built: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A mistyped folder is said at once, and is not looked for on the network."""
+    """A mistyped model folder is reported immediately, without a request to the network."""
     with pytest.raises(SystemExit) as end:
         main(["demo", "--model", "nope", "--video", "a.mp4", "--text", "one", "--out", str(tmp_path / "out")])
     out, err = capfd.readouterr()
@@ -203,7 +203,7 @@ def test_demo_refuses_what_is_no_model_before_it_makes_anything(
 
 @pytest.mark.parametrize("arguments", [["--model", "m"], ["--video", "v"], ["--model", "m", "--video", "v"]])
 def test_ones_own_videos_need_a_model_and_texts(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    """A wrong command line: nothing of it can be made up."""
+    """`--model`, `--videos` and `--text` are only accepted together."""
     with pytest.raises(SystemExit) as end:
         main(["demo", *arguments])
     assert end.value.code == 2

@@ -1,4 +1,4 @@
-"""The demo's page: whole, safe, and true to what it is given."""
+"""The demo's page: complete, safe and consistent with the scores."""
 
 import io
 import json
@@ -31,7 +31,7 @@ def clip(folder: Path, scene: Scene) -> Clip:
 
 @pytest.fixture(scope="module")
 def findings(tmp_path_factory: pytest.TempPathFactory) -> Findings:
-    """Eight clips and a group of four, of which every caption but the second and the last finds its own clip."""
+    """Eight clips and a group of four; every caption except the second and the last ranks its own clip first."""
     folder = tmp_path_factory.mktemp("clips")
     clips = [clip(folder, scene) for scene in scenes("test", 8)]
     group = [clip(folder, scene) for scene in scenes("motion", 4)]
@@ -87,7 +87,7 @@ def test_answers_are_what_the_scores_say(findings: Findings) -> None:
 
 
 def test_the_page_has_what_was_found(findings: Findings) -> None:
-    """Of each phrase the best clips; each first hit, marked; the selected patches; figures last."""
+    """The page has the best clips of each phrase, marked first hits, the selected patches and, last, the figures."""
     page = Page(render_demo_page(findings))
     answers = json.loads(page.content("script", "answers"))
     assert answers["phrases"] == findings.phrases
@@ -106,7 +106,7 @@ def test_the_page_has_what_was_found(findings: Findings) -> None:
 
 
 def test_nothing_in_it_is_taken_for_code(findings: Findings) -> None:
-    """Queries and facts may be anyone's: they are read as they are, and do nothing."""
+    """Untrusted queries and facts are shown as text and never executed."""
     page = Page(render_demo_page(findings))
     assert {str(script.get("type")) for script in page.all("script")} == {"None", "application/json"}
     assert len(page.all("script")) == 2
@@ -128,7 +128,7 @@ def test_it_needs_nothing_else_and_its_policy_says_so(findings: Findings) -> Non
 
 @pytest.fixture
 def browser_page(findings: Findings, tmp_path: Path) -> Iterator[BrowserPage]:
-    """The page in Chromium, where any message of its console is an error."""
+    """The page in Chromium. Any console message or script error fails the test."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no Chromium here: apt install chromium")
@@ -147,7 +147,7 @@ def browser_page(findings: Findings, tmp_path: Path) -> Iterator[BrowserPage]:
 
 @pytest.mark.browser
 def test_the_search_box_answers_without_a_server(browser_page: BrowserPage, findings: Findings) -> None:
-    """A few letters are enough for a phrase that is known; for any other the page tells the command."""
+    """A few letters find a known phrase; for any other text, the page shows the search command."""
     thing = findings.clips[0].scene.thing
     browser_page.fill("#search input", thing[:4])
     assert findings.clips[0].scene.caption in browser_page.inner_text("#hits figcaption >> nth=0")

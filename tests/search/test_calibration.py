@@ -1,4 +1,4 @@
-"""What unrelated texts reach in an index, and what is left out because of it."""
+"""Calibration with the scores of unrelated texts, and the threshold derived from it."""
 
 import math
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_each_caption_has_its_best_score_in_the_index(index: VideoIndex):
 
 @pytest.mark.slow
 def test_what_is_no_better_than_chance_is_left_out_after_ranking(index: VideoIndex):
-    """The rest is what it was, with how unusual it is; one caption in ten still finds something."""
+    """Hits below the threshold are removed and the others are unchanged; one unrelated caption in ten has hits."""
     calibration = index.calibration()
     assert calibration is not None
     texts = read_bank()
@@ -57,7 +57,7 @@ def test_what_is_no_better_than_chance_is_left_out_after_ranking(index: VideoInd
 
 
 def test_a_clip_is_not_held_against_texts(index: VideoIndex):
-    """Its scores are of another kind."""
+    """Hits of a clip have no chance and no threshold, because the calibration is based on texts."""
     embeds = index.encode_texts(["a"])
     (hits,) = index.search_embeds(embeds, k=3)
     assert len(hits) == 3
@@ -66,7 +66,7 @@ def test_a_clip_is_not_held_against_texts(index: VideoIndex):
 
 def test_an_index_is_calibrated_anew_once_it_has_grown(index: VideoIndex):
     with Store.write(index.path) as store:
-        store.add([random_video("/clips/new.mp4", 50)])  # 5 windows beside 60
+        store.add([random_video("/clips/new.mp4", 50)])  # 5 windows in addition to 60
         assert not is_stale(store)
         store.add([random_video("/clips/newer.mp4", 51)])
         assert is_stale(store)
@@ -78,7 +78,7 @@ def test_an_index_is_calibrated_anew_once_it_has_grown(index: VideoIndex):
 def test_the_chance_of_a_score_counts_what_reaches_it():
     calibration = Calibration(tuple(float(score) for score in range(99)), 10)
     assert calibration.chance(1000.0) == 0.01
-    assert calibration.chance(90.0) == 0.1  # nine others and itself
+    assert calibration.chance(90.0) == 0.1  # nine higher or equal scores, and the score itself
     assert calibration.chance(-1.0) == 1.0
     assert calibration.threshold == pytest.approx(88.2)
 

@@ -1,4 +1,4 @@
-"""Names and values of metadata are anyone's: they filter and come back as they are, and are nothing but text."""
+"""Untrusted names and values of metadata are stored unchanged, can be filtered by, and are never executed."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Workers that decode: a crash costs one video, and only what is asked for is begun."""
+"""Decoding workers: a crash or a hang costs one video."""
 
 import os
 import threading
@@ -20,7 +20,7 @@ def file(name: str) -> VideoFile:
 
 
 def decode_or_crash(video: VideoFile) -> Iterator[Decoded]:
-    """One that is called after a file crashes until that file is there, as a decoder's library would."""
+    """Crash for "always", and for a path until its file exists, as a native decoder may crash."""
     if video.video_id == "always":
         os._exit(1)
     if video.video_id.startswith("/") and not Path(video.video_id).exists():
@@ -41,7 +41,7 @@ def test_a_crash_costs_one_video_and_is_tried_twice(tmp_path: Path):
 
 
 def decode_or_sleep(video: VideoFile) -> Iterator[Decoded]:
-    """One that is called forever takes that long, as a decoder may with what was made to hold it up."""
+    """Hang for "forever", as a decoder may on a malicious file."""
     if video.video_id == "forever":
         time.sleep(3600)
     yield EndOfVideo(video.video_id, "1", 1.0, {}, 0, None)

@@ -1,4 +1,4 @@
-"""Found moments as clips, tables and edit lists."""
+"""Export of found moments as clips, tables and edit lists."""
 
 import csv
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every file of an index has a checksum: a flipped bit is noticed wherever it is, and a repair undoes what it did."""
+"""Checksums of the files of an index detect a flipped bit in any file, and a repair removes the damage."""
 
 import json
 import os
@@ -23,7 +23,7 @@ KINDS = {"/a.mp4": "dog", "/b.mp4": "cat"}
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
-    """One with something in every table."""
+    """An index with rows in every table."""
     videos = [random_video(name, seed, metadata={"kind": kind}) for seed, (name, kind) in enumerate(KINDS.items())]
     make_index(tmp_path / "index", tiny_model(), videos)
     with Store.write(tmp_path / "index") as store:
@@ -35,7 +35,7 @@ def index(tmp_path: Path) -> Path:
 
 
 def flip(file: Path, content: bytes) -> None:
-    """Flip a bit of the last byte of some content."""
+    """Flip a bit in the last byte of the given content."""
     data = bytearray(file.read_bytes())
     data[data.index(content) + len(content) - 1] ^= 1
     file.write_bytes(data)
@@ -60,7 +60,7 @@ def test_a_bit_in_any_file_is_noticed(index: Path):
 
 
 def test_spoken_words(index: Path, capsys: pytest.CaptureFixture[str]):
-    """They are removed, and noted to be read again."""
+    """Damaged speech rows are removed, and their subtitles are marked to be read again."""
     file = data_with(index, "spoken", b"tide")
     flip(file, b"tide")
     with pytest.raises(SystemExit) as ended:
@@ -77,7 +77,7 @@ def test_spoken_words(index: Path, capsys: pytest.CaptureFixture[str]):
 
 
 def test_metadata_cost_their_video(index: Path):
-    """Only the copy in the table of names says what they were."""
+    """A video with damaged metadata is lost, and its original metadata is reported from the table of names."""
     flip(data_with(index, "windows", b"cat"), b"cat")
     assert {row["metadata"]["kind"] for row in rows_of(index)} == {"dog", "cat", "cau"}
     damage = check_index(index)
@@ -110,7 +110,7 @@ def test_a_manifest_goes_back_to_the_one_before(index: Path):
 
 
 def test_what_nobody_reads_costs_nothing(index: Path):
-    """A transaction of the past, and an index of the database, which is made anew."""
+    """Damage to an old transaction or a database index costs no data; the index is rebuilt."""
     before = rows_of(index)
     for folder in ("windows.lance/_transactions", "spoken.lance/_indices"):
         file = next(file for file in (index / folder).rglob("*.*"))
@@ -124,7 +124,7 @@ def test_what_nobody_reads_costs_nothing(index: Path):
 
 @pytest.mark.parametrize("spoil", [os.remove, lambda file: file.write_text(file.read_text().replace("1", "2", 1))])
 def test_without_checksums_the_next_write_completes_them(index: Path, spoil, capsys: pytest.CaptureFixture[str]):
-    """An index of before, or one whose checksums are damaged themselves, is read as ever."""
+    """An index with missing or damaged checksums is readable, and the next write adds them."""
     spoil(index / "checksums.json")
     assert Store.open(index).snapshot().num_spoken() == 1
     with pytest.raises(SystemExit):

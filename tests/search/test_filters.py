@@ -1,4 +1,4 @@
-"""Path patterns as Arrow evaluates them, and as `fnmatch` does."""
+"""Path patterns match the same names in Arrow as with `fnmatch`."""
 
 import fnmatch
 import random
@@ -32,12 +32,12 @@ PARTS = [
 
 
 def matches(name: str, pattern: str) -> bool:
-    """What a pattern means: it may begin at any folder."""
+    """Reference for matching a pattern, which may start at any folder."""
     return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name, f"*/{pattern}")
 
 
 class Names:
-    """Names as they are stored."""
+    """Names in their stored form, matched by Arrow and by the reference."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
@@ -79,7 +79,7 @@ def test_a_pattern_matches_what_it_matches_in_python(pattern):
 
 @pytest.mark.slow
 def test_random_patterns_match_what_they_match_in_python():
-    """Odd bytes, quotes, line ends, sets and everything that either language of patterns may take for its own."""
+    """Random patterns match as in Python, with odd bytes, quotes, line ends, sets and special characters."""
     random_ = random.Random(0)
     names = ["".join(random_.choices(LETTERS, k=random_.randint(0, 5))) for _ in range(400)]
     table = Names(names)

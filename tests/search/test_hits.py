@@ -1,4 +1,4 @@
-"""How moments and indexes show themselves: in a line without pictures, and in a notebook with them, names escaped."""
+"""Display of hits and indexes: one line of text, or HTML with pictures and escaped names in a notebook."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The model that an index is made with."""
+"""The model of an index."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from ts2net.search.index_model import prepare_encoder
 
 
 def test_an_index_notes_the_commit_of_its_model(monkeypatch: pytest.MonkeyPatch):
-    """So that it is searched with the same model after the repository has changed."""
+    """An index records the commit of its model, so that searches use the same weights after the repository changes."""
     with LoopbackHub() as hub:
         hub.use_here(monkeypatch)
         pushed = push_to_hub(tiny_model(), tiny_processor(), "indexed", token=hub.token)

@@ -1,4 +1,4 @@
-"""Indexes that ONNX Runtime computes, and what may be added to them."""
+"""Indexes computed with ONNX Runtime, and which precisions and runtimes can be mixed."""
 
 import json
 import subprocess
@@ -54,7 +54,7 @@ def test_torch_and_onnx_of_one_precision_share_an_index(model: Path, videos: lis
     )
     assert len(mixed_hits) > 2
     assert [hit.video_id for hit in mixed_hits] == [hit.video_id for hit in torch_hits]
-    # What an index holds is rounded to float16.
+    # The embeddings in an index are rounded to float16.
     assert [hit.score for hit in mixed_hits] == pytest.approx([hit.score for hit in torch_hits], abs=0.1, rel=0.02)
 
 
@@ -101,7 +101,7 @@ def test_an_index_from_before_there_was_int8_has_the_precision_of_its_weights():
 
 
 def test_a_search_where_the_index_was_made_needs_no_torch(model: Path, videos: list[Path], tmp_path: Path) -> None:
-    """Nor does it need the model; and it finds what a search with the model finds."""
+    """On the machine that wrote the index, a search needs neither torch nor the model, and has the same embeddings."""
     index_videos(videos[0], model, tmp_path / "index", workers=0, runtime="onnx")
     index = VideoIndex.open(tmp_path / "index", device="cpu")
     assert not index.needs_model

@@ -1,4 +1,4 @@
-"""Videos into an index: the right embeddings, every change found, nothing lost, nothing reached that isn't meant."""
+"""Indexing of videos: correct embeddings, incremental updates, interruptions, and hostile files and names."""
 
 import errno
 import io
@@ -62,13 +62,13 @@ def loaded() -> tuple[TS2NetModel, TS2NetProcessor]:
 
 @pytest.fixture(scope="module")
 def clip() -> bytes:
-    """Two seconds."""
+    """An MP4 file of two seconds."""
     return encoded(container="mp4", frames=48)
 
 
 @pytest.fixture
 def make(tmp_path: Path, loaded: tuple[TS2NetModel, TS2NetProcessor]) -> Any:
-    """Indexes into `index`, with a loaded model, short windows and no workers."""
+    """A function that indexes into `index` with a loaded model, short windows and no workers."""
 
     def index(*videos: Path | str, **options: Any) -> IndexReport:
         options = {"settings": SHORT, "workers": 0, "processor": loaded[1]} | options
@@ -78,14 +78,14 @@ def make(tmp_path: Path, loaded: tuple[TS2NetModel, TS2NetProcessor]) -> Any:
 
 
 def windows_of_each(index: Path) -> Counter[str]:
-    """How many windows of each video there are."""
+    """Count the windows of each video, and check that their names are unique."""
     rows = rows_of(index)
     assert len({row["window"] for row in rows}) == len(rows)
     return Counter(row["video"] for row in rows)
 
 
 def assert_same(index: Path, other: Path) -> None:
-    """Every column but the embeddings is equal; those are up to the rounding of batches of other windows."""
+    """Check that all columns are equal; embeddings may differ by rounding, because batches hold other windows."""
     rows, others = rows_of(index), rows_of(other)
     for row, reference in zip(rows, others, strict=True):
         for name in reference.keys() - {"frames", "mean", "checksum"}:
@@ -118,7 +118,7 @@ def test_a_window_is_what_the_processor_and_the_model_make_of_the_moment(
     options: dict[str, Any],
     settings: WindowSettings,
 ):
-    """Not a stand-in for it: the same frames, the same pixels, and embeddings equal up to float16."""
+    """A window has the frame times and, up to float16, the embeddings that the processor and the model give for it."""
     model, processor = loaded
     path = write_video(tmp_path / file, **options)
     index_videos(path, model, tmp_path / "index", processor=processor, settings=settings, workers=0, batch_size=3)
@@ -137,7 +137,7 @@ def test_a_window_is_what_the_processor_and_the_model_make_of_the_moment(
 
 
 def test_the_moments_of_a_film_at_29_97_frames_a_second_are_right_at_its_end_too(tmp_path: Path, make: Any):
-    """The released sampling counts 29 frames for a second, which is seconds of error in an hour."""
+    """Frame times stay exact at 29.97 fps; counting 29 frames a second would be seconds off after an hour."""
     path = write_video(tmp_path / "a.mp4", frames=900, fps=Fraction(30000, 1001), size=(32, 32))
     make(path)
     for row in rows_of(tmp_path / "index"):
@@ -155,7 +155,7 @@ def test_the_thumbnail_is_the_frame_in_the_middle_and_small(tmp_path: Path, make
 def test_a_long_video_takes_no_more_memory_than_a_short_one(
     tmp_path: Path, loaded: tuple[TS2NetModel, TS2NetProcessor]
 ):
-    """The most memory of a process, for a video with one keyframe at its start, ten times as long."""
+    """Peak memory stays constant for a ten times longer video that has a single keyframe."""
 
     def peak(frames: int) -> tuple[int, int]:
         path = tmp_path / f"{frames}.mp4"
@@ -168,7 +168,7 @@ def test_a_long_video_takes_no_more_memory_than_a_short_one(
     few, short = peak(100)
     many, long = peak(1000)
     assert many >= 10 * few
-    assert long - short < 40e6  # all frames as they are decoded would be 147e6, made small 100e6
+    assert long - short < 40e6  # keeping all decoded frames would take 147e6, resized frames 100e6
 
 
 def windows_in(path: Path, settings: WindowSettings, processor: TS2NetProcessor) -> list[DecodedWindow]:
@@ -182,7 +182,7 @@ def windows_in(path: Path, settings: WindowSettings, processor: TS2NetProcessor)
 def test_hours_of_one_picture_are_not_thousands_of_windows(
     tmp_path: Path, loaded: tuple[TS2NetModel, TS2NetProcessor]
 ):
-    """A file of a few hundred bytes may claim to last for days."""
+    """A file of a few hundred bytes may have a duration of days, but a static picture gives only a few windows."""
     seconds = [0, 1, 99 * 3600]
     path = write_video(tmp_path / "a.mkv", frames=3, fps=1, pts=seconds, time_base=Fraction(1))
     windows = windows_in(path, WindowSettings(), loaded[1])
@@ -207,7 +207,7 @@ def test_each_picture_of_a_slide_show_is_there_with_what_it_follows(
 def test_what_the_model_warns_of_is_no_damage_of_a_video(
     tmp_path: Path, make: Any, loaded: tuple[TS2NetModel, TS2NetProcessor], clip: bytes
 ):
-    """Without workers, the model computes while a video is being decoded."""
+    """Without workers, a model warning raised while a video is decoded is not reported as damage to the video."""
     (tmp_path / "a.mp4").write_bytes(clip)
     hook = loaded[0].vision_model.embeddings.register_forward_hook(
         lambda *_: warnings.warn("of the model", stacklevel=1)
@@ -228,7 +228,7 @@ def test_only_what_changed_is_touched(tmp_path: Path, make: Any, clip: bytes):
     folder.mkdir()
     for name in ("same.mp4", "changed.mp4", "deleted.mp4", "breaks.mp4"):
         (folder / name).write_bytes(clip)
-    (folder / "deleted.mp4").write_bytes(clip + bytes(3))  # else it would be known again in a new file
+    (folder / "deleted.mp4").write_bytes(clip + bytes(3))  # otherwise, another file would count as its new location
     (folder / "mends.mp4").write_bytes(b"not yet")
     first = make(folder)
     assert names(first.indexed) == ["breaks.mp4", "changed.mp4", "deleted.mp4", "same.mp4"]
@@ -264,7 +264,7 @@ def test_only_what_changed_is_touched(tmp_path: Path, make: Any, clip: bytes):
 
 
 def test_what_is_given_once_more_drops_nothing_of_another_folder(tmp_path: Path, make: Any, clip: bytes):
-    """To drop what is missing is not to drop what was left out of the command."""
+    """`drop_missing` keeps existing videos whose folder isn't part of the current call."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "clip.mp4").write_bytes(clip)
@@ -288,7 +288,7 @@ def test_metadata_is_searched_by_and_changed_without_decoding(tmp_path: Path, ma
 
 
 def test_rows_about_no_video_are_named(tmp_path: Path, make: Any, clip: bytes):
-    """The others count: a table may be about more videos than a folder has."""
+    """Rows without a video are reported and the other rows are used, because a table may cover more videos."""
     (tmp_path / "a.mp4").write_bytes(clip)
     table = tmp_path / "about.csv"
     table.write_text("file,kind\nb.mp4,cat\na.mp4,dog\nelsewhere/a.mp4,cow\n")
@@ -297,7 +297,7 @@ def test_rows_about_no_video_are_named(tmp_path: Path, make: Any, clip: bytes):
 
 
 def test_a_row_adds_to_what_is_known_and_touches_no_other_video(tmp_path: Path, make: Any, clip: bytes):
-    """Whether the video is as it was or has changed."""
+    """A row adds to the metadata of its video, changed or not, and leaves other videos unchanged."""
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         (tmp_path / name).write_bytes(clip)
     videos, table = [tmp_path / "a.mp4", tmp_path / "b.mp4", tmp_path / "c.mp4"], tmp_path / "about.csv"
@@ -318,7 +318,7 @@ def test_a_row_adds_to_what_is_known_and_touches_no_other_video(tmp_path: Path, 
 def test_a_broken_video_is_tried_again_once_it_has_changed_or_what_failed_may_have_passed(
     tmp_path: Path, make: Any, clip: bytes, monkeypatch: pytest.MonkeyPatch
 ):
-    """And until then it is listed again, without being read."""
+    """A broken video is listed again without being read, until it changes or its error may be gone."""
     (tmp_path / "broken.mp4").write_bytes(b"broken")
     (tmp_path / "away.mp4").write_bytes(clip)
     tried: list[str] = []
@@ -338,7 +338,7 @@ def test_a_broken_video_is_tried_again_once_it_has_changed_or_what_failed_may_ha
     assert (names(second.indexed), second.broken) == (["away.mp4"], first.broken[1:])
     (tmp_path / "broken.mp4").write_bytes(clip)
     assert names(make(tmp_path / "broken.mp4").indexed) == ["broken.mp4"]
-    # What is indexed is read again for its words and for what it is known by.
+    # After indexing, a file is opened again for its subtitles and its content hash.
     assert [name for name, _ in groupby(tried)] == ["away.mp4", "broken.mp4", "away.mp4", "broken.mp4"]
 
 
@@ -405,7 +405,7 @@ def test_another_model_or_other_windows_are_refused(
 
 
 def test_killed_at_random_moments_it_goes_on_and_comes_to_the_same(tmp_path: Path, model_folder: Path, clip: bytes):
-    """A kill can't be caught: whatever was being written, the next run finds whole videos, each once."""
+    """A run after kills at random moments completes the index, with whole videos and without duplicates."""
     videos = tmp_path / "videos"
     videos.mkdir()
     long = encoded(container="mp4", frames=120)
@@ -432,7 +432,7 @@ def test_killed_at_random_moments_it_goes_on_and_comes_to_the_same(tmp_path: Pat
 
 
 def test_workers_give_what_this_process_gives(tmp_path: Path, model_folder: Path, clip: bytes):
-    """Several at once, a long video and broken ones among them, and a model that is loaded by its name."""
+    """Indexing with two workers gives the same index as without workers, also for long and broken videos."""
     videos = tmp_path / "videos"
     videos.mkdir()
     write_video(videos / "long.mp4", frames=400, fps=10)
@@ -472,7 +472,7 @@ def test_shards_of_a_benchmark_are_read_where_they_lie(tmp_path: Path, make: Any
 
 
 def test_hostile_members_of_an_archive_lead_nowhere(tmp_path: Path, make: Any, clip: bytes):
-    """Names with `..` or a root, links and devices: nothing is written, and nothing outside the archive is read."""
+    """Members with `..` or absolute names, links and devices cause no write and no read outside the archive."""
     secret = tmp_path / "secret.mp4"
     secret.write_bytes(clip)
     folder = tmp_path / "in"
@@ -516,7 +516,7 @@ def write_tar(path: Path, members: dict[str, bytes]) -> Path:
 
 
 def test_archives_and_clips_of_any_name_are_found_again(tmp_path: Path, make: Any, clip: bytes):
-    """An extension in capitals, and an id that looks like the name of an archive."""
+    """Videos are located again if the archive has an uppercase extension or an id looks like an archive name."""
     note = json.dumps({"id": "b.tar#c.TAR#"}).encode()
     tar = write_tar(tmp_path / "CLIPS.TAR", {"a.mp4": clip, "b.mp4": clip, "b.json": note})
     report = make(tar)
@@ -545,7 +545,7 @@ def test_no_clip_is_lost_to_another_of_its_name(tmp_path: Path, make: Any, clip:
 def test_a_folder_that_can_not_be_read_is_said_and_nothing_of_it_dropped(
     tmp_path: Path, make: Any, clip: bytes, monkeypatch: pytest.MonkeyPatch
 ):
-    """The rest is done."""
+    """An unreadable folder is reported and its videos are kept, while the other videos are processed."""
     folder = tmp_path / "videos"
     (folder / "away").mkdir(parents=True)
     for name in ("a.mp4", "away/b.mp4"):
@@ -553,7 +553,7 @@ def test_a_folder_that_can_not_be_read_is_said_and_nothing_of_it_dropped(
     make(folder)
     scandir, lstat = os.scandir, os.lstat
 
-    def refuse(path: Any, call: Any, **options: Any) -> Any:  # the superuser may read everything
+    def refuse(path: Any, call: Any, **options: Any) -> Any:  # simulated, because the superuser may read everything
         if str(path).startswith(str(folder / "away")):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return call(path, **options)
@@ -615,7 +615,7 @@ def test_a_playlist_that_calls_itself_a_video_reaches_nothing(tmp_path: Path, ma
 
 
 def test_a_folder_is_searched_for_videos_and_for_nothing_else(tmp_path: Path, clip: bytes):
-    """Hidden files, other files and links that lead out are passed over; the last are spoken of."""
+    """Hidden files, other files and links out of the folder are skipped; the links are reported."""
     folder = tmp_path / "videos"
     (folder / "deep" / "deeper").mkdir(parents=True)
     (folder / ".hidden").mkdir()
@@ -637,7 +637,7 @@ def test_a_folder_is_searched_for_videos_and_for_nothing_else(tmp_path: Path, cl
     assert names(find_videos([f"{folder}/**/*.MKV"]).videos) == ["b.MKV"]
     fitting = find_videos([f"{folder}/*t.mp4"])
     assert (fitting.videos, names([video.video_id for video in fitting.broken])) == ([], ["out.mp4"])
-    assert names(find_videos([str(folder / "notes.txt")]).videos) == ["notes.txt"]  # it was asked for by name
+    assert names(find_videos([str(folder / "notes.txt")]).videos) == ["notes.txt"]  # a file given by name is accepted
     for nothing in (folder / "none.mp4", f"{folder}/*.webm"):
         with pytest.raises(FileNotFoundError, match=r"no such file or folder|no file matches this pattern"):
             find_videos([nothing])
@@ -646,7 +646,7 @@ def test_a_folder_is_searched_for_videos_and_for_nothing_else(tmp_path: Path, cl
 
 
 def test_hostile_file_names_are_only_names(tmp_path: Path, make: Any, clip: bytes):
-    """Kept to the byte, from the folder to the index and back to the file."""
+    """Hostile file names are stored byte for byte in the index and lead back to the file."""
     hostile = ["two\nlines.mp4", "'; DROP TABLE windows; --.mp4", "no-utf8-\udcff.mp4", "[a-z]*?.mp4", "#.tar#x.mp4"]
     folder = tmp_path / "videos"
     folder.mkdir()
@@ -665,7 +665,7 @@ def test_hostile_file_names_are_only_names(tmp_path: Path, make: Any, clip: byte
 
 
 def test_what_can_not_be_a_video_of_people_is_broken(tmp_path: Path, loaded: tuple[TS2NetModel, TS2NetProcessor]):
-    """A line of pixels would be a gigabyte once its short side is as large as the model takes it."""
+    """Extreme aspect ratios are refused, because resizing their short side for the model would take a gigabyte."""
     path = write_video(tmp_path / "line.mp4", size=(2048, 16), frames=4)
     (file,) = find_videos([path]).videos
     (broken,) = decode_windows(file, SHORT, loaded[1].video_processor)

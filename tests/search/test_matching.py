@@ -1,4 +1,4 @@
-"""Scores of windows: exact bit for bit, and most of them not computed."""
+"""Window scores are bit-exact, and bounds avoid computing most of them."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from ts2net.search.word_matching import TokenScorer, WordMatching
 
 
 def batches_of(frames: list[np.ndarray], sizes: list[int]) -> list[WindowBatch]:
-    """Windows of one video each, in batches of the given sizes."""
+    """Make batches of the given sizes, with one window per video."""
     batches = []
     for first, size in zip(np.cumsum([0, *sizes[:-1]]), sizes, strict=True):
         rows = np.arange(first, first + size)
@@ -31,7 +31,7 @@ def word_matching(scale: float = 100.0) -> WordMatching:
 
 
 def test_few_windows_are_scored_in_full_with_words_too():
-    """And every score is the same bit for bit in batches of any size, and with any padding behind a text."""
+    """Word scores are bit-identical for any batch size and padding, and most windows are not scored in full."""
     random = np.random.default_rng(0)
     matching = word_matching()
     frames = [unit(random.normal(size=WIDTH) + 0.2 * random.normal(size=(6, WIDTH))) for _ in range(2000)]
@@ -46,7 +46,7 @@ def test_few_windows_are_scored_in_full_with_words_too():
 
 
 def test_bounds_of_words_hold():
-    """Also where all cosines are negative or one frame or word stands out, whatever the networks say."""
+    """Word bounds hold for any network output, also for negative cosines and for an outlier frame or word."""
     random = np.random.default_rng(2)
     matching = word_matching(scale=1.0)
     frames = list(unit(random.normal(size=(300, 5, WIDTH)) + 3 * random.normal(size=(300, 5, 1))))
@@ -61,7 +61,7 @@ def test_bounds_of_words_hold():
 
 
 def test_few_windows_are_scored_in_full():
-    """Bounds leave out most windows of which the frames are alike, and nothing of the result."""
+    """Bounds skip most windows with similar frames without changing the result."""
     random = np.random.default_rng(0)
     frames = [unit(random.normal(size=WIDTH) + 0.2 * random.normal(size=(6, WIDTH))) for _ in range(4000)]
     queries = random.normal(size=(3, WIDTH)).astype(np.float32)
@@ -76,7 +76,7 @@ def test_few_windows_are_scored_in_full():
 
 
 def test_scores_do_not_depend_on_the_batch():
-    """Bit for bit the same one by one, in batches of any size, and beside windows of other lengths."""
+    """Scores are bit-identical for single windows, any batch size and batches with windows of other lengths."""
     random = np.random.default_rng(1)
     frames = [unit(random.normal(size=(length, WIDTH))) for length in random.integers(1, 20, 60)]
     query = random.normal(size=(1, WIDTH)).astype(np.float32)
@@ -88,7 +88,7 @@ def test_scores_do_not_depend_on_the_batch():
 
 
 def test_bounds_hold_for_negative_and_opposed_cosines():
-    """A window between the mean and the best, wherever its cosines lie, also where one frame stands out."""
+    """A score lies between the mean and the maximum cosine, also for negative cosines and an outlier frame."""
     random = np.random.default_rng(2)
     frames = unit(random.normal(size=(500, 5, WIDTH)) + 3 * random.normal(size=(500, 5, 1)))
     query = random.normal(size=WIDTH)
@@ -105,4 +105,4 @@ def test_every_half_precision_number_is_converted_as_numpy_does():
     finite = numbers[np.isfinite(numbers)][:, None]
     converted = half_to_single(finite)
     assert converted.dtype == np.float32
-    assert converted.tobytes() == finite.astype(np.float32).tobytes()  # also which of the zeros
+    assert converted.tobytes() == finite.astype(np.float32).tobytes()  # including the sign of zero

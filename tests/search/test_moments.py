@@ -1,4 +1,4 @@
-"""From windows to moments."""
+"""Merging of windows into moments."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def seen(windows: list[ScoredWindow]) -> list[FoundWindow]:
 
 @pytest.mark.parametrize(("length", "step", "most"), [(12, 6, 3), (12, 12, 1), (12, 5, 5), (0.3, 0.1, 5)])
 def test_windows_asked_for_are_enough(length, step, most):
-    """Of `windows_for(k)` windows there are k that don't overlap, even if neighbours all come together."""
+    """`windows_for(k)` windows contain at least k that don't overlap, even if all neighbours are ranked together."""
     settings = WindowSettings(length, step, 30)
     assert windows_for(1, settings) == most
     rows = seen([ScoredWindow(-1.0, "v", n * step, n * step + length, n, 0) for n in range(200)])
@@ -25,7 +25,7 @@ def test_windows_asked_for_are_enough(length, step, most):
 
 
 def test_a_better_window_takes_in_its_neighbours_only():
-    """A window that was left out leaves out no other."""
+    """A window that was removed for overlapping a better one doesn't remove other windows."""
     rows = seen(
         [ScoredWindow(-score, "v", start, start + 12, 0, 0) for score, start in [(3, 6.0), (2, 12.0), (1, 18.0)]]
     )
@@ -45,7 +45,7 @@ def summaries(windows: list[FoundWindow]) -> list[tuple[str, float, tuple[str, .
 
 
 def test_what_is_seen_and_spoken_comes_before_what_is_one_of_both():
-    """By ranks, whatever the scores; of several languages the best one counts."""
+    """Fusion uses ranks instead of scores; of several subtitle languages, the best one counts."""
     pictures = [picture(9, "a", 0), picture(8, "b", 0), picture(7, "c", 0)]
     spoken = [speech(3, "d", 0), speech(2, "c", 0), speech(1, "c", 0, "other")]
     fused = fuse_windows(pictures, spoken)
@@ -59,7 +59,7 @@ def test_what_is_seen_and_spoken_comes_before_what_is_one_of_both():
 
 
 def test_what_is_seen_takes_in_nothing_that_is_only_spoken():
-    """Windows that overlap are one moment if they were found in the same way."""
+    """Overlapping windows are merged only if both were found in picture or both in speech."""
     fused = fuse_windows([picture(9, "a", 6)], [speech(3, "a", 0), speech(2, "a", -6)])
     assert summaries(merge(fused)) == [("a", 6, ("picture",)), ("a", 0, ("speech",))]
     both = fuse_windows([picture(9, "a", 6)], [speech(3, "a", 6), speech(2, "a", 0)])
@@ -67,7 +67,7 @@ def test_what_is_seen_takes_in_nothing_that_is_only_spoken():
 
 
 def test_the_same_picture_with_other_words_is_a_moment_of_its_own():
-    """As a speaker before a wall is; where nothing else is said, it is a copy."""
+    """Windows with equal frames are separate moments if their words differ, and copies if the words are equal."""
     spoken = [speech(3, "a", 0, "one", row=0), speech(2, "a", 60, "two", row=1), speech(1, "b", 0, "one", row=2)]
     moments = choose(
         fuse_windows([], spoken), 9, None, lambda rows: {row: np.ones((1, 1), np.float32) for row in rows}

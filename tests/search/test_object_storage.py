@@ -1,4 +1,4 @@
-"""An index in object storage: a real S3 server on this machine, spoken to as any other is."""
+"""An index in object storage, tested with a local S3 server."""
 
 import os
 import socket
@@ -21,12 +21,12 @@ from ts2net.search import VideoIndex, WindowSettings, index_videos
 
 pytestmark = pytest.mark.slow
 
-SERVER = Path(sys.prefix) / "object-storage"  # of libraries that the package doesn't need
+SERVER = Path(sys.prefix) / "object-storage"  # installed apart, because the package doesn't need it
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Of a server with an empty bucket."""
+    """Address of an S3 server with an empty bucket."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -55,7 +55,7 @@ def credentials(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_index_in_a_bucket_is_that_of_a_folder(tmp_path):
-    """Made, searched, added to, and rid of what is gone, as in a folder."""
+    """Creating, searching and updating an index gives the same rows and hits in a bucket as in a folder."""
     model = tiny_model()
     options = {
         "processor": tiny_processor(model.config),

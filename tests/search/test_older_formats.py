@@ -1,4 +1,4 @@
-"""The next write converts an index of an older format. A search refuses one of format 2, and names the command."""
+"""Indexes of older formats are converted by the next write. Opening format 2 fails and names the command."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from ts2net.search.store import Store
 
 
 def as_format2(index: Path) -> None:
-    """Write the same rows as that format has them: all metadata of a video in one column, as JSON."""
+    """Convert an index to format 2, which stores all metadata of a video in one JSON column."""
     rows = windows_table(index).to_arrow()
     metadata = [json.dumps(row["metadata"]) for row in rows_of(index)]
     about = json.loads(rows.schema.metadata[ABOUT_KEY]) | {"format": 2}
@@ -53,7 +53,7 @@ def test_an_index_without_checksums_gets_them(tmp_path: Path):
         "windows", data=rows.replace_schema_metadata({"ts2net": json.dumps(about)}), mode="overwrite"
     )
     lancedb.connect(index).drop_table("names")
-    assert Store.open(index).snapshot().video_ids() == names  # it can be searched as it is
+    assert Store.open(index).snapshot().video_ids() == names  # readable without conversion
     assert check_index(index).unchecked == 15
     with Store.write(index):
         pass

@@ -1,4 +1,4 @@
-"""An index made on a cluster: the rows of the local engine, whatever becomes of the cluster meanwhile."""
+"""An index made on a Ray cluster has the rows of the local engine, even if a node fails."""
 
 import os
 import threading
@@ -19,7 +19,7 @@ from ts2net.search.engines.assembling import Encoded, Outcome
 os.environ.setdefault("RAY_worker_niceness", "0")  # read when a node starts
 ray_engine = pytest.importorskip("ts2net.search.engines.ray")
 
-import ray  # noqa: E402  once it has its settings
+import ray  # noqa: E402  after its settings
 from ray.cluster_utils import Cluster  # noqa: E402
 
 pytestmark = pytest.mark.ray
@@ -29,7 +29,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
 def test_a_machine_is_killed_and_the_index_is_that_of_one_machine(tmp_path, monkeypatch):
-    """A node dies without warning in the middle: nothing is lost, nothing there twice, a broken video is listed."""
+    """After a node is killed, no video is lost or duplicated, and a broken video is listed."""
     videos = tmp_path / "videos"
     videos.mkdir()
     for number in range(12):
@@ -68,7 +68,7 @@ def test_a_machine_is_killed_and_the_index_is_that_of_one_machine(tmp_path, monk
 
 
 def test_a_stream_of_which_nothing_comes_any_more_can_be_ended():
-    """By a private method of Ray: this tells when it is another."""
+    """A stalled stream is ended with a private method of Ray; the test fails if that method changes."""
 
     def sleep_at_the_last(block: dict[str, np.ndarray]) -> dict[str, np.ndarray]:  # a closure is sent by value
         if block["id"][0] == 7:
@@ -96,7 +96,7 @@ def test_a_stream_of_which_nothing_comes_any_more_can_be_ended():
 
 
 def test_options_of_the_other_engine_are_refused(tmp_path):
-    """No option is passed over in silence."""
+    """Options of the other engine raise an error instead of being ignored."""
     for options, message in (
         ({"engine": "ray", "workers": 2}, "workers=2 is for the local engine"),
         ({"engine": "ray", "device": "cuda"}, "device='cuda' is for the local engine"),

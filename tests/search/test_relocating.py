@@ -1,4 +1,4 @@
-"""Folders that move and files that are renamed: known again, and not encoded again."""
+"""Moved folders and renamed files are recognized and not encoded again."""
 
 import os
 import shutil
@@ -67,7 +67,7 @@ def test_a_copy_and_another_content_of_the_same_size_are_encoded(videos: Path, t
 
 def test_a_moved_folder_is_named_anew_and_its_windows_keep_their_names(videos: Path, tmp_path: Path, capsys):
     before = rows_of(tmp_path / "index")
-    shutil.copytree(videos, tmp_path / "it's elsewhere")  # new times of change
+    shutil.copytree(videos, tmp_path / "it's elsewhere")  # with new modification times
     os.utime(tmp_path / "it's elsewhere" / "a.mp4", (1, 1))
     shutil.rmtree(videos)
     with pytest.raises(SystemExit) as end:

@@ -1,4 +1,4 @@
-"""A damaged index names what it lost, and is repaired by indexing that again."""
+"""Checking a damaged index, and repairing it by indexing the lost videos again."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ NAMES = ["/a.mp4", "/b.mp4", "/c.mp4"]
 
 @pytest.fixture
 def index(tmp_path: Path) -> Path:
-    """Three videos, each in a file of its own."""
+    """An index of three videos, each in its own data file."""
     make_index(tmp_path / "index", tiny_model(), [])
     for seed, name in enumerate(NAMES):
         with Store.write(tmp_path / "index") as store:
@@ -35,7 +35,7 @@ def file_of(index: Path, number: int) -> Path:
 
 
 def flip(file: Path, content: bytes) -> None:
-    """Flip a bit of the first byte of some content."""
+    """Flip a bit in the first byte of the given content."""
     data = bytearray(file.read_bytes())
     data[data.index(content)] ^= 1
     file.write_bytes(data)
@@ -62,7 +62,7 @@ def damage_name(index: Path) -> None:
 
 
 def damage_latest_version(index: Path) -> None:
-    """The latest version has the last video."""
+    """Truncate the manifest of the latest version, which added the last video."""
     latest = min((index / "windows.lance" / "_versions").glob("*.manifest"))
     latest.write_bytes(latest.read_bytes()[:100])
 
@@ -132,7 +132,7 @@ def test_smaller_tables_can_be_lost(index: Path):
 
 @pytest.mark.slow
 def test_damage_that_makes_the_database_crash_costs_one_video(index: Path, monkeypatch: pytest.MonkeyPatch):
-    """Rows are read in a process of its own, in ever smaller parts."""
+    """If the database crashes on a row, rows are read in subprocesses in ever smaller parts, and one video is lost."""
     monkeypatch.setattr(repairing, "read_part", crash_at_one_row)
     damage = check_index(index)
     assert set(damage.lost) == {"/b.mp4"}
@@ -141,7 +141,7 @@ def test_damage_that_makes_the_database_crash_costs_one_video(index: Path, monke
 
 @pytest.mark.slow
 def test_a_video_that_is_still_there_is_indexed_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """With its metadata; one whose file is gone is named."""
+    """A damaged video is indexed again with its metadata, and one whose file is missing is reported."""
     tiny_model().save_pretrained(tmp_path / "model")
     tiny_processor(tiny_config()).save_pretrained(tmp_path / "model")
     for name in ("a.mp4", "b.mp4"):

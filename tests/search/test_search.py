@@ -1,4 +1,4 @@
-"""Searching an index: true to brute force with the model, to the filters, and to what is committed."""
+"""Search results agree with brute force over the model's scores, with the filters and with the latest commit."""
 
 import json
 from collections import Counter
@@ -24,7 +24,7 @@ from ts2net.search.word_matching import matching_of
 def brute_force(
     model: TS2NetModel, videos: list[IndexedVideo], queries: np.ndarray
 ) -> list[list[tuple[float, str, float]]]:
-    """All windows of each query, best first, ties by video and start, by the model's own similarity in float64."""
+    """Rank all windows for each query by the model's similarity in float64, ties by video and start."""
     rows: list[list[tuple[float, str, float]]] = [[] for _ in queries]
     windows = [(video.video_id, window) for video in videos for window in video.windows]
     for length in {len(window.frames) for _, window in windows}:
@@ -41,7 +41,7 @@ def as_tuples(windows: list[ScoredWindow]) -> list[tuple[float, str, float]]:
 
 
 def words_near(queries: np.ndarray) -> np.ndarray:
-    """Texts of one to five words around each query, and zeros."""
+    """Word embeddings near each query, for texts of one to five words, padded with zeros."""
     words = queries[:, None] + np.random.default_rng(5).normal(size=(len(queries), 5, WIDTH))
     for text, length in enumerate(range(5, 0, -1)):
         words[text, length:] = 0
@@ -63,7 +63,7 @@ def model() -> TS2NetModel:
 
 @pytest.fixture(scope="module")
 def videos() -> list[IndexedVideo]:
-    """Forty videos; one is there three times under other names, so that scores tie."""
+    """Forty videos, and two copies of one of them under other names, so that scores tie."""
     originals = [random_video(f"/clips/{seed:02d}.mp4", seed, metadata={"kind": "ab"[seed % 2]}) for seed in range(40)]
     copies = [random_video(name, 7) for name in ("/other/7b.mp4", "/a/7.mp4")]
     return originals + copies
@@ -76,7 +76,7 @@ def index(tmp_path_factory: pytest.TempPathFactory, model: TS2NetModel, videos: 
 
 @pytest.fixture(scope="module")
 def queries(videos: list[IndexedVideo]) -> np.ndarray:
-    """Some anywhere, and one at the video that is there three times."""
+    """Five random queries, and one near the video that has two copies."""
     random = np.random.default_rng(99)
     near = videos[7].windows[2].frames.astype(np.float32).mean(axis=0)
     return np.stack([*random.normal(size=(5, WIDTH)), near]).astype(np.float32)
@@ -84,7 +84,7 @@ def queries(videos: list[IndexedVideo]) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["weighted", "mean", "wti"])
 def test_exact_search_equals_brute_force(tmp_path, videos, queries, kind):
-    """Every score and every place, ties included, whatever the matching and however many are asked for."""
+    """Scores and ranks equal brute force, ties included, for each kind of matching and any number of results."""
     model = tiny_model(matching_kind=kind)
     if kind == "wti":
         queries = words_near(queries)
@@ -98,7 +98,7 @@ def test_exact_search_equals_brute_force(tmp_path, videos, queries, kind):
 
 
 def test_ties_go_by_video_and_start(tmp_path, model, videos, queries):
-    """Three copies of a video score alike, and come in the order of their names."""
+    """Three copies of a video have the same score and are ordered by their names."""
     make_index(tmp_path / "index", model, videos)
     best = best_of(tmp_path / "index", queries[-1:], 3, exact=True).windows[0]
     assert len({window.score for window in best}) == 1
@@ -106,14 +106,14 @@ def test_ties_go_by_video_and_start(tmp_path, model, videos, queries):
 
 
 def test_hits_are_moments(index, model, queries, videos):
-    """k hits, none overlapping another of its video, each the best window around, with all that is known of it."""
+    """A search returns k hits that don't overlap within a video, each with the fields of the best window there."""
     expected = brute_force(model, videos, queries)
     for rows, hits in zip(expected, index.search_embeds(queries, k=10, exact=True), strict=True):
         kept: list[tuple[float, str, float]] = []
         for score, name, start in rows:
             if not any(name == other and abs(start - at) < 4 for _, other, at in kept):
                 kept.append((score, name, start))
-        # A last window is 3 seconds long and not 4; it begins 2 s after the one before, and overlaps that one only.
+        # The last window of a video is 3 s long, not 4; it starts 2 s after the previous one and overlaps no other.
         assert [(hit.score, hit.video_id, hit.start) for hit in hits] == kept[:10]
         for hit in hits:
             video = next(video for video in videos if video.video_id == hit.video_id)
@@ -124,7 +124,7 @@ def test_hits_are_moments(index, model, queries, videos):
 
 
 def test_texts_and_their_order(index, model):
-    """A text gives one list, several give one each, and none depends on what it is asked with."""
+    """One text gives one list of hits, several give one list each, and no list depends on the other texts."""
     texts = ["a dog catches a frisbee", "rain", "a dog catches a frisbee and runs"]
     together = index.search(texts, k=5)
     assert [index.search(text, k=5) for text in texts] == together
@@ -135,7 +135,7 @@ def test_texts_and_their_order(index, model):
 
 
 def test_words_and_clips_find_moments(tmp_path, videos):
-    """Of a model with word-token interaction: texts by their words, a clip as a text of one word."""
+    """With word-token interaction, a text is matched by its word embeddings and a clip like a text of one word."""
     model = tiny_model(matching_kind="wti")
     processor = tiny_processor(model.config)
     index = make_index(tmp_path / "index", model, videos)
@@ -164,7 +164,7 @@ def test_words_and_clips_find_moments(tmp_path, videos):
 
 
 def test_filters(index, queries):
-    """By a pattern of paths, from any folder on, and by what is known; together both must fit."""
+    """Hits are filtered by a path pattern, which may start at any folder, and by metadata; both must match."""
     everything = index.search_embeds(queries[:1], k=1000)[0]
     for settings, fits in [
         ({"path": "/clips/*"}, lambda hit: hit.video_id.startswith("/clips/")),
@@ -182,7 +182,7 @@ def test_filters(index, queries):
 
 
 def test_some_videos_only(index, queries):
-    """By their ids, together with other filters."""
+    """A search can be limited to given video ids, also together with other filters."""
     some = ["/clips/07.mp4", "/a/7.mp4", "/clips/08.mp4", "/no/such.mp4"]
     assert {hit.video_id for hit in index.search_embeds(queries, videos=some, k=50)[0]} == set(some[:3])
     assert {hit.video_id for hit in index.search_embeds(queries, videos=some, path="*clips*", k=50)[0]} == {
@@ -221,7 +221,7 @@ def test_an_empty_index_finds_nothing(tmp_path, model):
 
 
 def test_another_model_is_refused(tmp_path, model, videos):
-    """Its embeddings mean something else, though they have the same shape."""
+    """Embeddings of another model are not comparable, even if they have the same shape."""
     make_index(tmp_path / "index", model, videos[:1])
     other = tiny_model(seed=1)
     with pytest.raises(ValueError, match="was made with tiny in float32, and .* is another model"):
@@ -232,7 +232,7 @@ def test_another_model_is_refused(tmp_path, model, videos):
 
 @pytest.mark.parametrize("other", [{"shift_kind": "none"}, {"shift_stride": 7}, {"num_selected_tokens": 2}])
 def test_the_same_weights_with_other_settings_are_another_model(tmp_path, model, videos, other):
-    """No weight tells what is shifted, or how many patches are selected."""
+    """The fingerprint covers settings that leave the weights unchanged, such as the shift and the selected patches."""
     make_index(tmp_path / "index", model, videos[:1])
     same_weights = tiny_model(temporal_num_positions=model.config.temporal_num_positions, **other)
     same_weights.load_state_dict(model.state_dict())
@@ -241,7 +241,7 @@ def test_the_same_weights_with_other_settings_are_another_model(tmp_path, model,
 
 
 def test_another_processor_makes_another_model_and_the_same_one_saved_does_not(tmp_path, model):
-    """Pixels that are normalised otherwise, or other tokens, are other embeddings; how frames are chosen is not."""
+    """The fingerprint depends on pixel normalisation, size and tokens, but not on how frames are sampled."""
 
     def with_changes(**changes):
         processor = tiny_processor(model.config)
@@ -265,19 +265,19 @@ def test_another_processor_makes_another_model_and_the_same_one_saved_does_not(t
 
 
 def test_the_model_is_loaded_from_where_the_index_says(tmp_path, model, videos):
-    """The index alone is enough to search."""
+    """An index can be searched without passing a model, which is loaded from the recorded location."""
     model.save_pretrained(tmp_path / "model")
     tiny_processor(model.config).save_pretrained(tmp_path / "model")
     index = make_index(tmp_path / "index", model, videos, kept_in=str(tmp_path / "model"))
     hits = VideoIndex.open(tmp_path / "index", device="cpu").search("a dog", k=3)
     expected = index.search("a dog", k=3)
     assert [hit.window for hit in hits] == [hit.window for hit in expected]
-    # Where its weights lie in memory shows in the last bit of a text's embedding.
+    # The memory alignment of the weights can change the last bit of a text embedding.
     assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], rel=1e-5)
 
 
 def test_a_search_sees_the_latest_commit(tmp_path, model, videos, queries):
-    """An index that is open finds what is added later, and no longer what is dropped."""
+    """An open index finds videos that are added later, and no longer finds dropped ones."""
     index = make_index(tmp_path / "index", model, videos[:2])
     assert index.videos() == [video.video_id for video in videos[:2]]
     with Store.write(tmp_path / "index") as store:
@@ -294,7 +294,7 @@ def test_only_windows_of_the_index_are_known(index, name):
 
 
 def test_only_videos_of_the_index_are_opened(tmp_path, model, videos):
-    """A path that isn't indexed is refused though the file is there; one that has changed is said to have."""
+    """Opening a file that isn't in the index is refused, and a file that has changed is reported as changed."""
     film, secret = tmp_path / "film.mp4", tmp_path / "secret.txt"
     film.write_bytes(b"not the film that was indexed")
     secret.write_text("secret")
@@ -307,21 +307,21 @@ def test_only_videos_of_the_index_are_opened(tmp_path, model, videos):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory, model: TS2NetModel) -> VideoIndex:
-    """An index with a vector index: 3,000 windows in it, and 200 that came later."""
+    """An index whose vector index covers 3,000 windows, and 200 windows that were added later."""
     folder = tmp_path_factory.mktemp("large") / "index"
     index = make_index(folder, model, clustered_videos(150))
     with Store.write(folder) as store:
         assert not store.update_vector_index()  # by default only a large index gets one
         assert store.update_vector_index(min_windows=1000)
         store.add(clustered_videos(10, first=150))
-        assert not store.update_vector_index(min_windows=1000)  # a few new rows need no new one
+        assert not store.update_vector_index(min_windows=1000)  # a few new rows don't need a new vector index
     return index
 
 
 @pytest.mark.slow
 def test_approximate_search_finds_what_exact_search_finds(large):
-    """Recall@10 of at least 0.99 by default, of the moments that are given, with the very scores."""
-    # LanceDB draws how it rounds vectors, and takes no seed: of few queries, a share may be too small by chance.
+    """By default, approximate search finds at least 99 % of the exact top 10 moments, with identical scores."""
+    # LanceDB quantizes vectors at random and accepts no seed, so the recall over few queries may be low by chance.
     queries = np.random.default_rng(5).normal(size=(200, WIDTH)).astype(np.float32)
     exact, picked = (large.search_embeds(queries, k=10, exact=exact) for exact in (True, None))
     pairs = [
@@ -340,7 +340,7 @@ def test_new_rows_are_found_before_they_are_in_the_vector_index(large):
 
 
 def test_approximate_search_keeps_to_filters(large):
-    """Candidates are picked among the videos that fit, not thrown away after."""
+    """Candidates are chosen among the matching videos, not filtered afterwards."""
     queries = np.random.default_rng(6).normal(size=(3, WIDTH)).astype(np.float32)
     settings = {"path": "/large/0001*.mp4"}
     assert large.search_embeds(queries, k=20, exact=False, **settings) == large.search_embeds(
@@ -352,7 +352,7 @@ def test_approximate_search_keeps_to_filters(large):
 @pytest.mark.parametrize("most_in_sql", [0, 10_000])
 @pytest.mark.parametrize("path", ["/large/0001*.mp4", "/large/*[02468].mp4", "*", "nothing"])
 def test_approximate_search_among_some_videos_finds_what_exact_search_finds(large, path, most_in_sql, monkeypatch):
-    """Whether few or many videos fit, and whether these are like the query or all of the others are."""
+    """Filtered search agrees with exact search for few or many matching videos, like or unlike the query."""
     monkeypatch.setattr(snapshot, "_MOST_VIDEOS_IN_SQL", most_in_sql)
     alike = clustered_videos(1, first=11)[0].windows[2].frames[0]
     queries = np.stack([alike, *np.random.default_rng(6).normal(size=(3, WIDTH))]).astype(np.float32)
@@ -367,7 +367,7 @@ def test_approximate_search_among_some_videos_finds_what_exact_search_finds(larg
 
 
 def test_candidates_are_of_the_chosen_videos_however_unlike_the_query_they_are(large, monkeypatch):
-    """The nearest thousand windows are of others: all ways to go on find those that are left."""
+    """Candidates come from the chosen videos even if the nearest thousand windows belong to other videos."""
     index = Store.open(large.path).snapshot()
     query = clustered_videos(1)[0].windows[0].frames.astype(np.float32).mean(axis=0)
     query /= np.linalg.norm(query)
@@ -377,7 +377,7 @@ def test_candidates_are_of_the_chosen_videos_however_unlike_the_query_they_are(l
     names = np.array(table["video"].to_pylist())[order]
     near = set(names[:1000].tolist())
     far = [name not in near for name in names]
-    # The vector index rounds its vectors, so that it takes some windows for others that are as near.
+    # The vector index quantizes its vectors, so it may return other windows that are about as near.
     nearest = set(table["_rowid"].to_numpy()[order][far][:200].tolist())
     chosen = index.choose(videos=set(names[far].tolist()))
     for most_in_sql in (0, 10_000):
@@ -389,7 +389,7 @@ def test_candidates_are_of_the_chosen_videos_however_unlike_the_query_they_are(l
 
 
 def test_metadata_is_what_was_stored(tmp_path, model):
-    """Any text, as it was given."""
+    """Metadata with quotes, backslashes and non-ASCII text is returned unchanged."""
     metadata = {"title": 'a "quoted" \\ name', "ö": "雨"}
     index = make_index(tmp_path / "index", model, [random_video("/x.mp4", 0, metadata=metadata)])
     hit = index.search("rain", k=1, metadata=metadata)[0]
@@ -398,7 +398,7 @@ def test_metadata_is_what_was_stored(tmp_path, model):
 
 
 def test_one_video_does_not_crowd_out_the_others_and_copies_are_one_hit(tmp_path, model):
-    """25 copies of a clip give one hit that names them all, and a long film no more moments than are wanted."""
+    """A hit lists the 25 copies of its clip, and a long film gives at most `per_video` moments."""
     copies = [replace(random_video("/a/00.mp4", 1), video_id=f"/a/{number:02}.mp4") for number in range(26)]
     film = random_video("/film.mp4", 2, windows=60, spread=0.2)
     others = [random_video(f"/other/{seed}.mp4", seed) for seed in range(10, 14)]

@@ -1,4 +1,4 @@
-"""The index on disk: whole videos only, whoever writes, reads or is killed."""
+"""The index on disk: complete videos in every version, with concurrent readers, writers and interruptions."""
 
 import json
 import os
@@ -33,7 +33,7 @@ HOSTILE_NAMES = [
 
 
 def test_few_files_know_the_database():
-    """Those that docs/architecture.md names."""
+    """Only the modules named in `docs/architecture.md` import LanceDB."""
     files = Path(ts2net.search.__file__).parent.rglob("*.py")
     importers = {
         file.stem for file in files if re.search(r"^ *(from|import) lancedb\b", file.read_text(), re.MULTILINE)
@@ -47,12 +47,12 @@ def store(tmp_path: Path) -> Store:
 
 
 def numbers_of(store: Store, name: str) -> list[int]:
-    """The windows there are of a video, by number."""
+    """Return the numbers of the windows of a video."""
     return [row["number"] for row in rows_of(store.path) if row["video"] == name]
 
 
 def test_what_is_added_is_there_for_whoever_opens_it(store: Store, tmp_path: Path):
-    """Every column, in a store opened anew."""
+    """A newly opened store has every column of the added video."""
     added = video("/videos/a.mp4", 3, kind="dog")
     store.add([added])
     again = Store.open(tmp_path / "index")
@@ -68,7 +68,7 @@ def test_what_is_added_is_there_for_whoever_opens_it(store: Store, tmp_path: Pat
 
 
 def test_a_video_is_replaced_whole(store: Store):
-    """A changed file may have fewer windows than before: none of the old ones stays, and no other video is touched."""
+    """Replacing a video removes all of its old windows, even if it has fewer now, and changes no other video."""
     store.add([video("a", 5), video("b", 2)])
     store.add([video("a", 3, signature="2", seed=1), video("c", 1)])
     assert numbers_of(store, "a") == [0, 1, 2]
@@ -79,7 +79,7 @@ def test_a_video_is_replaced_whole(store: Store):
 
 
 def test_one_commit_adds_and_replaces_whole_videos(store: Store):
-    """Whatever version a reader or a killed process finds, it has whole videos."""
+    """Videos are added and replaced in one commit, so that every version of the table has complete videos."""
     store.add([video("a", 5), video("b", 2)])
     version = windows_table(store.path).version
     store.add([video("a", 3, signature="2"), video("c", 4)])
@@ -112,7 +112,7 @@ def test_labels_change_and_nothing_else(store: Store):
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_hostile_names_are_only_names(store: Store, name: str):
-    """A name is kept to the byte, and is never part of a condition."""
+    """A hostile name is stored byte for byte and is never interpreted as part of an SQL condition."""
     store.add([video("/videos/a.mp4"), video(name)])
     assert store.snapshot().video_ids() == sorted(["/videos/a.mp4", name])
     store.mark_broken([BrokenVideo(name, "changed", "2")])
@@ -177,7 +177,7 @@ def test_tables_of_others_are_refused(tmp_path: Path, metadata: dict[str, str] |
 
 @pytest.mark.slow
 def test_an_object_store_that_can_not_be_reached_is_no_index_and_said_in_a_line(monkeypatch: pytest.MonkeyPatch):
-    """Nothing listens at port 1."""
+    """An unreachable object store is a one-line error. Port 1 has no server."""
     for name, value in (("ENDPOINT", "http://127.0.0.1:1"), ("ACCESS_KEY_ID", "x"), ("SECRET_ACCESS_KEY", "x")):
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
@@ -201,7 +201,7 @@ def test_a_second_process_that_writes_is_refused_and_one_that_reads_is_not(store
 
 
 def test_many_commits_become_few_files_and_stay_readable_meanwhile(store: Store):
-    """Whoever reads an older version while files are joined can read it to its end."""
+    """A reader of an older version can still read all of it after a compaction."""
     for number in range(20):
         store.add([video(f"v{number:02d}", seed=number)])
     reader = windows_table(store.path)
@@ -217,7 +217,7 @@ def test_many_commits_become_few_files_and_stay_readable_meanwhile(store: Store)
 
 
 def test_an_address_works_as_a_folder_does(tmp_path: Path):
-    """What LanceDB takes for an address; the lock is taken where it means a folder."""
+    """A `file://` URI works like the path of the folder."""
     address = (tmp_path / "an index").as_uri()
     store = Store.create(address, ABOUT)
     store.add([video("a")])
@@ -235,7 +235,7 @@ def test_a_video_twice_or_without_windows_is_refused(store: Store):
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="limits on processes are those of Unix")
 def test_a_full_disk_is_said_and_the_index_stays_whole(store: Store, tmp_path: Path):
-    """A limit on the size of a file stops a write in its middle, as a full disk does."""
+    """A failed write is reported and leaves the index intact; a file size limit stands for a full disk."""
     store.add([video("a")])
     run_process(add_with_little_room, store.path, video("b", 2000), tmp_path / "answer")
     assert (tmp_path / "answer").read_text() == f"{store.path}: the index can't be written: File too large"

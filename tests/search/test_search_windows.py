@@ -1,4 +1,4 @@
-"""Where videos are cut."""
+"""Division of videos into windows."""
 
 import math
 from itertools import pairwise
@@ -10,7 +10,7 @@ from ts2net.search.windows import Window, WindowChoice, cut
 
 
 def test_windows_overlap_and_cover_the_video():
-    """A moment may lie anywhere: every second is in a window, and the last one ends with the video."""
+    """Every second of a video is in a window, and the last window ends with the video."""
     assert cut(25.0, WindowSettings()) == [Window(0, 12), Window(6, 18), Window(12, 24), Window(18, 25)]
     assert cut(24.0, WindowSettings()) == [Window(0, 12), Window(6, 18), Window(12, 24)]
 
@@ -49,7 +49,7 @@ def test_number_of_frames_of_a_window():
     assert WindowSettings().num_frames == 12
     assert WindowSettings(length=2.5, step=1, fps=2).num_frames == 5
     assert WindowSettings(length=0.1, step=0.1, fps=1).num_frames == 1
-    assert WindowSettings(length=0.3, step=0.3, fps=10).num_frames == 3  # 0.3 * 10 is a little more than 3
+    assert WindowSettings(length=0.3, step=0.3, fps=10).num_frames == 3  # 0.3 * 10 must not round up to 4
 
 
 @pytest.mark.parametrize(

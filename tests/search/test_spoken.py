@@ -1,4 +1,4 @@
-"""What is spoken, by subtitles beside videos and inside them: found at its second, and kept in step with its files."""
+"""Speech search over subtitle files and embedded subtitles, and updates of the index when they change."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def loaded() -> tuple[TS2NetModel, TS2NetProcessor]:
 
 @pytest.fixture(scope="module")
 def masters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Videos of twelve seconds: one with words inside, two without."""
+    """Videos of up to twelve seconds: one with embedded subtitles, two without."""
     folder = tmp_path_factory.mktemp("masters")
     write_subtitled(folder / "moon.mp4", [(1.5, "we choose to go"), (3.25, "to the moon"), (9, "good night")])
     for name in ("city", "quiet"):
@@ -45,7 +45,7 @@ def masters(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def videos(tmp_path: Path, masters: Path) -> Path:
-    """The videos in a folder, with a subtitle file beside the second one."""
+    """A folder with copies of the videos, and a subtitle file next to `city.mp4`."""
     folder = tmp_path / "videos"
     shutil.copytree(masters, folder)
     (folder / "city.srt").write_text(SRT)
@@ -54,7 +54,7 @@ def videos(tmp_path: Path, masters: Path) -> Path:
 
 @pytest.fixture
 def make(tmp_path: Path, videos: Path, loaded: tuple[TS2NetModel, TS2NetProcessor]) -> Any:
-    """Indexes the folder, or others."""
+    """A function that indexes the folder, or other sources."""
 
     def index(*sources: Path, **options: Any) -> IndexReport:
         options = {"settings": SHORT, "workers": 0, "processor": loaded[1]} | options
@@ -65,7 +65,7 @@ def make(tmp_path: Path, videos: Path, loaded: tuple[TS2NetModel, TS2NetProcesso
 
 @pytest.fixture
 def search_speech(tmp_path: Path) -> Any:
-    """Searches what is spoken, without a model, and gives the name and the second of each moment."""
+    """A function that searches the speech without a model and returns the file name and second of each moment."""
 
     def search(text: str, **options: Any) -> list[tuple[str, float]]:
         hits = VideoIndex.open(tmp_path / "index", model="/nowhere").search(text, search_in="speech", **options)
@@ -81,7 +81,7 @@ def names(videos: list[str]) -> list[str]:
 
 @pytest.mark.slow
 def test_a_phrase_is_found_at_its_second(make, search_speech, videos, tmp_path):
-    """Inside a video and beside one, over two cues, with capitals, accents and markup."""
+    """A phrase is found in embedded subtitles and files, across two cues, ignoring case, accents and markup."""
     (videos / "city.de-AT.vtt").write_text(VTT)
     report = make()
     assert sorted(names(report.spoken)) == ["city.mp4", "moon.mp4"]
@@ -98,7 +98,7 @@ def test_a_phrase_is_found_at_its_second(make, search_speech, videos, tmp_path):
 
 @pytest.mark.slow
 def test_words_of_a_matroska_file_and_of_other_scripts(make, search_speech, videos):
-    """Where words have no spaces between them, a part of what is said is found."""
+    """In scripts without spaces between words, a substring of the spoken text is found."""
     write_subtitled(videos / "film.mkv", [(2, "我们明天去北京大学"), (7, "今日は東京に行きます")])
     make()
     assert search_speech("北京") == [("film.mkv", 2.0)]
@@ -113,7 +113,7 @@ def test_encodings(make, search_speech, videos, encoding):
 
 
 def test_a_moment_that_is_seen_and_spoken_comes_first(make, tmp_path, loaded):
-    """It says that it is both; the same search of pictures alone gives the same scores."""
+    """A moment found in picture and speech comes first; the scores equal those of a picture-only search."""
     make()
     leave_nothing_out(tmp_path / "index")
     index = VideoIndex.open(tmp_path / "index", model=loaded[0], processor=loaded[1])
@@ -138,7 +138,7 @@ def test_what_is_no_better_than_chance_is_found_by_its_words_only(make, tmp_path
 
 
 def test_an_index_without_subtitles_is_searched_as_ever(make, masters, tmp_path, loaded):
-    """And has no table of what is spoken."""
+    """Without subtitles, no speech table is created, and the results are those of a picture search."""
     make(masters / "city.mp4", masters / "quiet.mp4")
     leave_nothing_out(tmp_path / "index")
     index = VideoIndex.open(tmp_path / "index", model=loaded[0], processor=loaded[1])
@@ -150,7 +150,7 @@ def test_an_index_without_subtitles_is_searched_as_ever(make, masters, tmp_path,
 
 @pytest.mark.slow
 def test_broken_subtitles_cost_nothing_but_themselves(make, search_speech, videos):
-    """They are named, other subtitles of the video are read, and they are not tried again until they change."""
+    """Broken subtitles are reported once, the other subtitles are read, and only a change leads to another attempt."""
     (videos / "moon.srt").write_bytes(b"\0\1 nothing of the kind")
     (videos / "city.vtt").write_bytes(b"WEBVTT\n" + b"x" * (2**24 + 1))
     (videos / "quiet.srt").mkdir()
@@ -169,7 +169,7 @@ def test_broken_subtitles_cost_nothing_but_themselves(make, search_speech, video
 
 @pytest.mark.slow
 def test_only_files_of_the_video_are_read(make, search_speech, videos, tmp_path):
-    """Neither those of another video, nor what a link out of the folder leads to."""
+    """Subtitles of another video, and links that lead out of the folder, are not read."""
     (tmp_path / "secret.txt").write_text(SRT.replace("city", "secret"))
     (videos / "quiet.srt").symlink_to(tmp_path / "secret.txt")
     (videos / "city.part2.srt").write_text(SRT.replace("city", "sequel"))
@@ -181,7 +181,7 @@ def test_only_files_of_the_video_are_read(make, search_speech, videos, tmp_path)
 
 @pytest.mark.slow
 def test_subtitles_that_change_come_and_go(make, search_speech, videos):
-    """Each is noticed, and no picture is encoded again."""
+    """Changed, deleted and new subtitle files update the index without encoding any frame again."""
     make()
     for change, expected in (
         (lambda: (videos / "city.srt").write_text(SRT.replace("00:03,250", "00:04,750")), [("city.mp4", 4.75)]),
@@ -197,7 +197,7 @@ def test_subtitles_that_change_come_and_go(make, search_speech, videos):
 
 @pytest.mark.slow
 def test_moved_replaced_and_removed_videos(make, search_speech, videos, masters, tmp_path):
-    """What is spoken goes with its video."""
+    """The speech of a video is moved, replaced and removed together with the video."""
     make()
     for name in ("city.mp4", "city.srt"):
         (videos / name).rename(videos / name.replace("city", "town"))
@@ -241,7 +241,7 @@ def test_filters(make, search_speech, videos, tmp_path):
 
 @pytest.mark.slow
 def test_many_moments_of_one_video(make, search_speech, videos):
-    """As many as there are, none that overlaps another, the limits of a search kept."""
+    """A video gives all its moments that don't overlap, within `k` and `per_video`."""
     cues = [f"{n}\n00:00:{n:02},500 --> 00:00:{n:02},900\nagain and again\n" for n in range(12)]
     (videos / "city.srt").write_text("\n".join(cues))
     make()
@@ -253,7 +253,7 @@ def test_many_moments_of_one_video(make, search_speech, videos):
 
 @pytest.mark.slow
 def test_several_indexes(make, videos, tmp_path, loaded):
-    """A phrase of either is found, and what both hold comes once."""
+    """A search of two indexes finds the phrases of both, and lists a moment that both contain once."""
     make()
     other = tmp_path / "other"
     (videos / "quiet.srt").write_text(SRT)
@@ -267,7 +267,7 @@ def test_several_indexes(make, videos, tmp_path, loaded):
 
 @pytest.mark.slow
 def test_an_index_from_before_is_extended(make, search_speech, videos, tmp_path):
-    """Nobody has looked for subtitles in it: the next run does, without encoding anything."""
+    """An index written before subtitles were supported gets them in the next run, without encoding any frame."""
     make()
     database = Store.open(tmp_path / "index")._database
     database.drop_table("spoken")
@@ -282,7 +282,7 @@ def test_an_index_from_before_is_extended(make, search_speech, videos, tmp_path)
 
 @pytest.mark.slow
 def test_repair(make, search_speech, tmp_path):
-    """A table that can't be read is made anew from the subtitles."""
+    """An unreadable speech table is rebuilt from the subtitles."""
     make()
     for data in (tmp_path / "index" / "spoken.lance" / "data").iterdir():
         data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
@@ -295,7 +295,7 @@ def test_repair(make, search_speech, tmp_path):
 
 @pytest.mark.slow
 def test_repair_of_changed_words(make, search_speech, tmp_path):
-    """A flipped bit that the database does not notice: the subtitles are read again."""
+    """After damage to the text that the database doesn't notice, a repair reads the subtitles again."""
     make()
     for data in (tmp_path / "index" / "spoken.lance" / "data").iterdir():
         data.write_bytes(data.read_bytes().replace(b"city", b"bity"))
@@ -306,7 +306,7 @@ def test_repair_of_changed_words(make, search_speech, tmp_path):
 
 @pytest.mark.slow
 def test_repair_of_the_full_text_index(make, search_speech, tmp_path):
-    """It is made anew, and no subtitles are read."""
+    """A damaged full-text index is rebuilt without reading any subtitles."""
     make()
     for file in (tmp_path / "index" / "spoken.lance" / "_indices").rglob("*.lance"):
         file.write_bytes(file.read_bytes()[:100])
@@ -320,7 +320,7 @@ def test_repair_of_the_full_text_index(make, search_speech, tmp_path):
 
 @pytest.mark.slow
 def test_words_over_a_picture_that_stays(make, search_speech, tmp_path):
-    """The index leaves its windows out, and what is spoken in them is found at its time all the same."""
+    """Speech is found at its time even where the index skips windows because the picture doesn't change."""
     still = tmp_path / "still"
     still.mkdir()
     write_video(still / "slide.mp4", frames=3, fps=1, pts=[0, 1, 30])
@@ -334,7 +334,7 @@ def test_words_over_a_picture_that_stays(make, search_speech, tmp_path):
 
 @pytest.mark.slow
 def test_a_clip_of_an_archive(make, search_speech, masters, tmp_path):
-    """Words inside it are found in the part that the clip is, by the seconds of the whole video."""
+    """Only the speech between the start and end of the clip is found, at seconds of the whole video."""
     note = tmp_path / "moon.json"
     note.write_text(json.dumps({"id": "moon", "start": 3.0, "end": 8.0}))
     with tarfile.open(tmp_path / "test-00000.tar", "w") as tar:
@@ -347,7 +347,7 @@ def test_a_clip_of_an_archive(make, search_speech, masters, tmp_path):
 
 @pytest.mark.slow
 def test_subtitles_beside_a_clip_in_an_archive(make, search_speech, masters, tmp_path):
-    """Those with the stem of a clip in its folder, in the part that the clip is; read again as they change."""
+    """Subtitles with the name of a clip in its folder are read for the part of the clip, and again after a change."""
     note = tmp_path / "note.json"
     note.write_text(json.dumps({"id": "The city", "start": 3.0, "end": 8.0}))
     others = {"a/city.en.vtt": VTT, "city.srt": SRT.replace("city", "elsewhere"), "a/city.x9.srt": SRT}
@@ -373,7 +373,7 @@ def test_subtitles_beside_a_clip_in_an_archive(make, search_speech, masters, tmp
 
 @pytest.mark.slow
 def test_what_a_killed_process_left_is_removed(make, search_speech, videos, tmp_path):
-    """Words without a video are no result, and the next run forgets them."""
+    """Speech without a video is not found, and the next run removes it."""
     make()
     index = tmp_path / "index"
     rows = Store.open(index)._database.open_table("spoken").to_arrow()

@@ -1,4 +1,4 @@
-"""Which windows a filter admits: those of the videos that fit, after every commit, and no others."""
+"""A filter selects exactly the windows of the matching videos, after every commit."""
 
 import random
 from pathlib import Path
@@ -38,7 +38,7 @@ def windows_of(snapshot: Snapshot, chosen: ChosenVideos | None) -> list[tuple[st
 
 @pytest.mark.slow
 def test_a_filter_admits_the_same_rows_as_one_that_looks_at_each(tmp_path: Path):
-    """While videos are added, replaced, changed and removed, and files joined."""
+    """A filter selects the same rows as a check of every row, while videos change and files are compacted."""
     random_ = random.Random(0)
     store = Store.create(tmp_path / "index", ABOUT)
     store.add([video("/a/0.mp4", 3, kind="dog")])

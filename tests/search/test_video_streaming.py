@@ -1,4 +1,4 @@
-"""A video as a stream: the frames that are taken at once elsewhere, one at a time."""
+"""Streaming of a video: one frame at a time, equal to the frames of a full decode."""
 
 import os
 import warnings
@@ -29,11 +29,11 @@ def every_second(duration: float) -> list[float]:
 @pytest.mark.parametrize(
     ("file", "options"),
     [
-        ("a.mp4", {"frames": 130}),  # by the index in the header
+        ("a.mp4", {"frames": 130}),  # seeks by the index in the header
         ("b.mp4", {"frames": 130, "options": {"x264-params": "keyint=7:bframes=3"}}),
-        ("c.mkv", {"frames": 130, "options": {"x264-params": "keyint=50"}}),  # by its packets
+        ("c.mkv", {"frames": 130, "options": {"x264-params": "keyint=50"}}),  # seeks by its packets
         ("d.webm", {"frames": 60, "codec": "libvpx-vp9", "fps": 12}),
-        ("e.avi", {"frames": 130, "codec": "mpeg4"}),  # in order
+        ("e.avi", {"frames": 130, "codec": "mpeg4"}),  # decoded in order
         ("f.ts", {"frames": 130}),
         ("g.mp4", {"frames": 130, "rotation": 90, "hflip": True}),
     ],
@@ -52,7 +52,7 @@ def test_frames_are_those_that_are_decoded_at_once(tmp_path: Path, file: str, op
 
 @pytest.mark.slow
 def test_a_moment_is_one_of_the_clock_at_any_frame_rate(tmp_path: Path):
-    """The frame on screen at each second, by the times of a plain decoder."""
+    """The frame for each second is the one on screen, by the frame times of a plain decoder."""
     path = write_video(tmp_path / "a.mp4", frames=600, fps=Fraction(30000, 1001))
     times = [float(frame.time) for frame in decode_from_start(str(path))]
     for frame in stream_video(path, every_second):
@@ -62,12 +62,12 @@ def test_a_moment_is_one_of_the_clock_at_any_frame_rate(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("fps", [Fraction(24000, 1001), Fraction(30000, 1001), 25])
 def test_windows_have_the_frames_that_the_processor_takes_of_their_seconds(tmp_path: Path, fps: Fraction | int):
-    """Also for a processor that counts seconds as the released code does."""
+    """Windows have the frames that the processor samples by real seconds, even if its own clock is "released"."""
     path = write_video(tmp_path / "a.mp4", frames=400, fps=fps, options={"x264-params": "keyint=48"})
     processor = TS2NetVideoProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     processor.clock = "released"
     file = VideoFile(str(path), "", str(path), 0, path.stat().st_size)
-    windows = list(decode_windows(file, WindowSettings(length=4, step=2), processor))[:-2]  # all but the cut one
+    windows = list(decode_windows(file, WindowSettings(length=4, step=2), processor))[:-2]  # full-length windows
     assert len(windows) >= 5
     for window in windows:
         moment = {"start": window.start, "end": window.end - 0.5}
@@ -83,7 +83,7 @@ def test_a_slide_comes_for_each_moment_that_it_is_on_screen(tmp_path: Path):
 
 @pytest.mark.slow
 def test_a_video_cut_off_is_gone_on_with(tmp_path: Path):
-    """The index in its header says nothing of the cut. What was given by then is right and isn't given again."""
+    """A truncated video whose header index is intact gives each frame before the cut once, and a warning."""
     faststart = {"movflags": "faststart"}
     options = {"x264-params": "keyint=24"}
     path = write_video(tmp_path / "a.mp4", frames=480, options=options, container_options=faststart)
@@ -99,7 +99,7 @@ def test_a_video_cut_off_is_gone_on_with(tmp_path: Path):
 
 @pytest.mark.slow
 def test_the_duration_is_corrected_when_the_header_is_wrong(tmp_path: Path):
-    """Moments are asked for again, and what is past the true end is left out."""
+    """If the duration in the header is wrong, moments are requested again, and those after the end are skipped."""
     path = write_video(tmp_path / "a.mkv", frames=240)
     os.truncate(path, path.stat().st_size // 2)
     durations: list[float] = []
