@@ -45,9 +45,9 @@ class Hit:
         index: Location of the index.
         copies: Other moments that show the same, if copies are folded.
         chance: Share of unrelated texts whose best score in the index is at least `score`; `None` for queries by a
-            clip, and if the index isn't calibrated.
+            clip, if `score` is `None`, and if the index isn't calibrated.
         spoken: Text of the subtitles around the words of the query; `None` if the words are not spoken in the moment.
-        spoken_score: BM25 score of the spoken words, comparable among the hits of one text.
+        spoken_score: BM25 score of the spoken words, comparable among the hits of one text; else `None`.
     """
 
     video_id: str

@@ -198,7 +198,7 @@ class VideoIndex:
         """Whether a search by texts has to load the model.
 
         If the model has run on ONNX Runtime before, for example to make an index on a CPU, its exported text tower is
-        used instead.
+        used instead, unless a model was passed to [`VideoIndex.open`].
         """
         return self._encoder.needs_model
 

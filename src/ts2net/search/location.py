@@ -44,7 +44,7 @@ def connect(path: str) -> Any:
 
 @contextlib.contextmanager
 def only_writer(path: str) -> Iterator[None]:
-    """Lock an index against other writers. The index may not exist yet.
+    """Lock an index against other writers. The index may not exist yet. Object storage has no lock.
 
     Raises:
         BlockingIOError: If another process is writing.

@@ -22,7 +22,7 @@ _LAST_VERSION = 2**64 - 1  # names of manifests count down from here
 
 
 def mend_tables(path: str, changed: Collection[str]) -> list[str]:
-    """Reset every table of an index to an undamaged version that can be opened.
+    """Reset every table of an index to a version that can be opened, if possible an undamaged one.
 
     The table of windows may still contain rows that can't be read. The smaller tables are removed if they can't be
     read or have changed.

@@ -79,8 +79,7 @@ def choose(
         count: Maximum number of moments.
         per_video: Maximum number of moments of one video; `None` for any number.
         frames_of: Returns the frame embeddings `(T, D)` of windows by row. With it, a window that shows the same as a
-            better window becomes a copy of it, unless other words of the query's matches are spoken in it. `None`
-            folds no copies.
+            better window becomes a copy of it, unless it was found by other spoken words. `None` folds no copies.
     """
     moments: list[Moment] = []
     seen: list[Moment] = []  # includes moments above `per_video`, because their copies are not results either
