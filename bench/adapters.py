@@ -1,12 +1,14 @@
-"""Time, memory and file size of training with adapters, beside training all weights.
+"""Time, peak memory and file size of training with adapters, compared with training all weights.
 
     python bench/adapters.py
 
-Each kind takes its steps in processes of its own, turn by turn, so that its peak memory is its own and a disturbance
-hits all. A step is the forward and backward pass of a batch and AdamW's update. The peak is the process's resident
-memory less what it holds before there is a model: weights, gradients, AdamW's state and activations. Linux keeps it,
-and time is that of the processor. On a GPU (`--device cuda`) the allocator's figures are read, and the clock on the
-wall. The model is shaped like ViT-B/32, and `--layers` of its 12 and 12 layers are there.
+A step consists of the forward and backward pass of a batch and AdamW's update. Each kind of training runs in separate
+processes, so that its peak memory is its own. The kinds alternate, so that a disturbance affects all of them.
+
+On a CPU, time is the processor time. The peak is the process's peak resident memory (from `/proc`, so on Linux) minus
+the resident memory before the model is created, so it includes weights, gradients, AdamW's state and activations. On a
+GPU (`--device cuda`), time is the wall time and the peak is the allocator's. The model has the shapes of ViT-B/32,
+with `--layers` instead of 12 layers in each tower.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Twelve frames out of a video: ts2net beside OpenCV frame seeking, decord and torchcodec.
+"""Speed of extracting twelve frames from a video: ts2net, OpenCV frame seeking, decord and torchcodec.
 
     pip install -r bench/requirements-decode.txt  # and: apt-get install ffmpeg
     python bench/decode.py
 
-All give the same frames, RGB uint8, from opening the file to the finished array. OpenCV seeks to each frame, as the
-released TS2-Net does. The others are tried with one thread, with as many as there are cores and with their own choice,
-torchcodec also with and without its scan of the file; on every row each has the setting that was fastest there.
-ts2net runs with its defaults. Rounds are interleaved, so that whatever else the machine does meets everyone alike.
+All libraries extract the same frames as RGB uint8. The time runs from opening the file to the finished array. OpenCV
+seeks to each frame, as the released TS2-Net does. ts2net runs with its defaults. decord and torchcodec are tried with
+one thread, with one thread per core and with their own choice, torchcodec also with and without its scan of the file.
+Each row shows the setting that was fastest on that clip. The libraries alternate, so that a disturbance affects all.
 """
 
 import argparse

@@ -1,10 +1,11 @@
-"""How fast clips are encoded, and what share of the device's measured matrix rate that is.
+"""Clips encoded per second, and the share of the device's measured matrix rate that this is.
 
     python bench/encode.py --device cuda --dtype bfloat16 --compile
 
-For ViT-B/32 and ViT-B/16 at 12 frames, random weights (speed does not depend on them). The work of a clip is counted
-by PyTorch's own counter of matrix operations; the device's rate is measured in the same run by products of large
-square matrices of the same type, before and after, and the better of the two is taken.
+Measures ViT-B/32 and ViT-B/16 at 12 frames with random weights, because speed does not depend on the weights.
+PyTorch's `FlopCounterMode` counts the operations of a clip. The device's matrix rate is measured in the same run,
+before and after encoding, with products of large square matrices of the same type. The higher of the two rates is
+used.
 """
 
 import argparse

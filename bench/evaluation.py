@@ -3,14 +3,15 @@
     python bench/evaluation.py
     python bench/evaluation.py --rank-only --texts 50000 --videos 20000
 
-Both rank the same synthetic embeddings in both directions, plain and with the dual softmax. "Blocks" is how
-`evaluate_retrieval` does it; "at once" matches all texts and videos with one call and keeps every cosine of a text and
-a frame. Each runs in processes of its own, turn by turn, so that its peak memory is its own and a disturbance hits
-both. The extra peak is what the process's resident memory rises to, less what it was before. Linux keeps the figure.
+Both ways rank the same synthetic embeddings in both directions, with and without the dual softmax. "blocks" is the
+implementation of `evaluate_retrieval`. "at once" matches all texts and videos in one call and keeps the cosine of
+every text with every frame. Each way runs in separate processes, so that its peak memory is its own. The ways
+alternate, so that a disturbance affects both. The extra peak is the process's peak resident memory (from `/proc`, so
+on Linux) minus its peak before the evaluation.
 
-`--rank-only` leaves the matching out and ranks scores in a file, in each of the ways that there are: plain, with the
-dual softmax, and with a querybank of the same size. The scores are all 0 and the file has no content, which costs no
-disk. What is read of it counts as the process's memory; the figure is what there is beside it.
+`--rank-only` skips the matching and ranks scores from a memory-mapped file in three ways: plain, with the dual
+softmax, and with a querybank of the same size. The scores are all 0 and the file is sparse, so it needs no disk space.
+The pages read from it count as resident memory, so the size of the scores is subtracted.
 """
 
 import argparse

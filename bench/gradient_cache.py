@@ -1,12 +1,12 @@
-"""Time and peak memory of a training step with the gradient cache, by size of chunk, beside the step in one piece.
+"""Time and peak memory of a training step with the gradient cache, by chunk size, compared with the step in one piece.
 
     python bench/gradient_cache.py
 
-Each size takes its steps in processes of its own, turn by turn, so that its peak memory is its own and a disturbance
-hits all. The extra peak is what the process's resident memory rises to in a step, less what it holds between two
-steps: weights, gradients and the batch. Linux keeps both figures, and time is that of the processor, which a busy
-machine disturbs less. On a GPU (`--device cuda`) the allocator's figures are read, and the clock on the wall.
-The model is shaped like ViT-B/32, and `--layers` of its 12 and 12 layers are there.
+Each chunk size runs in separate processes, so that its peak memory is its own. The sizes alternate, so that a
+disturbance affects all of them. On a CPU, time is the processor time, which a busy machine disturbs less. The extra
+peak is the peak resident memory during a step (from `/proc`, so on Linux) minus the resident memory between two steps
+(weights, gradients and the batch). On a GPU (`--device cuda`), time is the wall time and the peak is the allocator's.
+The model has the shapes of ViT-B/32, with `--layers` instead of 12 layers in each tower.
 """
 
 import argparse

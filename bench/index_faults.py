@@ -1,20 +1,20 @@
-"""Indexing under load and under attack: ten thousand clips with broken ones among them, kills, writers, a full disk.
+"""Indexing with faults: 10,000 clips with broken files among them, killed processes, two writers and a full disk.
 
     python bench/index_faults.py
     mount -t tmpfs -o size=64m tmpfs /mnt/small
     python bench/index_faults.py --small-disk /mnt/small
 
-Clips are moving things in mp4 files, 4 seconds each, all different; the model is a small untrained one, for what is
-looked at is not what it finds. All is done by the command `ts2net index`, in processes of its own.
+The clips are different moving-things clips of 4 seconds in mp4 files. The model is small and untrained, because the
+content of the results is not checked. Indexing always runs the command `ts2net index` in separate processes.
 
-- Load: `--clips` with `--broken` that are no videos, in as many ways. All others have to be in the index, and those
-  listed.
-- Kills: the first `--kill-clips` of them. The command is killed (SIGKILL) `--kills` times, at moments that are spread
-  by chance over its whole run, and started again. After each kill no video may be there in part or twice; at the end
-  the index has to equal one that was made undisturbed.
-- Writers: two commands on one index at once. One of them has to be refused, and the index has to be that of one.
-- A full disk, with `--small-disk`, a folder on a small file system: it is filled until 1 MB is left, so that the
-  command fails; then room is made, and it has to go on.
+- Load: indexes `--clips` files. `--broken` of them are no videos, in five kinds. All other files have to be in the
+  index, and the broken ones in its list of broken videos.
+- Kills: indexes the first `--kill-clips` files. The command is killed (SIGKILL) `--kills` times at random moments
+  spread over the whole run, and restarted. After each kill, every indexed video has to be complete and present once.
+  At the end, the index has to equal an index that was created without kills.
+- Writers: runs two commands on one index at once. One has to be refused, and the index has to equal that of one run.
+- Full disk (`--small-disk`, a folder on a small file system): fills it until 1 MB is left, so that the command fails.
+  After the space is freed, the command has to complete the index.
 """
 
 import argparse

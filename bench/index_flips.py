@@ -1,16 +1,17 @@
-"""Flipped bits in an index: which a check notices, what the others change, and whether a repair undoes them.
+"""Flipped bits in an index: which ones a check detects, what the undetected ones change, and whether a repair works.
 
     python bench/index_flips.py
 
-The index is of clips of 4 seconds with subtitles, metadata, videos that can't be used, a removed video and a folder
-that has moved, made with a small untrained model, for what is looked at is not what it finds. In a copy of it a bit is
-flipped: one of any byte of one of its files, each file as likely as the other. Then these are compared with those of
-the whole index, in a process of its own, for a damaged index may crash it:
+The index contains clips of 4 seconds with subtitles and metadata, broken videos, a removed video and a relocated
+folder. The model is small and untrained, because the content of the results does not matter. Each flip changes a
+random bit of a random file in a copy of the index; all files are equally likely. Detection is measured with the
+checksums of the files, and without them, with the checksums of the windows alone. If the check without file checksums
+does not detect the flip, these results are compared with those of the undamaged index:
 
-- the hits of captions in pictures and of words in speech, with scores, thumbnails and filters;
-- the list of videos with their metadata, that of videos that can't be used, and the summary.
+- the hits of captions in the picture and of words in speech, with scores, thumbnails and filters;
+- the list of videos with their metadata, the list of broken videos, and the summary.
 
-All this is done with the checksums of the files, and as if there were none, with those of the windows alone.
+The comparison runs in a separate process, because a damaged index may crash it.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""What an hour of video costs to index: decoding, encoding, and both at once on each runtime and by each engine.
+"""Time to index an hour of video: decoding, encoding, and both together, on each runtime and with each engine.
 
     python bench/indexing.py --videos 8 --seconds 60 --rounds 3 --ray
 
-Clips of noise that moves under a gradient, written on the spot (H.264, 640x360, 25 frames a second), and a ViT-B/32
-with random weights, for speed depends neither on its values nor on what is seen. Windows are of 12 s every 6 s at 1
-frame a second: 600 an hour, each second in two of them. The rival encodes each window for itself on PyTorch in
-float32; the others encode each frame once. Starting the processes that decode is included, loading the model is not.
-Contenders take turns within each round; a ratio is to the rival's time in the same round. Given are medians and ranges
-over the rounds.
+The clips are created by the script: noise that moves under a gradient (H.264, 640x360, 25 frames per second). The
+model is a ViT-B/32 with random weights, because speed depends neither on the weights nor on the content. A window of
+12 s starts every 6 s at 1 frame per second: 600 windows an hour, with each second in two of them. The baseline encodes
+every window separately on PyTorch in float32. The others encode each frame once. The time includes starting the
+processes that decode, but not loading the model. The contenders alternate within each round, and a ratio compares with
+the baseline in the same round. The tables show the median and the range over the rounds.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Texts longer than a model reads: what is found when they are cut off, and when they are split.
+"""Retrieval with texts longer than the model reads: truncated, compared with split into sentences.
 
     python bench/long_texts.py
 
-Paragraphs as of ActivityNet Captions and DiDeMo, in small: a video shows four rendered clips one after the other, and
-its text is their four captions. The small CLIP of the package reads 32 tokens of them, and is taken as it is, which
-needs no training. Videos come in pairs that begin with the same two clips, so that the beginning of a text alone can't
-tell them apart. Split texts are scored sentence by sentence, or by the mean of the sentences' embeddings.
+The data imitates the paragraphs of ActivityNet Captions and DiDeMo at a small scale. A video shows four rendered clips
+in a row, and its text is their four captions. The package's small CLIP reads 32 tokens of a text. It is used as it is,
+without training. Videos come in pairs that begin with the same two clips, so that the beginning of a text alone can't
+distinguish them. Split texts are scored by the mean of the sentences' scores, or by the mean of their embeddings.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     npm pack emoji-datasource-google@16.0.0 && tar xzf emoji-datasource-google-16.0.0.tgz
     python bench/moving_things_sheet.py package
 
-It writes `src/ts2net/benchmarks/moving_things/sheet.png`: one cell for each of `THINGS`, in that order.
+Writes `src/ts2net/benchmarks/moving_things/sheet.png` with one cell for each of `THINGS`, in the same order.
 """
 
 import argparse

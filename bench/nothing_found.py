@@ -1,14 +1,15 @@
-"""How often a search finds something for a text that fits nothing, and how often it loses what fits.
+"""Rates of false hits for texts without a matching video, and of lost hits for texts with one.
 
     ts2net demo
     python bench/nothing_found.py --demo demo
 
-The index of the demo has 200 clips of moving things, which its model has never seen. Three kinds of texts:
+The demo's index contains 200 clips of moving things that its model has never seen. Three kinds of texts are searched:
 
-- each clip's own caption: a true hit is lost if the clip itself scores below the threshold;
-- half of the bank of everyday captions, with the threshold of the other half, and vice versa: a hit is false;
-- each clip's caption, in the index without the clips that show its thing. A hit is false here too, but the
-  nearest clips share the words of the caption, which is rare for a user's text.
+- Each clip's own caption: a true hit is lost if the clip itself scores below the threshold.
+- Half of the bank of everyday captions, with the threshold fitted on the other half, and vice versa: each hit is
+  false.
+- Each clip's caption, without the clips that show its thing: each hit is false. The nearest clips share words with the
+  caption, which is rare for a user's text.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Time and peak memory of the perturbed top-k beside the plain one-hot formulation.
+"""Time and peak memory of the perturbed top-k, compared with the plain one-hot formulation.
 
     python bench/perturbed_topk.py
 
-Each formulation runs forward and backward in processes of its own, turn by turn, so that its peak memory is its own
-and a disturbance hits both. The extra peak is what the process's resident memory rises to, less what it was before.
-On a GPU (`--device cuda`) the allocator's own peak is read.
+Each formulation runs one forward and backward pass in separate processes, so that its peak memory is its own. The
+formulations alternate, so that a disturbance affects both. The extra peak is the process's peak resident memory minus
+the peak before the pass. On a GPU (`--device cuda`), the peak is the allocator's.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""What ONNX Runtime and int8 change in a model's rankings.
+"""Differences in a model's embeddings and rankings between PyTorch and ONNX Runtime, in float32, bfloat16 and int8.
 
     python bench/runtimes.py demo/model moving_things demo/data --splits test motion small_object
 
-Searches each split of a benchmark with its own captions, on PyTorch in float32 and on each other runtime, and says how
-far apart embeddings and rankings are. `same best` is the share of captions with the same best video, `same order` that
-of captions with all videos in the same order.
+Searches each split of a benchmark with its own captions, on PyTorch in float32 as the reference and on each other
+runtime, and prints the differences from the reference. `same best` is the share of captions with the same best video.
+`same order` is the share of captions with all videos in the same order.
 """
 
 import argparse

@@ -1,40 +1,40 @@
-"""Searching an index of synthetic windows, beside brute force in torch and FAISS on mean-pooled vectors.
+"""Search in an index of synthetic windows, compared with brute force in torch and FAISS on mean-pooled vectors.
 
     python bench/search.py --windows 10000 100000
     python bench/search.py --windows 1000000 --work /somewhere/with/40/GB
 
-How the embeddings are made. Each is the sum of parts with a share of its squared length, drawn from a normal
-distribution whose deviation falls with the dimension as `(1 + i) ** -0.25`, so that the energy lies in fewer
-dimensions than there are; then it is brought to length 1 and rounded to float16.
+Embeddings. Each frame embedding is the sum of parts. The list gives each part's share of the squared length. The parts
+are drawn from a normal distribution whose standard deviation falls with the dimension as `(1 + i) ** -0.25`, so that
+the energy lies in fewer dimensions than there are. The sum is normalized to length 1 and rounded to float16.
 
-    0.45  what all frames have in common (the cone in which a CLIP's image embeddings lie)
-    0.20  the topic of the scene, one of 256 that all films draw from
-    0.15  the scene itself; scenes last 48 seconds on average, and windows know nothing of where they change
-    0.08  the film, of 300 windows, half an hour
-    0.07  what drifts from second to second inside a scene (autoregressive, 0.95 a second) and jumps with it
-    0.03  the frame in its window: the temporal encoder sees other neighbours in each window that a frame is in
+    0.45  common to all frames (the cone that contains a CLIP's image embeddings)
+    0.20  the topic of the scene, one of 256 topics shared by all films
+    0.15  the scene itself; a scene lasts 48 seconds on average, and windows do not align with scene cuts
+    0.08  the film, which has 300 windows (half an hour)
+    0.07  drift from second to second within a scene (autoregressive, 0.95 per second), which restarts at each cut
+    0.03  the frame within its window, because the temporal encoder sees other neighbours in each window
     0.02  the window
 
-A window is 12 frames, one a second, every 6 seconds, so that neighbours share half of their seconds. Frames of one
-window have a cosine of about 0.93, those of different films one of about 0.46.
+A window consists of 12 frames, one per second. A window starts every 6 seconds, so neighbours share half of their
+seconds. Frames of one window have a cosine of about 0.93, frames of different films about 0.46.
 
-A query is near a window that is drawn at random, but across a modality gap: 0.40 of its squared length is a direction
-that all queries share, which has a cosine of 0.2 with that of the frames; 0.05 is the direction of the window's mean
-without what all frames have in common; and 0.55 is noise. Its cosine with its own window's frames is about 0.20, and
-with others 0.05 with a deviation of 0.05 or so.
+Queries. A query lies near a randomly drawn window, but across a modality gap. 0.40 of its squared length is a
+direction common to all queries, which has a cosine of 0.2 with the common direction of the frames. 0.05 is the
+direction of the window's mean, without the common direction. 0.55 is noise. The cosine of a query with the frames of
+its own window is about 0.20, with other frames 0.05 with a standard deviation of about 0.05.
 
-Filters: each film has a `league`, one of 100 (one film in a hundred fits), and a `half`, one of two; its path has a
-`year`, one of 20. The filtered rows search the films of one league, of one half, or of the paths `*/year-7/*`, and
-`of unfiltered` is their median time beside that of the same search without a filter, query by query in turn where the
-search is approximate.
+Filters. Each film has a `league`, one of 100 (one film in a hundred matches), and a `half`, one of two. Its path has a
+`year`, one of 20. The filtered rows search the films of one league, of one half, or of the paths `*/year-7/*`. The
+column `of unfiltered` is their median time divided by that of the same search without a filter. For approximate
+search, the filtered and the unfiltered search alternate query by query.
 
-Everything is seeded. Windows are made film by film and streamed into the index in commits of 3,000, and to a plain
-file that brute force and FAISS read. Each way searches in a process of its own, one query at a time, after a few
-queries to warm up; the approximate search before those that read all frames, and so push its files out of the
-system's cache. Memory is the peak of that process's resident memory, with the libraries. Recall@10 is against exact
-search: of the ten best windows, and of the ten moments that windows are merged to, which is what one is given. Brute
-force reads the plain file by memory map, which counts as its memory; FAISS holds the means alone, brought to length 1,
-in an IVF index of float32, and what it finds is not scored again.
+Measurement. All data is seeded. Windows are created film by film, and streamed into the index in commits of 3,000 and
+into a plain file that brute force and FAISS read. Each way searches in a separate process, one query at a time, after
+a few warm-up queries. Approximate search runs first, because exact search and brute force read all frames and evict
+its files from the system's cache. Memory is the process's peak resident memory, including libraries. Recall@10 is
+relative to exact search, for the ten best windows and for the ten moments that windows are merged into, which a search
+returns. Brute force reads the plain file by memory map, which counts as its memory. FAISS holds only the normalized
+means, in a float32 IVF index, and its results are not rescored.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""What a search of a small index takes from the command line, with and without the text tower at hand.
+"""Time of a command-line search in a small index, with the text tower alone and with the whole model.
 
     python bench/start_up.py demo/model demo/clips
 
-Makes an index on ONNX Runtime, and then in turn searches it by its text tower alone, searches it with the model loaded
-(`--model`), and imports torch and transformers' CLIP and nothing else, which no program that runs a model can start
-without. Processor seconds of a process are told beside wall seconds, since other programs disturb them less.
+Creates an index on ONNX Runtime. Then three commands alternate: a search with the index's text tower alone, a search
+that loads the model (`--model`), and a bare import of torch and transformers' CLIP, which every program that runs a
+model needs. Reports wall time and processor time, because other programs disturb the processor time less.
 """
 
 import argparse

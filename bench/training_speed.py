@@ -1,16 +1,16 @@
-"""The trainer's clips per second from prepared shards, beside the same model in a bare loop on tensors that are ready.
+"""Clips per second of the trainer with prepared shards, compared with a bare loop over one batch in memory.
 
     python bench/training_speed.py
     python bench/training_speed.py --device cuda --dtype bfloat16 --compile --batch 128 --workers 14
 
-The model is shaped like CLIP's ViT-B/32 or B/16 with all of TS2-Net on it. The shards are what `ts2net prepare
---reencode` makes of 10-second clips. Trainer and loop take as many steps, turn by turn in processes of their own, so
-that a disturbance hits both; the first steps, in which the readers start, are left out. Trainer logs at every step,
-which is the most it can cost.
+Both train the same model, a complete TS2-Net with the shapes of CLIP's ViT-B/32 or B/16. The shards are created from
+10-second clips as by `ts2net prepare --reencode`. The trainer and the loop run the same number of steps in separate
+processes. They alternate, so that a disturbance affects both. The first steps are excluded, because the readers start
+in them. The trainer logs at every step, which is the highest cost of logging.
 
-On a GPU it also measures the card's rate of multiplying large matrices, and says what share of it the steps reach: the
-operations of a forward and a backward pass are counted, what the gradient cache repeats is not. `--eager` adds the
-bare loop in float32 without compilation, as others are often trained.
+On a GPU, the script also measures the card's rate of multiplying large matrices and prints the share that training
+reaches. It counts the operations of one forward and backward pass, without the passes that the gradient cache repeats.
+`--eager` adds the bare loop in float32 without compilation, which is a common way to train.
 """
 
 import argparse

@@ -1,15 +1,14 @@
-"""The paper's ablations in small, on moving things: which part of TS2-Net finds what.
+"""The paper's ablations at a small scale, on moving things: what each part of TS2-Net contributes.
 
     python bench/ablation --out ablation          # all rows; tables in ablation/tables.md
     python bench/ablation --rows "full model" "random choice" --seeds 1 2 3 --picture docs/selected-patches.webp
 
-All rows start from the small CLIP of the package, whose image tower stays as it is unless a row says otherwise, and
-are trained alike: the same clips in the same batches, the same steps and learning rates. Each then searches all 200
-test clips with their captions, and the four candidates of each group in both diagnostic splits, where guessing finds
-25 %. Everything is read back from mp4 files by the video processor. Runs that are done are kept in `OUT/runs.jsonl`
-and not done again.
+All rows start from the package's small CLIP, with a frozen image tower unless the row trains it. All are trained on
+the same batches of the same clips, with the same steps and learning rates. Each model then searches all 200 test clips
+with their captions. In both diagnostic splits it searches the four candidates of each group, where chance is 25 %. The
+video processor reads all clips from mp4 files. Completed runs are kept in `OUT/runs.jsonl` and not repeated.
 
-Settings are chosen with `--choose`: validation clips, and others of another seed than those that are searched.
+`--choose` searches the clips for choosing settings: validation clips, and diagnostic clips of a different seed.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Frames of clips that were written to mp4 and read by the video processor, with their captions and patches."""
+"""Frames of moving-things clips, rendered to mp4 and read by the video processor, with their captions and patches."""
 
 import hashlib
 from concurrent.futures import Executor

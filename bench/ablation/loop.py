@@ -1,4 +1,4 @@
-"""One run: training from the small CLIP with most of its image tower locked, and evaluation by search."""
+"""One run: training from the small CLIP with most of its image tower frozen, and evaluation by search."""
 
 from collections.abc import Iterator
 from pathlib import Path

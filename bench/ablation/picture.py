@@ -1,4 +1,4 @@
-"""Picture of a model's selection: frames of clips with outlined selected patches."""
+"""Picture of a model's selection: frames of clips with the selected patches outlined."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Tables of the runs, with mean and standard deviation over seeds."""
+"""Tables of the runs, with mean and standard deviation over the seeds."""
 
 import statistics
 from typing import Any
