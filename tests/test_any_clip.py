@@ -1,4 +1,4 @@
-"""Any CLIP of transformers as a TS2-Net without new layers: the same scores, and a sentence for what is no CLIP."""
+"""Any CLIP of transformers as a TS2-Net without new layers gives CLIP's scores, and other models are refused."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ TEXTS = ["a dog runs", "two cats", "rain"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A CLIP as it lies on the Hub."""
+    """A CLIP in the format of the Hub."""
     path = tmp_path_factory.mktemp("clip")
     tiny_clip().save_pretrained(path)
     tiny_tokenizer().save_pretrained(path)
@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def metaclip(tmp_path_factory):
-    """A MetaCLIP 2, whose end of text is 2, as in the published ones, and whose tokenizer is not CLIP's."""
+    """A MetaCLIP 2 with end-of-text id 2, as in the published models, and a tokenizer that differs from CLIP's."""
     path = tmp_path_factory.mktemp("metaclip")
     config = tiny_clip_config().to_dict()
     parts = {part: config[part] | {"model_type": None} for part in ("text_config", "vision_config")}
@@ -75,7 +75,7 @@ def clips(tmp_path_factory):
 
 @torch.no_grad()
 def scores_by_hand(clip, tokens, pixels, mask):
-    """CLIP's own features: each frame an image, and a video's score the mean of its frames' cosines. `(Q, B)`."""
+    """Compute scores with CLIP's own features: the mean of the cosines of a text and each frame. `(Q, B)`."""
     texts = normalize(clip.get_text_features(**tokens).pooler_output, dim=-1)
     columns = []
     for frames, real in zip(pixels, mask, strict=True):

@@ -1,4 +1,4 @@
-"""The benches whose tables stand in the README still run; what they measure is not looked at here."""
+"""The benchmark scripts whose tables are in the README still run. The measured values are not checked."""
 
 import json
 import os
@@ -14,7 +14,7 @@ BENCH = Path(__file__).parents[1] / "bench"
 
 
 def run(name: str, *arguments: str) -> str:
-    """What a script prints."""
+    """Return what a script prints."""
     one_core = os.environ | {"OMP_NUM_THREADS": "1"}
     done = ForkedPython([BENCH / name, *arguments], environment=one_core).result()
     assert done.code == 0, done.err
@@ -22,7 +22,7 @@ def run(name: str, *arguments: str) -> str:
 
 
 def test_ablation_writes_its_tables_and_takes_up_where_it_was(tmp_path: Path):
-    """Two rows of the ablation, trained for a step; done again, nothing is left to do."""
+    """The ablation trains two rows for a step and writes its tables. A second run repeats nothing."""
     rows = ["full model", "told where the small thing is"]
     options = ["--steps", "1", "--clips", "64", "--most", "8", "--seeds", "1", "--rows", *rows]
     options += ["--out", str(tmp_path), "--picture", str(tmp_path / "selected.png")]
@@ -45,5 +45,5 @@ def test_ablation_writes_its_tables_and_takes_up_where_it_was(tmp_path: Path):
     ids=["gradient cache", "ranking"],
 )
 def test_a_measurement_of_the_smallest_size(bench: str, expected: str):
-    """It measures in processes of its own, and says what it found."""
+    """A script measures in separate processes and prints the result."""
     assert expected in run(*bench.split())

@@ -1,4 +1,4 @@
-"""Times as people read and type them."""
+"""Formatting and parsing of times such as `1:02:03.5`."""
 
 import random
 

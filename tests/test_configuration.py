@@ -1,4 +1,4 @@
-"""Configurations: defaults, checks, and what they refuse."""
+"""Configurations: defaults, validation and error messages."""
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
@@ -92,7 +92,7 @@ def test_overrides_go_where_they_belong_and_strangers_are_named():
 
 
 def test_overrides_when_loading_are_checked_too(tmp_path):
-    """Positions are weights: more frames than the saved ones are for can't be asked for."""
+    """More frames than the saved temporal positions allow are refused, because the positions are weights."""
     tiny_config().save_pretrained(tmp_path)
     assert TS2NetConfig.from_pretrained(tmp_path, matching_kind="mean").matching_kind == "mean"
     with pytest.raises(StrictDataclassError, match="12 frames of 4 tokens need 48 temporal positions"):
@@ -102,7 +102,7 @@ def test_overrides_when_loading_are_checked_too(tmp_path):
 
 
 def test_vision_settings_in_the_wrong_place_are_refused(tmp_path):
-    """They would be kept and never reach the model."""
+    """Vision settings passed to the outer configuration are refused, because the model would ignore them."""
     tiny_config().save_pretrained(tmp_path)
     with pytest.raises(TypeError, match="'shift_kind' is a field of the vision configuration"):
         TS2NetConfig(shift_kind="none")
@@ -117,13 +117,13 @@ def test_a_clip_checkpoint_is_not_taken_for_a_ts2net(tmp_path):
 
 
 def test_old_clip_configurations_get_the_right_end_of_text():
-    """They name token 2, which only works as long as the end of text is the highest id."""
+    """Old configurations declare end-of-text id 2, which works only while the real one is the highest id."""
     config = TS2NetConfig.from_clip_config(CLIPConfig(text_config={"eos_token_id": 2}))
     assert config.text_config.eos_token_id == 49407
 
 
 def test_a_pipeline_of_code_beside_it_is_not_saved_with_a_configuration_alone(tmp_path):
-    """Whoever saves a configuration or a model saves no pipeline, and the configuration in memory stays as it is."""
+    """Saving a configuration omits its custom pipeline, and leaves the configuration in memory unchanged."""
     config = tiny_config()
     config.custom_pipelines = {"text-video-scoring": {"impl": "pipeline_ts2net.TextVideoScoringPipeline"}}
     config.save_pretrained(tmp_path)

@@ -1,4 +1,4 @@
-"""Other people's weights: they arrive whole, compute what they computed, and cannot run code."""
+"""Conversion of other checkpoints: complete, with the same outputs, and without running code from the file."""
 
 import os
 import pickle
@@ -31,7 +31,7 @@ def golden() -> dict[str, Tensor]:
 
 @pytest.fixture
 def released(golden: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of the golden file, under the released code's names; each test has its own to spoil."""
+    """The golden file's state dict under the released code's names. Each test gets a copy that it may change."""
     return {name.removeprefix("state."): value for name, value in golden.items() if name.startswith("state.")}
 
 
@@ -57,7 +57,7 @@ def golden_outputs(model: TS2NetModel, golden: dict[str, Tensor], videos: slice 
 
 
 def test_golden_outputs_are_reproduced(golden, released):
-    """Converted weights compute what the released code computed, on full, shorter and one-frame videos."""
+    """Converted weights give the outputs of the released code, on full, shorter and one-frame videos."""
     outputs = golden_outputs(convert_original_checkpoint(released), golden)
     assert outputs.keys() == {name.removeprefix("out.") for name in golden if name.startswith("out.")}
     for name, output in outputs.items():
@@ -65,7 +65,7 @@ def test_golden_outputs_are_reproduced(golden, released):
 
 
 def test_golden_full_length_video_is_the_same_masked(golden, released):
-    """`padding_mode="masked"` changes nothing for a video without padding, alone in its batch."""
+    """`padding_mode="masked"` changes nothing for a video without padding that is alone in its batch."""
     model = convert_original_checkpoint(released, padding_mode="masked")
     outputs = golden_outputs(model, golden, slice(0, 1))
     for name in ("projected_tokens", "selection_scores", "selected_tokens", "frame_embeddings"):
@@ -76,7 +76,7 @@ def test_golden_full_length_video_is_the_same_masked(golden, released):
 
 @pytest.mark.slow
 def test_save_and_load_keeps_every_output(golden, released, tmp_path):
-    """The converted folder is the model: same configuration, same numbers to the last bit."""
+    """A converted model that is saved and loaded has the same configuration and bit-identical outputs."""
     model = convert_original_checkpoint(released)
     model.save_pretrained(tmp_path)
     again = TS2NetModel.from_pretrained(tmp_path).eval()
@@ -86,7 +86,7 @@ def test_save_and_load_keeps_every_output(golden, released, tmp_path):
 
 
 def test_released_tensors_arrive_bit_for_bit(released):
-    """Every number of a used module is in the model once; fused matrices are split, projections transposed."""
+    """Each number of a used module is in the model once. Fused matrices are split, projections transposed."""
     model = convert_original_checkpoint(released).state_dict()
     unused = ("visual_prompt_encoder.", "text_token_selector.")
     used = {name: value for name, value in released.items() if not name.startswith(unused)}
@@ -103,7 +103,7 @@ def test_released_tensors_arrive_bit_for_bit(released):
 
 
 def test_sizes_are_read_off_the_tensors(released):
-    """The golden checkpoint's configuration, field by field."""
+    """The configuration is derived from the shapes of the golden checkpoint's tensors."""
     config = convert_original_checkpoint(released).config
     vision, text = config.vision_config, config.text_config
     assert (vision.image_size, vision.patch_size, vision.num_hidden_layers, vision.num_attention_heads) == (
@@ -122,21 +122,21 @@ def test_sizes_are_read_off_the_tensors(released):
 
 
 def test_shift_stride_follows_the_grid(released):
-    """ViT-B/16's 14 x 14 patches: the released stride of 28, still with an offset of 3."""
+    """For ViT-B/16's 14 x 14 patches, the stride is the released code's 28, and the offset stays 3."""
     released["clip.visual.positional_embedding"] = torch.zeros(197, 64)
     vision = convert_original_checkpoint(released).config.vision_config
     assert (vision.image_size, vision.shift_stride, vision.shift_offset) == (112, 28, 3)
 
 
 def test_long_position_table_means_long_videos(released):
-    """A table for 64 frames, as for ActivityNet and DiDeMo, gives a model that takes 64."""
+    """A position table for 64 frames, as for ActivityNet and DiDeMo, gives a model for 64 frames."""
     released["frame_position_embeddings.weight"] = torch.zeros(256, 64)
     config = convert_original_checkpoint(released).config
     assert (config.num_frames, config.temporal_num_positions) == (64, 256)
 
 
 def test_no_wrapped_attention_means_no_shift(released):
-    """Layers shift where the checkpoint says so, not by their number."""
+    """The checkpoint's tensor names decide which layers shift, not the number of layers."""
     plain = {name.replace("attn.net.", "attn."): value for name, value in released.items()}
     assert convert_original_checkpoint(plain).config.vision_config.shift_kind == "none"
     only_last = {name.replace("10.attn.net.", "10.attn."): value for name, value in released.items()}
@@ -144,7 +144,7 @@ def test_no_wrapped_attention_means_no_shift(released):
 
 
 def test_overrides_win_where_they_can(released):
-    """An override may change what is computed and leave modules out, but not contradict a tensor's shape."""
+    """An override may change the computation and omit modules, but not contradict a tensor's shape."""
     model = convert_original_checkpoint(
         released, selection_kind="none", temporal_num_layers=0, matching_kind="mean", shift_kind="none", num_frames=8
     )
@@ -162,14 +162,14 @@ def test_overrides_win_where_they_can(released):
 
 @pytest.mark.parametrize("name", ["visual_prompt_encoder.x", "text_prompt_encoder.x", "text_token_selector.x"])
 def test_unused_modules_are_dropped(released, name):
-    """The prompt encoders and the text selector may be there or not; nothing depends on them."""
+    """The prompt encoders and the text selector are optional and are ignored."""
     released[name] = torch.zeros(1)
     convert_original_checkpoint(released)
     convert_original_checkpoint({key: value for key, value in released.items() if not key.startswith(name[:-1])})
 
 
 def test_unknown_and_missing_tensors_are_errors(released):
-    """No layer stays random and none is lost in silence: the error names the tensors."""
+    """Unknown and missing tensors are named in an error, so no layer stays random and none is dropped silently."""
     with pytest.raises(ValueError, match=r"unknown tensors: clip\.visual\.conv2\.weight"):
         convert_original_checkpoint(released | {"clip.visual.conv2.weight": torch.zeros(1)})
     incomplete = {name: value for name, value in released.items() if "transformer.resblocks.3.ln_1" not in name}
@@ -197,7 +197,7 @@ def test_unknown_and_missing_tensors_are_errors(released):
     ],
 )
 def test_wrong_tensors_are_errors(released, name, value, message):
-    """A checkpoint that contradicts itself, or that would fill the memory from a few bytes, is refused by name."""
+    """Contradictory tensors, and tensors that claim far more memory than the file, are refused by name."""
     with pytest.raises(ValueError, match=message):
         convert_original_checkpoint(released | {name: value})
 
@@ -208,7 +208,7 @@ def test_wrong_tensors_are_errors(released, name, value, message):
 @pytest.mark.parametrize("wrap", ["plain", "state_dict", "model_state_dict", "model", "module."])
 @pytest.mark.parametrize("form", ["zip", "legacy", "safetensors"])
 def test_every_form_of_file_gives_the_same_model(released, tmp_path, form, wrap):
-    """What torch.save writes, now and before 1.6, and safetensors; wrapped as training scripts do."""
+    """safetensors and both formats of `torch.save` are read, also wrapped as by training scripts."""
     path = tmp_path / "pytorch_model.bin.4"
     content = {f"module.{name}": value for name, value in released.items()} if wrap == "module." else released
     if form == "safetensors":
@@ -235,7 +235,7 @@ def write_zip_of_text(path: Path) -> None:
 
 
 def write_bomb(path: Path) -> None:
-    """An archive whose one tensor is compressed and far larger than the file."""
+    """Write an archive with one compressed tensor that is far larger than the file."""
     torch.save({"clip.logit_scale": torch.zeros(2**20)}, path)
     with zipfile.ZipFile(path) as archive:
         records = {name: archive.read(name) for name in archive.namelist()}
@@ -248,7 +248,7 @@ def write_tensors(path: Path, zipped: bool = True) -> None:
     torch.save({"a": torch.zeros(99)}, path, _use_new_zipfile_serialization=zipped)
 
 
-# What is wrong, how to write it, and what the error says of it.
+# Name of the fault, a function that writes the file, and part of the error message.
 BAD_FILES = [
     ("text", lambda path: path.write_text("just words, and enough of them"), "expected safetensors"),
     ("empty", lambda path: path.write_bytes(b""), "expected safetensors"),
@@ -268,7 +268,7 @@ BAD_FILES = [
 @pytest.mark.parametrize("convert", [convert_original_checkpoint, convert_openai_clip])
 @pytest.mark.parametrize(("write", "message"), [case[1:] for case in BAD_FILES], ids=[case[0] for case in BAD_FILES])
 def test_bad_files_fail_in_one_sentence(tmp_path, write, message, convert):
-    """Whatever is wrong with a file, the error is a ValueError of one line that names it and says so."""
+    """A bad file raises a ValueError of one line that names the file and the fault."""
     path = tmp_path / "given.pt"
     write(path)
     with pytest.raises(ValueError, match=rf"given\.pt: .*{message}") as error:
@@ -278,14 +278,14 @@ def test_bad_files_fail_in_one_sentence(tmp_path, write, message, convert):
 
 
 def test_missing_file_and_folder(tmp_path):
-    """A path that is no file is said so."""
+    """A path that is not a file raises a FileNotFoundError that names it."""
     for path in (tmp_path / "nowhere.bin", tmp_path):
         with pytest.raises(FileNotFoundError, match=path.name):
             convert_original_checkpoint(path)
 
 
 class Payload:
-    """Pickles as a call of the shell."""
+    """An object whose unpickling runs a shell command."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -295,7 +295,7 @@ class Payload:
 
 
 def write_archive(module: object, path: Path) -> None:
-    """A TorchScript archive, as far as its records tell, of any object."""
+    """Write any object as a TorchScript archive, with only the records that the reader checks."""
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("data", "constants"):
             archive.writestr(f"clip/{name}.pkl", pickle.dumps(module, protocol=2))
@@ -317,7 +317,7 @@ HOSTILE = {
 @pytest.mark.parametrize("convert", [convert_original_checkpoint, convert_openai_clip])
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_checkpoints_never_run(tmp_path, kind, convert):
-    """A pickle that would call the shell is refused, in every kind of file, and the shell isn't called."""
+    """A pickle that would run a shell command is refused in every file format, and the command does not run."""
     trace, path = tmp_path / "trace", tmp_path / "given.pt"
     payload = Payload(trace)
     pickle.loads(pickle.dumps(payload))
@@ -339,7 +339,7 @@ class QuickGELU(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block with the names of OpenAI's modules."""
+    """A residual block with the module names of OpenAI's CLIP."""
 
     def __init__(self, width: int, mask: Tensor | None) -> None:
         super().__init__()
@@ -382,7 +382,7 @@ class Vision(nn.Module):
 
 
 class OpenAIClip(nn.Module):
-    """A small CLIP that computes and names its weights as OpenAI's do."""
+    """A small CLIP with the computation and the parameter names of OpenAI's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -408,7 +408,7 @@ class OpenAIClip(nn.Module):
 def openai_clip() -> OpenAIClip:
     torch.manual_seed(0)
     clip = OpenAIClip().eval()
-    for parameter in clip.parameters():  # biases and norms start as zeros and ones, which would hide a mix-up
+    for parameter in clip.parameters():  # initial zeros and ones of biases and norms would hide a mix-up
         parameter.data += 0.02 * torch.randn_like(parameter)
     return clip
 
@@ -422,7 +422,7 @@ def inputs() -> tuple[Tensor, Tensor]:
 
 
 def test_openai_clip_computes_the_same(openai_clip, inputs):
-    """Image and text features of a converted CLIP are those of the CLIP."""
+    """Image and text features of a converted CLIP equal those of the original."""
     model = convert_openai_clip(openai_clip.state_dict(), shift_kind="none")
     images, texts = inputs
     with torch.no_grad():
@@ -435,7 +435,7 @@ def test_openai_clip_computes_the_same(openai_clip, inputs):
 
 
 def openai_names(clip: CLIPModel) -> dict[str, Tensor]:
-    """The state dict of a transformers CLIP, under OpenAI's names."""
+    """Return the state dict of a transformers CLIP under OpenAI's names."""
     state, renamed = clip.state_dict(), {}
     for openai_name, clip_name in {
         "logit_scale": "logit_scale",
@@ -483,7 +483,7 @@ def transformers_clip() -> CLIPModel:
 
 @pytest.mark.slow
 def test_openai_names_lead_back_to_transformers_bit_for_bit(transformers_clip, tmp_path):
-    """OpenAI's form of a CLIP and transformers' make the same model, but for the new scorer's random start."""
+    """OpenAI's and transformers' formats of a CLIP give the same weights, except for the new random scorer."""
     path = tmp_path / "ViT.pt"
     torch.save(openai_names(transformers_clip), path)
     transformers_clip.save_pretrained(tmp_path / "clip")
@@ -504,7 +504,7 @@ def test_openai_names_lead_back_to_transformers_bit_for_bit(transformers_clip, t
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("how", ["trace", "script"])
 def test_torchscript_archives_are_read_without_running_them(openai_clip, inputs, tmp_path, how, dtype):
-    """OpenAI's downloads are TorchScript archives: real ones, traced and scripted, in both precisions."""
+    """TorchScript archives like OpenAI's downloads, traced or scripted, in both precisions, are read."""
     clip = OpenAIClip().eval()
     clip.load_state_dict(openai_clip.state_dict())
     scripted = torch.jit.trace(clip, inputs, check_trace=False) if how == "trace" else torch.jit.script(clip)
@@ -519,7 +519,7 @@ def test_torchscript_archives_are_read_without_running_them(openai_clip, inputs,
 
 
 def test_torchscript_archive_that_nests_without_end(monkeypatch, tmp_path):
-    """Modules in themselves, and 2**40 paths to one, are looked at once each."""
+    """A module that contains itself, or is reachable by 2**40 paths, is visited once."""
 
     class Module:
         pass
@@ -542,7 +542,7 @@ def test_torchscript_archive_that_nests_without_end(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("option", [{"dtype": "float16"}, {"revision": "main"}, {"shift": "none"}])
 def test_options_that_would_do_nothing_are_refused(released, openai_clip, option):
-    """A setting that neither the configuration nor the conversion knows is an error, not ignored."""
+    """A setting that is unknown to both the configuration and the conversion raises an error."""
     with pytest.raises(TypeError, match=next(iter(option))):
         convert_original_checkpoint(released, **option)
     with pytest.raises(TypeError, match=next(iter(option))):
@@ -550,7 +550,7 @@ def test_options_that_would_do_nothing_are_refused(released, openai_clip, option
 
 
 def test_wrong_family_is_named(released, openai_clip, transformers_clip, tmp_path):
-    """Someone who takes the wrong door is told which one is right."""
+    """The error for a checkpoint of another family names the function or file to use instead."""
     clip = openai_clip.state_dict()
     with pytest.raises(ValueError, match="looks like an OpenAI CLIP checkpoint"):
         convert_original_checkpoint(clip)
@@ -566,7 +566,7 @@ def test_wrong_family_is_named(released, openai_clip, transformers_clip, tmp_pat
 
 
 def test_source_tensors_are_not_shared_with_the_model(released):
-    """Training a converted model leaves the caller's tensors alone."""
+    """Training a converted model does not change the caller's tensors."""
     source = {name: value.float() for name, value in released.items()}
     model = convert_original_checkpoint(source)
     with torch.no_grad():

@@ -1,7 +1,7 @@
-"""Every snippet of the README and the guides is run as it stands, and prints what the page says that it prints.
+"""Every snippet of the README and the guides runs as printed, and prints the output that the page shows.
 
-The Hub is one on this machine; its models and clips are small. All run in this process, which spares each of them to
-import the libraries; what the README launches is launched.
+The Hub is local, and its models and clips are small. To avoid importing the libraries for each command, all commands
+run in this process. Only the `accelerate launch` commands of the README start processes.
 """
 
 import json
@@ -38,7 +38,7 @@ GOLDEN = Path(__file__).parent / "golden" / "small_b32_grid.safetensors"
 SNIPPET = re.compile(r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?", re.DOTALL)
 
 
-# Commands that would take hours as they stand are run with a little less to do.
+# Commands that would take hours as printed are run with options that shorten them.
 LESS = {
     "ts2net prepare moving_things": "--clips 8",
     "accelerate launch": "--global_batch_size 2 --max_steps 1 --num_frames 2 --dataloader_num_workers 0 "
@@ -52,12 +52,12 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 def any_score(printed: str) -> str:
-    """What is printed with each decimal number replaced: scores are the model's, and this one knows nothing."""
+    """Replace each decimal number in printed output, because the scores of the small test model differ."""
     return re.sub(r"-?\d+\.\d+", "<score>", printed)
 
 
 def small_clip(folder: Path) -> CLIPModel:
-    """A CLIP as deep as the real ones and narrow, with the 512 token ids of the golden checkpoint."""
+    """Save a CLIP with the depth of the real ones, small widths, and the 512 token ids of the golden checkpoint."""
     vocab = {
         token: token_id for token_id, token in enumerate([letter + end for letter in LETTERS for end in ("", "</w>")])
     }
@@ -81,7 +81,7 @@ def small_clip(folder: Path) -> CLIPModel:
 
 
 def write_msrvtt(folder: Path) -> None:
-    """MSR-VTT as it is distributed, with two videos to train on and one to find."""
+    """Write MSR-VTT as distributed, with two training videos and one test video."""
     names = ["video0", "video1", "video2"]
     (folder / "videos").mkdir(parents=True)
     for name in names:
@@ -93,7 +93,7 @@ def write_msrvtt(folder: Path) -> None:
 
 
 def write_clips(folder: Path) -> None:
-    """Videos of one's own, with their captions beside the folder."""
+    """Write a user's own videos, with captions next to the folder."""
     (folder / "clips").mkdir()
     for name in ("a", "b"):
         write_video(folder / "clips" / f"{name}.mp4", frames=20, fps=10)
@@ -103,7 +103,7 @@ def write_clips(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """The folder in which all is done: it has the README's files, and a Hub has its repositories."""
+    """The working folder with the README's files, and a local Hub with its repositories."""
     folder = tmp_path_factory.mktemp("readme")
     write_video(folder / "dog.mp4", frames=30, fps=10)
     write_video(folder / "bread.mp4", frames=20, fps=10, size=(48, 64))
@@ -116,7 +116,7 @@ def workplace(tmp_path_factory):
     model = TS2NetModel.from_clip_model(clip)
     processor = TS2NetProcessor.from_clip(folder / "clip", model.config)
     with LoopbackHub() as hub, pytest.MonkeyPatch.context() as patch:
-        for name, value in hub.env(folder / "home", hub.token).items():  # for what is launched
+        for name, value in hub.env(folder / "home", hub.token).items():  # for the launched processes
             patch.setenv(name, value)
         hub.use_here(patch)
         patch.chdir(folder)
@@ -129,7 +129,7 @@ def workplace(tmp_path_factory):
 
 @pytest.fixture
 def run(workplace, capfd, monkeypatch):
-    """What a command line prints."""
+    """Run a command line and return what it prints."""
     ts2net = command_runner(capfd, monkeypatch, columns=120)
 
     def run_line(line: str) -> str:
@@ -145,7 +145,7 @@ def run(workplace, capfd, monkeypatch):
 
 
 def launch(arguments: list[str], *, is_real: bool) -> str:
-    """Have accelerate launch a process, or do here what that would do."""
+    """Launch a process with accelerate, or run the training in this process instead."""
     if is_real:
         command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", *arguments]
         launched = subprocess.run(command, capture_output=True, text=True)
@@ -186,13 +186,13 @@ def commands(block: str) -> list[str]:
 
 
 BLOCKS = {tuple(commands(block)) for page in PAGES for block in blocks(page, "sh")}
-# A guide may show a part of what the README does.
+# A guide may repeat a part of a README block.
 LONG_COMMANDS = sorted(block for block in BLOCKS if not any(set(block) < set(other) for other in BLOCKS))
 
 
 @pytest.mark.parametrize("block", LONG_COMMANDS, ids=lambda block: " ".join(block[0].split()[:3]))
 def test_long_commands_run(run, block):
-    """From raw files to a trained and evaluated model, each command as it stands with a little less to do."""
+    """The commands from raw files to an evaluated model run as printed, with options that shorten them."""
     for command in block:
         less = [options for start, options in LESS.items() if command.startswith(start)]
         run(" ".join([command, *less]))
@@ -206,7 +206,7 @@ def test_every_link_between_pages_leads_somewhere():
 
 
 def test_every_row_of_the_ablation_table_is_a_model(workplace):
-    """Each argument of the left column, alternatives in brackets and after commas included."""
+    """Each argument in the left column creates a model, including alternatives in brackets and after commas."""
     table = PAGES["converting.md"].split("| `TS2NetModel.from_clip(clip, ...)` | what it is |")[1].split("\n\n")[0]
     clip = CLIPModel.from_pretrained(workplace / "clip")
     tried = 0

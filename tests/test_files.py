@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and errors name the file."""
+"""Files are written completely or not at all, and errors name the file."""
 
 import errno
 import os
@@ -119,7 +119,7 @@ except OSError as error:
 
 
 def test_a_full_disk_is_named_with_the_file(tmp_path: Path) -> None:
-    """On a real file system of 64 kB, which only this process sees."""
+    """The error on a full disk names the file, on a real file system of 64 kB that only this process sees."""
     mount = f"mount -t tmpfs -o size=64k none {tmp_path}"
     if subprocess.run(["unshare", "-Urm", "sh", "-c", mount], capture_output=True).returncode:
         pytest.skip("needs the right to mount a file system")

@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of a library that takes it for an error of its own."""
+"""Ctrl-C stops a command even if a library turns it into an error of its own."""
 
 import contextlib
 import signal

@@ -1,4 +1,4 @@
-"""Public names: imported at their first use, cheap before it, and clear about a library that is missing."""
+"""Lazy public names: imported at first use, cheap before, and with a clear error if a library is missing."""
 
 import importlib
 import subprocess

@@ -1,4 +1,4 @@
-"""What users of transformers expect of any model: saving, attention, checkpointing, placement, compilation, PEFT."""
+"""Conventions of transformers models: saving, attention, checkpointing, placement, compilation, PEFT."""
 
 import copy
 import inspect
@@ -43,7 +43,7 @@ def test_saves_and_loads(tmp_path, overrides, partly_padded):
 
 
 def test_modules_without_parameters_of_their_own_are_initialised():
-    """Of code from outside, the library leaves them out, but for the private method that is overridden."""
+    """transformers skips modules without own parameters in external code, so a private method is overridden."""
     torch.manual_seed(0)
     selector = TS2NetModel(tiny_config()).token_selector
     assert not list(selector.parameters(recurse=False))
@@ -53,7 +53,7 @@ def test_modules_without_parameters_of_their_own_are_initialised():
 
 @pytest.mark.parametrize("matching_kind", ["weighted", "wti"])
 def test_every_parameter_is_initialised_by_init_weights(matching_kind):
-    """A model loaded from nothing gets the same distribution as a fresh one, and nothing stays unset."""
+    """A model loaded without weights has the distribution of a fresh one, and no parameter stays unset."""
     config = tiny_config(matching_kind=matching_kind)
     torch.manual_seed(0)
     fresh = TS2NetModel(config)
@@ -84,7 +84,7 @@ def test_attention_implementations_agree_and_switch(implementation, partly_padde
     chosen = {model.config._attn_implementation, model.temporal_encoder.config._attn_implementation}
     chosen |= {part.config._attn_implementation for part in (model.text_model, model.vision_model)}
     assert chosen == {implementation}
-    with torch.compiler.set_stance("force_eager"):  # to compile flex attention takes most of a minute
+    with torch.compiler.set_stance("force_eager"):  # compiling flex attention takes most of a minute
         torch.testing.assert_close(logits(model, partly_padded), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -141,7 +141,7 @@ def test_gradient_checkpointing_changes_no_gradient(partly_padded):
 @pytest.mark.parametrize("matching_kind", ["weighted", "wti"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(dtype, matching_kind, partly_padded):
-    """Scores stay near those of float32, themselves in float32; training gives finite gradients."""
+    """Scores are computed in float32 and stay near those of float32. Training gives finite gradients."""
     model = tiny_model(matching_kind=matching_kind)
     expected = logits(model, partly_padded)
     model = model.to(dtype)
@@ -162,12 +162,12 @@ def test_compiles_for_inference_without_a_graph_break(partly_padded):
 
 @pytest.mark.parametrize("matching_kind", ["weighted", "wti"])
 def test_one_graph_serves_every_number_of_videos_frames_texts_and_words(matching_kind):
-    """`torch.compile` itself makes a graph of its own where a size is 1; nothing in the model asks for another."""
+    """The model forces no recompilation for other sizes. Only `torch.compile` itself specialises size 1."""
     model = tiny_model(matching_kind=matching_kind)
     torch._dynamo.reset()
     counter = CompileCounter()
     compiled = torch.compile(model, dynamic=True, fullgraph=True, backend=counter)
-    # Equal sizes in the first call would be taken for one.
+    # torch.compile treats equal sizes in the first call as one symbol, so all sizes differ.
     for videos, frames, texts in [(4, 5, 7), (2, 6, 11), (6, 2, 4)]:
         inputs = random_inputs(videos, frames, texts)
         inputs["padding_mask_videos"][0, 1:] = False
@@ -179,7 +179,7 @@ def test_one_graph_serves_every_number_of_videos_frames_texts_and_words(matching
     "overrides", [{}, {"padding_mode": "released", "shift_kind": "channel"}, {"matching_kind": "wti"}]
 )
 def test_an_exported_program_takes_videos_of_any_length(overrides):
-    """From one frame up, which no example that has more must rule out."""
+    """A program exported with several frames also accepts a single frame."""
     model = tiny_model(**overrides)
     inputs = random_inputs(3, 5, 2)
     sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
@@ -190,7 +190,7 @@ def test_an_exported_program_takes_videos_of_any_length(overrides):
 
 
 def test_compiles_for_training_but_for_the_draws(partly_padded):
-    """The graph breaks at the perturbed top-k, whole, and nowhere else; the loss and its gradients stay."""
+    """The graph breaks only at the perturbed top-k. The loss and its gradients are unchanged."""
     model = tiny_model().train()
     seeds = torch.arange(len(partly_padded["pixel_values_videos"]))
 
@@ -217,7 +217,7 @@ def test_token_embeddings_grow(partly_padded):
 
 @pytest.mark.parametrize("matching_kind", ["weighted", "wti"])
 def test_offloads_to_cpu_and_disk(tmp_path, matching_kind, partly_padded):
-    """Weights that are fetched when their module runs: nothing reads a parameter behind its module's back."""
+    """Offloading works: every parameter is read while its own module runs, when its weights are loaded."""
     model = tiny_model(matching_kind=matching_kind)
     expected = logits(model, partly_padded)
     on_cpu = cpu_offload(copy.deepcopy(model), torch.device("cpu"))
@@ -257,7 +257,7 @@ def test_peft_adapts_every_kind_of_layer(partly_padded):
     expected = logits(model, partly_padded)
     targets = ["q_proj", "v_proj", "fc1", "visual_projection", "in_proj", "score_proj"]
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=targets))
-    assert torch.equal(logits(adapted, partly_padded), expected)  # an adapter starts as nothing
+    assert torch.equal(logits(adapted, partly_padded), expected)  # a new adapter has no effect
     adapted.train()(**partly_padded, return_loss=True).loss.backward()
     trained = {name for name, parameter in adapted.named_parameters() if parameter.requires_grad}
     assert trained
@@ -267,7 +267,7 @@ def test_peft_adapts_every_kind_of_layer(partly_padded):
 
 
 def test_an_adapter_learns_with_reentrant_checkpointing(partly_padded):
-    """Nothing that goes into a checkpoint needs a gradient there, unless the embeddings are made to."""
+    """Reentrant checkpoints need an input with a gradient, so the embeddings must provide one."""
     model = tiny_model()
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
     adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"])).train()
@@ -292,7 +292,7 @@ def test_the_vision_transformer_loads_from_a_whole_model(tmp_path):
 
 
 def test_whatever_is_set_on_a_configuration_is_loaded_again(tmp_path):
-    """Fields of CLIP's halves are refused as arguments alone; a saved model must load."""
+    """Fields of CLIP's halves are refused only as arguments. A saved model with such fields must load."""
     model = tiny_model()
     model.config.hidden_size = 32
     model.config.num_hidden_layers = 7

@@ -1,4 +1,4 @@
-"""Commands without the libraries of their extra say which extra to install, in one line."""
+"""Commands whose extra is not installed name the extra to install, in one line."""
 
 from pathlib import Path
 
@@ -31,8 +31,10 @@ APP = ("ts2net.cli", ["app", "index", "--port", "0"])
     ],
 )
 def test_the_extra_is_named(library: str, extra: str, commands: list[tuple[str, list[str]]], tmp_path: Path) -> None:
-    """Before anything is made."""
-    make_index(tmp_path / "index", tiny_model(), [random_video("/a.mp4", 1)])  # without one, the page says that
+    """The error comes before the command creates any file."""
+    make_index(
+        tmp_path / "index", tiny_model(), [random_video("/a.mp4", 1)]
+    )  # without an index, the page reports that instead
     ends = run_commands_without([library], commands, tmp_path)
     message = f"error: the library {library} is not installed: pip install 'ts2net[{extra}]'\n"
     assert ends == [(1, "", message)] * len(commands)

@@ -1,4 +1,4 @@
-"""What the model computes: padding, batches, determinism, selection, matching, and its start from CLIP."""
+"""The model's outputs: padding, batches, determinism, selection, matching, and initialisation from CLIP."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from ts2net.modeling_ts2net import contrastive_loss
 
 
 def padded(inputs, frames):
-    """The same inputs with frames of noise behind each video, marked as padding."""
+    """Return the same inputs with frames of noise after each video, marked as padding."""
     videos, old = inputs["pixel_values_videos"].shape[:2]
     noise = torch.randn(videos, frames - old, 3, 32, 32, generator=torch.Generator().manual_seed(99)) * 10
     mask = torch.cat([inputs["padding_mask_videos"], torch.zeros(videos, frames - old, dtype=torch.bool)], dim=1)
@@ -60,7 +60,7 @@ def test_a_mask_of_true_is_no_mask_and_numbers_do():
 
 
 def test_batch_mates_change_nothing():
-    """Videos of 6, 2 and 4 frames score alike together and alone, whatever their neighbours hold."""
+    """Videos of 6, 2 and 4 frames get the same scores in one batch and alone."""
     model, inputs = tiny_model(), random_inputs(3)
     inputs["padding_mask_videos"][1, 2:] = False
     inputs["padding_mask_videos"][2, 4:] = False
@@ -81,7 +81,7 @@ def test_released_padding_agrees_with_masked_on_full_videos_only():
 
 
 def test_released_padding_tiles_the_frame_mask():
-    """With 6 frames and 4 tokens, matching counts frame t where frame 4 t mod 6 is real: 0, 4, 2, 0, 4, 2."""
+    """With 6 frames and 4 tokens, matching counts frame t if frame 4 t mod 6 (0, 4, 2, 0, 4, 2) is real."""
     model = tiny_model(padding_mode="released")
     mask = torch.tensor([[True, True, True, True, False, False]])
     text, video = torch.randn(2, 32), torch.randn(1, 6, 32)
@@ -123,7 +123,7 @@ def test_the_best_scored_patches_follow_cls_in_grid_order(activation):
 
 
 def test_one_vector_a_video_is_the_mean_of_its_real_unit_frames():
-    """Its product with a text is mean matching; padding, whatever it holds, has no part in it."""
+    """The product of the vector and a text is mean matching. Padding has no effect, whatever it contains."""
     model, inputs = tiny_model(matching_kind="mean"), random_inputs()
     pixels, mask = inputs["pixel_values_videos"], inputs["padding_mask_videos"]
     mask[1, 4:] = mask[2, 1:] = False
@@ -148,7 +148,7 @@ def test_text_positions_reach_the_texts_alone():
 
 
 def test_keywords_of_attention_reach_the_texts_alone():
-    """The text transformer is causal whatever it is told; the others must not become so."""
+    """`is_causal` reaches only the text transformer, which is causal anyway. The others must stay bidirectional."""
     model, inputs = tiny_model(), random_inputs()
     plain, causal = model(**inputs), model(**inputs, is_causal=True, token_type_ids=inputs["input_ids"])
     assert torch.equal(causal.logits_per_text, plain.logits_per_text)
@@ -188,7 +188,7 @@ def test_training_mixes_patches_and_teaches_the_scorer():
     model(**inputs, return_loss=True).loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
-        # A key's bias shifts all of a query's scores alike, which softmax does not see.
+        # A key's bias adds the same constant to all scores of a query, which softmax ignores.
         assert "k_proj.bias" in name or parameter.grad.abs().max() > 0, name
 
 
@@ -270,7 +270,7 @@ def test_loss_is_symmetric_cross_entropy():
         tiny_model()(**random_inputs(videos=3, texts=2), return_loss=True)
 
 
-# The start from CLIP
+# Initialisation from CLIP
 
 
 def test_clip_tensors_arrive_bit_for_bit_and_the_text_starts_the_temporal_encoder(tmp_path):
@@ -298,7 +298,7 @@ def test_positions_are_copied_where_there_are_enough():
 
 
 def test_positions_are_scaled_at_the_start_alone(tmp_path):
-    """The weights hold the product, so loading them does not multiply once more; everything else starts the same."""
+    """The saved weights contain the scale, so loading does not scale again. All other weights are unaffected."""
     clip, name = tiny_clip(), "temporal_encoder.position_embedding.weight"
     starts = []
     for scale in (1.0, 4.0):
@@ -370,7 +370,7 @@ def test_wrong_shapes_are_named():
 
 
 def test_frames_cannot_skip_vision_layers():
-    """Only the output of the layers below can: for frames, the scores would be those of another model."""
+    """`first_vision_layer` needs hidden states. With frames, skipped layers would give wrong scores."""
     with pytest.raises(ValueError, match=r"first_vision_layer=1 would skip layers"):
         tiny_model()(**random_inputs(), first_vision_layer=1)
 

@@ -1,4 +1,4 @@
-"""`NAME=VALUE` arguments."""
+"""Parsing of `NAME=VALUE` arguments."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The perturbed top-k: its mean, its two gradients, and what it keeps."""
+"""The perturbed top-k: mean, both gradients, and memory."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from ts2net.perturbed_topk_ts2net import perturbed_topk
 
 
 def plain(scores, noise, k, sigma):
-    """The formula as it is written: the mean of sorted one-hot winners, `(rows, k, N)`."""
+    """Compute the formula literally: the mean of sorted one-hot winners, `(rows, k, N)`."""
     winners = (scores[:, None] + sigma * noise).topk(k, dim=-1).indices.sort(dim=-1).values
     return torch.nn.functional.one_hot(winners, scores.shape[1]).double().mean(dim=1)
 
@@ -52,7 +52,7 @@ def test_diagonal_gradient_is_the_diagonal_of_that(case):
 
 @pytest.mark.slow
 def test_exact_gradient_agrees_with_finite_differences_of_the_smoothed_function():
-    """The smoothed function is sampled at both ends with the same draws; five standard errors are allowed."""
+    """Both ends of the difference use the same draws. The tolerance is five standard errors."""
     generator = torch.Generator().manual_seed(1)
     draws, sigma, step = 400_000, 0.3, 0.06
     scores = torch.tensor([[0.1, -0.2, 0.3, 0.0, 0.05]], dtype=torch.float64, requires_grad=True)
@@ -97,7 +97,7 @@ def test_generator_decides():
 
 
 def test_keeps_nothing_of_the_size_of_the_noise():
-    """Scores and one byte for each winner: neither the noise nor any one-hot matrix."""
+    """The backward pass keeps the scores and one byte per winner, but neither noise nor one-hot matrices."""
     scores = torch.randn(8, 49, requires_grad=True)
     saved = perturbed_topk(scores, 3, 0.05, 100).grad_fn.saved_tensors
     assert sum(tensor.nbytes for tensor in saved) == 8 * 49 * 4 + 8 * 100 * 3
@@ -127,7 +127,7 @@ def test_works_in_inference_mode_and_alike_with_any_number_of_threads(threads):
 
 
 def test_long_runs_are_worked_on_in_blocks(monkeypatch):
-    """Forward and backward cut a run alike, so that the gradient goes with the noise that was drawn."""
+    """Forward and backward use the same blocks, so that the gradient uses the drawn noise."""
     from ts2net import perturbed_topk_ts2net
 
     monkeypatch.setattr(perturbed_topk_ts2net, "_RUN_ELEMENTS", 700)  # two rows of 30 x 10 at a time

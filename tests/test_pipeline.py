@@ -1,4 +1,4 @@
-"""The pipeline: its answers are the model's, in every form of input and output."""
+"""The pipeline returns the model's scores for every form of input and output."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ TEXTS = ["a dog runs", "two cats", "rain"]
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Videos of 1, 4 and 3 seconds that look different."""
+    """Videos of 1, 4 and 3 seconds with different content."""
     folder = tmp_path_factory.mktemp("videos")
     shapes = [(10, (64, 48)), (40, (48, 64)), (30, (80, 40))]
     return [
@@ -34,7 +34,7 @@ def scorer():
 
 @pytest.fixture(scope="module")
 def logits(scorer, clips):
-    """The model's own answer, `(texts, videos)`."""
+    """The scores of the model itself, `(texts, videos)`."""
     with torch.no_grad():
         return scorer.model(**scorer.processor(text=TEXTS, videos=clips)).logits_per_text
 
@@ -64,7 +64,7 @@ def test_many_videos_in_batches(scorer, clips, logits, batch_size):
 
 
 def test_streams_without_reading_ahead(scorer, clips, logits):
-    """A generator's second video is not asked for before the first is answered."""
+    """The second video of a generator is not requested before the first result is returned."""
     requested = []
 
     def videos():
@@ -104,7 +104,7 @@ def test_each_texts_videos(scorer, clips, logits):
 
 
 def test_addresses_of_files_and_numbers_of_numpy(scorer, clips, logits):
-    """As datasets hold them: `file://` in any case, and whole numbers that are no `int`."""
+    """`file://` addresses in any case, and NumPy integers, are accepted as stored in datasets."""
     addresses = [
         Path(clips[0]).as_uri(),
         Path(clips[1]).as_uri().replace("file:", "FILE:"),
@@ -127,7 +127,7 @@ def test_the_best_second_is_that_of_the_frame_that_weighs_most(scorer, clips):
     with torch.no_grad():
         best = scorer.model(**inputs, output_frame_weights=True).frame_weights.argmax(-1).float()
     matrix = scorer(clips, text=TEXTS, group_by="matrix", best_second=True)
-    assert torch.equal(matrix["seconds"], best)  # one frame a second, so its place is its time
+    assert torch.equal(matrix["seconds"], best)  # at one frame per second, its index is its time
     assert len(best.unique()) > 1
     by_text = scorer(clips[1], text=TEXTS, best_second=True)
     assert {row["text"]: row["second"] for row in by_text} == dict(zip(TEXTS, best[:, 1].tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""The processor: what its tokenizer does with texts, and that both halves arrive at the model."""
+"""The processor: text tokenization, and the inputs for both halves of the model."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_fits_the_model(tmp_path):
 
 @pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
 def test_takes_the_mean_and_deviation_of_the_clips_images(tmp_path, file):
-    """Some CLIPs were trained with others than OpenAI's; older folders have a file of their own for it."""
+    """Some CLIPs use a mean and deviation other than OpenAI's. Older folders store them in a separate file."""
     tiny_tokenizer().save_pretrained(tmp_path)
     images = {
         "image_mean": [0.5, 0.5, 0.5],
@@ -123,7 +123,7 @@ def test_an_explicit_none_reaches_the_video_processor(clip):
     processor = tiny_processor()
     assert TS2NetVideoProcessor(do_resize=None).to_dict()["do_resize"] is None
     assert processor(videos=clip)["pixel_values_videos"].shape[1] == 3  # one frame a second
-    assert processor(videos=clip, fps=None)["pixel_values_videos"].shape[1] == 6  # all, thinned to the most
+    assert processor(videos=clip, fps=None)["pixel_values_videos"].shape[1] == 6  # all frames, reduced to the maximum
     assert processor(videos=clip, fps=None, num_frames=None)["pixel_values_videos"].shape[1] == 30
 
 

@@ -1,4 +1,4 @@
-"""`TextVideoScorer`: the pipeline's scores with the installed classes, in three lines."""
+"""`TextVideoScorer` gives the pipeline's scores with the installed classes."""
 
 from pathlib import Path
 

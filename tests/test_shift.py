@@ -1,4 +1,4 @@
-"""Shift: each variant moves exactly the tokens and channels that it should, and padding moves nothing."""
+"""Shift: each variant moves exactly the intended tokens and channels, and padding moves nothing."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from ts2net.modeling_ts2net import TS2NetShift
 
 
 def shifted_one_by_one(tokens, config, real):
-    """Go over every token and channel and ask where it comes from."""
+    """Compute the shift by a loop that looks up the source of each token and channel."""
     videos, frames, length, width = tokens.shape
     part = int(width * config.shift_channel_fraction)
     result = tokens.clone()
@@ -54,7 +54,7 @@ def test_a_vit_b32_moves_fourteen_of_its_fifty_tokens():
 
 
 def test_only_what_attention_reads_is_shifted():
-    """With attention silenced, frames do not see each other: the residual is not shifted."""
+    """With zeroed attention outputs, frames are independent, so the residual branch is not shifted."""
     model = tiny_model(temporal_num_layers=0)
     layers = model.vision_model.encoder.layers
     assert [layer.shift is not None for layer in layers] == [False, True, True]

@@ -1,4 +1,4 @@
-"""A user's type checker sees real types behind the lazy imports, not Any."""
+"""A type checker sees the real types behind the lazy imports, not `Any`."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What is in a container: metadata never cost a picture, pictures have square pixels, damage means damage."""
+"""Container features: metadata never costs a picture, pixels become square, and only real damage is reported."""
 
 import io
 from fractions import Fraction
@@ -23,7 +23,7 @@ from ts2net.videos.reencoding import reencode_video
 
 
 def test_an_enhancement_layer_leaves_the_picture(tmp_path: Path):
-    """LCEVC in H.264, as a message in front of each picture."""
+    """Frames with LCEVC enhancement data, a message in front of each H.264 picture, are decoded."""
     options = {"bf": "0", "g": "5", "x264-params": "aud=1"}
     path = write(tmp_path / "a.h264", even(10, 5), rate=5, time_base=Fraction(1, 5), options=options)
     payload = b"\xb4\x00\x50\x00" + b"\x01" * 20
@@ -35,7 +35,7 @@ def test_an_enhancement_layer_leaves_the_picture(tmp_path: Path):
 @pytest.mark.parametrize("name", ["matrix_coefficients", "transfer_characteristics", "colour_primaries"])
 @pytest.mark.parametrize("value", [0, 3, 8, 14, 250])
 def test_unknown_colours_leave_the_picture(name: str, value: int, tmp_path: Path):
-    """Values that are reserved, rare or none."""
+    """Reserved, rare and unspecified colour metadata does not prevent decoding that FFmpeg can do."""
     source = write(tmp_path / "src.mp4", even(5), options={"bf": "0"})
     path = tmp_path / "a.mp4"
     with av.open(str(source)) as input, av.open(str(path), "w") as output:
@@ -77,7 +77,7 @@ def test_a_late_start_is_no_damage(suffix: str, start: float, tmp_path: Path):
 
 
 def test_an_empty_chunk_of_an_avi_is_no_damage(tmp_path: Path):
-    """It stands for a frame that repeats the one before, and counts in the header."""
+    """An empty AVI chunk repeats the previous frame. The header counts it, but it is not a missing frame."""
     path = write(tmp_path / "a.avi", [0, 0.04, 0.08, 0.2, 0.24], codec="mpeg4", time_base=Fraction(1, 25))
     with av.open(str(path)) as container:
         assert container.streams.video[0].frames > 5
@@ -108,7 +108,7 @@ def test_a_matroska_that_was_streamed_does_not_say_how_long_it_is(tmp_path: Path
         assert not reader.is_cut_off()
 
 
-# What is on screen
+# Shown pictures
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_matroska_that_was_streamed_does_not_say_how_long_it_is(tmp_path: Path
 )
 @pytest.mark.parametrize("rotation", [0, 90])
 def test_pixels_become_square(aspect: Fraction, shown: tuple[int, int], rotation: int, tmp_path: Path):
-    """The side along which they are longer grows, as in a browser; before the picture is turned."""
+    """The longer side of the pixels is scaled up as in a browser, before the rotation is applied."""
     path = write(tmp_path / "a.mp4", even(5), size=(72, 48), aspect=aspect, rotation=rotation)
     video = decode_video(path)
     width, height = shown[::-1] if rotation else shown
@@ -142,7 +142,7 @@ def test_pixels_that_become_too_many_are_refused(tmp_path: Path):
 
 
 def test_a_picture_in_tiles_is_refused(tmp_path: Path):
-    """One tile is not the picture."""
+    """A tiled HEIC is refused, because one tile would be taken for the picture."""
     path = tmp_path / "a.heic"
     path.write_bytes(tiled_heic(rows=2, columns=3))
     with pytest.raises(VideoDecodingError, match=r"a\.heic: a picture made of 6 tiles, which can't be put together"):

@@ -1,4 +1,4 @@
-"""What a container cuts off is not shown: by the processor's decoder, search's stream and re-encoding alike."""
+"""Cropping stored in the container is applied by the processor's decoder, by search's stream and by re-encoding."""
 
 import struct
 from fractions import Fraction
@@ -28,7 +28,7 @@ def cropped_mp4(folder: Path, aperture: tuple[int, ...], **settings: object) -> 
 
 
 def cropped_mkv(folder: Path, crops: dict[int, int]) -> Path:
-    """The elements grow by what they take up; sizes are of 8 bytes, which all readers take."""
+    """Insert crop elements into a Matroska file. Element sizes are written with 8 bytes, which all readers accept."""
     path = write(folder / "a.mkv", even(10), options={"bf": "0"}, muxer={"live": "1"})
     added = b"".join(kind.to_bytes(2, "big") + b"\x82" + size.to_bytes(2, "big") for kind, size in crops.items())
 
@@ -68,7 +68,7 @@ def assert_cropped(path: Path) -> None:
 
 
 def test_the_clean_aperture_of_an_mp4(tmp_path: Path):
-    """It is stated by its size and by how far its middle is from the picture's."""
+    """The clean aperture, given by its size and the offset of its centre, is applied."""
     assert_cropped(cropped_mp4(tmp_path, (48, 1, 64, 2, 2, 1, -4, 1)))
 
 

@@ -1,4 +1,4 @@
-"""Damage that a decoder doesn't tell of: a file has one answer all the same."""
+"""Damage that a decoder doesn't report: all ways of reading a file still give the same frames."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,7 @@ B_FRAMES = {"bf": "2", "b_strategy": "0", "g": "30"}
 
 
 def every_way(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All frames `(frames, height, width, 3)`: decoded together, each alone, and as search streams them."""
+    """Return all frames `(frames, height, width, 3)`: decoded together, each alone, and as search streams them."""
     every = decode_video(path, EVERY_FRAME)
     alone = [decode_video(path, FrameSampling(1, start=time, end=time)).frames[0] for time in every.timestamps]
     streamed = [frame.rgb.numpy() for frame in stream_video(path, lambda duration: every.timestamps)]
@@ -30,7 +30,7 @@ def every_way(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("lost", range(1, 12))
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_frame_is_missing_that_others_refer_to(lost: int, suffix: str, tmp_path: Path):
-    """What an H.264 decoder puts in its place depends on frames that nothing refers to."""
+    """Frames after a missing reference are exact, although H.264's concealment depends on non-reference frames."""
     source = write(tmp_path / f"src{suffix}", even(40), time_base=Fraction(1, 25), options=B_FRAMES)
     path = remux(source, tmp_path / f"a{suffix}", edit=lambda packets: packets[:lost] + packets[lost + 1 :])
     expected = np.stack([frame.to_ndarray(format="rgb24") for frame in decode_from_start(str(path))])
@@ -44,14 +44,14 @@ def test_a_frame_is_missing_that_others_refer_to(lost: int, suffix: str, tmp_pat
         ("yuv420p", {}),
         ("yuv444p", {}),
         ("yuv420p10le", {}),
-        ("yuv420p", {"x264-params": "cqm=jvt"}),  # matrices of coefficients stand before what is looked for
+        ("yuv420p", {"x264-params": "cqm=jvt"}),  # scaling matrices precede the parsed fields
         ("yuv444p", {"x264-params": "cqm=jvt"}),
         ("yuv420p", {"x264-params": "tff=1"}),
         ("yuv420p", {"profile": "baseline", "bf": "0"}),
     ],
 )
 def test_a_healthy_file_lacks_no_reference(pix_fmt: str, options: dict[str, str], tmp_path: Path):
-    """Over more frames than numbers: x264 takes four bits or a few more."""
+    """No missing reference is reported in an undamaged file, even after H.264's frame numbers wrap around."""
     path = write(
         tmp_path / "a.mp4", even(200), pix_fmt=pix_fmt, size=(64, 64), options=B_FRAMES | {"g": "90"} | options
     )
@@ -84,7 +84,7 @@ def test_sequence_parameters_that_break_off_leave_every_frame_to_the_decoder(tmp
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_damaged_photo_is_the_same_each_time(suffix: str, tmp_path: Path):
-    """Its decoder leaves the missing part as it was in memory, and marks nothing."""
+    """A damaged JPEG frame is reproducible, although its decoder leaves the missing part uninitialized."""
     path = write(tmp_path / f"a{suffix}", even(20), codec="mjpeg", pix_fmt="yuvj420p", time_base=Fraction(1, 25))
     data, photo = path.read_bytes(), packets_of(path)[10]
     path.write_bytes(data.replace(photo, photo[:-100] + b"\x15" * 50 + photo[-50:]))

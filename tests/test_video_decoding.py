@@ -1,4 +1,4 @@
-"""Frames are exactly those of decoding from the start, odd files decode right or fail right, little is read."""
+"""`decode_video` gives exactly the frames of decoding from the start, and reads little of the file."""
 
 import contextlib
 import http.server
@@ -30,7 +30,7 @@ SLIDES = [0, 40, 41, 43, 100, 180, 181, 182, 240]
 X265 = "log-level=none:keyint=12:min-keyint=12"
 VP9 = {"deadline": "realtime", "cpu-used": "8"}
 
-# Each is a file that `write_video` writes, with what is odd about it as its name.
+# Unusual files: name of the peculiarity, and file name and settings for `write_video`.
 ODD_FILES: dict[str, tuple[str, dict]] = {
     "several keyframes": ("a.mp4", {"frames": 60, "options": {"g": "10"}}),
     "one frame": ("a.mp4", {"frames": 1}),
@@ -85,7 +85,7 @@ ODD_FILES: dict[str, tuple[str, dict]] = {
 
 
 def shown_size(path):
-    """Width and height with square pixels: the side along which pixels are longer grows."""
+    """Return width and height with square pixels: the longer side of the pixels is scaled up."""
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         width, height, aspect = stream.width, stream.height, stream.sample_aspect_ratio or 1
@@ -93,7 +93,7 @@ def shown_size(path):
 
 
 def assert_exact(source, path, num_threads=None, **sampling):
-    """The frames and times of `decode_video` are those of a plain loop over the file at `path`."""
+    """Check that the frames and times of `decode_video` equal those of a plain loop over the file at `path`."""
     reference = decode_from_start(str(path))
     video = decode_video(source, FrameSampling(**sampling), num_threads=num_threads)
     assert video.info.num_frames == len(reference)
@@ -104,7 +104,7 @@ def assert_exact(source, path, num_threads=None, **sampling):
         expected = reference[index].reformat(width, height, "rgb24").to_ndarray()
         np.testing.assert_array_equal(frame.numpy(), expected)
     times = [frame.time for frame in reference]
-    if None in times or times != sorted(set(times)):  # some containers have no usable times: the rate stands in
+    if None in times or times != sorted(set(times)):  # without usable times, the rate gives them
         times = [index / video.info.fps for index in range(len(reference))]
     own_time_line = Path(path).suffix in (".mp4", ".mov", ".mkv", ".webm")  # seconds count from its 0
     start = 0 if own_time_line else times[0]
@@ -114,7 +114,7 @@ def assert_exact(source, path, num_threads=None, **sampling):
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> Path:
-    """An ordinary clip of ten seconds with a keyframe every two."""
+    """A clip of ten seconds with a keyframe every two seconds."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     write_video(path, frames=240, options={"g": "48"})
     return path
@@ -149,7 +149,7 @@ def test_real_clips_are_exact(path):
 
 
 def test_every_single_frame_of_a_clip_is_exact(clip):
-    """Whatever a frame's place between keyframes and B-frames."""
+    """A frame is exact at any position between keyframes and B-frames."""
     reference = [frame.to_ndarray(format="rgb24") for frame in decode_from_start(str(clip))]
     for index in range(0, 240, 7):
         video = decode_video(clip, FrameSampling(1, start=index / 24 + 1e-6), num_threads=1)
@@ -171,7 +171,7 @@ def test_rotation_is_applied(rotation, flip, tmp_path):
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize(("colorspace", "kr", "kb"), [(1, 0.2126, 0.0722), (6, 0.299, 0.114), (9, 0.2627, 0.0593)])
 def test_colour_space_and_range_are_honoured(colorspace, kr, kb, full_range, tmp_path):
-    """A frame whose luma and chroma are known comes out as the standard's equations say."""
+    """A frame with known luma and chroma is converted to RGB by the equations of the standard."""
     y, cb, cr = 120, 90, 170
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as output:
@@ -197,7 +197,7 @@ def test_colour_space_and_range_are_honoured(colorspace, kr, kb, full_range, tmp
 
 @pytest.mark.parametrize("clock", ["seconds", "released"])
 def test_a_slide_show_repeats_its_slides(clock, tmp_path):
-    """What is on screen at a moment is taken, not the frame whose number a constant rate would give."""
+    """Frames are chosen by what is on screen at a time, not by a frame number at a constant rate."""
     path = write_video(tmp_path / "a.mp4", frames=9, pts=SLIDES, time_base=Fraction(1, 10))
     video = decode_video(path, FrameSampling(num_frames=100, clock=clock))
     moments = np.arange(video.info.duration) if clock == "seconds" else np.arange(9) / video.info.fps
@@ -241,7 +241,7 @@ def test_every_kind_of_source_gives_the_same_frames(clip):
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    """Serves one file at `/clip.mp4`, a redirect to it, and records every path that is asked for."""
+    """HTTP server with one file at `/clip.mp4` and a redirect at `/moved`. It records every requested path."""
 
     def __init__(self, data: bytes) -> None:
         self.requested_paths: list[str] = []
@@ -298,7 +298,7 @@ def test_a_download_has_a_limit(server, monkeypatch):
 
 @pytest.mark.slow
 def test_a_file_on_the_hub_is_read_in_place(clip, tmp_path):
-    """With the real client, in a process of its own, from a Hub on loopback."""
+    """`hf://` addresses are read with the real Hub client, in a separate process, from a local Hub."""
     code = """
 import sys
 from huggingface_hub import HfApi
@@ -316,7 +316,7 @@ assert decode_video("hf://someone/clips/clip.mp4").frames.equal(decode_video(sys
 
 @pytest.mark.slow
 def test_only_what_is_needed_is_read(tmp_path):
-    """Of a long file with a good index, a moment's frames cost a small part of it."""
+    """Decoding a moment of a long file with an index reads less than a fifth of the file."""
     path = write_video(tmp_path / "a.mp4", frames=600, size=(160, 120), options={"g": "24", "qp": "10"})
 
     class Counting(io.FileIO):
@@ -360,7 +360,7 @@ def test_a_change_of_size_is_scaled_to_the_first(tmp_path):
         np.testing.assert_array_equal(frame.numpy(), expected)
 
 
-# What is wrong with a file
+# Invalid files
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_what_is_not_there_or_not_binary(tmp_path):
 
 def test_a_playlist_is_refused_and_what_it_names_is_left_alone(clip, server, tmp_path):
     neighbour = tmp_path / "neighbour.mp4"
-    os.mkfifo(neighbour)  # opening it for reading would block: a wait here is a failure as well
+    os.mkfifo(neighbour)  # opening it would block, so a hang is a failure too
     address = f"{server.address}/clip.mp4"
     playlists = {
         "hls.mp4": f"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{neighbour}\n#EXTINF:10,\n{address}\n",
@@ -448,7 +448,7 @@ def test_absurd_sizes_are_refused_before_memory_is_taken(clip, tmp_path):
 
 @pytest.mark.parametrize("file_name", ["a.mp4", "a.mkv", "a.ts", "a.avi"])
 def test_damaged_files_decode_or_fail_with_a_clear_error(file_name, tmp_path):
-    """Seeded flips of bytes and cuts: never another exception, a crash or a hang."""
+    """Random byte changes and cuts never cause another exception, a crash or a hang."""
     data = write_video(tmp_path / file_name, frames=24, options={"g": "8"}).read_bytes()
     rng = random.Random(0)
     for _ in range(60):
@@ -464,7 +464,7 @@ def test_damaged_files_decode_or_fail_with_a_clear_error(file_name, tmp_path):
 
 @pytest.mark.slow
 def test_nothing_is_printed(tmp_path):
-    """FFmpeg's own messages about a broken file stay off the terminal."""
+    """FFmpeg's own messages about a damaged file are not printed."""
     path = write_video(tmp_path / "a.mkv", frames=48)
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)

@@ -1,4 +1,4 @@
-"""How frames are turned for showing, whatever other side data they have."""
+"""Rotation and flip of frames are applied, whatever other side data the frames have."""
 
 import gc
 import sys
@@ -19,7 +19,7 @@ from ts2net.video_orientation_ts2net import orientation
 
 
 def jpegs(path: Path, exif: Image.Exif, count: int = 6) -> Path:
-    """What `ffmpeg -i photo%03d.jpg -c copy` writes."""
+    """Write the file that `ffmpeg -i photo%03d.jpg -c copy` writes."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("mjpeg", rate=2)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
@@ -31,7 +31,7 @@ def jpegs(path: Path, exif: Image.Exif, count: int = 6) -> Path:
 
 
 def test_pyav_still_has_no_name_for_some_side_data():
-    """Once it has, what takes such data off a frame can go."""
+    """Once PyAV knows these types, the code that removes such side data from a frame can be deleted."""
     assert not {28, 29, 31} & {kind.value for kind in SideDataType}
 
 
@@ -43,7 +43,7 @@ def test_photos_with_exif_data_are_frames(tmp_path: Path):
 
 @pytest.mark.parametrize("turned", range(1, 9))
 def test_the_orientation_of_photos_is_applied(turned: int, tmp_path: Path):
-    """All eight, beside side data that PyAV can't read; what Pillow makes of the photo is the reference."""
+    """All eight EXIF orientations are applied as by Pillow, despite side data that PyAV can't read."""
     exif = Image.Exif()
     exif[0x0112] = turned
     path = jpegs(tmp_path / "a.avi", exif, count=1)
@@ -65,7 +65,7 @@ def test_the_orientation_of_photos_is_applied(turned: int, tmp_path: Path):
 
 
 def test_a_frame_whose_side_data_is_read_is_free_at_once(tmp_path: Path):
-    """Its memory must not wait for the collector of cycles, which takes it for a few bytes."""
+    """Reading side data leaves no reference cycle, so the frame's memory doesn't wait for the garbage collector."""
     (frame, *_) = decode_from_start(str(write(tmp_path / "a.mp4", even(3), rotation=90)))
     before = sys.getrefcount(frame)
     gc.disable()

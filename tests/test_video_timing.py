@@ -1,4 +1,4 @@
-"""When a frame is on screen: seconds are those of a player, and one file has one answer."""
+"""Timestamps of frames: seconds count as in a player, and every way of reading a file gives the same times."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -20,19 +20,19 @@ EVERY_FRAME = FrameSampling(num_frames=None, fps=None)
 
 
 def on_screen(times: list[float], second: float) -> int:
-    """By a plain search: the frame that came last, or the first frame before it comes."""
+    """Return the index of the last frame at or before a second, or 0 before the first frame, by a plain search."""
     return max((index for index, time in enumerate(times) if time <= second + 1e-6), default=0)
 
 
 def assert_on_screen(path: Path, times: list[float], seconds: list[float]) -> None:
-    """The processor's decoder and the stream of search both take the frame on screen at each second."""
+    """Check that the processor's decoder and search's stream both take the frame on screen at each second."""
     expected = [on_screen(times, second) for second in seconds]
     for second, index in zip(seconds, expected, strict=True):
         assert decode_video(path, FrameSampling(start=second, end=second)).indices == [index], second
     assert [frame.index for frame in stream_video(path, lambda duration: seconds)] == expected
 
 
-# The seconds of a player
+# Seconds as in a player
 
 
 @pytest.mark.slow
@@ -67,21 +67,21 @@ def test_one_frame_a_second_is_taken_of_slides(tmp_path: Path):
 
 @pytest.mark.parametrize("step", [0.03990, 0.04008])
 def test_true_times_decide_and_not_the_declared_rate(step: float, tmp_path: Path):
-    """25 frames a second are declared, and the frames come a little earlier or later."""
+    """Frames are chosen by their timestamps, although these deviate from the declared 25 fps."""
     rng = np.random.default_rng(0)
     times = [round(index * step + rng.uniform(-0.004, 0.004) * (index > 0), 3) for index in range(300)]
     path = write(tmp_path / "a.mkv", times, options={"g": "50"})
     assert_on_screen(path, times, [float(second) for second in range(int(times[-1]) + 1)])
 
 
-# Where seconds start
+# Start of the timeline
 
 
 @pytest.mark.parametrize(
     ("suffix", "sound"), [("mp4", None), ("mp4", (0, 6)), ("mkv", None), ("mkv", (0, 6)), ("webm", None)]
 )
 def test_seconds_count_from_the_start_of_the_file(suffix: str, sound: tuple[float, float] | None, tmp_path: Path):
-    """As in a browser. Without a start, the first frame is where a video starts."""
+    """Seconds count from the file's 0, as in a browser. By default, sampling begins at the first frame (2 s here)."""
     codec = "libvpx" if suffix == "webm" else "libx264"
     times = even(100, 25, start=2)
     path = write(tmp_path / f"a.{suffix}", times, codec=codec, sound=sound)
@@ -102,7 +102,7 @@ def test_a_broadcast_stream_starts_with_its_first_picture_or_sound(tmp_path: Pat
     assert decode_video(path).timestamps[0] == pytest.approx(first - start, abs=1e-5)
 
 
-# Where they end
+# End of the timeline
 
 
 @pytest.mark.parametrize(
@@ -110,13 +110,13 @@ def test_a_broadcast_stream_starts_with_its_first_picture_or_sound(tmp_path: Pat
     [
         ([], 3.0),
         ([(1.03, 0.5)], 1.03),  # ends within a frame
-        ([(0.5, -1), (1.5, 0.5)], 2.0),  # half a second of nothing first
+        ([(0.5, -1), (1.5, 0.5)], 2.0),  # an empty edit of 0.5 s first
         ([(2.0, -1), (1.5, 0.5)], 3.5),
     ],
 )
-@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])  # by a table, in order
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])  # with an index table, and in decoding order
 def test_an_mp4_ends_where_its_track_says(codec: str, edits: list[tuple[float, float]], end: float, tmp_path: Path):
-    """Not where the packet ends that is shown last: its duration is the time to the next one in decoding order."""
+    """The track gives the duration, because the last shown packet's own duration leads to the next one decoded."""
     options = {"bf": "2", "b_strategy": "0"} if codec == "libx264" else {}
     path = write(
         tmp_path / "a.mp4", even(30, 10), codec=codec, rate=10, time_base=Fraction(1, 10), options={"g": "5"} | options
@@ -133,7 +133,7 @@ def test_an_mp4_ends_where_its_track_says(codec: str, edits: list[tuple[float, f
     ("declared", "duration", "fps"), [(30, 0.5, 2), (30, 0, 30), (1000, 0.001, 25), (90000, 1 / 90000, 25), (0, 0, 25)]
 )
 def test_the_rate_of_a_lone_frame_is_how_long_it_is_shown(declared: float, duration: float, fps: float):
-    """A tick of the container's clock is no such time."""
+    """A single frame's duration gives the rate, unless it is only one tick of the container's time base."""
     video = Timeline.of(np.array([2.0]), declared, duration)
     assert (video.fps, video.duration) == (fps, pytest.approx(2 + 1 / fps))
 
@@ -143,7 +143,7 @@ def test_the_rate_of_a_lone_frame_is_how_long_it_is_shown(declared: float, durat
 
 @pytest.mark.parametrize("fps", [120, 12])
 def test_a_jump_takes_as_long_as_the_step_before_it(fps: int, tmp_path: Path):
-    """And not as long as the declared rate has it, which FFmpeg guesses from a few frames."""
+    """A jump counts as long as the previous step, not as the declared rate, which FFmpeg guesses from a few frames."""
     base = Fraction(1, 90000)
     parts = [write(tmp_path / f"{at}.ts", even(15, fps, start=at), rate=fps, time_base=base) for at in (0, 5000)]
     path = tmp_path / "both.ts"
@@ -154,7 +154,7 @@ def test_a_jump_takes_as_long_as_the_step_before_it(fps: int, tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.parametrize("second_start", [5000, 0, 6.5])
 def test_a_jump_of_a_broadcast_clock_is_passed_over(second_start: float, tmp_path: Path):
-    """Two recordings in one file follow one another, wherever the second one's clock stands."""
+    """Two recordings in one file follow each other without a gap, whatever timestamp the second one starts with."""
     parts = [write(tmp_path / f"{at}.ts", even(150, 25, start=at)) for at in (30, second_start)]
     path = tmp_path / "both.ts"
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
@@ -166,7 +166,7 @@ def test_a_jump_of_a_broadcast_clock_is_passed_over(second_start: float, tmp_pat
 
 
 def test_frames_may_share_a_time(tmp_path: Path):
-    """The later one stays on screen, and nothing else changes."""
+    """If two frames have the same timestamp, the later one is on screen, and the other timestamps are unaffected."""
     times = even(60)
     times[40] = times[39]
     path = write(tmp_path / "src.mkv", even(60), options={"bf": "0"})
@@ -191,7 +191,7 @@ def test_missing_times_lie_evenly_between_those_that_there_are(tmp_path: Path):
 
 
 def test_a_wrong_time_leaves_the_rate_to_go_by(tmp_path: Path):
-    """Whichever frames are asked for."""
+    """A file with a wrong timestamp is timed by its frame rate, whichever frames are requested."""
     source = write(tmp_path / "src.mp4", even(200), time_base=Fraction(1, 25), options={"bf": "0", "g": "25"})
     path = remux_with_a_late_packet(source, tmp_path / "a.mkv")
     for sampling in (FrameSampling(end=2), FrameSampling(), EVERY_FRAME):
@@ -202,7 +202,7 @@ def test_a_wrong_time_leaves_the_rate_to_go_by(tmp_path: Path):
 def test_the_clock_of_a_format_that_does_not_jump_may_not_go_back():
     jumping, strict = (FrameClock(0.5, 1.0, may_jump, fps=25) for may_jump in (True, False))
     assert [jumping.seconds(pts) for pts in (2, 3, 40, 40, 2)] == pytest.approx([0, 0.5, 1, 1, 1.5])
-    at_once = FrameClock(0.5, 1.0, may_jump=True, fps=25)  # no step yet, so the declared rate is left
+    at_once = FrameClock(0.5, 1.0, may_jump=True, fps=25)  # no step yet, so the declared rate is used
     assert [at_once.seconds(pts) for pts in (2, 40, 41)] == pytest.approx([0, 0.04, 0.54])
     assert [strict.seconds(pts) for pts in (2, 3, 3, 40)] == [0, 0.5, 0.5, 19]
     with pytest.raises(NoTimesError):
@@ -210,7 +210,7 @@ def test_the_clock_of_a_format_that_does_not_jump_may_not_go_back():
 
 
 def test_missing_frames_are_no_jump_of_the_clock():
-    """A stretch of 20 s that can't be decoded: its packets follow on each other all the same."""
+    """A stretch of 20 s that can't be decoded is not taken for a clock jump, because its packets are continuous."""
     clock = FrameClock(1.0, 0.0, may_jump=True, fps=1)
     clock.seconds(0)
     for pts in (2, 1, 8, 5, 16, 20):  # in the order of decoding
@@ -220,11 +220,11 @@ def test_missing_frames_are_no_jump_of_the_clock():
     assert [clock.seconds(pts) for pts in (22, 500, 501)] == [22, 23, 24]
 
 
-# One file has one answer
+# The same results for all requested frames
 
 
 def assert_one_answer(path: Path, times: list[float], end: float) -> None:
-    """Count, rate and duration are the same whichever frames are asked for, and those of a plain loop."""
+    """Check that frame count, rate and duration do not depend on the requested frames, and match a plain loop."""
     last = times[-1]
     samplings = [EVERY_FRAME, *(FrameSampling(n, fps) for n in (1, 3) for fps in (1.0, 7.0))]
     samplings += [FrameSampling(1, start=last, end=last), FrameSampling(1, end=0)]
@@ -239,7 +239,7 @@ def assert_one_answer(path: Path, times: list[float], end: float) -> None:
 
 @pytest.mark.parametrize("count", range(34, 42))
 def test_a_file_cut_in_the_order_of_decoding(count: int, tmp_path: Path):
-    """`ffmpeg -t N -c copy`: the last frames in between are missing."""
+    """A file cut with `ffmpeg -t N -c copy`, which lacks some of the last B-frames, has consistent times."""
     options = {"bf": "3", "b_strategy": "0", "g": "30", "sc_threshold": "0"}
     source = write(tmp_path / "src.mp4", even(75), time_base=Fraction(1, 25), options=options)
     path = remux(source, tmp_path / "a.mp4", edit=lambda packets: packets[:count])
@@ -249,10 +249,10 @@ def test_a_file_cut_in_the_order_of_decoding(count: int, tmp_path: Path):
 
 @pytest.mark.parametrize("count", range(46, 52))
 def test_an_edit_list_hides_the_last_frame(count: int, tmp_path: Path):
-    """It isn't always the one that is decoded last."""
+    """The frame that an edit list hides is not counted, even if it isn't the last one in decoding order."""
     fps, options = 24, {"bf": "2", "b_strategy": "0"}
     path = write(tmp_path / "a.mp4", even(count, fps), rate=fps, time_base=Fraction(1, fps), options=options)
-    with av.open(str(path)) as container:  # the muxer's own edit starts where the first picture lies in the media
+    with av.open(str(path)) as container:  # the muxer's own edit starts at the first picture's media time
         first = 2 / fps if container.streams.video[0].codec_context.reorder_depth > 1 else 1 / fps
     set_edits(path, [(count / fps - 0.042, first)])
     times = [float(frame.time) for frame in decode_from_start(str(path))]
@@ -261,7 +261,7 @@ def test_an_edit_list_hides_the_last_frame(count: int, tmp_path: Path):
 
 
 def test_damage_that_is_met_and_damage_that_is_not(tmp_path: Path):
-    """Of a scratched file, the times of all frames are known, and a frame that is lost is stood in for."""
+    """In a damaged file, all timestamps stay known, and the previous frame replaces a lost one."""
     options = {"g": "25", "bf": "0"}
     path = write(tmp_path / "a.mp4", even(100), time_base=Fraction(1, 25), options=options)
     data = bytearray(path.read_bytes())
@@ -274,7 +274,7 @@ def test_damage_that_is_met_and_damage_that_is_not(tmp_path: Path):
         touched = decode_video(path, FrameSampling(1, start=2.4, end=2.4))
     assert touched.info == intact.info
     assert (touched.info.num_frames, touched.info.duration) == (100, 4)
-    assert touched.indices == [59]  # what stays on screen
+    assert touched.indices == [59]  # the previous frame stays on screen
 
 
 def test_a_file_cut_off_is_the_same_before_the_cut_and_after(tmp_path: Path):

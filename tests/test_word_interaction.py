@@ -1,4 +1,4 @@
-"""Word-token interaction: the paper's formula, padding, batches, and what is told of it."""
+"""Word-token interaction: the paper's formula, padding, batches, and the outputs that explain a score."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def logits(model, inputs):
 
 
 def score_of_the_paper(words, frames, word_network, frame_network):
-    """The formula, one word and one frame at a time: words `(W, D)` and frames `(T, D)`, none padding."""
+    """Compute the formula one word and one frame at a time: words `(W, D)` and frames `(T, D)` without padding."""
 
     def weights(tokens, network):
         logits = [network.fc2(network.fc1(token).clamp(min=0))[0].exp() for token in tokens]
@@ -45,7 +45,7 @@ def score_of_the_paper(words, frames, word_network, frame_network):
 @pytest.mark.parametrize("seed", range(5))
 @torch.no_grad()
 def test_scores_are_those_of_the_paper(seed):
-    """For any texts and videos of any length. Embeddings of length sqrt(D), at which the networks read them."""
+    """Scores follow the formula for all lengths. The networks always read embeddings of length sqrt(D)."""
     model = of_words(seed=seed).double()
     generator = torch.Generator().manual_seed(seed)
     num_words, num_frames = ([int(n) for n in torch.randint(1, 7, (4,), generator=generator)] for _ in range(2))
@@ -74,7 +74,7 @@ def test_scores_are_those_of_the_paper(seed):
 
 
 def test_padding_changes_nothing():
-    """Neither words behind the end, whatever they are, nor frames."""
+    """Neither tokens after the end of text nor padding frames have an effect, whatever they contain."""
     model, inputs = of_words(), random_inputs(frames=4)
     expected = logits(model, inputs)
     ids = torch.cat([inputs["input_ids"], torch.tensor([[5, 1, 30]] * 3)], dim=1)
@@ -122,7 +122,7 @@ def test_chunks_change_nothing(monkeypatch, elements):
 
 @torch.no_grad()
 def test_words_and_frames_make_up_the_score():
-    """A word's frame is the one of its highest cosine; the frames' parts sum to 1."""
+    """Each word's frame is the one with the highest cosine, and the frame weights sum to 1."""
     model, inputs = of_words(), random_inputs()
     inputs["padding_mask_videos"][0, 3:] = False
     outputs = model(**inputs, output_frame_weights=True)
@@ -163,7 +163,7 @@ def test_a_saved_folder_scores_alike_from_its_own_code(tmp_path):
         tmp_path / "model"
     )
     assert type(of_folder) is not TS2NetModel
-    for loaded in (of_package, of_folder):  # where a weight lies in memory may change the last bit of a sum
+    for loaded in (of_package, of_folder):  # the memory address of a weight may change the last bit of a sum
         torch.testing.assert_close(logits(loaded, inputs), logits(model, inputs), rtol=1e-6, atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks' annotation files: genuine formats give the protocol's rows, anything else a clear error."""
+"""Annotation files of the benchmarks: published formats give the rows of the protocol, anything else a clear error."""
 
 import ast
 import json
@@ -32,7 +32,7 @@ MSRVTT_DATA = {
         {"id": 0, "video_id": "video0", "category": 9, "url": "https://www.youtube.com/watch?v=9lZi22qLlEo"}
         | {"start time": 137.72, "end time": 149.44, "split": "train"},
     ],
-    # The captions of a video need not stand side by side.
+    # The captions of a video may be scattered over the file.
     "sentences": [
         {"sen_id": 0, "video_id": "video0", "caption": "a car is shown"},
         {"sen_id": 1, "video_id": "video7020", "caption": "a woman makes a flower"},
@@ -70,7 +70,7 @@ def lsmdc_line(clip_id: str, sentence: str) -> str:
     return f"{clip_id}\t{TIMES}\t{sentence}\n"
 
 
-# Every file of every split, as it is distributed but smaller.
+# Every file of every split in the published format, shortened.
 GENUINE: dict[str, dict[str, Any]] = {
     "msrvtt": {
         "MSRVTT_data.json": MSRVTT_DATA,
@@ -85,8 +85,10 @@ GENUINE: dict[str, dict[str, Any]] = {
         "test_list.txt": "Qf3ch_x4Y-0_000179_000189",
     },
     "lsmdc": {
-        "LSMDC16_annos_training.csv": lsmdc_line(FILM, 'SOMEONE says "yes.')  # a lone quotation mark is no CSV quoting
-        + lsmdc_line(OTHER_FILM, "SOMEONE,\u2028smiling, leaves.")  # a separator of Unicode ends no line
+        "LSMDC16_annos_training.csv": lsmdc_line(
+            FILM, 'SOMEONE says "yes.'
+        )  # a single quotation mark is not CSV quoting
+        + lsmdc_line(OTHER_FILM, "SOMEONE,\u2028smiling, leaves.")  # a Unicode separator is not a line end
         + lsmdc_line(FILM, "He runs."),
         "LSMDC16_annos_val.csv": lsmdc_line(OTHER_FILM, "A caf\u00e9."),
         "LSMDC16_challenge_1000_publictect.csv": lsmdc_line(OTHER_FILM, "Rain.") + lsmdc_line(FILM, "He sits."),
@@ -157,7 +159,7 @@ def write(path: Path, content: Any) -> None:
 
 @pytest.fixture
 def annotations(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a benchmark's genuine files, some of them replaced."""
+    """A function that writes a benchmark's annotation files, with some of them replaced."""
 
     def write_all(name: str, replaced: dict[str, Any] | None = None) -> Path:
         for file, content in (GENUINE[name] | (replaced or {})).items():
@@ -168,7 +170,7 @@ def annotations(tmp_path: Path) -> Callable[..., Path]:
 
 
 def the_error(folder: Path, name: str, split: str) -> str:
-    """The message that reading a split fails with, its file without the folder."""
+    """Return the error message of reading a split, without the folder."""
     with pytest.raises(ValueError, match=r".") as caught:
         list(BENCHMARKS[name].rows(folder, split))
     message = str(caught.value)
@@ -181,7 +183,7 @@ def the_error(folder: Path, name: str, split: str) -> str:
 
 
 def test_every_split_is_tried_below() -> None:
-    """A split that somebody adds gets a test."""
+    """Every registered split has expected rows in this file."""
     assert {(name, split) for name in BENCHMARKS for split in BENCHMARKS[name].splits} == set(EXPECTED)
 
 
@@ -189,14 +191,14 @@ def test_every_split_is_tried_below() -> None:
 def test_genuine_files_give_the_rows_of_the_protocol(
     name: str, split: str, annotations: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What is asked of which video, in which order, and which part of it, decides what a recall means."""
+    """Captions, their order and the part of the video define a recall, so they must follow the protocol."""
     assert list(BENCHMARKS[name].rows(annotations(name), split)) == EXPECTED[name, split]
     assert not caplog.records
 
 
 @pytest.mark.parametrize(("name", "split"), EXPECTED)
 def test_a_split_needs_its_own_files_only(name: str, split: str, tmp_path: Path) -> None:
-    """Who only evaluates needs no training files."""
+    """Evaluation works without the training files."""
     for file in BENCHMARKS[name].splits[split].files:
         write(tmp_path / file, GENUINE[name][file])
     assert list(BENCHMARKS[name].rows(str(tmp_path), split)) == EXPECTED[name, split]
@@ -215,7 +217,7 @@ def test_a_split_needs_its_own_files_only(name: str, split: str, tmp_path: Path)
     ],
 )
 def test_defaults_are_those_of_the_recipe(name: str, frames: int, words: int, evaluation: str) -> None:
-    """A recall is comparable with the paper's only at the paper's lengths and on its split."""
+    """Recall is comparable with the paper only for the paper's lengths and split."""
     benchmark = ALL_BENCHMARKS[name]
     assert (benchmark.num_frames, benchmark.max_words) == (frames, words)
     assert benchmark.evaluation_split == evaluation
@@ -224,7 +226,7 @@ def test_defaults_are_those_of_the_recipe(name: str, frames: int, words: int, ev
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_id(annotations: Callable[..., Path]) -> None:
-    """Editors on Windows put one in front of a list."""
+    """Windows editors write a byte order mark, which must not become part of the first id."""
     folder = annotations("vatex", {"test_list.txt": b"\xef\xbb\xbfQf3ch_x4Y-0_000179_000189\r\n\r\n"})
     assert list(BENCHMARKS["vatex"].rows(folder, "test")) == EXPECTED["vatex", "test"]
 
@@ -232,7 +234,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_id(annotations: Callable[...,
 def test_activitynet_videos_without_captions_are_left_out_and_logged(
     annotations: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The genuine list has videos that the first set of captions lacks."""
+    """The published list includes videos without captions in the first caption file."""
     folder = annotations("activitynet", {"val_ids.json": ["v_ehGHCYKzyZ8", "v_nocaptions1"]})
     with caplog.at_level(logging.WARNING):
         assert list(BENCHMARKS["activitynet"].rows(folder, "val")) == EXPECTED["activitynet", "val"]
@@ -243,7 +245,7 @@ def test_activitynet_videos_without_captions_are_left_out_and_logged(
 @pytest.mark.parametrize("name", ["train_list.npy", "trn_names.npy"])
 @pytest.mark.parametrize("dtype", ["U", "S"])
 def test_vatex_lists_may_be_numpy_arrays(name: str, dtype: str, annotations: Callable[..., Path]) -> None:
-    """As those who drew the split distribute them."""
+    """The split's authors distribute the lists as NumPy arrays."""
     folder = annotations("vatex")
     (folder / "train_list.txt").unlink()
     np.save(folder / name, np.array(["-abc_DEF123_000010_000020"], dtype=dtype))
@@ -251,7 +253,7 @@ def test_vatex_lists_may_be_numpy_arrays(name: str, dtype: str, annotations: Cal
 
 
 def test_vatex_is_read_from_its_official_files(tmp_path: Path) -> None:
-    """All of the training file is the training split; which half of the validation file is the test, a list says."""
+    """The training split is the whole training file. A list selects the test half of the validation file."""
     for split, file in [("train", "vatex_training_v1.0.json"), ("test", "vatex_validation_v1.0.json")]:
         entries = [
             {"videoID": row.video_id, "enCap": list(row.captions), "chCap": ["\u4e00"] * 10}
@@ -265,7 +267,7 @@ def test_vatex_is_read_from_its_official_files(tmp_path: Path) -> None:
 
 
 class Hostile:
-    """Unpickled, it would write a file."""
+    """An object whose unpickling writes a file."""
 
     def __reduce__(self) -> tuple:
         return Path.touch, (Path("hostile"),)
@@ -290,7 +292,7 @@ HUGE = b"\x93NUMPY\x01\x00\x46\x00" + b"{'descr': '<U26', 'fortran_order': False
 def test_an_array_that_is_no_list_is_refused(
     content: Any, message: str, annotations: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing in it is run, and no memory is taken for what it only claims to hold."""
+    """No code in the array is run, and no memory is allocated for a size that it only claims."""
     folder = annotations("vatex")
     monkeypatch.chdir(folder)
     (folder / "train_list.txt").unlink()
@@ -304,7 +306,7 @@ def test_an_array_that_is_no_list_is_refused(
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_msvd_captions_are_read_from_any_kind_of_pickle(protocol: int, annotations: Callable[..., Path]) -> None:
-    """And from JSON, with words or whole sentences."""
+    """MSVD captions are read from all pickle protocols and from JSON, as words or sentences."""
     folder = annotations("msvd", {"raw-captions.pkl": pickle.dumps(MSVD_CAPTIONS, protocol)})
     assert list(BENCHMARKS["msvd"].rows(folder, "train")) == EXPECTED["msvd", "train"]
     (folder / "raw-captions.pkl").unlink()
@@ -336,7 +338,7 @@ SHARED = ["word"] * 1000
 def test_a_pickle_is_never_run(
     content: bytes, message: str, annotations: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor does it take more memory than the file, whatever it claims to need."""
+    """A malformed or hostile pickle is refused, without running it or allocating the memory that it claims."""
     folder = annotations("msvd", {"raw-captions.pkl": content})
     monkeypatch.chdir(folder)
     assert message in the_error(folder, "msvd", "train")
@@ -344,7 +346,7 @@ def test_a_pickle_is_never_run(
 
 
 def test_didemo_ids_that_end_in_a_dot_are_ids(annotations: Callable[..., Path]) -> None:
-    """193 of the dataset's ids do."""
+    """Ids that end in a dot are accepted. DiDeMo has 193 of them."""
     moments = [{"video": "1234@N00_567_abc.", "description": "a cat"}]
     folder = annotations("didemo", {"test_list.txt": "1234@N00_567_abc.\n", "test_data.json": moments})
     assert list(BENCHMARKS["didemo"].rows(folder, "test")) == [Row("1234@N00_567_abc.", ("a cat",), 0.0, 31.0)]
@@ -373,7 +375,7 @@ def test_didemo_ids_that_end_in_a_dot_are_ids(annotations: Callable[..., Path]) 
 def test_empty_captions_are_left_out_on_request(
     name: str, split: str, replaced: dict, left: list[Row], skipped: list[str], annotations: Callable[..., Path]
 ) -> None:
-    """With the place of each, and a video that has no other is no row."""
+    """The location of each skipped caption is recorded, and a video without other captions is skipped."""
     captions = CaptionReader(skip_empty=True)
     folder = annotations(name, replaced)
     assert list(BENCHMARKS[name].rows(folder, split, captions)) == left
@@ -381,12 +383,12 @@ def test_empty_captions_are_left_out_on_request(
     assert captions.videos_without == (["b"] if name == "msrvtt" else [])
 
 
-# Files that are not what they should be
+# Invalid files
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_an_unknown_split_is_refused_at_once(name: str, tmp_path: Path) -> None:
-    """The message says which ones there are."""
+    """The error lists the existing splits."""
     with pytest.raises(ValueError, match=r"has no split 'dev', only train, ") as caught:
         BENCHMARKS[name].rows(tmp_path, "dev")
     assert BENCHMARKS[name].title in str(caught.value)
@@ -397,7 +399,7 @@ def test_an_unknown_split_is_refused_at_once(name: str, tmp_path: Path) -> None:
     [(name, split, file) for name, split in EXPECTED for file in BENCHMARKS[name].splits[split].files],
 )
 def test_a_missing_file_is_named_at_once(name: str, split: str, file: str, annotations: Callable[..., Path]) -> None:
-    """Before the first row is asked for, with the other files that the split needs; a folder is no file."""
+    """A missing file, or a folder in its place, is reported before the first row, with all files of the split."""
     folder = annotations(name)
     (folder / file).unlink()
     (folder / file).mkdir()
@@ -408,7 +410,7 @@ def test_a_missing_file_is_named_at_once(name: str, split: str, file: str, annot
 
 
 def with_id(name: str, video_id: str) -> tuple[str, dict[str, Any], str]:
-    """A split of a benchmark whose second id is the given one, its files, and where that id stands."""
+    """Return a split with the given id as its second id, its files, and the location of that id."""
     if name == "msrvtt":
         return "train", {"MSRVTT_train.9k.csv": f'video_id\nvideo0\n"{video_id}"\n'}, "MSRVTT_train.9k.csv:3"
     if name == "msrvtt test":
@@ -439,7 +441,7 @@ LISTS = ("msrvtt", "msrvtt test", "vatex", "lsmdc", "lsmdc test", "activitynet",
 )
 @pytest.mark.parametrize("listed", LISTS)
 def test_an_id_never_leaves_its_folder(listed: str, video_id: str, annotations: Callable[..., Path]) -> None:
-    """An id becomes a file's name later, so a hostile one must not become a row."""
+    """An id with a path is refused, because ids become file names later."""
     split, files, where = with_id(listed, video_id)
     name = listed.split()[0]
     message = the_error(annotations(name, files), name, split)
@@ -448,7 +450,7 @@ def test_an_id_never_leaves_its_folder(listed: str, video_id: str, annotations: 
 
 @pytest.mark.parametrize("listed", [listed for listed in LISTS if listed != "lsmdc"])
 def test_an_id_that_stands_twice_is_refused(listed: str, annotations: Callable[..., Path]) -> None:
-    """Two rows of one video would be each other's negatives; both places are named."""
+    """Two rows of one video would be each other's negatives. The error names both locations."""
     first = {
         "msrvtt": "video0",
         "msrvtt test": "video0",
@@ -574,13 +576,12 @@ def test_an_id_that_stands_twice_is_refused(listed: str, annotations: Callable[.
 def test_a_wrong_file_is_named_with_the_place_in_it(
     name: str, split: str, file: str, content: Any, message: str, annotations: Callable[..., Path]
 ) -> None:
-    """Whoever has a wrong or damaged download sees where, and what was expected there."""
+    """The error for an invalid file states the location in the file and what was expected there."""
     assert the_error(annotations(name, {file: content}), name, split).startswith(f"{file}{message}")
 
 
 def test_benchmarks_know_nothing_else_of_the_package() -> None:
-    """Annotation files can be read where neither torch nor anything else of ours is installed; lists in NumPy's format
-    where NumPy is."""
+    """Reading annotation files needs neither torch nor the rest of the package, and NumPy only for its own format."""
     allowed = {*sys.stdlib_module_names, "numpy"}
     for path in Path(ts2net.benchmarks.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -591,7 +592,7 @@ def test_benchmarks_know_nothing_else_of_the_package() -> None:
 
 
 def test_importing_the_benchmarks_needs_the_standard_library_alone() -> None:
-    """The command line names them in its help, which has to answer at once."""
+    """The help of the commands lists the benchmarks, so importing them must be fast."""
     code = "import sys, ts2net.benchmarks; print(*(name for name in ('numpy', 'av', 'torch') if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

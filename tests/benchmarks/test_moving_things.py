@@ -1,4 +1,4 @@
-"""Moving things: a composition is in one split, a caption true of one clip; diagnostics differ in one respect."""
+"""Moving things: splits share no composition, a caption fits one clip, and candidates differ in one property."""
 
 import hashlib
 import io
@@ -33,7 +33,7 @@ from ts2net.benchmarks.moving_things import (
 from ts2net.benchmarks.moving_things.drawing import LARGEST_SMALL_THING
 from ts2net.benchmarks.moving_things.scenes import ORDER, STRAIGHT, TOGETHER, may_show
 
-# For each of `MOTIONS` in turn, the pixels of one scene under random signs.
+# For each of `MOTIONS`, the sum of one scene's pixels with random signs.
 SUMS = [48829, 81024, 66423, 58040, 95448, 61539, 106760, 85784, 29902, 77578]
 
 
@@ -42,7 +42,7 @@ def scene(motion: str = "stay", small: str | None = None, look: int = 3) -> Scen
 
 
 def centres(mask: np.ndarray) -> np.ndarray:
-    """Columns and rows of the middle of a thing, `(T, 2)`."""
+    """Return the centre (column, row) of a thing in each frame, `(T, 2)`."""
     y, x = np.mgrid[:FRAME_SIZE, :FRAME_SIZE]
     return np.array([(x[frame].mean(), y[frame].mean()) for frame in mask])
 
@@ -58,7 +58,7 @@ def groups(split: str, count: int) -> list[list[Scene]]:
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_scenes_depend_on_the_seed_alone(split: str) -> None:
-    """A smaller count gives the first of many."""
+    """A smaller count gives the first scenes of a larger one."""
     some = scenes(split, 40)
     assert scenes(split, 60)[:40] == some
     assert scenes(split, 40, seed=1) != some
@@ -67,7 +67,7 @@ def test_scenes_depend_on_the_seed_alone(split: str) -> None:
 
 @pytest.mark.slow
 def test_scenes_and_files_are_the_same_in_another_process() -> None:
-    """Python's own hash of a string differs from process to process."""
+    """Scenes must not depend on Python's string hash, which differs between processes."""
     program = (
         "import hashlib; from ts2net.benchmarks.moving_things import render_mp4, scenes\n"
         "some = scenes('test', 3); print([each.caption for each in some])\n"
@@ -80,7 +80,7 @@ def test_scenes_and_files_are_the_same_in_another_process() -> None:
 
 
 def test_no_composition_is_in_two_splits() -> None:
-    """Neither for any thing, motion and small thing, nor among those that are drawn."""
+    """No combination of thing, motion and small thing is allowed in two splits, or drawn in two."""
     for thing, small in (("cat", "key"), ("key", None), ("bus", "owl")):
         for motion in MOTIONS:
             assert sum(may_show(split, thing, motion, small) for split in SPLITS) <= 1
@@ -93,7 +93,7 @@ def test_no_composition_is_in_two_splits() -> None:
 
 
 def test_unseen_combinations_are_in_no_other_split() -> None:
-    """What a thing does in `unseen` it does nowhere else."""
+    """The combinations of thing and motion in `unseen` are in no other split."""
     unseen = {(each.thing, each.motion) for each in scenes("unseen", 40)}
     others = {(each.thing, each.motion) for split in SPLITS if split != "unseen" for each in scenes(split, 200)}
     assert len(unseen) == 40
@@ -102,7 +102,7 @@ def test_unseen_combinations_are_in_no_other_split() -> None:
 
 @pytest.mark.parametrize("split", ["validation", "test", "unseen"])
 def test_a_caption_is_true_of_one_clip(split: str) -> None:
-    """Also where it is silent of a companion or of a small thing."""
+    """A caption fits only its own clip, even if it omits the companion or the small thing."""
 
     def is_true(caption_of: Scene, clip: Scene) -> bool:
         if caption_of.motion in TOGETHER:
@@ -118,7 +118,7 @@ def test_a_caption_is_true_of_one_clip(split: str) -> None:
 
 
 def test_training_scenes_come_in_families() -> None:
-    """Four neighbours differ in two motions times two small things: in a batch of families no name is enough."""
+    """Four neighbours combine two motions with two small things, so naming the thing does not distinguish them."""
     train = scenes("train", 400)
     for start in range(0, len(train), GROUP_SIZE):
         family = train[start : start + GROUP_SIZE]
@@ -168,7 +168,7 @@ def test_captions_tell_all_that_a_scene_shows() -> None:
 
 
 def test_captions_vary_in_their_phrasing() -> None:
-    """And depend on nothing but the scene."""
+    """The phrasing varies, and depends only on the scene."""
     captions = {Scene("a", "cat", "left", None, "owl", look).caption for look in range(100)}
     assert {"a cat moves left; a small owl appears", "a cat goes left while a tiny owl shows up"} <= captions
     assert len(captions) == 27
@@ -199,19 +199,19 @@ def test_small_object_candidates_differ_in_the_small_thing_alone() -> None:
     ("motion", "reverse"), [("left", "right"), ("up", "down"), ("grow", "shrink"), ("meet", "part")]
 )
 def test_a_motion_and_its_reverse_show_the_same_frames(motion: str, reverse: str) -> None:
-    """Only their order tells them apart, so a model that forgets the order can only guess."""
+    """Only the order of the frames differs, so a model that ignores the order can only guess."""
     companion = "dog" if motion in ORDER else None
     forwards, backwards = (
         render(Scene("a", "cat", name, companion, None, look=3))[list(SEEN_FRAMES)].astype(int)
         for name in (motion, reverse)
     )
     shifted = np.abs(forwards - backwards[::-1]).mean()
-    assert shifted < 1.5  # a location or a size may be rounded up for one, down for the other
+    assert shifted < 1.5  # a position or size may be rounded up in one, down in the other
     assert np.abs(forwards - backwards).mean() > 3 * shifted
 
 
 def test_small_things_are_small_and_seen() -> None:
-    """They cover at most 3 % of the frame, are not hidden, and other frames show none."""
+    """Small things cover at most 3 % of the frame, are visible, and are absent from some frames."""
     for each in scenes("small_object", 40) + scenes("motion", 40):
         shares = covered_pixels(each)["small"].mean(axis=(1, 2))
         assert 0.003 < shares.max() <= LARGEST_SMALL_THING
@@ -234,11 +234,11 @@ def test_clip_is_an_h264_file_of_the_drawn_frames() -> None:
 
 
 def test_a_changed_drawing_has_a_new_number() -> None:
-    """Else what was prepared before would pass for current. After a change, raise `DRAWING` and note the sums here."""
+    """If the drawing changes, raise `DRAWING`, so that old clips don't pass for current, and update the sums here."""
     signs = np.random.default_rng(0).integers(0, 2, (NUM_FRAMES, FRAME_SIZE, FRAME_SIZE, 3)) * 2 - 1
     sums = [int((render(scene(motion, "key")) * signs).sum()) for motion in MOTIONS]
     assert DRAWING == 2
-    assert sums == pytest.approx(SUMS, abs=50)  # another version of Pillow may round some pixels otherwise
+    assert sums == pytest.approx(SUMS, abs=50)  # other versions of Pillow may round some pixels differently
 
 
 @pytest.mark.parametrize(("motion", "step"), zip(STRAIGHT, [(-1, 0), (1, 0), (0, -1), (0, 1)], strict=True))
@@ -262,7 +262,7 @@ def test_a_thing_changes_as_its_caption_tells() -> None:
 
 
 def test_patch_shares_add_up_to_the_pixels() -> None:
-    """And the patches that show a thing are those that change with it."""
+    """The shares add up to the covered pixels, and mark the patches that change with the thing."""
     with_small, without = scene("left", "key"), scene("left")
     shares = patch_shares(with_small, 7)
     pixels = covered_pixels(with_small)

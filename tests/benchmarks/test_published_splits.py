@@ -1,6 +1,6 @@
-"""The sizes and the protocol of the released loaders, with files of full size in the true formats.
+"""Sizes and protocol of the splits equal those of the released loaders, for full-size files in the published formats.
 
-The ids and sentences are made up; how many there are, and what a file has beside those that count, is not.
+The ids and sentences are invented. The numbers of entries, including ignored entries, are those of the originals.
 """
 
 import itertools
@@ -19,7 +19,7 @@ ANNOTATED = {name: benchmark for name, benchmark in BENCHMARKS.items() if isinst
 
 
 def write_msrvtt(folder: Path) -> None:
-    """10,000 videos of 20 sentences in one file; who is in which split, other files say."""
+    """One file has 20 sentences for each of 10,000 videos. Other files define the splits."""
     sentences = [
         {"sen_id": number, "video_id": f"video{number // 20}", "caption": f"caption {number}"}
         for number in range(200_000)
@@ -34,7 +34,7 @@ def write_msrvtt(folder: Path) -> None:
 
 
 def write_vatex(folder: Path) -> None:
-    """The lists of Chen et al. leave out half of the validation split, whose captions are in the same file."""
+    """The lists of Chen et al. omit half of the validation split, although the caption file includes it."""
     ids = [f"{number:011d}_000010_000020" for number in range(25_991 + 3_000)]
     captions = {video_id: [f"caption {n} of {video_id}" for n in range(10)] for video_id in ids}
     (folder / "ref_captions.json").write_text(json.dumps(captions))
@@ -43,7 +43,7 @@ def write_vatex(folder: Path) -> None:
 
 
 def write_lsmdc(folder: Path) -> None:
-    """33 clips of the training split have a second line."""
+    """33 clips of the training split have two lines."""
 
     def lines(numbers: Iterator[int]) -> str:
         return "".join(f"{1000 + n % 200}_Film_{n:06d}\t0\t1\t0\t1\tSOMEONE does {n}.\n" for n in numbers)
@@ -54,7 +54,7 @@ def write_lsmdc(folder: Path) -> None:
 
 
 def write_activitynet(folder: Path) -> None:
-    """The list of validation videos is longer than the first set of their captions."""
+    """The list of validation videos has more videos than the first caption file."""
     for ids_file, captions_file, listed, described in [
         ("train_ids.json", "train.json", 10_009, 10_009),
         ("val_ids.json", "val_1.json", 4_926, 4_917),
@@ -66,7 +66,7 @@ def write_activitynet(folder: Path) -> None:
 
 
 def write_didemo(folder: Path) -> None:
-    """Three to five descriptions a video; some ids end in a dot."""
+    """Each video has three to five descriptions, and some ids end in a dot."""
     for split, count in [("train", 8_395), ("val", 1_065), ("test", 1_004)]:
         ids = [f"{n}@N00_{n:010d}_abc.{'' if n % 54 == 0 else 'mov'}" for n in range(count)]
         moments = [
@@ -79,7 +79,7 @@ def write_didemo(folder: Path) -> None:
 
 
 def write_msvd(folder: Path) -> None:
-    """One file of captions, as words; how many a video has differs."""
+    """One file has all captions as lists of words. The number of captions varies by video."""
     ids = [f"{number:011d}_0_10" for number in range(1_970)]
     captions = {video_id: [["a", "man", str(k)] for k in range(18 + n % 63)] for n, video_id in enumerate(ids)}
     (folder / "raw-captions.pkl").write_bytes(pickle.dumps(captions))
@@ -119,7 +119,7 @@ PUBLISHED = {
 
 @pytest.fixture(scope="module", params=ANNOTATED)
 def splits(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
-    """A benchmark's name and the rows of all its splits."""
+    """The name of a benchmark and the rows of all its splits."""
     folder = tmp_path_factory.mktemp(request.param)
     WRITERS[request.param](folder)
     benchmark = ANNOTATED[request.param]
@@ -127,7 +127,7 @@ def splits(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_splits_have_the_published_size(splits: tuple[str, dict[str, list[Row]]]) -> None:
-    """The registry holds annotation files against these numbers, too."""
+    """The splits have the published numbers of videos and captions, which the registry checks too."""
     name, rows_of = splits
     for split, rows in rows_of.items():
         num_videos, num_captions = PUBLISHED[name, split]
@@ -139,7 +139,7 @@ def test_splits_have_the_published_size(splits: tuple[str, dict[str, list[Row]]]
 
 
 def test_splits_follow_the_published_protocol(splits: tuple[str, dict[str, list[Row]]]) -> None:
-    """One caption a video or all of them, sentence or paragraph, and which part of the video."""
+    """Rows have one or all captions, as sentences or a paragraph, and the part of the video that the protocol uses."""
     name, rows_of = splits
     row = rows_of[ANNOTATED[name].evaluation_split][0]
     captions = {

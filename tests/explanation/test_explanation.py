@@ -1,4 +1,4 @@
-"""Where a model looked: what is shown is what the model was given, weighed and chose."""
+"""An explanation shows the frames, weights and selected patches that the model used."""
 
 import io
 from fractions import Fraction
@@ -23,12 +23,12 @@ def explained(video: Any, **overrides: Any) -> Explanation:
 
 @pytest.fixture(scope="module")
 def video() -> bytes:
-    """Four seconds, so four frames."""
+    """Four seconds of video, which give four frames."""
     return encoded(frames=40, fps=10, size=(64, 48), container="mp4")
 
 
 def test_it_is_what_the_model_computes(video: bytes) -> None:
-    """Scores, weights and choices of the model's own forward pass; the weights of each text sum to 1."""
+    """Scores, weights and selections equal those of the model's forward pass. The weights of each text sum to 1."""
     model = tiny_model()
     processor = tiny_processor(model.config)
     explanation = explain(model, processor, video, TEXTS)
@@ -38,14 +38,14 @@ def test_it_is_what_the_model_computes(video: bytes) -> None:
     assert explanation.weights == pytest.approx(outputs.frame_weights[:, 0].detach().numpy())
     assert explanation.weights.shape == (2, 4)
     assert explanation.weights.sum(axis=1) == pytest.approx([1, 1])
-    assert np.ptp(explanation.weights, axis=1).min() > 0.001  # else nothing would be weighed
+    assert np.ptp(explanation.weights, axis=1).min() > 0.001  # otherwise the weights would be uniform
     assert explanation.selected_tokens.tolist() == outputs.selected_token_indices[0].tolist()
     assert explanation.seconds == (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize("normalised", [True, False])
 def test_frames_are_those_that_the_model_sees(video: bytes, normalised: bool) -> None:
-    """To the last bit, after resizing and cropping, however the processor scales what it hands to the model."""
+    """Frames are bit-identical to the resized and cropped input, however the processor normalises it."""
     model = tiny_model()
     processor = tiny_processor(model.config)
     expected = processor.video_processor([video], do_rescale=False, do_normalize=False)["pixel_values_videos"][0]
@@ -56,7 +56,7 @@ def test_frames_are_those_that_the_model_sees(video: bytes, normalised: bool) ->
 
 
 def test_boxes_follow_the_grid() -> None:
-    """Of a grid of 4 by 4 patches of 8 pixels: the first, the last of a row, the first of the next, the last."""
+    """In a grid of 4 x 4 patches of 8 pixels, tokens 1, 4, 5 and 16 get the boxes at their positions."""
     assert patch_boxes([1, 4, 5, 16], frame_width=32, patch_size=8) == [
         (0, 0, 8, 8),
         (24, 0, 32, 8),
@@ -66,7 +66,7 @@ def test_boxes_follow_the_grid() -> None:
 
 
 def test_a_box_holds_the_pixels_of_its_token() -> None:
-    """A patch that is changed inside its box changes its own embedding and no other: boxes and tokens agree."""
+    """Changing the pixels in a box changes only the embedding of its token."""
     embed = tiny_model().vision_model.embeddings
     frame = torch.zeros(1, 3, 32, 32)
     for token in range(1, 17):
@@ -78,7 +78,7 @@ def test_a_box_holds_the_pixels_of_its_token() -> None:
 
 
 def test_selected_patches_are_outlined_and_no_others(video: bytes) -> None:
-    """On the magnified frame, pixels differ from the frame's own along the edges of the selected boxes alone."""
+    """On the magnified frame, only pixels along the edges of the selected boxes differ."""
     explanation = explained(video)
     drawn = np.asarray(draw_frame(explanation, 1, min_side=160))
     assert drawn.shape == (160 + 8, 160, 3)
@@ -92,7 +92,7 @@ def test_selected_patches_are_outlined_and_no_others(video: bytes) -> None:
 
 
 def test_the_bar_is_as_long_as_the_weight(video: bytes) -> None:
-    """Over the weightiest frame, whose bar goes all the way."""
+    """A bar's length is proportional to the weight. The bar of the highest weight has the full width."""
     explanation = explained(video)
     for text, weights in enumerate(explanation.weights):
         for frame, weight in enumerate(weights):
@@ -112,7 +112,7 @@ def test_the_bar_is_as_long_as_the_weight(video: bytes) -> None:
     ],
 )
 def test_every_variant_can_be_explained(video: bytes, overrides: dict[str, Any]) -> None:
-    """Without selection there is nothing to outline; as many patches as the model takes are outlined otherwise."""
+    """Each frame has as many outlines as the model selects patches, so none without selection."""
     explanation = explained(video, **overrides)
     chosen = 0 if overrides.get("selection_kind") == "none" else 3
     assert [len(explanation.selected_boxes(frame)) for frame in range(4)] == [chosen] * 4
@@ -122,7 +122,7 @@ def test_every_variant_can_be_explained(video: bytes, overrides: dict[str, Any])
 
 
 def test_each_word_has_found_a_frame(video: bytes) -> None:
-    """The model's own choice, with the tokens as they are read; without word-token interaction there are none."""
+    """Each token has the frame that the model matched to it. Without word-token interaction there are no words."""
     model = tiny_model(matching_kind="wti")
     processor = tiny_processor(model.config)
     explanation = explain(model, processor, video, ["a dog", "x"])
@@ -147,7 +147,7 @@ def test_each_word_has_found_a_frame(video: bytes) -> None:
 
 
 def test_long_and_portrait_videos(tmp_path: Path) -> None:
-    """No more frames than the model takes, with their times; and the middle of a portrait video, as it is cropped."""
+    """A long video is sampled to the model's number of frames, and a portrait video is cropped to its centre."""
     long = explained(write_video(tmp_path / "long.mp4", frames=120, fps=3))
     assert len(long.frames) == len(long.seconds) == long.weights.shape[1] == tiny_config().num_frames
     assert long.seconds[0] == 0
@@ -158,7 +158,7 @@ def test_long_and_portrait_videos(tmp_path: Path) -> None:
 
 
 def test_padding_is_not_shown(video: bytes) -> None:
-    """A processor that pads to the model's length gives frames that the video does not have."""
+    """Padding frames of a processor that pads to the model's length are not part of the explanation."""
     model = tiny_model()
     processor = tiny_processor(model.config)
     processor.video_processor.pad_to = "num_frames"
@@ -174,7 +174,7 @@ def test_a_moment_of_a_video(video: bytes) -> None:
 
 
 def test_the_seconds_of_a_moment_are_those_of_a_player() -> None:
-    """Also for a model that was trained with the seconds of the released code, of 11 frames here."""
+    """Times are those of a player, even with the released clock, whose second has 11 frames here."""
     model = tiny_model()
     processor = tiny_processor(model.config)
     processor.video_processor.clock = "released"
@@ -184,7 +184,7 @@ def test_the_seconds_of_a_moment_are_those_of_a_player() -> None:
 
 
 def test_frames_that_were_chosen_elsewhere(video: bytes) -> None:
-    """They give what the video gives that they are of, padding of the processor's aside."""
+    """Frames that are passed in give the same explanation as their video, without the processor's padding."""
     model = tiny_model()
     processor = tiny_processor(model.config)
     expected = explain(model, processor, video, TEXTS, start=1, end=2)
@@ -200,7 +200,7 @@ def test_frames_that_were_chosen_elsewhere(video: bytes) -> None:
 
 
 def test_nothing_is_random_in_it(video: bytes) -> None:
-    """A model fresh from training would choose with noise."""
+    """A model in training mode is explained without the noise of its selection."""
     model = tiny_model().train()
     first, second = (explain(model, tiny_processor(model.config), video, TEXTS) for _ in range(2))
     assert first.scores == second.scores
@@ -220,7 +220,7 @@ def test_what_cannot_be_explained_is_refused(video: bytes) -> None:
 
 
 def test_shifts_say_where_each_patch_comes_from(video: bytes) -> None:
-    """With stride 5 and offset 2: patches 1, 6, 11, 16 from before and 3, 8, 13 from after, but not past the ends."""
+    """With stride 5 and offset 2, tokens 1, 6, 11, 16 come from the previous frame and 3, 8, 13 from the next."""
     before, after = np.zeros(16, dtype=int), np.zeros(16, dtype=int)
     before[[0, 5, 10, 15]] = -1
     after[[2, 7, 12]] = 1
@@ -233,7 +233,7 @@ def test_shifts_say_where_each_patch_comes_from(video: bytes) -> None:
 
 
 def test_the_last_frame_takes_from_padding_where_the_model_does(video: bytes) -> None:
-    """The authors' code lets padding frames give tokens, and the picture does not make it look better."""
+    """With the released padding, tokens come from padding frames, and the explanation shows it."""
     for padding_mode, number in (("masked", 0), ("released", 3)):
         model = tiny_model(padding_mode=padding_mode)
         processor = tiny_processor(model.config)

@@ -1,4 +1,4 @@
-"""The picture of an explanation: everything that was seen, weighed and chosen is in it, at its place."""
+"""The figure of an explanation shows all frames, weights and selected patches at the right positions."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ STRANGE_TEXTS = [
 def explanation(
     texts: tuple[str, ...] = ("a dog",), frames: int = 4, size: tuple[int, int] = (32, 32), **changes: Any
 ) -> Explanation:
-    """Of noise, in which every frame is found again; its patches shift, and none is selected."""
+    """Create an explanation of noise frames, which are unique. Patches shift, and none is selected."""
     random = np.random.default_rng(0)
     weights = random.random((len(texts), frames))
     shifts = np.zeros((frames, size[0] // 8 * (size[1] // 8)), dtype=int)
@@ -52,8 +52,8 @@ def explanation(
 
 
 def frame_corners(explained: Explanation, picture: Image.Image) -> list[tuple[int, int]]:
-    """Top and left corner of each frame in a picture, which has it once, enlarged, and else pixel for pixel."""
-    # A number for each pixel; a frame's first stands in few other places.
+    """Return the top and left corner of each frame, which the picture contains once, enlarged by 7."""
+    # One number per pixel, so that few positions match a frame's first pixel.
     canvas, *frames = (values.astype(int) @ [65536, 256, 1] for values in (np.asarray(picture), *explained.frames))
     corners = []
     for frame in frames:
@@ -68,7 +68,7 @@ def frame_corners(explained: Explanation, picture: Image.Image) -> list[tuple[in
 
 
 def test_frames_stand_in_their_order() -> None:
-    """Each once and whole, magnified by a whole number, from left to right."""
+    """Each frame is drawn once and whole, magnified by an integer, from left to right."""
     explained = explanation()
     corners = frame_corners(explained, draw_explanation(explained))
     assert len({top for top, _ in corners}) == 1
@@ -77,7 +77,7 @@ def test_frames_stand_in_their_order() -> None:
 
 @pytest.mark.slow
 def test_many_frames_are_wrapped_into_rows() -> None:
-    """64 frames: 8 rows of 8, of frames as large as those of a short video."""
+    """64 frames fill 8 rows of 8, at the frame size of a short video."""
     explained = explanation(frames=64)
     picture = draw_explanation(explained)
     corners = frame_corners(explained, picture)
@@ -96,27 +96,27 @@ def test_rows_are_even(frames: int, rows: list[int]) -> None:
 
 @pytest.mark.parametrize("size", [(16, 64), (64, 16), (8, 8), (224, 224), (96, 224), (448, 336), (600, 450)])
 def test_frames_of_every_shape_are_shown_at_a_like_size(size: tuple[int, int]) -> None:
-    """Landscape, portrait, tiny or huge: nothing is cut off, and a patch stays large enough to be outlined."""
+    """Landscape, portrait, tiny and huge frames are drawn whole, with patches large enough for outlines."""
     explained = explanation(size=size, selected_tokens=np.ones((4, 1), dtype=int))
     assert 200 < draw_explanation(explained, shifted=True).height < 900
 
 
 def test_bars_are_as_long_as_the_weights() -> None:
-    """On one scale for all texts; the heaviest frame of each text stands out."""
+    """All texts share one scale, and the frame with the highest weight of each text is highlighted."""
     weights = np.array([[0.1, 0.2, 0.4, 0.3], [0.7, 0.05, 0.05, 0.2]])
     explained = explanation(("a dog", "a cat"), weights=weights)
     picture = draw_explanation(explained)
-    room = 224 - 8 - 8 - 52 - 8  # beside the digit, the percentage and two gaps
+    room = 224 - 8 - 8 - 52 - 8  # without the digit, the percentage and two gaps
     for frame, (top, left) in enumerate(frame_corners(explained, picture)):
         below = np.asarray(picture)[top + 224 :, left : left + 224]
         for text, weight in enumerate(weights[:, frame]):
             color = _TEXT_COLORS[text] if weight == weights[text].max() else _light(_TEXT_COLORS[text])
-            filled = (below == color).all(-1).sum(axis=1).max()  # digits have the colour too, and are narrow
+            filled = (below == color).all(-1).sum(axis=1).max()  # digits have the same colour, but are narrow
             assert filled == pytest.approx(room * weight / 0.7, abs=2)
 
 
 def test_selected_patches_are_outlined_and_no_others() -> None:
-    """The rest of a frame is as it was."""
+    """Outside the outlines, a frame is unchanged."""
     plain, chosen = explanation(), explanation(selected_tokens=np.array([[1, 6], [2, 3], [16, 4], [7, 8]]))
     before, after = (np.asarray(draw_explanation(explained)) for explained in (plain, chosen))
     for frame, (top, left) in enumerate(frame_corners(plain, draw_explanation(plain))):
@@ -130,7 +130,7 @@ def test_selected_patches_are_outlined_and_no_others() -> None:
 
 
 def test_shifted_patches_are_marked_on_request() -> None:
-    """Those from before in one colour, those from after in another; the first and last frame lack a neighbour."""
+    """Patches from the previous and the next frame have different tints. The first and last frame lack one of them."""
     explained = explanation(frames=3)
     plain = draw_explanation(explained)
     marked = np.asarray(draw_explanation(explained, shifted=True)).astype(int)
@@ -147,13 +147,13 @@ def test_shifted_patches_are_marked_on_request() -> None:
     assert len(tints[-1]) == 2 * 4
     assert len(tints[1]) == 2 * 3
     for tint in tints[-1]:
-        assert tint.argmin() == 0  # red is what cyan lacks
+        assert tint.argmin() == 0  # cyan reduces red
     for tint in tints[1]:
-        assert tint.argmin() == 1  # and green is what magenta lacks
+        assert tint.argmin() == 1  # magenta reduces green
 
 
 def test_texts_are_told_apart_and_scored() -> None:
-    """Another text, another score or another order is another picture; so is a title."""
+    """Texts, their order, scores and the title all change the picture."""
     pictures = [
         draw_explanation(explanation(("a dog", "a cat"))),
         draw_explanation(explanation(("a cat", "a dog"))),
@@ -167,7 +167,7 @@ def test_texts_are_told_apart_and_scored() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("text", STRANGE_TEXTS)
 def test_any_text_is_drawn(text: str) -> None:
-    """In any script, with letters that no font has, with bytes that are no text, and without end."""
+    """Texts in any script, without glyphs in any font, with undecodable bytes, or of any length are drawn."""
     explained = explanation(("a dog", text), frames=2)
     picture = draw_explanation(explained, title=text)
     assert picture.width == draw_explanation(explanation(("a dog", "a"), frames=2)).width
@@ -175,7 +175,7 @@ def test_any_text_is_drawn(text: str) -> None:
 
 
 def test_twenty_texts_have_twenty_bars() -> None:
-    """Colours come again, and numbers do not."""
+    """With more texts than colours, colours repeat, and each text still has its own bar."""
     few, many = (draw_explanation(explanation(("a dog",) * number)) for number in (2, 20))
     assert many.height > few.height + 18 * 40
 
@@ -184,7 +184,7 @@ def test_twenty_texts_have_twenty_bars() -> None:
     "text", ["a dog runs on the beach " * 20, "男孩在河边钓鱼" * 40, "x" * 2000, "a " + "y" * 300]
 )
 def test_long_texts_wrap(text: str) -> None:
-    """Between words where there are any; each line fits, and none of the text is lost."""
+    """Texts wrap between words where possible, each line fits, and no character is lost."""
     font = _Fonts(None).for_text(text, 20)
     lines = _wrapped(text, font, 500)
     assert len(lines) > 1
@@ -193,7 +193,7 @@ def test_long_texts_wrap(text: str) -> None:
 
 
 def test_a_font_is_found_that_has_the_letters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow's own needs no file and has English alone; English looks the same wherever it is drawn."""
+    """English uses Pillow's built-in font, so that it looks the same everywhere. Other scripts use a font file."""
     monkeypatch.setattr(explanation_figure, "_FONT_FILES", ("no such font", str(FONT)))
     latin_font, other_font = (_Fonts(None).for_text(text, 20) for text in ("A dog, 12 %", "собака"))
     assert (_lacks(latin_font, "A dog, 12 %"), _lacks(latin_font, "собака")) == (0, 5)
@@ -216,7 +216,7 @@ def test_a_font_is_found_that_has_the_letters(monkeypatch: pytest.MonkeyPatch) -
     ],
 )
 def test_every_model_can_be_drawn(overrides: dict[str, Any]) -> None:
-    """What a model really sees, as `explain` gives it; and marks of tokens that it does not shift are refused."""
+    """Explanations of all variants can be drawn. Marking shifted tokens is refused if the model shifts none."""
     model = tiny_model(**overrides)
     video = encoded(frames=40, fps=10, size=(48, 128), container="mp4")
     explained = explain(model, tiny_processor(model.config), video, ["a dog", "a cat"])
@@ -229,7 +229,7 @@ def test_every_model_can_be_drawn(overrides: dict[str, Any]) -> None:
 
 
 def test_weights_that_are_all_in_padding_are_no_bars() -> None:
-    """What a model with `padding_mode="released"` may give."""
+    """With `padding_mode="released"`, all weights of the real frames can be 0."""
     draw_explanation(explanation(weights=np.zeros((1, 4))))
 
 

@@ -1,4 +1,4 @@
-"""What the page says of an explanation is true of the model at hand, such as a plain CLIP."""
+"""The page describes an explanation as it applies to the model, for example a plain CLIP."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The one template environment."""
+"""The shared template environment, and the data files in the wheel."""
 
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def test_a_name_that_is_no_utf_8_can_be_shown() -> None:
 
 @pytest.mark.slow
 def test_the_wheel_has_every_data_file(tmp_path: Path) -> None:
-    """Templates, styles and scripts, recipes, the pictures of moving things, and the small CLIP."""
+    """The wheel contains templates, styles, scripts, recipes, the pictures of moving things and the small CLIP."""
     pytest.importorskip("hatchling")
     root = Path(__file__).parents[2]
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]

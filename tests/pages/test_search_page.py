@@ -1,4 +1,4 @@
-"""The page of moments: true to its hits, and safe whatever they are called."""
+"""The page of search results: correct contents, and safe with any file name or text."""
 
 from support.html_pages import HOSTILE, Page, content
 from ts2net.pages.search import Answer, render_search_page
@@ -10,7 +10,7 @@ def hit(video: str, thumbnail: bytes = b"jpeg") -> Hit:
 
 
 def test_a_moment_plays_from_its_start(tmp_path):
-    """The file's own address with the moment, though the name has what an address may not; and its picture."""
+    """The video's address has the moment as a fragment and an escaped file name, and the thumbnail is its poster."""
     film = tmp_path / 'my #1 film & 100 % "good".mp4'
     film.write_bytes(b"film")
     page = Page(render_search_page("Moments", [Answer("a dog", [hit(str(film), b"\xff\xd8 picture")])]))
@@ -24,7 +24,7 @@ def test_a_moment_plays_from_its_start(tmp_path):
 
 
 def test_a_video_without_a_file_shows_its_picture():
-    """A member of a tar file, or a film that is gone."""
+    """A member of a tar file, or a deleted file, is shown by its thumbnail."""
     page = Page(render_search_page("Moments", [Answer("a dog", [hit("/data/train-00000.tar#clip7")])]))
     assert not page.all("video")
     assert len(page.all("img")) == 1

@@ -1,4 +1,4 @@
-"""The small CLIP of the package: a checkpoint of transformers whose patches know small things; and its training."""
+"""The package's small CLIP is a valid transformers checkpoint with useful patch embeddings, and its training works."""
 
 import json
 import math
@@ -30,7 +30,7 @@ def tokenizer() -> CLIPTokenizer:
 
 
 def test_it_is_small_and_loads_in_single_precision(clip: CLIPModel) -> None:
-    """Stored in half precision, which is slow to compute with on a CPU."""
+    """The weights are stored in half precision and load in single precision, which is faster on a CPU."""
     assert sum(file.stat().st_size for file in small_clip_folder().iterdir()) < 6_000_000
     assert {each.dtype for each in load_file(small_clip_folder() / "model.safetensors").values()} == {torch.float16}
     assert {each.dtype for each in clip.parameters()} == {torch.float32}
@@ -53,7 +53,7 @@ def test_a_ts2net_starts_from_it(clip: CLIPModel) -> None:
 
 @pytest.mark.slow
 def test_patches_know_small_things_and_cls_the_large_ones(clip: CLIPModel, tokenizer: CLIPTokenizer) -> None:
-    """Else a selection of patches would have nothing to find, or nothing to add. The card has the exact figures."""
+    """This makes selecting patches useful: they contain what `[CLS]` lacks. The card has the exact figures."""
     result = probe(clip, tokenizer, num_clips=60)
     guess = 100 / len(THINGS)
     assert result.cls_names_large > 20 * guess
@@ -73,7 +73,7 @@ def test_patches_know_small_things_and_cls_the_large_ones(clip: CLIPModel, token
 
 
 def test_patch_loss_is_the_mean_of_two_cross_entropies() -> None:
-    """Over names and over photos, where other true pairs do not count: against plain loops."""
+    """The loss is taken over names and over photos, without other true pairs, and equals plain loops."""
     torch.manual_seed(0)
     patches, names = F.normalize(torch.randn(3, 5, 8), dim=-1), F.normalize(torch.randn(4, 8), dim=-1)
     contents = torch.tensor([[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], dtype=torch.bool)
@@ -118,7 +118,7 @@ def test_later_captions_name_the_largest_thing_alone() -> None:
 
 @pytest.mark.slow
 def test_the_command_trains_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With all its files, and a card that tells what it knows."""
+    """The command writes all files of a checkpoint, and a card with its measured figures."""
     main(["--out", str(tmp_path), "--steps", "1", "--photos", "8", "--batch-size", "4"])
     printed = json.loads(capsys.readouterr().out)
     assert {file.name for file in tmp_path.iterdir()} == {file.name for file in small_clip_folder().iterdir()}

@@ -1,4 +1,4 @@
-"""Video files of every kind: processor, search's stream and re-encoding against plain decoding from the start."""
+"""Processor, search's stream and re-encoding agree with plain decoding from the start, on all kinds of video files."""
 
 from pathlib import Path
 

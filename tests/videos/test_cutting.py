@@ -1,4 +1,4 @@
-"""A moment cut out of a video: the same pictures, from a keyframe before it, and its sound."""
+"""Cutting a moment out of a video copies the pictures from the keyframe before it, and the sound."""
 
 import io
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_a_moment_is_copied_from_the_keyframe_before_it(
     (first,) = [number for number, picture in enumerate(whole) if np.array_equal(picture, cut[0])]
     assert first in range(51 - 24, 51)  # 2.1 s are 50.4 frames
     np.testing.assert_array_equal(cut, whole[first : first + len(cut)])
-    assert 76 <= first + len(cut) <= 76 + 5  # 3.2 s are 76.8 frames; reordered ones come along
+    assert 76 <= first + len(cut) <= 76 + 5  # 3.2 s are 76.8 frames; reordered frames are included
 
 
 def test_sound_comes_along(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Video files drawn from seeds, in a bounded time: the same checks as for the corpus."""
+"""The checks of the corpus on randomly drawn video files, for a limited time."""
 
 import math
 
@@ -8,7 +8,7 @@ from support.fuzz_videos import run
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 12  # `python -m support.fuzz_videos` draws on
+SECONDS = 12  # `python -m support.fuzz_videos` runs longer
 FIRST_SEED = 1
 # Damaged Motion JPEG (3), H.264 without a frame that others refer to (2) or with a damaged one (3), a stretch of a
 # broadcast that can't be decoded, damaged FFV1, two frames at one time, and damage after which times go back.

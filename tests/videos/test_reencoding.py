@@ -1,4 +1,4 @@
-"""Re-encoding costs what a file holds, and shows at each second what the file shows."""
+"""Re-encoding shows the file's frames at the same seconds. Its cost depends on the frames, not on claimed times."""
 
 import time
 from fractions import Fraction
@@ -18,7 +18,7 @@ EVERY_FRAME = FrameSampling(num_frames=None, fps=None)
 
 @pytest.mark.parametrize("hours", [1, 24, 10_000])
 def test_hours_that_a_file_claims_cost_nothing(hours: int, tmp_path: Path):
-    """One frame stays on screen for nearly all of them, and is written once."""
+    """A frame that stays on screen for hours is written once, so the time does not grow with the duration."""
     path = write(tmp_path / "gap.mkv", [0, 0.04, 0.4, 3600 * hours], options={"bf": "0"})
     begin = time.process_time()
     reencoded = reencode_video(path)
@@ -29,7 +29,7 @@ def test_hours_that_a_file_claims_cost_nothing(hours: int, tmp_path: Path):
 
 
 def test_one_wrong_time_costs_nothing(tmp_path: Path):
-    """The frame rate alone is gone by then, as the processor has it."""
+    """If timestamps are wrong, re-encoding times the frames by the frame rate, as the processor does."""
     source = write(tmp_path / "src.mp4", even(200), time_base=Fraction(1, 25), options={"bf": "0", "g": "25"})
     path = remux_with_a_late_packet(source, tmp_path / "a.mkv")
     video = decode_video(reencode_video(path).video, EVERY_FRAME)
@@ -37,7 +37,7 @@ def test_one_wrong_time_costs_nothing(tmp_path: Path):
 
 
 def test_the_last_frame_stays_as_long_as_it_did(tmp_path: Path):
-    """Slides of ten seconds: each is written once, and the new film is as long as the old one."""
+    """Slides of ten seconds are written once each, and the re-encoded video keeps the duration."""
     times = [0.0, 10.0, 20.0, 30.0]
 
     def hold(packets: list[av.Packet]) -> list[av.Packet]:
@@ -54,7 +54,7 @@ def test_the_last_frame_stays_as_long_as_it_did(tmp_path: Path):
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
 def test_a_moment_counts_from_the_start_of_the_file(suffix: str, tmp_path: Path):
-    """As the processor's does: here the first frame comes at second 2, and stands for what is before it."""
+    """Start and end count as in the processor. The first frame, at second 2, also represents the time before it."""
     path = write(tmp_path / f"a.{suffix}", even(100, start=2), options={"g": "25"})
     for start, end in [(None, None), (3.0, 4.0), (1.0, 3.0)]:
         original = decode_video(path, FrameSampling(start=start, end=end))
