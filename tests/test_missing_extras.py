@@ -32,9 +32,7 @@ APP = ("ts2net.cli", ["app", "index", "--port", "0"])
 )
 def test_the_extra_is_named(library: str, extra: str, commands: list[tuple[str, list[str]]], tmp_path: Path) -> None:
     """The error comes before the command creates any file."""
-    make_index(
-        tmp_path / "index", tiny_model(), [random_video("/a.mp4", 1)]
-    )  # without an index, the page reports that instead
+    make_index(tmp_path / "index", tiny_model(), [random_video("/a.mp4", 1)])  # needed by the page
     ends = run_commands_without([library], commands, tmp_path)
     message = f"error: the library {library} is not installed: pip install 'ts2net[{extra}]'\n"
     assert ends == [(1, "", message)] * len(commands)

@@ -85,9 +85,7 @@ GENUINE: dict[str, dict[str, Any]] = {
         "test_list.txt": "Qf3ch_x4Y-0_000179_000189",
     },
     "lsmdc": {
-        "LSMDC16_annos_training.csv": lsmdc_line(
-            FILM, 'SOMEONE says "yes.'
-        )  # a single quotation mark is not CSV quoting
+        "LSMDC16_annos_training.csv": lsmdc_line(FILM, 'SOMEONE says "yes.')  # a lone quotation mark is not quoting
         + lsmdc_line(OTHER_FILM, "SOMEONE,\u2028smiling, leaves.")  # a Unicode separator is not a line end
         + lsmdc_line(FILM, "He runs."),
         "LSMDC16_annos_val.csv": lsmdc_line(OTHER_FILM, "A caf\u00e9."),
