@@ -15,7 +15,7 @@ from ..tables import best_first
 from .clips import Clip
 
 _SEED = 2022  # seed of the choice of captions on the page
-_ON_A_THING = 0.2  # minimum share of a patch's pixels that show things, for the patch to count as showing one
+_ON_A_THING = 0.2  # a patch shows a thing if things cover at least this share of its pixels
 _CLIPS_A_BATCH = 50
 
 
@@ -62,7 +62,7 @@ Scores = Mapping[str, Mapping[str, float]]
 
 
 def draw_captions(clips: Sequence[Clip], scores: Scores, count: int) -> list[Answer]:
-    """Return the answers for some captions, which are drawn with a fixed seed, independently of the scores."""
+    """Draw captions with a fixed seed, independently of the scores, and return their answers."""
     drawn = random.Random(_SEED).sample(clips, min(count, len(clips)))
     return [answer(clip.scene, clips, scores) for clip in drawn]
 
@@ -74,12 +74,12 @@ def found_first(clips: Sequence[Clip], scores: Scores) -> list[str]:
 
 
 def groups(clips: Sequence[Clip], count: int) -> list[Sequence[Clip]]:
-    """Return the first `count` groups of a diagnostic split, in which the clips of a group are successive."""
+    """Return the first `count` groups of a diagnostic split, in which the clips of a group are consecutive."""
     return [clips[first : first + GROUP_SIZE] for first in range(0, count * GROUP_SIZE, GROUP_SIZE)]
 
 
 def answer(scene: Scene, clips: Sequence[Clip], scores: Scores) -> Answer:
-    """Return the answer for the caption of a scene among some clips."""
+    """Return the answer for the caption of a scene when `clips` are searched."""
     row = [scores[scene.caption][clip.scene.video_id] for clip in clips]
     first = clips[best_first(row)[0]]
     target_score = scores[scene.caption][scene.video_id]
@@ -108,7 +108,7 @@ def look_at(model: Path, chosen: Sequence[Sequence[Clip]], scores: Scores) -> li
 
 @torch.inference_mode()
 def share_on_things(model: Path, clips: Sequence[Clip]) -> Share:
-    """Compute how many of a model's selected patches, and of all patches of the clips, show a thing."""
+    """Compute the percentages of a model's selected patches, and of all patches of the clips, that show a thing."""
     network, processor = load_model(model)
     selected, shown = [], []
     for first in range(0, len(clips), _CLIPS_A_BATCH):

@@ -54,7 +54,7 @@ def unpack(data: Path, split: str, folder: Path, count: int) -> list[Clip]:
 
 
 def _poster(scene: Scene) -> bytes:
-    """Return the sampled frame that shows most of the small thing, or the second one without a small thing."""
+    """Return as a JPEG the sampled frame that shows most of the small thing, or the second frame if there is none."""
     frame = SEEN_FRAMES[int(covered_pixels(scene)["small"].sum(axis=(1, 2)).argmax()) if scene.small else 1]
     file = io.BytesIO()
     Image.fromarray(render(scene)[frame]).save(file, format="JPEG", quality=_POSTER_QUALITY)

@@ -41,7 +41,7 @@ def score_in_new_process(
         model: A folder or repository of a TS2-Net with its code.
         texts: Sentences.
         videos: Paths or addresses.
-        modules: Folder for the process's copy of the code. In the user's cache such copies would accumulate.
+        modules: Folder for the process's copy of the code, because such copies would accumulate in the user's cache.
         offline: Whether the process must not access the Hub, because all files are local.
 
     Raises:
@@ -49,7 +49,8 @@ def score_in_new_process(
         RuntimeError: If the process dies.
     """
     modules.mkdir(parents=True, exist_ok=True)
-    # Only the modules are redirected. Downloads stay in the user's cache, for reuse and because the token is there.
+    # Only the modules are redirected. Downloads stay in the user's cache, for reuse and because the token
+    # is stored there.
     environment = os.environ | {"HF_MODULES_CACHE": str(modules.absolute())}
     environment |= {"HF_HUB_OFFLINE": "1"} if offline else {}
     script = Path(__file__).with_name("score_folder.py")

@@ -44,7 +44,7 @@ class Record:
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Add the duration of the block to the total of a step, also if the block raises."""
+        """Add the duration of the block to the total of a step, even if the block raises."""
         start = time.perf_counter()
         try:
             yield

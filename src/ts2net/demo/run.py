@@ -2,8 +2,8 @@
 
 The training starts from the small CLIP that comes with the package. The scores come from a second process that loads
 the model folder as any user would, with the code beside the weights (`score_folder.py`), so an incomplete folder makes
-the demo fail. Every step stores its result in the demo's folder and is not repeated, so an interrupted demo continues
-where it was stopped.
+the demo fail. The data, the model and the index are stored in the demo's folder and are not made again, so an
+interrupted demo continues where it was stopped.
 """
 
 import os
@@ -61,7 +61,7 @@ def run_demo(
         test_clips: Number of clips to search.
         group_clips: Number of clips in groups of four that differ only in their motion, and the same number of clips
             in groups that differ only in a small thing.
-        workers: Processes that render; `None` starts one per core, 0 uses only this process.
+        workers: Number of rendering processes; `None` starts one per core, 0 uses only this process.
         training: Options of `python -m ts2net.training` that differ from the recipe's.
 
     Returns:
@@ -142,7 +142,7 @@ def run_demo(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Compute with one thread, because such small operations are slower on several, and the other cores decode."""
+    """Compute in one thread: small operations are slower in several threads, and the other cores decode videos."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -164,12 +164,12 @@ def _train(console: Console, out: Path, record: Record, changes: dict[str, Any])
         trainer.train(resume_from_checkpoint="auto")
     with record.timed("evaluation"):
         figures: dict[str, float] = {}
-        for split in ("motion", "small_object", "test"):  # the model card reports the last one
+        for split in ("motion", "small_object", "test"):  # the model card reports the last evaluation
             prefix = "eval" if split == "test" else split
             figures |= trainer.evaluate(load_benchmark("moving_things", data, split), metric_key_prefix=prefix)
     trainer.save_model(str(out / "model"))
     record.keep_figures(figures)
-    shutil.rmtree(cache, ignore_errors=True)  # hundreds of megabytes that are not needed any more
+    shutil.rmtree(cache, ignore_errors=True)  # hundreds of megabytes, not needed after training
 
 
 def _figures(record: Record, test_clips: int) -> list[tuple[str, str]]:

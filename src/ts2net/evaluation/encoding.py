@@ -25,7 +25,7 @@ from ..videos.broken import BrokenVideo
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """The embeddings of a split of `V` videos, broken ones included, and `Q` texts.
+    """Embeddings of a split of `V` videos, including broken videos, and `Q` texts.
 
     Attributes:
         rows: Id, captions and group of each video, in the order of the split.
@@ -80,7 +80,7 @@ def encode_split(
 ) -> EncodedSplit | None:
     """Encode the videos and texts of a split.
 
-    The model is in evaluation mode during the call. Autocast is left to the caller.
+    The model is in evaluation mode during the call. Autocast is not changed.
 
     Args:
         model: The model, unsharded on each process.
@@ -138,7 +138,7 @@ def encode_split(
 
 @contextlib.contextmanager
 def _evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Set evaluation mode and restore each module's own mode afterwards, because they may differ in training."""
+    """Set evaluation mode and restore the mode of each module afterwards, because modules may differ in mode."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

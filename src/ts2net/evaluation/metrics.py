@@ -33,11 +33,11 @@ def retrieval_metrics(
 
     Args:
         logits_per_text: Similarities of shape `(texts, videos)`, in any unit. A NumPy array may be a memory map.
-        video_of_text: Column of each text's video, of shape `(texts,)`. Every video needs a text. `None`: text `i`
-            belongs to video `i`.
+        video_of_text: Column of each text's video, of shape `(texts,)`. Every video needs a text, unless
+            `querybank` is given. `None`: text `i` belongs to video `i`.
         dual_softmax: Multiply each entry by its softmax over all texts, for the same video, before ranking (Cheng et
-            al. 2021). It uses all test texts at once, so mention it when reporting the results.
-        querybank: Normalise with a bank of other texts before ranking. Only the text-to-video metrics are then
+            al. 2021). The softmax uses all test texts at once, so mention it when reporting the results.
+        querybank: Normalise with a bank of other texts before ranking. Then only the text-to-video metrics are
             returned.
 
     Returns:
@@ -136,17 +136,18 @@ def rank_statistics(ranks: Sequence[int] | npt.ArrayLike | torch.Tensor) -> dict
 
 
 class Querybank:
-    """Bank of non-test queries that identify videos which match too many queries (Bogolin et al. 2022).
+    """Bank of queries that are not test texts, to find videos that match too many queries (Bogolin et al. 2022).
 
     This is QB-Norm with the dynamic inverted softmax. If the best video of a test text is also the best video of a
     query in the bank, the text is ranked by `exp(beta * s) / sum_bank exp(beta * s_bank)`, otherwise by its
-    similarities. If several videos tie for the best, each of them counts. Two numbers and one flag a video are kept.
+    similarities. If several videos tie for the best, each of them counts. The bank is stored as two numbers
+    and one flag per video.
 
     Args:
         logits_per_text: Similarities of the bank's queries, usually training captions, to the *test* videos, of
             shape `(queries, videos)` and in the unit of the test similarities.
         beta: Inverse temperature. The paper's value of 20 is for cosines. The default is the same temperature for 100
-            times the cosine, which is the similarity with a trained CLIP's `logit_scale`.
+            times the cosine, because a trained CLIP multiplies cosines by 100 (`logit_scale`).
 
     Raises:
         TypeError: If the matrix is not made of real numbers.

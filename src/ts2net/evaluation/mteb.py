@@ -31,9 +31,9 @@ class MTEBModel:
         model: The model, on its device. It is set to evaluation mode.
         processor: The model's processor.
         name: Name of the model in MTEB's results, as `owner/name`.
-        num_frames: Maximum number of frames of a video. `None` uses the processor's.
-        max_words: Maximum number of tokens of a text. `None` uses the number of the model's training if the processor
-            has it, and otherwise the tokenizer's maximum.
+        num_frames: Maximum number of frames of a video. `None` uses the number of the processor.
+        max_words: Maximum number of tokens of a text. `None` uses the processor's `max_words`, the number in training,
+            if it is set, and otherwise the tokenizer's maximum.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class MTEBModel:
         top_ranked: dict[str, list[str]] | None = None,
         **kwargs: Any,
     ) -> dict[str, dict[str, float]]:
-        """Return the scores of the `top_k` best candidates of each query, from `top_ranked` only if it is given.
+        """Return the scores of the `top_k` best candidates of each query, restricted to `top_ranked` if it is given.
 
         Raises:
-            ValueError: If no corpus is indexed, or queries and corpus are not one of texts and one of videos.
+            ValueError: If no corpus is indexed, or not exactly one of queries and corpus consists of videos.
         """
         if self._corpus is None:
             raise ValueError("nothing is indexed: call index first")
@@ -104,7 +104,7 @@ class MTEBModel:
 
     @torch.inference_mode()
     def _scores(self, queries: "_Embeds", corpus: "_Embeds") -> torch.Tensor:
-        """Compute scores of shape `(queries, corpus)`. Either of the two may be the texts."""
+        """Compute scores of shape `(queries, corpus)`. Either argument may hold the texts."""
         (query_embeds, query_mask), (corpus_embeds, corpus_mask) = queries, corpus
         if (query_mask is None) == (corpus_mask is None):
             raise ValueError("expected texts and videos, one as queries and the other as corpus")

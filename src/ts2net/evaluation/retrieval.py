@@ -1,7 +1,7 @@
 """Retrieval evaluation of a model on one split, from the videos to the metrics of the paper's tables.
 
-- A video that is missing or can't be decoded stays in the split, so missing videos can't raise the metrics. It scores
-  below all other videos, and its own queries count as missed in both directions.
+- A video that is missing or can't be decoded stays in the split, so missing videos can't raise the metrics. It is
+  scored below all other videos, and its own queries count as missed in both directions.
 - Scores are computed in blocks. A large score matrix is kept in a temporary file instead of memory, in the folder of
   `TMPDIR`. If /tmp is a file system in memory, set `TMPDIR` to another folder.
 - All processes share the encoding. The main process ranks, and all processes return its result.
@@ -29,7 +29,7 @@ from .metrics import rank_statistics, retrieval_ranks
 if TYPE_CHECKING:
     import datasets
 
-_BLOCK_COSINES = 2**20  # texts x videos x frames that are matched at a time
+_BLOCK_COSINES = 2**20  # texts x videos x frames per call of `similarity`
 _TEXTS_A_BLOCK = 256
 _MOST_BYTES_IN_MEMORY = 2**30
 _BELOW_ALL = -1e30  # score of a missing video; finite in float32, as the metrics require
@@ -42,7 +42,7 @@ class RetrievalResult:
     Attributes:
         metrics: The metrics of [`retrieval_metrics`]. If videos have groups, also `"text-to-video group R@1"` and
             `"video-to-text group R@1"`: R@1 among the candidates of the query's own group, in percent.
-        dual_softmax: The metrics with the dual softmax, which uses all test texts at once; without groups.
+        dual_softmax: The metrics with the dual softmax, which uses all test texts at once; no group metrics.
         num_texts: Number of text-to-video queries.
         num_videos: Number of video-to-text queries, including missing videos.
         num_groups: Number of groups of at least two candidates.
@@ -95,16 +95,16 @@ def evaluate_retrieval(
         model: The model, on its device. Its training or evaluation mode is restored afterwards.
         dataset: The split with the standard columns, as returned by `load_benchmark(..., with_missing=True)`.
         processor: The model's processor.
-        num_frames: Maximum number of frames of a video. `None` uses the processor's, which is that of training.
-        max_words: Maximum number of tokens of a text. `None` uses the number of the model's training if the processor
-            has it, and otherwise the tokenizer's maximum.
+        num_frames: Maximum number of frames of a video. `None` uses the number of the processor, as in training.
+        max_words: Maximum number of tokens of a text. `None` uses the processor's `max_words`, the number in training,
+            if it is set, and otherwise the tokenizer's maximum.
         long_texts: `"truncate"` uses the beginning of a longer text, as in training; `"split"` splits the text into
             sentences and averages their scores.
         batch_size: Number of videos in a batch of one process.
         num_workers: Number of decoding processes for each process.
         num_videos: Number of videos of the split, if known, for the remaining time in the progress bar.
         leave_out_missing: Leave out videos that are missing or can't be used, with their queries, as the released
-            loaders do. The metrics are then those of a smaller split, and higher.
+            loaders do. The metrics then refer to a smaller split and are higher.
         progress: Show a progress bar if standard error is a terminal.
 
     Returns:
@@ -239,8 +239,8 @@ def _room_for(num_texts: int, num_videos: int) -> np.ndarray:
     num_bytes = 4 * num_texts * num_videos
     if num_bytes <= _MOST_BYTES_IN_MEMORY:
         return np.empty(shape, dtype=np.float32)
-    with write_errors_named(tempfile.gettempdir()), tempfile.TemporaryFile() as file:  # the map keeps it open
-        if hasattr(os, "posix_fallocate"):  # without it, a full disk would kill the process
+    with write_errors_named(tempfile.gettempdir()), tempfile.TemporaryFile() as file:  # the map keeps the file open
+        if hasattr(os, "posix_fallocate"):  # a full disk raises here; otherwise writing would kill the process
             os.posix_fallocate(file.fileno(), 0, num_bytes)
         return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
 

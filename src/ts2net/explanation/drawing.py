@@ -17,7 +17,7 @@ _BAR_HEIGHT = 8  # pixels
 
 @dataclass(frozen=True)
 class DrawnFrame:
-    """A frame for a page.
+    """Picture of a frame, with its time and weight, for a page.
 
     Args:
         picture: Bytes of the image file.
@@ -60,7 +60,7 @@ def draw_frame(explanation: Explanation, frame: int, text: int = 0, min_side: in
         min_side: Minimum length of the shorter side in pixels. Smaller frames are magnified by an integer factor.
 
     Returns:
-        The picture. The bar's length is the weight, relative to the largest weight of a frame of the video.
+        The picture. The length of the bar is proportional to the weight; the heaviest frame's bar has full length.
     """
     picture = Image.fromarray(explanation.frames[frame])
     scale = max(1, math.ceil(min_side / min(picture.size)))
@@ -77,7 +77,7 @@ def draw_frame(explanation: Explanation, frame: int, text: int = 0, min_side: in
 
 
 def found_words(explanation: Explanation, text: int = 0) -> str:
-    """Format the words of a text with the time of the best-matching frame and the weight of each, as one line.
+    """Format the words of a text as one line, each with the time of its best-matching frame and its weight.
 
     Raises:
         ValueError: If the model has no word-token interaction.

@@ -48,15 +48,15 @@ class Explanation:
         texts: The texts.
         scores: The video's score for each text: the model's `logits_per_text`.
         frames: The sampled frames after resizing and cropping, `(T, H, W, 3)`, uint8 RGB.
-        seconds: Time of each frame from the start of the video.
+        seconds: Time of each frame in seconds from the start of the video.
         weights: Weight of each frame in each score, `(Q, T)`. The weights sum to 1 over the frames. (With
             `padding_mode="released"` and fewer frames than the model takes, padding frames may have some weight.)
-        selected_tokens: The patches of each frame that the temporal encoder reads in addition to [CLS], `(T, K)`,
-            counted from 1 row by row. `K` is 0 for a model without selection.
+        selected_tokens: Indices, `(T, K)`, of the patches of each frame that the temporal encoder reads in addition to
+            [CLS]. Patches are numbered row by row from 1. `K` is 0 for a model without selection.
         patch_size: Side of a patch in pixels.
         shifts: Source of the `N` patches of each frame in the shift layers, `(T, N)`: -1 for the frame before, 1 for
             the frame after, 0 for the frame itself. `None` for a model that does not shift whole tokens.
-        words: For each text its tokens with their best-matching frames. `None` without word-token interaction.
+        words: For each text, its tokens with their best-matching frames. `None` without word-token interaction.
     """
 
     texts: tuple[str, ...]
@@ -97,7 +97,7 @@ def explain(
     """Score texts against one video, and explain the scores.
 
     Args:
-        model: The model. It is set to evaluation mode, in which nothing is random.
+        model: The model. It is set to evaluation mode, so that the result is deterministic.
         processor: The model's processor.
         video: A video of any type that the processor accepts.
         texts: At least one text.
@@ -108,11 +108,11 @@ def explain(
         ValueError: If there is no text, the video can't be decoded, or the scores are not finite.
         OSError: If the video can't be opened.
     """
-    # The seconds of a moment come from a player or an index, whatever clock the model was trained with.
+    # `start` and `end` are times of a player or an index, independent of the clock used in training.
     clock = processor.video_processor.clock if start is None and end is None else "seconds"
     inputs = processor.video_processor([video], start=start, end=end, clock=clock, return_metadata=True)
     seconds = inputs.pop("video_metadata")[0].timestamps
-    name = os.fspath(video) if isinstance(video, (str, os.PathLike)) else "the video"  # not the bytes of a video
+    name = os.fspath(video) if isinstance(video, (str, os.PathLike)) else "the video"  # not a video's bytes
     return _explain_inputs(model, processor, inputs, seconds, texts, name)
 
 
@@ -129,14 +129,14 @@ def explain_frames(
     Args:
         model: The model. It is set to evaluation mode.
         processor: The model's processor, which only rescales and normalises here.
-        frames: uint8 of shape `(T, 3, H, W)`, at the model's input size.
+        frames: The frames at the model's input size, `(T, 3, H, W)`, uint8.
         seconds: Time of each frame.
         texts: At least one text.
-        query_embeds: Query embeddings `(Q, D)` to score instead of the texts, such as the embedding of a clip. The
-            texts are the names of the queries then.
+        query_embeds: Query embeddings `(Q, D)` to score instead of the texts, such as the embedding of a clip. `texts`
+            are then the names of the queries.
 
     Raises:
-        ValueError: If there is no text, there are no frames or not as many as seconds, or the scores are not finite.
+        ValueError: If there is no text or no frame, `frames` and `seconds` differ in length, or a score is not finite.
     """
     if len(frames) != len(seconds):
         raise ValueError(f"seconds must be one a frame, got {len(seconds)} for {len(frames)} frames")
@@ -169,7 +169,7 @@ def _explain_inputs(
             tokens = processor(text=list(texts)).to(model.device)
             query_embeds = model.get_text_features(**tokens).matching_embeds
         elif model.word_interaction is not None:
-            query_embeds = query_embeds[:, None]  # the query is one word
+            query_embeds = query_embeds[:, None]  # (Q, 1, D): each query counts as one word
         video = model.get_video_features(pixels, mask)
         matched = (query_embeds.to(model.device), video.frame_embeds, mask)
         scores = model.similarity(*matched)[:, 0].tolist()
@@ -224,7 +224,7 @@ def patch_boxes(tokens: Sequence[int], frame_width: int, patch_size: int) -> lis
     """Return the boxes of tokens on a frame.
 
     Args:
-        tokens: Indices of patches in a frame's tokens: [CLS] is 0, and patches follow row by row.
+        tokens: Indices of patches among the tokens of a frame: [CLS] is 0, and the patches follow row by row.
         frame_width: Width of the model's input frame in pixels.
         patch_size: Side of a patch in pixels.
     """

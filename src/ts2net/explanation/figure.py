@@ -2,7 +2,7 @@
 
 The figure is composed of smaller pictures, side by side or one below the other, so a part is drawn independently of
 its position. No information is given by colour alone: texts are numbered, and shifted patches have arrows. Texts are
-written in Pillow's own font, or in an installed font if it has more of their characters.
+drawn in Pillow's default font, or in an installed font if it has more of their characters.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _CHIP = 26  # side of the square with a text's number
 _BAR_HEIGHT, _PERCENT_WIDTH = 10, 52
 
 _PAPER, _INK, _FADED, _TRACK = (255, 255, 255), (27, 27, 32), (98, 98, 108), (232, 232, 236)
-# The colours of Okabe and Ito, which colour-blind people can tell apart, without those too light for white digits.
+# Okabe and Ito's colours for colour-blind people, without the colours that are too light for white digits.
 _TEXT_COLORS: tuple[Color, ...] = ((0, 114, 178), (213, 94, 0), (0, 140, 100), (170, 80, 140), (90, 90, 90))
 _BEFORE_COLOR, _AFTER_COLOR = (0, 200, 255), (255, 60, 220)
 _TINT = 0.35  # opacity of the colour on a shifted patch
@@ -72,11 +72,11 @@ def draw_explanation(
         explanation: Explanation of the video and the texts.
         title: A line above the texts, such as the video's name.
         shifted: Also mark the patches that layers with token shift take from the frame before or after.
-        font: A font file for the title and the texts, or the name of an installed font. The default is an installed
-            font that has their characters. A character that no font has is drawn as a box.
+        font: A font file for the title and the texts, or the name of an installed font. The default is Pillow's
+            font, or the installed font with most characters of a text. A character that the font lacks becomes a box.
 
     Returns:
-        The figure, RGB: up to 8 frames or about 2000 pixels wide, and as high as needed.
+        The RGB figure: at most 8 frames wide, usually up to about 2000 pixels, and as high as needed.
 
     Raises:
         ValueError: If `shifted` is set and the model does not shift whole tokens, or `font` is not a font.
@@ -139,7 +139,7 @@ def _texts(explanation: Explanation, fonts: "_Fonts", width: int) -> Image.Image
 def _frames(explanation: Explanation, shifted: bool) -> Image.Image:
     """Draw all frames, in rows of nearly equal length."""
     tiles = [_tile(explanation, frame, shifted) for frame in range(len(explanation.frames))]
-    # More rows for many frames, which would be too small to see in a single row.
+    # Many frames are drawn in several rows, because they would be too small to see in a single row.
     most = min(max(math.ceil(math.sqrt(3 * len(tiles))), _MIN_COLUMNS), _MAX_COLUMNS)
     rows = math.ceil(len(tiles) / most)
     columns = math.ceil(len(tiles) / rows)
@@ -235,7 +235,7 @@ def _bar(width: int, height: int, share: float, color: Color) -> Image.Image:
 
 
 def _label(words: str, size: int, color: Color, *, width: int | None = None, height: int | None = None) -> Image.Image:
-    """Draw words of the figure itself in one line, aligned to the right and centred vertically."""
+    """Draw a label of the figure in one line, aligned to the right and centred vertically."""
     font = _default_font(size)
     text_width = math.ceil(font.getlength(words))
     picture = Image.new("RGB", (max(text_width, width or 0), height or round(1.4 * size)), _PAPER)
@@ -272,7 +272,7 @@ def _wrapped(text: str, font: Font, width: int) -> list[str]:
 
 
 class _Fonts:
-    """Fonts of a figure, which are searched for once."""
+    """Fonts of a figure. Installed fonts are searched for only once, if they are needed."""
 
     def __init__(self, file: str | os.PathLike[str] | None) -> None:
         self._file = file
@@ -291,8 +291,8 @@ class _Fonts:
 
 
 def _default_font(size: int) -> Font:
-    """Return Pillow's own font, which needs no file and has the characters of English."""
-    return cast(Font, ImageFont.load_default(size))  # with a size it always has this type
+    """Return Pillow's default font, which needs no file and has the characters of English."""
+    return cast(Font, ImageFont.load_default(size))  # with a size, the font always has this type
 
 
 def _installed_fonts(size: int) -> list[Font]:

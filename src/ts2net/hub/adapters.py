@@ -67,7 +67,7 @@ def lora_config(r: int, target: Sequence[str] = DEFAULT_TARGET) -> "LoraConfig":
         raise ValueError(f"the rank of LoRA must be at least 1, got {r}")
     if not target or not all(name.isidentifier() for name in target):
         raise ValueError(f"expected names of layers such as q_proj, got {list(target)}")
-    # Exclude the new layers, because some of their names are the same.
+    # Exclude the new layers, because some of their sublayers have the same names.
     pattern = rf"(?!(?:{'|'.join(NEW_LAYERS)})\.)(?:.*\.)?(?:{'|'.join(target)})"
     return LoraConfig(r=r, lora_alpha=2 * r, target_modules=pattern, modules_to_save=list(NEW_LAYERS))
 
@@ -112,7 +112,7 @@ def add_adapters(model: TS2NetModel, config: "LoraConfig", base: str, revision: 
     """
     if has_adapters(model):
         raise ValueError("the model has adapters already: merge them first with ts2net.hub.merge_adapters")
-    # Drop modules that are None in this model. Of the other names, PEFT uses those that the model has.
+    # Drop modules that are None in this model. PEFT ignores names that the model does not have.
     saved = [name for name in config.modules_to_save or () if getattr(model, name, model) is not None]
     config.modules_to_save = saved or None
     try:
@@ -168,7 +168,7 @@ def merge_adapters(model: TS2NetModel) -> None:
 
 
 def trained_share(model: nn.Module) -> tuple[int, int]:
-    """Count the trained and all parameters of a model. A layer with a trained copy counts once."""
+    """Return the numbers of trained and of all parameters. A layer with a trained copy counts once."""
     parameters = {
         name: parameter for name, parameter in model.named_parameters() if ".original_module." not in f".{name}."
     }

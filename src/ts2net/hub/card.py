@@ -211,7 +211,7 @@ def _evaluation_table(eval_results: Sequence[EvalResult]) -> str:
 
 
 def _is_replaced(old: EvalResult, new: EvalResult) -> bool:
-    """Whether `new` replaces `old`: same metric, frames and words. An old result may lack frames and words."""
+    """Whether `new` replaces `old`: same metric, data, frames and words. `old` may lack frames and words."""
     if (old.unique_identifier, old.metric_type) != (new.unique_identifier, new.metric_type):
         return False
     lengths = [[(result.metric_args or {}).get(name) for name in ("num_frames", "max_words")] for result in (old, new)]

@@ -88,7 +88,7 @@ def load_model(
 
 
 def processor_of_loaded(processor: TS2NetProcessor | None) -> TS2NetProcessor:
-    """Return the processor that was passed together with a loaded model.
+    """Check that a processor was passed together with a loaded model, and return the processor.
 
     Raises:
         ValueError: If `processor` is `None`.
@@ -99,7 +99,7 @@ def processor_of_loaded(processor: TS2NetProcessor | None) -> TS2NetProcessor:
 
 
 def read_model_type(name_or_path: str, revision: str | None = None) -> str | None:
-    """Read the model type of a folder or repository, such as `"ts2net"` or `"clip"`. For adapters: of the base model.
+    """Read the model type of a folder or repository, such as `"ts2net"`. Adapters have the type of their base model.
 
     Raises:
         ModelLoadingError: If the configuration cannot be read.

@@ -1,8 +1,8 @@
 """Save a model as a self-contained Hub folder, with its code and its card.
 
 - The folder contains the Hub files, so loading it needs transformers but not ts2net.
-- All files are written to a staging folder and then moved, and a push is one commit, so a new folder or a branch is
-  never seen half-written.
+- All files are written to a staging folder and then moved, and a push is one commit, so readers never see
+  a new folder or a branch half-written.
 - Weights of an earlier save that are not replaced are removed: transformers would load a stale `model.safetensors`
   instead of new shards.
 """
@@ -54,7 +54,7 @@ HUB_FILES = (
 )
 
 _PACKAGE = Path(__file__).parents[1]
-# Files of an earlier model or earlier adapters in the folder. Loaders would follow a configuration of the other kind.
+# Files of an earlier model or earlier adapters in the folder. Loaders would use a stale configuration.
 _WEIGHTS = re.compile(
     r"(adapter_)?model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?|(adapter_)?config\.json|modules\.json"
 )
@@ -77,7 +77,8 @@ def save_hub_folder(
     """Save a model with its processor, code and card in one folder. If it has adapters, save only the adapters.
 
     `AutoModel`, `AutoProcessor`, `pipeline` and `SentenceTransformer` load the folder with `trust_remote_code=True`,
-    with or without ts2net installed. Other files in the folder are kept. If writing fails, the folder stays unchanged.
+    with or without ts2net installed. Other files in the folder are kept. The folder changes only after all files are
+    written.
 
     A folder of adapters holds the adapters, the layers that CLIP does not have, and the name of the base model.
     `AutoModel` (with peft installed), `PeftModel` and [`load_model`] load it together with the base model.

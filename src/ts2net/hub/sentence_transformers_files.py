@@ -1,6 +1,6 @@
 """Sentence Transformers' configuration files in a model folder, for loading it with `SentenceTransformer(folder)`.
 
-The modules of the library are sufficient: they call the model's `get_text_features` and `get_video_features`, and
+The library's own modules are sufficient: they call the model's `get_text_features` and `get_video_features`, and
 normalise the vector of a text or video to length 1. Writing the files does not need the library.
 """
 

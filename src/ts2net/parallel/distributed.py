@@ -133,8 +133,8 @@ def mean_over_processes(tensor: torch.Tensor) -> torch.Tensor:
 def cpu_group() -> Iterator[dist.ProcessGroup | None]:
     """Group of all processes for exchanging CPU tensors and objects; `None` in a run of one process.
 
-    It is a gloo group for every backend of the run, so it needs no GPU memory. Its timeout is long enough to wait for
-    a slower process. Every process must enter the context.
+    The group uses gloo with every backend of the run, so it needs no GPU memory. Its timeout is long enough to wait
+    for a slower process. Every process must enter the context.
     """
     if num_processes() == 1:
         yield None
@@ -156,8 +156,8 @@ def gather_rows(parts: list[Part], num_rows: int, group: dist.ProcessGroup | Non
         group: From [`cpu_group`].
 
     Returns:
-        On the main process, the joined tensors of shape `(num_rows, ...)`. Rows that are in no part are zero. An empty
-        list on the other processes, and if no process has a part.
+        On the main process, the joined tensors of shape `(num_rows, ...)`. Rows that are in no part are zero. The
+        list is empty on the other processes, and if no process has a part.
     """
     joined: list[torch.Tensor] = []
     for numbers, *tensors in _gather_parts(parts, group):

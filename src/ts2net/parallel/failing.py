@@ -1,7 +1,7 @@
 """Error reporting of a distributed run: one process reports the error, and the others end silently.
 
 PyTorch's launcher, on which accelerate's launcher is based, lists every process of its machine that ends with an
-error. So only the reporting process does, and its message is at the end of the launcher's report.
+error. So only the reporting process ends with an error, and the launcher's report ends with its message.
 """
 
 import hashlib
@@ -42,12 +42,12 @@ def fail(message: str, exit_code: int = 1) -> int:
 
 
 def fail_in_silence(exit_code: int = 1) -> int:
-    """Fail because of an error that another process reports.
+    """Prepare to end this process silently, because another process reports the error.
 
     Returns:
-        The exit code of this process: 0 if the same launcher also sees the other process fail.
+        The exit code of this process: 0 if a single launcher started all processes, and so sees the other one fail.
     """
-    # With launchers on several machines, a launcher that gets only zeros would report success.
+    # With launchers on several machines, a launcher that sees only exit codes of 0 would report success.
     if "TORCHELASTIC_ERROR_FILE" not in os.environ or os.environ.get("GROUP_WORLD_SIZE") != "1":
         return exit_code
     # The launcher sends SIGTERM to processes that haven't ended yet, and would list them as failed.

@@ -42,7 +42,7 @@ class CrashError(RuntimeError):
 
 
 class TimeLimitError(TimeoutError):
-    """A job exceeded its time limit.
+    """A job exceeded its time limit, in total (`run`) or since its last result (`run_each`).
 
     Attributes:
         seconds: The time limit in seconds.
@@ -144,7 +144,8 @@ class Isolation:
     ) -> Generator[tuple[Job, Result | Failure], None, None]:
         """Run jobs in parallel, one at a time in each process.
 
-        A result waits in the pipe of its process until it is consumed, so a process is at most one result ahead.
+        Results wait in the pipe of their process until they are consumed, and a process waits while its pipe is full.
+        So it is at most one result ahead if the results are larger than the pipe's buffer.
 
         Args:
             jobs: The jobs, picklable. The next job is taken when a process becomes free.
@@ -280,7 +281,7 @@ class _Process(Generic[Job, Result]):
 
     def close(self) -> None:
         self.pipe.close()
-        self._process.kill()  # it holds nothing that needs a clean shutdown
+        self._process.kill()  # the process holds nothing that needs a clean shutdown
         self._process.join()
 
 
@@ -291,8 +292,8 @@ def _results_of_call(function: Callable[..., T], args: tuple[Any, ...]) -> Itera
 def _serve(pipe: Connection, work: Callable[[Any], Iterable[Any]], memory: int | None) -> None:
     """Process the jobs from the pipe until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Before `end_with_parent` starts a thread: the limit is relative to the current size, which is too large while a
-    # new thread allocates its heap.
+    # Limit the memory before `end_with_parent` starts a thread: the limit is relative to the current size, which is
+    # too large while a new thread allocates its heap.
     if memory is not None:
         _limit_memory(memory)
     end_with_parent()

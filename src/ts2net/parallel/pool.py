@@ -33,7 +33,7 @@ def run_in_order(
     """Run jobs in worker processes, a few jobs ahead of the consumer.
 
     Args:
-        jobs: Picklable functions without arguments. Their exceptions are raised here.
+        jobs: Picklable functions without arguments. The exception of a job is raised in place of its result.
         workers: Number of processes; 0 runs the jobs in the current process.
         preload: See [`Isolation`].
 

@@ -38,7 +38,7 @@ def read_ahead(
     Args:
         items: The items. A generator is run and closed by the thread only.
         capacity: Maximum number of items that are read ahead, at least 1.
-        interrupt: Called when reading should stop, to unblock an `items` that is waiting.
+        interrupt: Called when reading should stop, to unblock `items` if it is waiting.
         on_idle: Called about once a second while no item is available, with the seconds since the item was requested.
             Its exceptions are raised here.
         join_seconds: Maximum number of seconds to wait for the thread to end; `None` waits without limit.

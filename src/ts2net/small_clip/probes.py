@@ -10,20 +10,20 @@ from transformers import CLIPModel, CLIPTokenizer
 from ..benchmarks.moving_things import LOCATIONS, SEEN_FRAMES, THINGS, patch_shares, photos, phrase, render, scenes
 from .training import IMAGE_SIZE, PATCH_SIZE, project_tokens, render_photos, shrink, to_pixels
 
-_PROBED_SEED = 7  # seed of clips and photos, which is not used elsewhere
+_PROBED_SEED = 7  # seed of the probed clips and photos; not used elsewhere
 
 
 @dataclass(frozen=True)
 class Probes:
-    """Accuracies in percent, most of them among the names of all things.
+    """Accuracies of the probes in percent. "Nearest" names are chosen among the names of all things.
 
     Attributes:
         cls_names_large: [CLS] is nearest to the name of the large thing.
-        cls_names_small: [CLS] is nearest to the name of the small thing, if the name of the large thing is excluded.
-        patch_names_large: The patch with most of the large thing is nearest to the large thing's name.
-        patch_names_small: The patch with most of the small thing is nearest to the small thing's name.
+        cls_names_small: [CLS] is nearest to the name of the small thing, when the name of the large thing is excluded.
+        patch_names_large: The patch that the large thing covers most is nearest to the large thing's name.
+        patch_names_small: The patch that the small thing covers most is nearest to the small thing's name.
         patch_finds_small: The patch that is nearest to the name of the small thing shows part of the small thing.
-        cls_names_place: [CLS] is nearest to the right one of nine captions of a photo's largest thing and a location.
+        cls_names_place: [CLS] is nearest to the correct one of nine captions, of the largest thing at each location.
     """
 
     cls_names_large: float

@@ -22,7 +22,7 @@ def train_tokenizer(texts: Iterable[str]) -> CLIPTokenizer:
     """Learn byte-pair merges from texts, and create a CLIP tokenizer with them."""
     letters = sorted(ByteLevel.alphabet())
     letters += [f"{letter}</w>" for letter in letters]
-    learner = CLIPTokenizer().backend_tokenizer  # with CLIP's own cleaning and splitting
+    learner = CLIPTokenizer().backend_tokenizer  # with CLIP's normalizer and pre-tokenizer
     # Ties between pairs are broken by the ids of their parts. Without given ids, the trainer numbers the letters that
     # end words in random order, and the same texts give different merges each time.
     trainer = BpeTrainer(

@@ -1,10 +1,10 @@
 """Training of the small CLIP: CLIP's loss on rendered photos, and a loss that aligns patches with names of things.
 
 - CLIP's own loss reaches patches only through [CLS], so in a small model the projected patches are not aligned with
-  texts. The second loss is similar to FILIP's (Yao et al. 2022, arXiv 2111.07783): a thing's name is compared with the
-  patches of a photo, and the score of the pair is a soft maximum over patches.
-- Captions of the first phase name several things. Later captions name only the largest thing, as captions on the web
-  do, so [CLS] represents small things less well than patches do.
+  texts. The second loss is similar to FILIP's (Yao et al. 2022, arXiv 2111.07783): the name of a thing is compared
+  with all patches of a photo, and the score of the pair is a soft maximum over the patches.
+- Captions of the first phase may name several things. Later captions name only the largest thing, as captions on the
+  web do, so [CLS] represents small things less well than the patches do.
 - Random numbers are seeded by the step, so a resumed run gives the same result as an uninterrupted run.
 """
 
@@ -29,7 +29,7 @@ from ..videos.rendering import draw_in_processes
 from .tokenizer import TEXT_LENGTH, train_tokenizer
 
 IMAGE_SIZE, PATCH_SIZE = 56, 8
-MEAN = 255 * torch.tensor([0.48145466, 0.4578275, 0.40821073])  # same as CLIP's
+MEAN = 255 * torch.tensor([0.48145466, 0.4578275, 0.40821073])  # as in CLIP, for 8-bit values
 DEVIATION = 255 * torch.tensor([0.26862954, 0.26130258, 0.27577711])
 
 _WIDTH, _VISION_LAYERS, _TEXT_LAYERS = 96, 4, 3
@@ -79,9 +79,10 @@ def make_tokenizer() -> CLIPTokenizer:
 
 
 def make_model(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
-    """Create the CLIP before its training.
+    """Create the untrained CLIP.
 
-    The embeddings start at the scale of the values they are added to. Otherwise a short run does not learn locations.
+    The embeddings are initialised at the scale of the values they are added to. Otherwise a short run does not learn
+    locations.
     """
     layers: dict[str, Any] = {
         "hidden_size": _WIDTH,
@@ -104,7 +105,7 @@ def make_model(tokenizer: CLIPTokenizer, seed: int) -> CLIPModel:
         clip.vision_model.embeddings.position_embedding.weight.normal_(std=0.5)
         clip.text_model.embeddings.token_embedding.weight.normal_(std=0.4)
         clip.text_model.embeddings.position_embedding.weight.normal_(std=0.2)
-    clip.set_attn_implementation("eager")  # the fastest for so few tokens
+    clip.set_attn_implementation("eager")  # the fastest implementation for so few tokens
     return clip
 
 
@@ -113,11 +114,11 @@ class SmallClipTraining:
 
     Args:
         tokenizer: The CLIP's tokenizer.
-        seed: Seed of the weights, the photos and the steps.
+        seed: Seed of the weights, the photos and the random choices of each step.
         steps: Number of training steps.
         num_photos: Number of photos to train on.
         batch_size: Photos per step.
-        workers: Processes that render; 0 uses only this process.
+        workers: Number of rendering processes; 0 uses only this process.
     """
 
     def __init__(
@@ -172,7 +173,7 @@ class SmallClipTraining:
         """Restore the state of an interrupted run.
 
         Raises:
-            ValueError: If the run had other settings.
+            ValueError: If the interrupted run had different settings.
         """
         state = torch.load(path, weights_only=True)
         if state["settings"] != self._settings:
@@ -216,9 +217,9 @@ class SmallClipTraining:
 def patch_loss(
     patches: torch.Tensor, names: torch.Tensor, contents: torch.Tensor, scale: torch.Tensor
 ) -> torch.Tensor:
-    """Compute the cross-entropy, over names and over photos, of scores of photos and names of things.
+    """Compute the mean of two cross-entropies of the scores of photos and names: over the names and over the photos.
 
-    A score is the logsumexp over patches of their scaled cosine with a name.
+    The score of a photo and a name is the logsumexp, over the patches, of their scaled cosine with the name.
 
     Args:
         patches: Projected patches of norm 1, `(B, N, D)`.
