@@ -129,8 +129,12 @@ def foreign(url, address):
     return not url.startswith((f"{address}/", "data:", "blob:"))
 
 
+def text_box(page, name):
+    return page.locator(f"#{name}").locator("input, textarea")
+
+
 def search(page, text):
-    page.locator("#text").locator("input, textarea").fill(text)
+    text_box(page, "text").fill(text)
     page.get_by_role("button", name="Search", exact=True).click()
     expect(page.locator(".ts-summary", has_text=text)).to_contain_text(f"“{text}”")
 
@@ -267,7 +271,7 @@ def test_what_is_asked_while_a_search_is_on_is_answered_after_it(page, monkeypat
         return find(library, query)
 
     monkeypatch.setattr(Library, "search", late)
-    text = page.locator("#text").locator("input, textarea")
+    text = text_box(page, "text")
     for words in ("rain", "snow"):
         text.fill(words)
         text.press("Enter")
@@ -337,18 +341,18 @@ def test_the_address_has_the_search(page, address):
     assert set(page.locator(".ts-card strong").all_inner_texts()) == {"long.mp4", HOSTILE, "clip"}
     search(page, "rain & snow")
     assert page.url == f"{address}/?text=rain+%26+snow"
-    page.locator("#filter").locator("input, textarea").fill("LONG")
-    page.locator("#filter").locator("input, textarea").press("Enter")
+    text_box(page, "filter").fill("LONG")
+    text_box(page, "filter").press("Enter")
     expect(page.locator(".ts-card strong", has_text="clip")).to_have_count(0)
     assert page.url == f"{address}/?text=rain+%26+snow&filter=LONG"
     assert page.title() == "rain & snow – Search your videos"
     page.reload()
     expect(page.locator(".ts-summary")).to_contain_text("“rain & snow”")
-    assert page.locator("#filter").locator("input, textarea").input_value() == "LONG"
+    assert text_box(page, "filter").input_value() == "LONG"
     assert set(page.locator(".ts-card strong").all_inner_texts()) == {"long.mp4"}
     page.go_back()
     expect(page.locator(".ts-card strong", has_text="clip")).not_to_have_count(0)
-    assert page.locator("#filter").locator("input, textarea").input_value() == ""
+    assert text_box(page, "filter").input_value() == ""
     page.go_back()
     page.locator(".ts-example").first.click()
     expect(page.locator(".ts-summary")).to_contain_text("“a text”")  # the caption that the index is calibrated with
